@@ -1,0 +1,233 @@
+"""Every error that Pointsman raises on purpose, in one tree.
+
+    PointsmanError                     .code (stable), .retryable (would the same request later help?)
+    ├── InvalidValue                   a value that no store could hold faithfully
+    │   └── ValueTooLarge              over a configured size limit
+    ├── InvalidInput                   does not fit the declared schema
+    ├── UnknownWorkflow                no such workflow or version is registered
+    ├── UnknownRun                     no such run
+    ├── UnknownAgent                   no such agent, and no generalist to go to instead
+    ├── RunConflict                    the same run id or key, other input
+    ├── RunEnded                       the run has ended: it takes no more mail
+    ├── DuplicateMail                  this key was already accepted for this run
+    ├── WrongExpectedSequence          another append won
+    ├── CodeChanged
+    │   ├── NonDeterministicWorkflow   the code and the log disagree
+    │   └── UnknownEvent               an event type or version from the future
+    ├── ForeignAwaitable               a workflow awaited something that is not durable
+    ├── EventLimitReached              a run has too many events
+    ├── CorruptLog                     a hole or a damaged event in a run's stream
+    ├── CallError                      a call ended without a result; raised inside workflows
+    │   ├── ChildError                 a child run failed or was cancelled
+    │   └── SignalTimeout              wait_for(timeout=...) ran out
+    ├── StoreUnavailable               the store can't be reached, or said no for now
+    ├── SchemaMissing, SchemaFromFuture, CoordinatorExists, Draining
+
+    RunControl (BaseException)         control flow that `except Exception` must not catch
+    ├── RunCancelled                   delivered at the next await after a cancel
+    └── RunEvicted                     the run leaves memory; nothing that `finally` does with `run` counts
+
+A class's docstring is its default message. `status` is the HTTP status that the API answers with.
+"""
+
+from __future__ import annotations
+
+
+class PointsmanError(Exception):
+    """Something went wrong inside Pointsman."""
+
+    code = "internal"
+    status = 500
+    retryable = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else (self.__doc__ or self.code).strip())
+
+
+class InvalidValue(PointsmanError):
+    """The value can't be stored faithfully as JSON."""
+
+    code = "invalid_value"
+    status = 422
+
+
+class ValueTooLarge(InvalidValue):
+    """The value is over the size limit; store it elsewhere and pass a reference, or raise the limit."""
+
+    code = "value_too_large"
+    status = 413
+
+
+class InvalidInput(PointsmanError):
+    """The input does not fit the declared schema."""
+
+    code = "invalid_input"
+    status = 422
+
+
+class UnknownWorkflow(PointsmanError):
+    """No such workflow is registered here; check its name and version, or deploy the code that has it."""
+
+    code = "unknown_workflow"
+    status = 404
+
+
+class UnknownRun(PointsmanError):
+    """No run has this id."""
+
+    code = "unknown_run"
+    status = 404
+
+
+class UnknownAgent(PointsmanError):
+    """No agent has this name, and the app names no generalist to go to instead."""
+
+    code = "unknown_agent"
+    status = 422
+
+
+class RunConflict(PointsmanError):
+    """A run with this id or key exists with another workflow or input; use a new id, or send the same input."""
+
+    code = "run_conflict"
+    status = 409
+
+
+class RunEnded(PointsmanError):
+    """The run has ended and takes no more signals or cancels."""
+
+    code = "run_ended"
+    status = 409
+
+
+class DuplicateMail(PointsmanError):
+    """This key was already accepted for this run; the first one counts."""
+
+    code = "duplicate"
+    status = 409
+
+
+class WrongExpectedSequence(PointsmanError):
+    """Another append won: read the run's head again before you retry."""
+
+    code = "wrong_expected_sequence"
+    status = 409
+
+
+class CodeChanged(PointsmanError):
+    """The code that drives this run no longer fits its log."""
+
+    code = "code_changed"
+    status = 409
+
+
+class NonDeterministicWorkflow(CodeChanged):
+    """The workflow did something else than its log says; deploy code that fits, and the run goes on."""
+
+    code = "non_deterministic_workflow"
+
+    def __init__(self, recorded: str, produced: str) -> None:
+        super().__init__(
+            f"the log has {recorded}; the code now does {produced}. The run is stopped and nothing is lost: "
+            "deploy code that does what the log says (or a new workflow version beside the old one), and it goes on"
+        )
+        self.recorded = recorded
+        self.produced = produced
+
+
+class UnknownEvent(CodeChanged):
+    """The log holds an event that this release does not know; run a newer release of Pointsman."""
+
+    code = "unknown_event"
+
+
+class ForeignAwaitable(PointsmanError):
+    """A workflow awaited something that is not durable: put it into an agent and await run.call(agent, ...)."""
+
+    code = "foreign_awaitable"
+
+
+class EventLimitReached(PointsmanError):
+    """The run has reached its limit of events; split it into child runs, or raise the limit."""
+
+    code = "event_limit_reached"
+
+
+class CorruptLog(PointsmanError):
+    """The run's stream has a hole or a damaged event; it is held back until it is repaired."""
+
+    code = "corrupt_log"
+
+
+class CallError(PointsmanError):
+    """A call ended without a result. `kind` is stable; `message` is for people."""
+
+    code = "call_failed"
+
+    def __init__(self, kind: str, message: str, *, call: str = "", target: str = "") -> None:
+        super().__init__(f"{target or call}: {kind}: {message}" if target or call else f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.call = call
+        self.target = target
+
+
+class ChildError(CallError):
+    """A child run failed or was cancelled."""
+
+    code = "child_failed"
+
+
+class SignalTimeout(CallError):
+    """No signal of this name came in time."""
+
+    code = "signal_timeout"
+
+
+class StoreUnavailable(PointsmanError):
+    """The store can't be reached; try again."""
+
+    code = "store_unavailable"
+    status = 503
+    retryable = True
+
+
+class SchemaMissing(PointsmanError):
+    """The database has no Pointsman schema, or an older one: run `pointsman migrate`."""
+
+    code = "schema_missing"
+    status = 503
+
+
+class SchemaFromFuture(PointsmanError):
+    """The database's schema is newer than this release: deploy a newer release of Pointsman."""
+
+    code = "schema_from_future"
+    status = 503
+
+
+class CoordinatorExists(PointsmanError):
+    """A live coordinator has this name; give this one another --name, or stop the other."""
+
+    code = "coordinator_exists"
+    status = 409
+
+
+class Draining(PointsmanError):
+    """This coordinator is leaving; ask another one."""
+
+    code = "draining"
+    status = 503
+    retryable = True
+
+
+class RunControl(BaseException):
+    """Control flow of the kernel; `except Exception` does not catch it."""
+
+
+class RunCancelled(RunControl):
+    """The run was asked to stop. Clean-up that calls agents goes inside `with run.shield():`."""
+
+
+class RunEvicted(RunControl):
+    """The run is leaving memory; it continues elsewhere or later, and nothing done here counts."""

@@ -1,0 +1,268 @@
+"""The events of a run: frozen facts in the past tense, each with a version, and how they become bytes and back.
+
+A type's name and version are declared here and never derived from a class path. A released version of an event never
+changes: a new shape is a new version, with an upcaster in `upcast.py`. Fields left at their default are not written.
+
+Three groups, and the law between them (see `execution.py`):
+- a *cause* is delivered to the workflow's body, which then runs until it waits again;
+- a *request* is what the body did in answer; the requests of a cause follow it directly in the log;
+- a *note* changes the folded state alone; the body never sees it.
+
+An input stands in an event whole, as JSON in `input`, or as `pieces` (see `pieces.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from pointsman.kernel.errors import UnknownEvent
+from pointsman.kernel.pieces import INLINE_BYTES_MAX, Piece, literal, split_body
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of all events."""
+
+    VERSION: ClassVar[int] = 1
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt, a call or a run failed. `kind` is stable; `message` is for people."""
+
+    kind: str
+    message: str = ""
+    retryable: bool = True
+    retry_after_ms: int | None = None
+
+
+class Cause(Event, frozen=True):
+    """Delivered to the body."""
+
+
+class Request(Event, frozen=True, omit_defaults=True):
+    """Made by the body."""
+
+    call: str
+
+
+class Note(Event, frozen=True):
+    """Not seen by the body."""
+
+
+# -- causes ----------------------------------------------------------------------------------------------------------
+
+
+class RunStarted(Cause, frozen=True, omit_defaults=True):
+    workflow: str
+    workflow_version: int
+    digest: str
+    seed: str
+    input: msgspec.Raw = msgspec.Raw(b"")
+    pieces: tuple[Piece, ...] = ()
+    tenant: str = "default"
+    parent: str | None = None
+    parent_call: str | None = None
+
+
+class CallCompleted(Cause, frozen=True, omit_defaults=True):
+    call: str
+    output: msgspec.Raw
+    attempt: int = 1
+
+
+class CallFailed(Cause, frozen=True, omit_defaults=True):
+    """The call is over: no attempt is left, or another would not help."""
+
+    call: str
+    failure: Failure
+    attempt: int = 1
+
+
+class TimerFired(Cause, frozen=True):
+    call: str
+
+
+class SignalReceived(Cause, frozen=True, omit_defaults=True):
+    name: str
+    key: str
+    mail: int
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class ChildEnded(Cause, frozen=True, omit_defaults=True):
+    call: str
+    mail: int
+    status: str
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
+class CancelRequested(Cause, frozen=True, omit_defaults=True):
+    mail: int
+    key: str = ""
+    reason: str = ""
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+class CallRequested(Request, frozen=True, omit_defaults=True):
+    """Durable before the agent is called (request-first).
+
+    The idempotency key is derived, and yet recorded: a pending call goes out again under the key that it had, whatever a
+    later release derives.
+    """
+
+    target: str
+    key: str
+    digest: str
+    input: msgspec.Raw = msgspec.Raw(b"")
+    pieces: tuple[Piece, ...] = ()
+
+
+class TimerSet(Request, frozen=True):
+    due: int
+
+
+class SignalAwaited(Request, frozen=True):
+    name: str
+
+
+class ChildStarted(Request, frozen=True, omit_defaults=True):
+    run: str
+    workflow: str
+    workflow_version: int
+    digest: str
+    input: msgspec.Raw = msgspec.Raw(b"")
+    pieces: tuple[Piece, ...] = ()
+
+
+class AgentSelected(Request, frozen=True, omit_defaults=True):
+    """A recorded read of the agent directory."""
+
+    agent: str
+    reason: str
+    needs: tuple[str, ...] = ()
+
+
+class AgentRerouted(Request, frozen=True, omit_defaults=True):
+    """The named agent does not exist: the call goes to `agent`. Comes directly before the call's own request."""
+
+    asked: str
+    agent: str
+    reason: str
+
+
+class CallRefused(Request, frozen=True, omit_defaults=True):
+    """A request that was over before it was made: it names an agent that does not exist, and there is no other."""
+
+    asked: str
+    failure: Failure
+
+
+class CallCancelled(Request, frozen=True):
+    """The body gave up on a call that was under way."""
+
+
+class RunCompleted(Request, frozen=True, omit_defaults=True):
+    call: str = ""
+    output: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class RunFailed(Request, frozen=True, omit_defaults=True, kw_only=True):
+    call: str = ""
+    failure: Failure
+
+
+class RunWasCancelled(Request, frozen=True, omit_defaults=True):
+    call: str = ""
+    reason: str = ""
+
+
+# -- notes -----------------------------------------------------------------------------------------------------------
+
+
+class AttemptFailed(Note, frozen=True, omit_defaults=True):
+    """An attempt failed and another is due at `retry_at` (milliseconds, the database's clock)."""
+
+    call: str
+    attempt: int
+    failure: Failure
+    retry_at: int
+
+
+class CallRetried(Note, frozen=True, omit_defaults=True):
+    """The next attempt, durable before the agent is called again."""
+
+    call: str
+    attempt: int
+
+
+class RunStopped(Note, frozen=True, omit_defaults=True):
+    """The code does not fit the log (`kind` says how). The run goes on when another build drives it."""
+
+    kind: str
+    message: str
+    build: str = ""
+
+
+TERMINAL = (RunCompleted, RunFailed, RunWasCancelled)
+"""One of these ends a run, and nothing follows it."""
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        RunStarted, CallCompleted, CallFailed, TimerFired, SignalReceived, ChildEnded, CancelRequested,
+        CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
+        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, RunStopped,
+    )
+}  # fmt: skip
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {
+    name: msgspec.json.Decoder(cls) for name, cls in EVENT_TYPES.items()
+}
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event as its run's stream holds it. `at` is in milliseconds by the database's clock."""
+
+    sequence: int
+    at: int
+    type: str
+    version: int
+    body: bytes
+    epoch: int = 0
+
+
+def with_input(event_type: type[Any], data: bytes, **fields: Any) -> tuple[Any, bytes]:
+    """An event with an input, and the tail of its body: empty when the input is small and stays whole."""
+    if len(data) <= INLINE_BYTES_MAX:
+        return event_type(input=msgspec.Raw(data), **fields), b""
+    return event_type(pieces=literal(data), **fields), data
+
+
+def encode_event(event: Event, tail: bytes = b"") -> bytes:
+    """The body of an event, as stored."""
+    header = _encoder.encode(event)
+    return header + b"\n" + tail if tail else header
+
+
+def decode_event(recorded: Recorded) -> Event:
+    """The event of a stored body of today's version; older versions go through `upcast.py` first.
+
+    Raises:
+        UnknownEvent: a type or version that this release does not know, or a body that is not of it.
+    """
+    decoder = _decoders.get(recorded.type)
+    if decoder is None or recorded.version != EVENT_TYPES[recorded.type].VERSION:
+        raise UnknownEvent(
+            f"event {recorded.sequence} is a {recorded.type} v{recorded.version}, which this release does not know: "
+            "deploy a newer release of Pointsman"
+        )
+    try:
+        event: Event = decoder.decode(split_body(recorded.body)[0])
+    except msgspec.MsgspecError as error:
+        raise UnknownEvent(f"event {recorded.sequence} is not a {recorded.type}: {error}") from error
+    return event

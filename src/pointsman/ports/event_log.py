@@ -1,0 +1,192 @@
+"""The event log: append-only streams, one per run, with a head row each. The single source of truth.
+
+Obligations, each with a case in the conformance suite:
+- an append moves a head and inserts its events, or does neither; several runs travel in one batch and do not share a fate:
+  one that does not move leaves its neighbours moved;
+- a head moves only for its owner's epoch and only from the expected sequence (fencing lives here and nowhere else);
+- sequences are dense from 1, and one append wins each;
+- an append that closes (parks or ends the run) moves only if all mail was folded;
+- after an acknowledged append every read shows it; after an exception nothing is known, and `resolve` finds out;
+- nothing but the owner's append changes a run's stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+
+from pointsman.kernel.events import Recorded
+
+OPEN_STATUSES = ("running", "parked", "stopped", "quarantined")
+"""A run is open until it ends. running: owned, or waiting for an owner. parked: waits, owned by nobody.
+stopped: its code does not fit its log. quarantined: driving it does harm."""
+ENDED_STATUSES = ("completed", "failed", "cancelled")
+
+
+class NewRun(msgspec.Struct, frozen=True):
+    """What creates a head row. A child's `parent` must move in the same batch, or the child is not created."""
+
+    workflow: str
+    version: int
+    build: str
+    bucket: int
+    digest: str
+    tenant: str = "default"
+    attributes: Mapping[str, Any] = {}
+    parent: str | None = None
+    parent_call: str | None = None
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """Mail that an ending run leaves for its parent, in the same batch as its own last event."""
+
+    run: str
+    key: str
+    kind: str
+    body: bytes
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    type: str
+    version: int
+    at: int
+    body: bytes
+
+
+class Append(msgspec.Struct):
+    """One run's part of a batch.
+
+    Attributes:
+        expected: the head's sequence before this append; 0 with `create`.
+        nonce: 8 bytes that tell this append from any other, for `resolve`.
+        folded: number of mails that the run's stream has taken in, this append included.
+        closes: moves only while the head's mail count equals `folded` (parks or ends).
+        owner: incarnation that owns the run after this append; None gives it up.
+        wake_at: when an unowned run is due, ms by the database's clock; None: when mail comes.
+        create: makes the head first; `epoch` is then the first epoch (1, or 0 for a run that nobody owns yet).
+    """
+
+    run: str
+    epoch: int
+    expected: int
+    nonce: bytes
+    events: list[NewEvent]
+    status: str
+    owner: int | None
+    folded: int = 0
+    closes: bool = False
+    wake_at: int | None = None
+    create: NewRun | None = None
+    letter: Letter | None = None
+
+
+class Outcome(Enum):
+    """What became of one run's part of a batch."""
+
+    MOVED = "moved"
+    FENCED = "fenced"
+    """The epoch changed: another owner has the run. Drop it."""
+    MAIL_ARRIVED = "mail_arrived"
+    """A closing append met mail that was not folded: fold and try again."""
+    CONFLICT = "conflict"
+    """Same epoch, other sequence: this owner's own ambiguous write, or a bug. Resolve."""
+    EXISTS = "exists"
+    """The run to create exists."""
+    MISSING = "missing"
+    """There is no such run (or, for a child, its parent did not move)."""
+
+
+class AppendResult(msgspec.Struct, frozen=True, gc=False):
+    outcome: Outcome
+    mail: int = 0
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A run's head row. Times in ms by the database's clock."""
+
+    id: str
+    workflow: str
+    version: int
+    build: str
+    status: str
+    sequence: int
+    epoch: int
+    owner: int | None
+    mail: int
+    folded: int
+    takeovers: int
+    wake_at: int | None
+    tenant: str
+    attributes: Mapping[str, Any]
+    digest: str
+    bucket: int
+    parent: str | None
+    created_at: int
+    updated_at: int
+    ended_at: int | None
+
+
+class RunFilter(msgspec.Struct, frozen=True):
+    """Which runs to list, newest first. Empty means all."""
+
+    status: tuple[str, ...] = ()
+    workflow: str | None = None
+    tenant: str | None = None
+    attributes: Mapping[str, Any] = {}
+
+
+class FeedEvent(msgspec.Struct, frozen=True):
+    run: str
+    recorded: Recorded
+
+
+class Resolution(Enum):
+    OURS = "ours"
+    ABSENT = "absent"
+    OTHERS = "others"
+
+
+class EventLog(Protocol):
+    """Every method raises `StoreUnavailable` when the store can't be reached; after that, assume nothing of an append."""
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        """Append for many runs at once; a run appears once in a batch. The results are in the batch's order.
+
+        A batch never waits for another lane's. Letters go to runs that may be in no batch under way in this lane.
+        """
+        ...
+
+    async def resolve(self, append: Append) -> Resolution:
+        """What became of an append whose reply was lost; after OURS it is as durable as an acknowledged one.
+
+        First waits for a statement of ours that may still hold the head, so ABSENT means that it will never come.
+        """
+        ...
+
+    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        """Events of a run with sequence > `after`, in order, with their bodies as they were appended, byte for byte."""
+        ...
+
+    async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
+        """The heads of those of `runs` that exist."""
+        ...
+
+    async def list_runs(
+        self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Head], str | None]:
+        """Heads, newest first, and an opaque cursor for the next page (None at the end).
+
+        Raises `InvalidValue` for a cursor that this store never gave.
+        """
+        ...
+
+    async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
+        """Events of all runs from `cursor` on, in an order in which no event ever appears before one already read.
+
+        A reader that comes back with the last cursor sees each event once: no gap, whatever commits late.
+        A run's events come in the order of their sequence.
+        """
+        ...

@@ -1,0 +1,17 @@
+"""Where new ids, nonces and seeds come from, so that a simulation can choose them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Ids(Protocol):
+    def run_id(self) -> str: ...
+
+    def nonce(self) -> bytes:
+        """8 bytes, new each time."""
+        ...
+
+    def seed(self) -> str:
+        """Entropy for one run: 22 characters."""
+        ...

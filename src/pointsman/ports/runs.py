@@ -1,0 +1,116 @@
+"""The verbs on runs: what a coordinator offers to its HTTP API, and an app to the process that it lives in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from pointsman.kernel.events import Failure
+from pointsman.ports.event_log import Head, RunFilter
+
+
+class StartRun(msgspec.Struct, frozen=True):
+    """A wish to start a run.
+
+    Attributes:
+        id: the run's id; starting it again with the same workflow and input is the same run.
+        input: JSON as it came from outside (not yet checked).
+        version: None for the newest version registered.
+    """
+
+    workflow: str
+    input: bytes
+    id: str | None = None
+    version: int | None = None
+    tenant: str = "default"
+    attributes: Mapping[str, Any] = {}
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """A run as people and programs outside see it. `output` or `failure` is there once it has ended."""
+
+    head: Head
+    output: msgspec.Raw | None = None
+    failure: Failure | None = None
+
+
+class Started(msgspec.Struct, frozen=True):
+    view: RunView
+    created: bool
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """An event for outside: `data` is its JSON; inputs held as pieces are rebuilt only when asked for."""
+
+    sequence: int
+    at: int
+    type: str
+    version: int
+    data: msgspec.Raw
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A signal or cancel that is durable in the run's mailbox. `repeated`: this key had been accepted before, with the
+    same content."""
+
+    run: str
+    key: str
+    repeated: bool = False
+
+
+class Runs(Protocol):
+    """Errors are those of `kernel/errors.py`; each has a stable code and an HTTP status."""
+
+    async def start(self, request: StartRun) -> Started:
+        """Start a run, durably, or find the one that was started with the same id.
+
+        Raises: UnknownWorkflow, InvalidInput, InvalidValue, ValueTooLarge, RunConflict, Draining, StoreUnavailable.
+        """
+        ...
+
+    async def get(self, run: str) -> RunView:
+        """Raises: UnknownRun, StoreUnavailable."""
+        ...
+
+    async def wait(self, run: str, *, timeout_s: float) -> RunView:
+        """The run once it has ended, or as it is when `timeout_s` is over."""
+        ...
+
+    async def list(
+        self, where: RunFilter, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[Head], str | None]: ...
+
+    async def events(
+        self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False
+    ) -> Sequence[EventView]: ...
+
+    def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
+        """The run's events from `after` on, as they come, until it has ended. An empty batch now and then says: still
+        there."""
+        ...
+
+    async def signal(self, run: str, name: str, payload: bytes, *, key: str) -> Accepted:
+        """Raises: UnknownRun, RunEnded, DuplicateMail (same key, other content), InvalidValue, ValueTooLarge."""
+        ...
+
+    async def cancel(self, run: str, *, reason: str = "") -> Accepted:
+        """Ask a run to stop. Asking twice is once. Raises: UnknownRun, RunEnded."""
+        ...
+
+
+class Status(Protocol):
+    """What a coordinator says of itself."""
+
+    def is_ready(self) -> tuple[bool, str]:
+        """Can it take work? And a sentence that says why or why not."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Name, incarnation, versions, effective limits: plain data."""
+        ...
+
+    def metrics(self) -> str:
+        """Prometheus text."""
+        ...

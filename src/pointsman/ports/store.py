@@ -1,0 +1,37 @@
+"""A store: the ports that one backend implements together, opened for one coordinator."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pointsman.ports.clock import Clock
+from pointsman.ports.event_log import EventLog
+from pointsman.ports.liveness import Liveness
+from pointsman.ports.mailbox import Mailbox
+from pointsman.ports.ownership import Ownership
+from pointsman.ports.wakeup import Wakeup
+
+
+class Store(Protocol):
+    """Obligations: `open` fails with a named error when the store can't be used (`SchemaMissing`, `SchemaFromFuture`,
+    `StoreUnavailable`); `close` twice is once. Each coordinator has its own store object, with connections of its own."""
+
+    log: EventLog
+    mailbox: Mailbox
+    ownership: Ownership
+    liveness: Liveness
+    wakeup: Wakeup
+    clock: Clock
+
+    @property
+    def description(self) -> str:
+        """What it is, for people, without secrets."""
+        ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def bucket(self) -> int:
+        """The bucket of a run that starts now."""
+        ...

@@ -1,0 +1,19 @@
+"""Wake-up: hints between coordinators that a run has something to do. A hint may be lost; a poll is the truth.
+
+Obligations: `hint` never blocks and never fails; it is never part of an append. Many hints travel as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Wakeup(Protocol):
+    def hint(self, runs: Sequence[str]) -> None:
+        """Tell the other coordinators, soon."""
+        ...
+
+    async def next_hints(self) -> list[str]:
+        """Wait for hints of others (and perhaps of one's own)."""
+        ...
