@@ -7,12 +7,14 @@ loading costs milliseconds and one buffer, however many rows there are.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -21,6 +23,7 @@ from pointsman.demo.models import DOMAINS, Domain, Ticket
 
 SOURCE = "POINTSMAN_DEMO_SOURCE"
 Split = Literal["train", "test"]
+_LOADING = threading.Lock()
 
 
 class CorpusTicket(msgspec.Struct, frozen=True):
@@ -64,6 +67,19 @@ class _User(msgspec.Struct):
     address: _Address = msgspec.field(default_factory=_Address)
 
 
+class _Product(msgspec.Struct):
+    name: str
+
+
+class _Flight(msgspec.Struct):
+    flight_number: str
+    origin: str
+    destination: str
+
+
+Row = TypeVar("Row", _Product, _Flight)
+
+
 @dataclass(frozen=True)
 class Database:
     """One domain's tables, with the ways to find a user. Values returned are fresh copies: nobody shares them."""
@@ -93,8 +109,21 @@ class Database:
         raw = self.tables.get(table, {}).get(key)
         return None if raw is None else dict(msgspec.json.decode(raw))
 
-    def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        return (dict(msgspec.json.decode(raw)) for raw in self.tables.get(table, {}).values())
+    @cached_property
+    def product_names(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self._typed("products", _Product))
+
+    @cached_property
+    def routes(self) -> dict[tuple[str, str], list[str]]:
+        """Flight numbers by (origin, destination)."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for flight in self._typed("flights", _Flight):
+            found.setdefault((flight.origin, flight.destination), []).append(flight.flight_number)
+        return found
+
+    def _typed(self, table: str, row: type[Row]) -> Iterator[Row]:
+        decoder = msgspec.json.Decoder(row)
+        return (decoder.decode(raw) for raw in self.tables.get(table, {}).values())
 
 
 @dataclass(frozen=True)
@@ -161,8 +190,20 @@ def _corpus(source: Literal["wheel", "sample"], file: _File, note: str = "") -> 
     return Corpus(source, file.tickets, {d: Database.of(file.tables[d]) for d in DOMAINS}, note)
 
 
-@cache
 def shared() -> Corpus:
     """This process's corpus, loaded once. `POINTSMAN_DEMO_SOURCE=sample` in the environment keeps it offline, so
-    that every process of one drill looks things up in the same place."""
-    return load(offline=os.environ.get(SOURCE) == "sample")
+    that every process of one drill looks things up in the same place. May fetch: not for an event loop."""
+    with _LOADING:
+        return _load_once(os.environ.get(SOURCE) == "sample")
+
+
+@cache
+def _load_once(offline: bool) -> Corpus:
+    return load(offline)
+
+
+async def ready() -> Corpus:
+    """`shared()` for agents: the first call loads in a thread, later ones answer at once."""
+    if _load_once.cache_info().currsize:
+        return shared()
+    return await asyncio.to_thread(shared)

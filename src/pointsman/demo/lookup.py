@@ -153,10 +153,10 @@ def _products(text: str, database: Database) -> list[str]:
     """Product names that the text speaks of, by their last word or by what customers call it."""
     words = {word.removesuffix("s") for word in _WORD.findall(text)} | set(_WORD.findall(text))
     found = []
-    for row in database.rows("products"):
-        last = row["name"].lower().split()[-1]
+    for name in database.product_names:
+        last = name.lower().split()[-1]
         if not words.isdisjoint((last, last.removesuffix("s"), *_ALSO_CALLED.get(last, ()))):
-            found.append(row["name"])
+            found.append(name)
     return found
 
 

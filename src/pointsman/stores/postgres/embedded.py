@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         unfinished.rename(self.data)
 
     def _launch(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
-        """Start the postmaster, detached. Two refusals pass by themselves: a port that was taken meanwhile, and
+        """Start the postmaster, detached. Two refusals pass by themselves: a port taken meanwhile, and
         backends of a killed postmaster that have not left yet."""
         self._disown_stale_pid()
         start = [binaries / "pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", START_TIMEOUT_S]
@@ -198,8 +198,8 @@ class EmbeddedPostgres:
         (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
 
     def _disown_stale_pid(self) -> None:
-        """After a crash the pid may belong to a stranger or a zombie (in a container, pids come round soon), and
-        PostgreSQL would refuse to start. The file stays: it names the shared memory that PostgreSQL checks."""
+        """After a crash the pid may be a stranger's or a zombie's (in a container, pids come round soon), and
+        PostgreSQL would not start. The file stays: it names the shared memory that PostgreSQL checks."""
         lines = self._pid_lines()
         if lines:
             (self.data / "postmaster.pid").write_text("\n".join([NO_SUCH_PID, *lines[1:]]) + "\n")

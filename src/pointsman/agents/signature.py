@@ -1,0 +1,148 @@
+"""A function's signature as its schema: arguments and result to canonical JSON and back, checked by pydantic.
+
+A function of one parameter takes its JSON value as it is; of several, an object by name; of none, null. A parameter of type
+`Context` or `Run` is given by the runtime and is no part of the schema.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_type_hints
+
+import msgspec
+from pydantic import PydanticUndefinedAnnotation, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from pointsman.kernel.errors import InvalidInput
+from pointsman.kernel.values import encode
+
+_EMPTY = inspect.Parameter.empty
+
+
+class Signature:
+    """See the module.
+
+    Raises:
+        TypeError: the function can't be an agent or workflow; the message says why.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, given: type[Any], bytes_max: int) -> None:
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._bytes_max = bytes_max
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise TypeError(f"{self._name}: {error}; its types must be known where it is defined") from error
+        parameters = inspect.signature(function).parameters
+        self.given = next((name for name, hint in hints.items() if hint is given and name in parameters), None)
+        taken = [parameter for name, parameter in parameters.items() if name != self.given]
+        for parameter in taken:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise TypeError(f"{self._name}: parameter {parameter} has no name in a schema; use ordinary parameters")
+        self._parameters = {parameter.name: parameter.default for parameter in taken}
+        self._inputs = {name: _adapter(self._name, hints.get(name, Any)) for name in self._parameters}
+        self._output = _adapter(self._name, hints.get("return", Any))
+        self._single = next(iter(self._parameters)) if len(self._parameters) == 1 else None
+
+    # -- towards the log -----------------------------------------------------------------------------------------
+
+    def encode_input(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+        """Canonical JSON of a call's arguments. Raises InvalidInput, InvalidValue."""
+        if self._single is not None and len(args) == 1 and not kwargs:
+            return encode(self._dump(self._single, args[0]), bytes_max=self._bytes_max)
+        names = list(self._parameters)
+        if len(args) > len(names):
+            raise InvalidInput(f"{self._name} takes {len(names)} arguments, {len(args)} were given")
+        values = dict(zip(names, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in self._parameters or name in values:
+                raise InvalidInput(f"{self._name} got an unexpected or repeated argument {name!r}")
+            values[name] = value
+        for name, default in self._parameters.items():
+            if name not in values and default is _EMPTY:
+                raise InvalidInput(f"{self._name} needs an argument {name!r}")
+        if self._single is not None:
+            return encode(self._dump(self._single, values.get(self._single, self._parameters[self._single])))
+        shown = {name: self._dump(name, value) for name, value in values.items()}
+        return encode(shown or None, bytes_max=self._bytes_max)
+
+    def _dump(self, name: str, value: Any) -> Any:
+        """A value as its declared type checks it: a wrong argument fails where it was given, not at the agent."""
+        adapter = self._inputs[name]
+        if type(value) in _PLAIN:
+            return value
+        return adapter.dump_python(value, mode="json", warnings=False)
+
+    def encode_output(self, value: Any) -> bytes:
+        """Canonical JSON of a result. Raises InvalidValue."""
+        if type(value) not in _PLAIN:
+            value = self._output.dump_python(value, mode="json", warnings=False)
+        return encode(value, bytes_max=self._bytes_max)
+
+    # -- from the log --------------------------------------------------------------------------------------------
+
+    def decode_input(self, data: bytes) -> dict[str, Any]:
+        """Arguments by name, each as its declared type. Raises InvalidInput."""
+        if self._single is not None:
+            return {self._single: _read(self._inputs[self._single], data, self._name)}
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw] | None) or {}
+        unknown = [name for name in fields if name not in self._inputs]
+        missing = [n for n, default in self._parameters.items() if default is _EMPTY and n not in fields]
+        if unknown or missing:
+            raise InvalidInput(f"{self._name}: unknown fields {unknown}, missing fields {missing}")
+        return {name: _read(self._inputs[name], bytes(raw), f"{self._name}.{name}") for name, raw in fields.items()}
+
+    def check_input(self, data: bytes) -> None:
+        """Raises InvalidInput."""
+        try:
+            self.decode_input(data)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{self._name} takes an object with {list(self._parameters)}: {error}") from error
+
+    def decode_output(self, data: bytes) -> Any:
+        """Raises InvalidInput: the value does not fit the declared result."""
+        return _read(self._output, data, f"the result of {self._name}")
+
+    def same_input(self, recorded: bytes, produced: bytes) -> bool:
+        try:
+            return self.decode_input(recorded) == self.decode_input(produced)
+        except (InvalidInput, msgspec.MsgspecError):
+            return False
+
+    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """JSON Schema of the input and of the output."""
+        if self._single is not None:
+            return self._inputs[self._single].json_schema(), self._output.json_schema()
+        properties = {name: adapter.json_schema() for name, adapter in self._inputs.items()}
+        required = [name for name, default in self._parameters.items() if default is _EMPTY]
+        schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        return (schema if properties else {"type": "null"}), self._output.json_schema()
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types that are their own JSON: no dump needed."""
+
+
+def _adapter(name: str, hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        raise TypeError(f"{name}: {hint!r} can't be described by a schema: {error}") from error
+
+
+def _read(adapter: TypeAdapter[Any], data: bytes, name: str) -> Any:
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InvalidInput(f"{name}: {where + ': ' if where else ''}{first['msg']}{more}") from error
+
+
+def decode_as(expected: Any, data: bytes) -> Any:
+    """JSON read as `expected`; None or Any: as plain data. Raises InvalidInput."""
+    if expected is None or expected is Any:
+        return msgspec.json.decode(data)
+    return _read(TypeAdapter(expected), data, "the payload")

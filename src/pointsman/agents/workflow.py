@@ -1,0 +1,65 @@
+"""A workflow: a named, versioned body, its schema, and the digest of the code that it was built from."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pointsman.agents.agent import NAME
+from pointsman.agents.signature import Signature
+from pointsman.kernel.run import Run
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A declared workflow. Calling it calls the function itself."""
+
+    is_workflow: ClassVar[bool] = True
+
+    name: str
+    version: int
+    function: Callable[..., Coroutine[Any, Any, Any]]
+    signature: Signature
+    build: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self.function(*args, **kwargs)
+
+    def body(self, run: Run, data: bytes) -> Coroutine[Any, Any, Any]:
+        assert self.signature.given is not None
+        return self.function(**{self.signature.given: run}, **self.signature.decode_input(data))
+
+    def encode_output(self, value: Any) -> bytes:
+        return self.signature.encode_output(value)
+
+
+def define_workflow(
+    function: Callable[..., Coroutine[Any, Any, Any]], *, name: str | None, version: int, bytes_max: int
+) -> Workflow:
+    """Raises TypeError or ValueError with what to change."""
+    chosen = name or str(getattr(function, "__name__", ""))
+    if not NAME.fullmatch(chosen):
+        raise ValueError(f"{chosen!r} can't name a workflow: 1–64 letters, digits, '_' or '-', a letter first")
+    if not 1 <= version < 2**31:
+        raise ValueError(f"workflow {chosen}: version={version}: a whole number from 1")
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"workflow {chosen} must be an `async def`")
+    signature = Signature(function, given=Run, bytes_max=bytes_max)
+    if signature.given is None:
+        raise TypeError(f"workflow {chosen} needs a parameter of type Run: `async def {chosen}(run: Run, ...)`")
+    return Workflow(chosen, version, function, signature, build_digest(function))
+
+
+def build_digest(function: Callable[..., Any]) -> str:
+    """16 hex digits of the source of the module that the function stands in; of its bytecode where there is no source."""
+    module = sys.modules.get(function.__module__)
+    try:
+        source = inspect.getsource(module) if module is not None else inspect.getsource(function)
+    except (OSError, TypeError):
+        code = function.__code__
+        source = code.co_code.hex() + repr(code.co_names) + repr([c for c in code.co_consts if isinstance(c, str)])
+    return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -1,0 +1,44 @@
+"""Who may use a route: decided on the matched route object, never on a path or on a header that names a host.
+
+Default-deny: a route is open only if it was declared public, and what matches no route is treated as closed. Peers
+decided by path suffix and left every resource named `health` open.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from pointsman.api.errors import CrossOrigin, Unauthorized
+from pointsman.api.request import ApiRequest
+from pointsman.api.settings import ApiSettings, is_loopback
+
+
+class Guard:
+    """Checks a request against the token, or, without one, that no foreign page sent it."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._token = None if settings.token is None else settings.token.encode()
+
+    def check(self, request: ApiRequest, *, public: bool) -> None:
+        """Raises: Unauthorized, CrossOrigin."""
+        if public:
+            return
+        if self._token is None:
+            self._check_origin(request)
+            return
+        scheme, _, credentials = request.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(credentials.strip(), self._token):
+            raise Unauthorized
+
+    def _check_origin(self, request: ApiRequest) -> None:
+        """Without a token the API is on loopback, where any web page's script can send to it: browsers say whose."""
+        origin = request.headers.get(b"origin")
+        if origin is None:
+            return
+        try:
+            host = urlsplit(origin.decode("latin-1")).hostname
+        except ValueError:
+            host = None
+        if host is None or not is_loopback(host):
+            raise CrossOrigin

@@ -1,0 +1,298 @@
+"""Drive one run, from the moment that this coordinator owns it until it ends, parks, or belongs to somebody else.
+
+One task a run. Its loop is the whole life of a step: take in what happened, let the kernel answer, append both in one
+statement, and only then act: request-first. An append that is not answered with MOVED changes nothing outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator import mail as mails
+from pointsman.coordinator.dispatcher import Attempt, Dispatcher
+from pointsman.coordinator.recorder import Recorder
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.timers import Timers
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
+from pointsman.kernel.execution import Execution, Produced
+from pointsman.kernel.state import PendingCall
+from pointsman.observe.stats import Stats
+from pointsman.ports.event_log import Append, NewEvent, NewRun, Outcome
+from pointsman.ports.ids import Ids
+from pointsman.ports.liveness import Lease
+from pointsman.ports.store import Store
+
+logger = logging.getLogger("pointsman.driver")
+
+STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
+
+
+class Exit(enum.Enum):
+    """Why a run is no longer driven here."""
+
+    ENDED = "ended"
+    PARKED = "parked"
+    LOST = "lost"
+    """Fenced, or not what this coordinator thought: whatever it holds of the run is void."""
+    EXISTS = "exists"
+    """It was to be created, and was there already."""
+    DRAINED = "drained"
+    """Nothing of it is under way here: it can be handed over."""
+
+
+@dataclass
+class Crew:
+    """What every driver of a coordinator works with."""
+
+    settings: CoordinatorSettings
+    store: Store
+    directory: AgentDirectory
+    ids: Ids
+    recorder: Recorder
+    dispatcher: Dispatcher
+    timers: Timers
+    stats: Stats
+    lease: Lease
+    on_moved: Callable[[str], None]
+    is_draining: bool = False
+
+
+class Driver:
+    """See the module. `post`, `poke` and `mail_came` may be called at any time."""
+
+    def __init__(
+        self, crew: Crew, execution: Execution, *, epoch: int, sequence: int, mail: int, create: NewRun | None = None
+    ) -> None:
+        self.execution = execution
+        self.epoch = epoch
+        self.created: asyncio.Future[Exit | None] | None = None
+        """Resolved once the first append is durable (None), or the run was found to exist."""
+        self._crew = crew
+        self._durable = sequence
+        self._mail = mail
+        self._create = create
+        self._outcomes: deque[tuple[str, int, bytes | ev.Failure]] = deque()
+        self._attempts: dict[str, Attempt] = {}
+        self._undurable: list[Produced] = []
+        self._wake = asyncio.Event()
+
+    @property
+    def run(self) -> str:
+        return self.execution.state.run
+
+    @property
+    def mail_seen(self) -> int:
+        return self._mail
+
+    # -- what happens ---------------------------------------------------------------------------------------------
+
+    def post(self, call: str, attempt: int, result: bytes | ev.Failure) -> None:
+        """An attempt is over."""
+        self._attempts.pop(call, None)
+        self._outcomes.append((call, attempt, result))
+        self._wake.set()
+
+    def poke(self) -> None:
+        """Look again: time has passed, or the coordinator drains."""
+        self._wake.set()
+
+    def mail_came(self, count: int) -> None:
+        """The run's mailbox holds at least `count` mails."""
+        if count > self._mail:
+            self._mail = count
+            self._wake.set()
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    async def drive(self) -> Exit:
+        """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
+        if self._create is None:
+            self._resume_effects()
+        try:
+            while True:
+                self._wake.clear()
+                await self._take_in()
+                self._undurable += self.execution.take()
+                if self.execution.ending is not None:
+                    over = await self._end()
+                elif self._can_park():
+                    over = await self._park()
+                elif self._undurable or self._create is not None:
+                    over = await self._append("running", self._crew.lease.incarnation)
+                elif self._crew.is_draining and not self._attempts:
+                    over = Exit.DRAINED
+                else:
+                    await self._wake.wait()
+                    continue
+                if over is not None:
+                    return over
+        finally:
+            for attempt in self._attempts.values():
+                attempt.abandon()
+
+    async def _take_in(self) -> None:
+        """Everything that has happened, one at a time, in the order in which it came."""
+        execution, clock = self.execution, self._crew.store.clock
+        if self._mail > execution.state.folded:
+            letters = await self._crew.store.mailbox.read(self.run, after=execution.state.folded)
+            for letter in letters:
+                execution.mailed(mails.event_of(letter), clock.now())
+            self._mail = max(self._mail, execution.state.folded)
+        now = clock.now()
+        while self._outcomes:
+            call, number, result = self._outcomes.popleft()
+            if isinstance(result, ev.Failure):
+                execution.attempt_failed(call, number, result, now)
+            else:
+                execution.completed(call, number, result, now)
+        due = execution.state.next_due()
+        if due is not None and due <= now:
+            execution.time_passed(now)
+
+    def _can_park(self) -> bool:
+        state = self.execution.state
+        if self._create is not None or self._outcomes or self._attempts or not state.is_idle():
+            return False
+        due = state.next_due()
+        return due is None or due - self._crew.store.clock.now() > self._crew.settings.park_after_ms
+
+    async def _park(self) -> Exit | None:
+        """Give the run up until its next timer or mail. Mail that is already there comes first."""
+        due = self.execution.state.next_due()
+        over = await self._append("parked", None, closes=True, wake_at=due)
+        return over or (Exit.PARKED if self._mail <= self.execution.state.folded else None)
+
+    async def _end(self) -> Exit | None:
+        """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
+        ending = self.execution.ending
+        assert ending is not None
+        await self._cancel_children()
+        now = self._crew.store.clock.now()
+        last = Produced(ending, max(now, self.execution.state.last_at), ev.encode_event(ending))
+        over = await self._append(STATUS_OF[type(ending)], None, closes=True, last=last)
+        if over is None and self._mail <= self.execution.state.folded:
+            self.execution.close_log(now)
+            self.execution.take()
+            return Exit.ENDED
+        return over
+
+    async def _append(
+        self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
+        last: Produced | None = None,
+    ) -> Exit | None:  # fmt: skip
+        """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing happened."""
+        state = self.execution.state
+        events = self._undurable + ([last] if last else [])
+        letter = None
+        if last is not None and state.parent is not None and state.parent_call is not None:
+            letter = mails.letter_to_parent(state.parent, state.parent_call, last.event)
+        append = Append(
+            run=self.run, epoch=self.epoch, expected=self._durable, nonce=self._crew.ids.nonce(),
+            events=[NewEvent(type(p.event).__name__, p.event.VERSION, p.at, p.body) for p in events],
+            status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at,
+            create=self._create, letter=letter,
+        )  # fmt: skip
+        children = [self._child(p) for p in self._undurable if isinstance(p.event, ev.ChildStarted)]
+        result = (await self._crew.recorder.submit([append, *children]))[0]
+        if result.outcome is Outcome.MOVED:
+            self._moved(events, result.mail)
+            return None
+        if result.outcome is Outcome.MAIL_ARRIVED:
+            self.mail_came(max(result.mail, state.folded + 1))
+            return None
+        if result.outcome is Outcome.EXISTS and self._create is not None:
+            return Exit.EXISTS
+        self._crew.stats.runs_fenced += 1
+        logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, self._durable, self.epoch)
+        return Exit.LOST
+
+    def _moved(self, events: list[Produced], mail: int) -> None:
+        """It is durable: now it may have effects."""
+        self._durable += len(events)
+        self._crew.stats.events += len(events)
+        decided, self._undurable = self._undurable, []
+        self._create = None
+        if self.created is not None and not self.created.done():
+            self.created.set_result(None)
+        self._crew.on_moved(self.run)
+        self.mail_came(mail)
+        for produced in decided:
+            self._take_effect(produced.event)
+
+    # -- effects --------------------------------------------------------------------------------------------------
+
+    def _take_effect(self, event: ev.Event) -> None:
+        state = self.execution.state
+        match event:
+            case ev.CallRequested() | ev.CallRetried():
+                pending = state.calls.get(event.call)
+                if pending is not None and self.execution.ending is None:
+                    self._dispatch(pending)
+            case ev.TimerSet(due=due) | ev.AttemptFailed(retry_at=due):
+                self._crew.timers.wake_at(due, self.run)
+            case ev.CallCancelled():
+                attempt = self._attempts.pop(event.call, None)
+                if attempt is not None:
+                    attempt.abandon()
+            case _:
+                pass
+
+    def _resume_effects(self) -> None:
+        """After a replay: what was under way is under way again, under the same key and attempt."""
+        due = self.execution.state.next_due()
+        if due is not None:
+            self._crew.timers.wake_at(due, self.run)
+        new = {p.event.call for p in self.execution.peek() if isinstance(p.event, ev.CallRequested)}
+        for pending in self.execution.state.calls.values():
+            if pending.retry_at is None and pending.call not in new:
+                self._dispatch(pending)
+
+    def _dispatch(self, pending: PendingCall) -> None:
+        """Not while draining (the next owner will), and not on a lease that may have lapsed."""
+        if self._crew.is_draining or not self._crew.lease.is_trusted():
+            return
+        agent = self._crew.directory.agent(pending.target)
+        if agent is None:
+            failure = ev.Failure("unknown_agent", f"no agent is named {pending.target!r} here", retryable=False)
+            self.post(pending.call, pending.attempt, failure)
+            return
+        self._attempts[pending.call] = self._crew.dispatcher.dispatch(
+            agent, pending, run=self.run, tenant=self.execution.state.tenant, epoch=self.epoch, on_end=self.post
+        )
+
+    def _child(self, produced: Produced) -> Append:
+        """The head and first event of a child, to be created in the statement that records its start."""
+        event = produced.event
+        assert isinstance(event, ev.ChildStarted)
+        state = self.execution.state
+        workflow = self._crew.directory.workflow(event.workflow, event.workflow_version)
+        started, tail = ev.with_input(
+            ev.RunStarted, produced.data, workflow=event.workflow, workflow_version=event.workflow_version,
+            digest=event.digest, seed=self._crew.ids.seed(), tenant=state.tenant, parent=self.run, parent_call=event.call,
+        )  # fmt: skip
+        new_run = NewRun(
+            workflow=event.workflow, version=event.workflow_version, build=workflow.build if workflow else "",
+            bucket=self._crew.store.bucket(), digest=event.digest, tenant=state.tenant, parent=self.run,
+            parent_call=event.call,
+        )  # fmt: skip
+        return Append(
+            run=event.run, epoch=0, expected=0, nonce=self._crew.ids.nonce(), create=new_run, status="running", owner=None,
+            events=[NewEvent("RunStarted", started.VERSION, produced.at, ev.encode_event(started, tail))],
+            wake_at=self._crew.store.clock.now(),
+        )  # fmt: skip
+
+    async def _cancel_children(self) -> None:
+        """A run's children do not outlive it: they are asked to stop before its end is durable."""
+        for child in self.execution.state.children.values():
+            try:
+                body = mails.encode(mails.CancelMail(f"its parent {self.run} has ended"))
+                await self._crew.store.mailbox.post(child, mails.CANCEL_KEY, mails.CANCEL, body)
+            except (RunEnded, UnknownRun, DuplicateMail):
+                continue

@@ -1,0 +1,151 @@
+"""Group commit in two lanes: while one append is under way, what becomes ready waits, and goes in the next.
+
+An idle system pays no delay, and a busy one pays one commit for hundreds of steps. A run is always in the same lane, so its
+appends never overtake each other. It knows nothing of workflows; it answers what became of each append, also when the
+reply was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections import deque
+from collections.abc import Sequence
+
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.observe.stats import Stats
+from pointsman.ports.event_log import Append, AppendResult, EventLog, Outcome, Resolution
+
+LANES = 2
+RECONNECT_S = 0.05
+
+logger = logging.getLogger("pointsman.recorder")
+
+
+class Ticket:
+    """Appends that must travel in one statement (a run, and children that it starts), and where the answer goes."""
+
+    __slots__ = ("appends", "done", "size")
+
+    def __init__(self, appends: Sequence[Append], done: asyncio.Future[list[AppendResult]]) -> None:
+        self.appends = appends
+        self.done = done
+        self.size = sum(len(event.body) for append in appends for event in append.events)
+
+
+class Recorder:
+    """A service: `start`, `submit`, `stop`."""
+
+    def __init__(self, log: EventLog, settings: CoordinatorSettings, stats: Stats) -> None:
+        self._log = log
+        self._settings = settings
+        self._stats = stats
+        self._queues: list[deque[Ticket]] = [deque() for _ in range(LANES)]
+        self._wakes: list[asyncio.Event] = [asyncio.Event() for _ in range(LANES)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._run(lane), name=f"recorder-{lane}") for lane in range(LANES)]
+
+    async def stop(self) -> None:
+        """Appends under way end; what waits is dropped, its submitters are cancelled."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for queue in self._queues:
+            while queue:
+                queue.popleft().done.cancel()
+
+    def submit(self, appends: Sequence[Append]) -> asyncio.Future[list[AppendResult]]:
+        """Queue appends that belong together, the owner's run first. One run is queued once until its answer is there."""
+        done: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
+        lane = zlib.crc32(appends[0].run.encode()) % LANES
+        self._queues[lane].append(Ticket(appends, done))
+        self._wakes[lane].set()
+        return done
+
+    @property
+    def depth(self) -> int:
+        """Appends that wait for their lane."""
+        return sum(len(queue) for queue in self._queues)
+
+    async def _run(self, lane: int) -> None:
+        queue, wake = self._queues[lane], self._wakes[lane]
+        while True:
+            if not queue:
+                wake.clear()
+                await wake.wait()
+            tickets = self._take(queue)
+            try:
+                await self._append(tickets, lane)
+            except Exception:
+                # A bug in a store must not leave its callers waiting for ever: they are told, and their runs reloaded.
+                logger.exception("lane %d: an append of %d runs failed", lane, len(tickets))
+                for ticket in tickets:
+                    _answer(ticket, [AppendResult(Outcome.CONFLICT)] * len(ticket.appends))
+
+    def _take(self, queue: deque[Ticket]) -> list[Ticket]:
+        """The next batch: limited in runs and bytes, and no run in it both moved and addressed by a letter."""
+        tickets: list[Ticket] = []
+        left: list[Ticket] = []
+        moved: set[str] = set()
+        addressed: set[str] = set()
+        runs = size = 0
+        while queue and runs < self._settings.batch_runs_max and size < self._settings.batch_bytes_max:
+            ticket = queue.popleft()
+            own = {append.run for append in ticket.appends}
+            letters = {append.letter.run for append in ticket.appends if append.letter is not None}
+            if own & addressed or letters & (moved | own):
+                left.append(ticket)
+                continue
+            tickets.append(ticket)
+            moved |= own
+            addressed |= letters
+            runs += len(ticket.appends)
+            size += ticket.size
+        queue.extendleft(reversed(left))
+        return tickets
+
+    async def _append(self, tickets: list[Ticket], lane: int) -> None:
+        batch = [append for ticket in tickets for append in ticket.appends]
+        try:
+            results = await self._log.append(batch, lane=lane)
+        except StoreUnavailable as error:
+            self._stats.append_errors += 1
+            logger.warning("an append of %d runs was not answered (%s): finding out", len(batch), error)
+            results = await self._find_out(batch, lane)
+        self._stats.appends += 1
+        self._stats.appended_runs += len(batch)
+        position = 0
+        for ticket in tickets:
+            _answer(ticket, results[position : position + len(ticket.appends)])
+            position += len(ticket.appends)
+
+    async def _find_out(self, batch: list[Append], lane: int) -> list[AppendResult]:
+        """The reply was lost: everything is possible. Ask for each run, and append again what never came."""
+        results: dict[str, AppendResult] = {}
+        while len(results) < len(batch):
+            open_appends = [append for append in batch if append.run not in results]
+            try:
+                absent = []
+                for append in open_appends:
+                    resolution = await self._log.resolve(append)
+                    if resolution is Resolution.ABSENT:
+                        absent.append(append)
+                    else:
+                        ours = resolution is Resolution.OURS
+                        results[append.run] = AppendResult(Outcome.MOVED if ours else Outcome.CONFLICT)
+                if absent:
+                    again = await self._log.append(absent, lane=lane)
+                    results.update((append.run, result) for append, result in zip(absent, again, strict=True))
+            except StoreUnavailable:
+                self._stats.append_errors += 1
+                await asyncio.sleep(RECONNECT_S)
+        return [results[append.run] for append in batch]
+
+
+def _answer(ticket: Ticket, results: list[AppendResult]) -> None:
+    if not ticket.done.done():
+        ticket.done.set_result(results)

@@ -1,0 +1,59 @@
+"""Every limit and interval of a coordinator, with its unit and why it has its value."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from pointsman.kernel.execution import EVENTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """Raises ValueError when a value makes no sense.
+
+    Attributes:
+        name: unique among the living coordinators of a cluster.
+        address: `host:port` of its HTTP API, for routers and people.
+        lease_ttl_ms: how long it may be silent before others end it. Process death is noticed much sooner.
+        batch_runs_max: runs in one append. 50 to 100 is the measured optimum for two lanes.
+        batch_bytes_max: bytes of bodies in one append; statements over 5 MB get slower.
+        runs_max: runs driven at the same time.
+        memory_bytes_max: estimated bytes of driven and cached runs together; beyond it nothing more is claimed.
+        park_after_ms: a run that waits longer than this for its next timer is given up and claimed when it is due.
+        claim_poll_ms: how often to look for due runs; hints make it faster, and this is what can be relied on.
+        mail_poll_ms: how often to look for mail of driven runs; likewise.
+        watch_poll_ms: how often to look after runs that a client waits for and another coordinator drives.
+        takeover_retry_ms: pause between attempts to claim what a dead incarnation's last statement still holds.
+        sweep_ms: how often to look for what every other way missed.
+        claim_batch: runs claimed in one statement.
+        drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over.
+        events_max: events in one run.
+        threads_max: threads for sync agents.
+    """
+
+    name: str = "coordinator-1"
+    address: str = ""
+    lease_ttl_ms: int = 3_000
+    batch_runs_max: int = 64
+    batch_bytes_max: int = 1_000_000
+    runs_max: int = 10_000
+    memory_bytes_max: int = 512_000_000
+    park_after_ms: int = 2_000
+    claim_poll_ms: int = 200
+    mail_poll_ms: int = 500
+    watch_poll_ms: int = 100
+    takeover_retry_ms: int = 50
+    sweep_ms: int = 5_000
+    claim_batch: int = 50
+    drain_s: float = 5.0
+    events_max: int = EVENTS_MAX
+    threads_max: int = 32
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not value > 0:
+                raise ValueError(f"{field.name}={value}: must be more than 0")
+        if self.lease_ttl_ms < 500:
+            raise ValueError(f"lease_ttl_ms={self.lease_ttl_ms}: at least 500, or a pause ends a healthy coordinator")

@@ -1,0 +1,1 @@
+"""Policies of failure: pure functions of (history, now)."""

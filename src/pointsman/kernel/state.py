@@ -1,0 +1,162 @@
+"""The folded state of a run: what its events add up to, but for what its body remembers in local variables.
+
+`evolve` is total: it takes any event in a lawful order and never refuses; whether an event may happen is decided before.
+The state is what a coordinator needs to go on: which calls are under way and with which bytes, which timers are set, which
+mail was folded. It is mutable and owned by one `Execution` (copying it per event would make step n cost O(n)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel import events as ev
+
+
+class PendingCall(msgspec.Struct):
+    """A call without an outcome. `retry_at`: between attempts, waiting for that time (ms)."""
+
+    call: str
+    target: str
+    key: str
+    data: bytes
+    attempt: int = 1
+    retry_at: int | None = None
+
+
+class RunState(msgspec.Struct):
+    """See the module. Times in ms by the database's clock."""
+
+    run: str
+    sequence: int = 0
+    generation: int = 1
+    workflow: str = ""
+    workflow_version: int = 1
+    tenant: str = "default"
+    seed: str = ""
+    parent: str | None = None
+    parent_call: str | None = None
+    started_at: int = 0
+    last_at: int = 0
+    calls: dict[str, PendingCall] = {}
+    timers: dict[str, int] = {}
+    children: dict[str, str] = {}
+    waiting_for: dict[str, str] = {}
+    unclaimed: dict[str, int] = {}
+    folded: int = 0
+    cancel_reason: str | None = None
+    outcome: ev.Event | None = None
+
+    def evolve(self, event: ev.Event, at: int, data: bytes = b"") -> None:
+        """Fold one event in. `data` is the full input of an event that has one."""
+        self.sequence += 1
+        self.last_at = max(at, self.last_at)
+        fold = _FOLDS.get(type(event))
+        if fold is not None:
+            fold(self, event, data)
+
+    @property
+    def is_ended(self) -> bool:
+        return self.outcome is not None
+
+    def next_due(self) -> int | None:
+        """When the next timer or retry is due, if any."""
+        dues = list(self.timers.values())
+        dues.extend(pending.retry_at for pending in self.calls.values() if pending.retry_at is not None)
+        return min(dues) if dues else None
+
+    def is_idle(self) -> bool:
+        """Nothing is under way in this process: all that is awaited comes by time or by mail."""
+        return all(pending.retry_at is not None for pending in self.calls.values())
+
+
+def _started(state: RunState, event: ev.RunStarted, data: bytes) -> None:
+    state.workflow, state.workflow_version = event.workflow, event.workflow_version
+    state.tenant, state.seed = event.tenant, event.seed
+    state.parent, state.parent_call = event.parent, event.parent_call
+    state.started_at = state.last_at
+
+
+def _requested(state: RunState, event: ev.CallRequested, data: bytes) -> None:
+    state.calls[event.call] = PendingCall(event.call, event.target, event.key, data)
+
+
+def _call_over(state: RunState, event: ev.CallCompleted | ev.CallFailed | ev.CallCancelled, data: bytes) -> None:
+    state.calls.pop(event.call, None)
+    state.timers.pop(event.call, None)
+    state.waiting_for.pop(event.call, None)
+
+
+def _attempt_failed(state: RunState, event: ev.AttemptFailed, data: bytes) -> None:
+    state.calls[event.call].retry_at = event.retry_at
+
+
+def _retried(state: RunState, event: ev.CallRetried, data: bytes) -> None:
+    pending = state.calls[event.call]
+    pending.attempt, pending.retry_at = event.attempt, None
+
+
+def _timer_set(state: RunState, event: ev.TimerSet, data: bytes) -> None:
+    state.timers[event.call] = event.due
+
+
+def _timer_fired(state: RunState, event: ev.TimerFired, data: bytes) -> None:
+    state.timers.pop(event.call, None)
+
+
+def _signal_awaited(state: RunState, event: ev.SignalAwaited, data: bytes) -> None:
+    if state.unclaimed.get(event.name, 0):
+        state.unclaimed[event.name] -= 1
+    else:
+        state.waiting_for[event.call] = event.name
+
+
+def _signal(state: RunState, event: ev.SignalReceived, data: bytes) -> None:
+    state.folded = event.mail
+    for call, name in state.waiting_for.items():
+        if name == event.name:
+            del state.waiting_for[call]
+            return
+    state.unclaimed[event.name] = state.unclaimed.get(event.name, 0) + 1
+
+
+def _child_started(state: RunState, event: ev.ChildStarted, data: bytes) -> None:
+    state.children[event.call] = event.run
+
+
+def _child_ended(state: RunState, event: ev.ChildEnded, data: bytes) -> None:
+    state.folded = event.mail
+    state.children.pop(event.call, None)
+
+
+def _cancel(state: RunState, event: ev.CancelRequested, data: bytes) -> None:
+    state.folded = event.mail
+    state.cancel_reason = event.reason
+
+
+def _ended(state: RunState, event: ev.Event, data: bytes) -> None:
+    state.outcome = event
+    state.calls.clear()
+    state.timers.clear()
+    state.waiting_for.clear()
+
+
+_FOLDS: dict[type[ev.Event], Callable[[RunState, Any, bytes], None]] = {
+    ev.RunStarted: _started,
+    ev.CallRequested: _requested,
+    ev.CallCompleted: _call_over,
+    ev.CallFailed: _call_over,
+    ev.CallCancelled: _call_over,
+    ev.AttemptFailed: _attempt_failed,
+    ev.CallRetried: _retried,
+    ev.TimerSet: _timer_set,
+    ev.TimerFired: _timer_fired,
+    ev.SignalAwaited: _signal_awaited,
+    ev.SignalReceived: _signal,
+    ev.ChildStarted: _child_started,
+    ev.ChildEnded: _child_ended,
+    ev.CancelRequested: _cancel,
+    **dict.fromkeys(ev.TERMINAL, _ended),
+}

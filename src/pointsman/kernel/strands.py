@@ -1,0 +1,98 @@
+"""Handles and strands: the kernel's own concurrency, driven by hand with `send()`.
+
+A strand is one coroutine of a run: its body, or a branch of it. It waits on handles; when one of them is done it becomes
+ready, and ready strands run in the order in which they became so. No event loop, no tasks, nothing that time can shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pointsman.kernel.errors import RunEvicted
+
+if TYPE_CHECKING:
+    from pointsman.kernel.execution import Execution
+
+T = TypeVar("T")
+
+
+class Wait:
+    """What a strand yields to the kernel, and the only thing that it may."""
+
+    __slots__ = ("handles",)
+
+    def __init__(self, handles: Sequence[Handle[Any]]) -> None:
+        self.handles = handles
+
+
+class Handle(Generic[T]):
+    """The result-to-be of something that a run has started. Await it, or give it to `run.gather` or `run.first`."""
+
+    __slots__ = ("_error", "_execution", "_value", "call", "kind", "order", "waiters")
+
+    def __init__(self, execution: Execution, call: str, kind: str) -> None:
+        self._execution = execution
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.call = call
+        self.kind = kind
+        self.order = 0
+        """When it was done, counted over the run: what `run.first` goes by. 0 while it is not."""
+        self.waiters: list[Strand] = []
+
+    @property
+    def done(self) -> bool:
+        return self.order > 0
+
+    def result(self) -> T:
+        """Its value, or the error that it ended with. Only once it is done."""
+        if self._error is not None:
+            raise self._error
+        value: T = self._value
+        return value
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    def cancel(self) -> None:
+        """Give up on it. A call under way is cancelled at its agent; whoever awaits the handle gets `CallError`."""
+        self._execution.cancel_handle(self)
+
+    def resolve(self, order: int, value: Any = None, error: BaseException | None = None) -> list[Strand]:
+        """Kernel only: make it done, and give the strands that waited for it."""
+        self._value, self._error, self.order = value, error, order
+        woken, self.waiters = self.waiters, []
+        return woken
+
+    def __await__(self) -> Generator[Wait, None, T]:
+        yield from self._execution.until_any_done((self,))
+        return self.result()
+
+
+class Strand:
+    """One coroutine of a run, and what of the kernel belongs to it."""
+
+    __slots__ = ("coroutine", "handle", "is_over", "is_queued", "shields")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], handle: Handle[Any] | None, shields: int = 0) -> None:
+        self.coroutine = coroutine
+        self.handle = handle
+        """The branch's handle; None for the body."""
+        self.shields = shields
+        """How many `run.shield()` it is inside."""
+        self.is_queued = False
+        self.is_over = False
+
+    def close(self) -> None:
+        """Run the author's `finally`; whatever it does with `run` is refused."""
+        self.is_over = True
+        try:
+            self.coroutine.close()
+        except (RunEvicted, RuntimeError):
+            # RuntimeError: the body awaited again while closing. It is leaving memory either way.
+            return
+        except Exception:
+            # An error in the author's clean-up while the run leaves memory has no effect on the run: it is not over.
+            return
