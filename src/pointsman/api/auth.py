@@ -1,7 +1,7 @@
 """Who may use a route: decided on the matched route object, never on a path or on a header that names a host.
 
-Default-deny: a route is open only if it was declared public, and what matches no route is treated as closed. Peers
-decided by path suffix and left every resource named `health` open.
+Default-deny: a route is open only if it was declared public, and what matches no route is treated as closed.
+Peers decided by path suffix and left every resource named `health` open.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Guard:
             raise Unauthorized
 
     def _check_origin(self, request: ApiRequest) -> None:
-        """Without a token the API is on loopback, where any web page's script can send to it: browsers say whose."""
+        """Without a token the API is on loopback, where any web page's script can send to it: browsers say
+        whose."""
         origin = request.headers.get(b"origin")
         if origin is None:
             return

@@ -1,4 +1,5 @@
-"""Every error that the HTTP API itself raises: what a request or a setting did wrong, each with a stable code and status.
+"""Every error that the HTTP API itself raises: what a request or a setting did wrong, each with a stable code
+and status.
 
     PointsmanError (kernel)
     └── ApiError
@@ -104,7 +105,8 @@ class Unauthorized(ApiError):
 
 
 class CrossOrigin(ApiError):
-    """A page of another origin may not use an API that has no token; set a token, or call from this machine."""
+    """A page of another origin may not use an API that has no token; set a token, or call from this
+    machine."""
 
     code = "cross_origin"
     status = 403

@@ -1,4 +1,5 @@
-"""Errors as Problem Details (RFC 9457): the one place that writes them, for the app and for the bare connection.
+"""Errors as Problem Details (RFC 9457): the one place that writes them, for the app and for the bare
+connection.
 
 Must not know routes, runs or which errors there are.
 """
@@ -57,7 +58,8 @@ def headers(error: PointsmanError) -> list[tuple[bytes, bytes]]:
 
 
 def http_response(error: PointsmanError) -> bytes:
-    """A whole HTTP/1.1 response, for a connection that never reached the app; it says that the connection closes."""
+    """A whole HTTP/1.1 response, for a connection that never reached the app; it says that the connection
+    closes."""
     body, status = describe(error), _status(error)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),

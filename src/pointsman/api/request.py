@@ -1,7 +1,7 @@
 """Reading a request and checking it: headers, query, body, ids. What passes here has the right form.
 
-Must not know what a run is. Values inside an input or payload are checked once, where they are stored (`kernel/values`);
-here they only have to be of bounded size and depth.
+Must not know what a run is. Values inside an input or payload are checked once, where they are stored
+(`kernel/values`); here they only have to be of bounded size and depth.
 """
 
 from __future__ import annotations
@@ -36,12 +36,16 @@ QUERY_FIELDS_MAX = 64
 KEY_CHARS_MAX = 255
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
-_KEY = re.compile(r"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_CHARS_MAX}}}")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+"""Matches from any quote on, closed or not: a body of escaped quotes would otherwise be tried from each of
+them."""
+_BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONCE = frozenset(
     (
-        b"authorization", b"content-encoding", b"content-length", b"content-type", b"idempotency-key", b"last-event-id",
+        b"authorization", b"content-encoding", b"content-length", b"content-type", b"idempotency-key",
+        b"last-event-id",
         b"origin", b"pointsman-run-id", b"pointsman-tenant", b"pointsman-request-id",
     )
 )  # fmt: skip
@@ -85,11 +89,14 @@ class ApiRequest:
             return None
         text = value.decode("latin-1")
         if _KEY.fullmatch(text) is None:
-            raise InvalidHeader(f"idempotency-key must be 1 to {KEY_CHARS_MAX} visible ASCII characters, no spaces")
+            raise InvalidHeader(
+                f"idempotency-key must be 1 to {KEY_CHARS_MAX} visible ASCII characters, no spaces"
+            )
         return text
 
     def query(self, *known: str, repeatable: tuple[str, ...] = ()) -> Query:
-        """The query parameters, none of which may be unknown, or repeated without need. Raises: InvalidQuery."""
+        """The query parameters, none of which may be unknown, or repeated without need. Raises:
+        InvalidQuery."""
         raw: bytes = self.scope["query_string"]
         if not raw:
             return Query({})
@@ -130,7 +137,9 @@ class ApiRequest:
         limit = self.settings.body_bytes_max
         length = self.headers.get(b"content-length")
         if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
-            raise BodyTooLarge(f"content-length is {length[:32].decode('latin-1')}; the limit is {limit} bytes")
+            raise BodyTooLarge(
+                f"content-length is {length[:32].decode('latin-1')}; the limit is {limit} bytes"
+            )
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -155,7 +164,8 @@ class ApiRequest:
 
 
 class Query:
-    """Query parameters by name, each read as what it should be. Errors are `InvalidQuery` and name the parameter."""
+    """Query parameters by name, each read as what it should be. Errors are `InvalidQuery` and name the
+    parameter."""
 
     __slots__ = ("_values",)
 
@@ -200,18 +210,19 @@ def checked_id(text: str, what: str) -> str:
 
 
 def check_depth(body: bytes, depth_max: int) -> None:
-    """Refuse JSON that nests deeper, whatever its width: each pass takes away the innermost level, at memory speed.
+    """Refuse JSON that nests deeper, whatever its width: each pass takes away the innermost level, at memory
+    speed.
 
     Raises: InvalidValue.
     """
     if body.count(b"[") + body.count(b"{") <= depth_max:
         return
-    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    brackets = _STRING.sub(b"", body).translate(_BRACES_TO_BRACKETS, _NO_BRACKETS)
     for _ in range(depth_max):
         if not brackets:
             return
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    if b"[" in brackets or b"{" in brackets:
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
         raise InvalidValue(f"nested deeper than {depth_max} levels")
 
 
@@ -230,7 +241,11 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidJson(f"the body is not JSON: {error}") from None
     # A field that is there once is written once; only what may be there twice pays for the exact look.
-    if any(body.count(b'"%s"' % name.encode()) > 1 for name in fields) or b"\\u006" in body or b"\\u007" in body:
+    if (
+        any(body.count(b'"%s"' % name.encode()) > 1 for name in fields)
+        or b"\\u006" in body
+        or b"\\u007" in body
+    ):
         _refuse_repeated(body)
     return value
 

@@ -20,12 +20,13 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         host: address to bind; anything but loopback needs a token.
         port: 0 for any free one.
-        token: what `Authorization: Bearer` must carry on every route but /health and /ready; None asks for nothing.
+        token: what `Authorization: Bearer` must carry on every route but /health and /ready; None asks for
+            nothing.
         header_bytes_max: request line and headers of one request, in bytes (431).
         headers_timeout_s: from a request's first byte to the end of its headers (408).
         body_timeout_s: from the end of its headers to the end of its body (408).
-        idle_timeout_s: a connection without a request under way. Must outlast the idle time of a client's pool, or
-            clients meet connections that close under their request; the router's is 20 s.
+        idle_timeout_s: a connection without a request under way. Must outlast the idle time of a client's
+            pool, or clients meet connections that close under their request; the router's is 20 s.
         write_timeout_s: a client that takes nothing of what is sent to it.
         connections_max: open connections; the next one gets 503.
         body_bytes_max: body of one request, counted as it comes in (413).
@@ -65,10 +66,12 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.token is None and not is_loopback(self.host):
             raise InsecureBind(
-                f"binding {self.host!r} without a token would let anybody who reaches it start and read runs: "
-                "set a token, or bind 127.0.0.1"
+                f"binding {self.host!r} without a token would let anybody who reaches it start and read "
+                "runs: set a token, or bind 127.0.0.1"
             )
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
+        if self.token is not None and not (
+            self.token.isascii() and self.token.isprintable() and self.token.strip()
+        ):
             raise InvalidSetting("token is empty, or has characters that a header can't carry")
         if self.token is not None and self.token != self.token.strip():
             raise InvalidSetting("token begins or ends with a space, which no header carries")
@@ -78,12 +81,15 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 < value < float("inf"):
                 raise InvalidSetting(f"{name} is {value}; it must be a positive number")
         if self.json_depth_max > DEPTH_MAX:
-            raise InvalidSetting(f"json_depth_max is {self.json_depth_max}; a value can't nest beyond {DEPTH_MAX}")
+            raise InvalidSetting(
+                f"json_depth_max is {self.json_depth_max}; a value can't nest beyond {DEPTH_MAX}"
+            )
         if self.page_limit_default > self.page_limit_max or self.wait_default_s > self.wait_max_s:
             raise InvalidSetting("a default is above its maximum")
 
     def limits(self) -> dict[str, float]:
-        """Every limit and deadline by its name, as `/v1/coordinator` may show them. The token is not among them."""
+        """Every limit and deadline by its name, as `/v1/coordinator` may show them. The token is not among
+        them."""
         return {
             name: getattr(self, name)
             for name in self.__struct_fields__
@@ -97,7 +103,8 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_loopback(host: str) -> bool:
-    """Is this an address, or the name, of this machine alone? A name that only happens to resolve to it is not."""
+    """Is this an address, or the name, of this machine alone? A name that only happens to resolve to it is
+    not."""
     if host.lower() == "localhost":
         return True
     try:

@@ -88,6 +88,11 @@ class Driver:
         return self.execution.state.run
 
     @property
+    def durable(self) -> int:
+        """The sequence that the log is known to have reached."""
+        return self._durable
+
+    @property
     def mail_seen(self) -> int:
         return self._mail
 

@@ -1,7 +1,8 @@
-"""The demo's agents as the engine sees them: twelve specialists, the generalist, and six that every ticket meets.
+"""The demo's agents as the engine sees them: twelve specialists, a generalist, six that every ticket meets.
 
-Each only joins three things: the journal (outside the engine), a simulated model latency, and a plain function
-that does the work. An agent needs its idempotency key for the first two, so each takes the call's context.
+Each only joins three things: the journal (outside the engine), a simulated model latency, and a plain
+function that does the work. An agent needs its idempotency key for the first two, so each takes the call's
+context.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ async def generalist(case: Case, ctx: Context) -> Proposal:
         return desk.generalist(case)
 
 
-# ---- twelve specialists -------------------------------------------------------------------------------------
+# ---- twelve specialists ------------------------------------------------------------------------------------
 
 
 @app.agent(capabilities=["airline.booking"], timeout=TIMEOUT_S, retry=RETRY)

@@ -34,7 +34,8 @@ def booking(case: Case, database: Database) -> Proposal:
 def _offers(
     case: Case, database: Database, cabin: str, day: str | None
 ) -> list[tuple[int, str, str, str, str]]:
-    """(price, flight, date, origin, destination) of flights that have seats; cities count in the text's order."""
+    """(price, flight, date, origin, destination) of flights that have seats; cities count in the text's
+    order."""
     cities = case.facts.cities
     found = []
     for i, origin in enumerate(cities):
@@ -42,7 +43,11 @@ def _offers(
             for number in database.routes.get((origin, destination), []):
                 flight = database.get("flights", number) or {"dates": {}}
                 for date, on in flight["dates"].items():
-                    if on["status"] == "available" and on["available_seats"].get(cabin) and day in (None, date):
+                    if (
+                        on["status"] == "available"
+                        and on["available_seats"].get(cabin)
+                        and day in (None, date)
+                    ):
                         found.append((int(on["prices"][cabin]), number, date, origin, destination))
     return found
 
@@ -58,7 +63,7 @@ def cancellation(case: Case, database: Database) -> Proposal:
     reason = "airline cancelled" if says(case, "was cancell?ed") else "change of plan"
     arguments: Arguments = {"reservation_id": ids(records), "reason": reason, "paid_usd": str(paid)}
     summary = f"Cancel {', '.join(ids(records))} (${paid} paid)."
-    return propose(agent, "cancel_reservation", arguments, certainty(case, records), summary)
+    return propose(agent, "cancel_reservation", arguments, certainty(records), summary)
 
 
 def changes(case: Case, database: Database) -> Proposal:
@@ -78,7 +83,7 @@ def changes(case: Case, database: Database) -> Proposal:
         action, what = "update_reservation_flights", records[0].about
         arguments["cabin"] = "business" if says(case, "business") else str(row.get("cabin", "economy"))
         arguments["flights"] = [flight["flight_number"] for flight in row.get("flights", [])]
-    return propose(agent, action, arguments, certainty(case, records), f"Change {records[0].id}: {what}.")
+    return propose(agent, action, arguments, certainty(records), f"Change {records[0].id}: {what}.")
 
 
 def _travellers(row: dict[str, Any]) -> str:
@@ -104,7 +109,9 @@ def compensation(case: Case, database: Database) -> Proposal:
                 summary = f"Certificate of ${amount}: {leg['flight_number']} on {leg['date']} was {status}."
                 return propose(agent, "send_certificate", arguments, 0.85, summary)
     arguments = {"user_id": user, "reservation_id": [row["reservation_id"] for row in rows]}
-    summary = f"No leg of {', '.join(ids(records))} was late or cancelled up to {TODAY}: nothing to make good."
+    summary = (
+        f"No leg of {', '.join(ids(records))} was late or cancelled up to {TODAY}: nothing to make good."
+    )
     return propose(agent, "send_certificate", {**arguments, "amount_usd": "0"}, 0.4, summary)
 
 

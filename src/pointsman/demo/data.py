@@ -82,7 +82,8 @@ Row = TypeVar("Row", _Product, _Flight)
 
 @dataclass(frozen=True)
 class Database:
-    """One domain's tables, with the ways to find a user. Values returned are fresh copies: nobody shares them."""
+    """One domain's tables, with the ways to find a user. Values returned are fresh copies: nobody shares
+    them."""
 
     tables: dict[str, dict[str, msgspec.Raw]]
     by_email: dict[str, str] = field(default_factory=dict)
@@ -98,7 +99,9 @@ class Database:
             user = decoder.decode(raw)
             made.by_email[user.email.lower()] = user_id
             made.by_phone[user.phone_number] = user_id
-            made.by_name.setdefault(f"{user.name.first_name} {user.name.last_name}".lower(), []).append(user_id)
+            made.by_name.setdefault(f"{user.name.first_name} {user.name.last_name}".lower(), []).append(
+                user_id
+            )
             made.zips[user_id] = user.address.zip
         for index in (made.by_email, made.by_phone):
             index.pop("", None)
@@ -191,8 +194,9 @@ def _corpus(source: Literal["wheel", "sample"], file: _File, note: str = "") -> 
 
 
 def shared() -> Corpus:
-    """This process's corpus, loaded once. `POINTSMAN_DEMO_SOURCE=sample` in the environment keeps it offline, so
-    that every process of one drill looks things up in the same place. May fetch: not for an event loop."""
+    """This process's corpus, loaded once. `POINTSMAN_DEMO_SOURCE=sample` in the environment keeps it
+    offline, so that every process of one drill looks things up in the same place. May fetch: not for an
+    event loop."""
     with _LOADING:
         return _load_once(os.environ.get(SOURCE) == "sample")
 

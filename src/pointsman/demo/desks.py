@@ -1,12 +1,13 @@
 """The demo's roster: twelve specialists in three domains, the capability each offers, the actions each does.
 
-The one place where actions are cut into specialists; triage, agents and the score all read it. The cut follows
-what a customer asks for, and each airline and retail action that writes belongs to exactly one desk:
+The one place where actions are cut into specialists; triage, agents and the score all read it. The cut
+follows what a customer asks for, and each airline and retail action that writes belongs to exactly one
+desk:
 
 - airline: a new booking; a cancellation; a change of anything in a reservation (flights, bags, passengers);
   a compensation (the only action is a certificate).
-- retail: a cancellation; a change of anything before delivery (items, payment, addresses, also the account's);
-  a return; an exchange. The last two are apart because they need different look-ups and have different rules.
+- retail: a cancellation; a change of anything before delivery (items, payment, addresses, also the
+  account's); a return; an exchange. The last two are apart: their look-ups and their rules differ.
 - telecom: mobile data; service (no signal, SIM); messaging; billing.
 """
 
@@ -59,9 +60,17 @@ DESKS: tuple[Desk, ...] = (
     ),
     Desk("retail", "returns", ("return_delivered_order_items",)),
     Desk("retail", "exchanges", ("exchange_delivered_order_items",)),
-    Desk("telecom", "data", ("refuel_data", "enable_roaming", "toggle_roaming", "toggle_data", "disconnect_vpn")),
-    Desk("telecom", "service", ("reseat_sim_card", "toggle_airplane_mode", "reset_apn_settings", "resume_line")),
-    Desk("telecom", "messaging", ("grant_app_permission", "toggle_wifi_calling", "set_network_mode_preference")),
+    Desk(
+        "telecom",
+        "data",
+        ("refuel_data", "enable_roaming", "toggle_roaming", "toggle_data", "disconnect_vpn"),
+    ),
+    Desk(
+        "telecom", "service", ("reseat_sim_card", "toggle_airplane_mode", "reset_apn_settings", "resume_line")
+    ),
+    Desk(
+        "telecom", "messaging", ("grant_app_permission", "toggle_wifi_calling", "set_network_mode_preference")
+    ),
     Desk("telecom", "billing", ("send_payment_request", "make_payment")),
 )
 

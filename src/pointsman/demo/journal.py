@@ -55,7 +55,7 @@ class JournalDamaged(ValueError):
 
 
 @lru_cache(maxsize=8)
-def _descriptor(path: str, pid: int) -> int:  # noqa: ARG001 - a forked child opens its own
+def _descriptor(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
@@ -63,12 +63,13 @@ def write(line: Line, path: str | None = None) -> None:
     """Append one line; without a path, to the file that the environment names, or nowhere."""
     target = path or os.environ.get(JOURNAL)
     if target:
-        os.write(_descriptor(target, os.getpid()), msgspec.json.encode(line) + b"\n")
+        os.write(_descriptor(target), msgspec.json.encode(line) + b"\n")
 
 
 @contextlib.asynccontextmanager
 async def recorded(agent: str, attempt: Attempt) -> AsyncIterator[None]:
-    """Write the start of an attempt, and its end when it ends, well or badly; a kill leaves the start alone."""
+    """Write the start of an attempt, and its end when it ends, well or badly; a kill leaves the start
+    alone."""
     _note("start", agent, attempt)
     try:
         yield
@@ -82,7 +83,18 @@ def _note(event: Literal["start", "end"], agent: str, at: Attempt, *, ok: bool =
     if os.environ.get(JOURNAL):
         now = time.time() * 1000
         write(
-            Line(event, agent, str(at.run), str(at.call), at.attempt, at.idempotency_key, at.epoch, os.getpid(), now, ok)
+            Line(
+                event,
+                agent,
+                str(at.run),
+                str(at.call),
+                at.attempt,
+                at.idempotency_key,
+                at.epoch,
+                os.getpid(),
+                now,
+                ok,
+            )
         )
 
 

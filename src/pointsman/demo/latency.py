@@ -1,7 +1,8 @@
 """Simulated model latency: the demo calls no language model, and waits as long as one might have taken.
 
-Lognormal with a median of 120 ms and a p99 near 0.6 s, cut at 0.99 s; drawn from the idempotency key, so that the
-same call takes the same time in every process and every repetition. `POINTSMAN_DEMO_LATENCY` scales it (0: none).
+Lognormal with a median of 120 ms and a p99 near 0.6 s, cut at 0.99 s; drawn from the idempotency key, so
+that the same call takes the same time in every process and every repetition. `POINTSMAN_DEMO_LATENCY`
+scales it (0: none).
 """
 
 from __future__ import annotations

@@ -24,20 +24,22 @@ _ORDER = re.compile(r"(?<!\w)#?(W\d{7})\b")
 _RESERVATION = re.compile(r"\b(?=[A-Z0-9]*[A-Z])[A-Z0-9]{6}\b")
 _FLIGHT = re.compile(r"\b[A-Z]{2,3}\d{3}\b")
 _NAME = re.compile(r"\b(?=([A-Z][a-z]+ [A-Z][a-z]+)\b)")
-_AIRPORT = re.compile(r"\b[A-Z]{3}\b")
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)?")
 
 AIRPORTS = {
     "new york": ("JFK", "LGA", "EWR"), "newark": ("EWR",), "laguardia": ("LGA",), "los angeles": ("LAX",),
-    "san francisco": ("SFO",), "seattle": ("SEA",), "chicago": ("ORD",), "boston": ("BOS",), "dallas": ("DFW",),
+    "san francisco": ("SFO",), "seattle": ("SEA",), "chicago": ("ORD",), "boston": ("BOS",),
+    "dallas": ("DFW",),
     "denver": ("DEN",), "houston": ("IAH",), "atlanta": ("ATL",), "miami": ("MIA",), "orlando": ("MCO",),
     "philadelphia": ("PHL",), "phoenix": ("PHX",), "las vegas": ("LAS",), "minneapolis": ("MSP",),
     "detroit": ("DTW",), "charlotte": ("CLT",),
 }  # fmt: skip
-_CODES = frozenset(code for codes in AIRPORTS.values() for code in codes)
+_CODES = sorted({code for codes in AIRPORTS.values() for code in codes})
+_CITY = re.compile(rf"\b(?:(?i:{'|'.join(AIRPORTS)})|{'|'.join(_CODES)})\b")
 # What customers call a product when they do not use the last word of its name.
 _ALSO_CALLED = {
-    "t-shirt": ("tshirt", "shirt"), "puzzle": ("jigsaw",), "shoes": ("sneaker", "shoe"), "earbuds": ("earbud",),
+    "t-shirt": ("tshirt", "shirt"), "puzzle": ("jigsaw",), "shoes": ("sneaker", "shoe"),
+    "earbuds": ("earbud",),
     "bookshelf": ("bookshelves", "shelf"), "smartphone": ("phone",), "headphones": ("headphone",),
 }  # fmt: skip
 
@@ -46,7 +48,6 @@ def intake(ticket: Ticket, database: Database) -> Facts:
     """Everything in the text that looks like something to look up, in order, each once."""
     text = ticket.text
     lower = text.lower()
-    cities = [code for city, codes in AIRPORTS.items() if re.search(rf"\b{city}\b", lower) for code in codes]
     return Facts(
         user_ids=_once(_USER_ID.findall(text)),
         names=_once(_NAME.findall(text))[:12],
@@ -56,7 +57,7 @@ def intake(ticket: Ticket, database: Database) -> Facts:
         orders=_once(f"#{number}" for number in _ORDER.findall(text)),
         reservations=_once(_RESERVATION.findall(text)),
         flights=_once(_FLIGHT.findall(text)),
-        cities=_once([*cities, *(code for code in _AIRPORT.findall(text) if code in _CODES)]),
+        cities=_cities(text),
         products=_products(lower, database),
     )
 
@@ -116,11 +117,15 @@ def _reservation(row: dict[str, Any], facts: Facts) -> Record:
     first = min((flight["date"] for flight in row["flights"]), default="")
     status = "cancelled" if row.get("status") == "cancelled" else "upcoming" if first >= TODAY else "flown"
     insured = "insured" if row["insurance"] == "yes" else "not insured"
-    about = f"{row['origin']}-{row['destination']} {row['cabin']}, {insured}, {len(row['passengers'])} travelling"
+    about = (
+        f"{row['origin']}-{row['destination']} {row['cabin']}, {insured}, {len(row['passengers'])} travelling"
+    )
     route = row["origin"] in facts.cities and row["destination"] in facts.cities
     flown = any(flight["flight_number"] in facts.flights for flight in row["flights"])
     mentioned = row["reservation_id"] in facts.reservations or (not facts.reservations and (route or flown))
-    return Record(id=row["reservation_id"], kind="reservation", status=status, about=about, mentioned=mentioned)
+    return Record(
+        id=row["reservation_id"], kind="reservation", status=status, about=about, mentioned=mentioned
+    )
 
 
 def _orders(user: dict[str, Any], facts: Facts, database: Database) -> list[Record]:
@@ -131,7 +136,9 @@ def _orders(user: dict[str, Any], facts: Facts, database: Database) -> list[Reco
             names = _once(item["name"] for item in row["items"])
             named = number in facts.orders or any(name in facts.products for name in names)
             about = ", ".join(names)
-            records.append(Record(id=number, kind="order", status=row["status"], about=about, mentioned=named))
+            records.append(
+                Record(id=number, kind="order", status=row["status"], about=about, mentioned=named)
+            )
     return records
 
 
@@ -147,6 +154,14 @@ def _lines(user: dict[str, Any], facts: Facts, database: Database) -> list[Recor
             status = str(row["status"]).lower()
             records.append(Record(id=line_id, kind="line", status=status, about=about, mentioned=named))
     return records
+
+
+def _cities(text: str) -> list[str]:
+    """Airport codes of the cities and airports named, in the order of the text."""
+    found: list[str] = []
+    for hit in _CITY.finditer(text):
+        found += AIRPORTS.get(hit.group().lower(), (hit.group(),))
+    return _once(found)
 
 
 def _products(text: str, database: Database) -> list[str]:

@@ -23,11 +23,12 @@ def cancellation(case: Case, database: Database) -> Proposal:
     reason = "ordered by mistake" if says(case, "mistake") else "no longer needed"
     arguments: Arguments = {"order_id": ids(records), "reason": reason, "refund_usd": f"{back:.2f}"}
     summary = f"Cancel {', '.join(ids(records))} ({reason}); ${back:.2f} goes back."
-    return propose(agent, "cancel_pending_order", arguments, certainty(case, records), summary)
+    return propose(agent, "cancel_pending_order", arguments, certainty(records), summary)
 
 
 def changes(case: Case, database: Database) -> Proposal:
-    """One change before delivery: address, payment, or else items; the account's address where it alone is meant."""
+    """One change before delivery: address, payment, or else items; the account's address where it alone is
+    meant."""
     agent = "retail_changes"
     records = chosen(case, "pending")
     if says(case, "address") and case.customer.user_id and not (records and says(case, "orders?")):
@@ -46,7 +47,7 @@ def changes(case: Case, database: Database) -> Proposal:
         items, action = _meant(case, order, database), "modify_pending_order_items"
         arguments["item_ids"], arguments["new_item_ids"] = _swap(case, items, database)
         what = ", ".join(item["name"] for item in items)
-    return propose(agent, action, arguments, certainty(case, records), f"Change {order.id}: {what}.")
+    return propose(agent, action, arguments, certainty(records), f"Change {order.id}: {what}.")
 
 
 def returns(case: Case, database: Database) -> Proposal:
@@ -60,7 +61,7 @@ def returns(case: Case, database: Database) -> Proposal:
     value = sum(item["price"] for item in items)
     arguments: Arguments = {"order_id": order.id, "item_ids": [item["item_id"] for item in items]}
     summary = f"Take back {', '.join(item['name'] for item in items)} of {order.id}, ${value:.2f}."
-    return propose(agent, "return_delivered_order_items", arguments, certainty(case, records), summary)
+    return propose(agent, "return_delivered_order_items", arguments, certainty(records), summary)
 
 
 def exchanges(case: Case, database: Database) -> Proposal:
@@ -74,7 +75,7 @@ def exchanges(case: Case, database: Database) -> Proposal:
     old, new = _swap(case, items, database)
     arguments: Arguments = {"order_id": order.id, "item_ids": old, "new_item_ids": new}
     summary = f"Exchange {', '.join(item['name'] for item in items)} of {order.id}."
-    return propose(agent, "exchange_delivered_order_items", arguments, certainty(case, records), summary)
+    return propose(agent, "exchange_delivered_order_items", arguments, certainty(records), summary)
 
 
 # ---- look-ups --------------------------------------------------------------------------------------------
@@ -97,7 +98,9 @@ def _swap(case: Case, items: list[dict[str, Any]], database: Database) -> tuple[
     words = set(re.findall(r"[a-z0-9]+", case.ticket.text.lower()))
     for item in items:
         product = database.get("products", item["product_id"]) or {"variants": {}}
-        others = [v for v in product["variants"].values() if v["available"] and v["item_id"] != item["item_id"]]
+        others = [
+            v for v in product["variants"].values() if v["available"] and v["item_id"] != item["item_id"]
+        ]
         if others:
             best = max(others, key=lambda v: (_fit(v, item, words), -v["price"], v["item_id"]))
             old.append(str(item["item_id"]))
@@ -117,10 +120,13 @@ def _fit(variant: dict[str, Any], item: dict[str, Any], words: set[str]) -> int:
 
 
 def _address(case: Case, database: Database) -> str:
-    """The address of the customer's account, or of an order of theirs that the ticket speaks of by its city."""
+    """The address of the customer's account, or of an order of theirs that the ticket speaks of by its
+    city."""
     user = database.get("users", case.customer.user_id or "") or {}
     orders = [database.get("orders", record.id) for record in case.customer.records]
     known = [one["address"] for one in (*orders, user) if one and "address" in one]
     text = case.ticket.text.lower()
     meant = [one for one in known if str(one.get("city", "-")).lower() in text] or known[-1:]
-    return ", ".join(str(meant[0].get(key, "")) for key in ("address1", "city", "zip")) if meant else "unknown"
+    return (
+        ", ".join(str(meant[0].get(key, "")) for key in ("address1", "city", "zip")) if meant else "unknown"
+    )

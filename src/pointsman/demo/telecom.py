@@ -1,4 +1,7 @@
-"""The network operator's four specialists: they look up lines, plans and bills and propose one action each."""
+"""The network operator's four specialists: they look up lines, plans and bills and propose one action each.
+
+Plain functions of a case and a database. They propose; whether policy allows it is another agent's question.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def data(case: Case, database: Database) -> Proposal:
         action, why = "disconnect_vpn", "a VPN is in the way"
     else:
         action, why = "toggle_data", "data is allowed and not used up, so the phone may have it off"
-    return propose(agent, action, arguments, certainty(case, [record]), f"{action} on {line['phone_number']}: {why}.")
+    return propose(
+        agent, action, arguments, certainty([record]), f"{action} on {line['phone_number']}: {why}."
+    )
 
 
 def service(case: Case, database: Database) -> Proposal:
@@ -45,7 +50,7 @@ def service(case: Case, database: Database) -> Proposal:
     else:
         action, why = "reseat_sim_card", "the line is active, so the SIM card may sit badly"
     summary = f"{action} for {line['phone_number']}: {why}."
-    return propose(agent, action, {"line_id": record.id}, certainty(case, [record]), summary)
+    return propose(agent, action, {"line_id": record.id}, certainty([record]), summary)
 
 
 def messaging(case: Case, database: Database) -> Proposal:
@@ -58,7 +63,7 @@ def messaging(case: Case, database: Database) -> Proposal:
     action = "toggle_wifi_calling" if says(case, "wi-?fi") else "grant_app_permission"
     arguments: Arguments = {"line_id": record.id, "app_name": "messaging"}
     summary = f"{action} on {line['phone_number']} ({record.about})."
-    return propose(agent, action, arguments, certainty(case, [record]), summary)
+    return propose(agent, action, arguments, certainty([record]), summary)
 
 
 def billing(case: Case, database: Database) -> Proposal:

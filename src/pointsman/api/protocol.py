@@ -1,0 +1,245 @@
+"""One connection: Uvicorn's HTTP protocol with deadlines, and the one sweeper that enforces them on all.
+
+Uvicorn alone never closes a client that sends slowly (measured: headers or a body at 1 byte/s, or nothing at
+all, are still open after 20 s). A connection is in one phase at a time, each with its deadline:
+
+    idle      nothing of a request has come      idle_timeout_s
+    headers   from a request's first byte on     headers_timeout_s
+    body      from the end of its headers on     body_timeout_s
+    handling  the whole request is here          none: the handler's own
+    closing   refused or timed out               CLOSE_GRACE_S, then the connection is cut
+
+and, across them, `write_timeout_s` for a client that takes nothing of what is sent to it. No timer per
+request: a phase sets a number, the sweeper looks at it. Must not know routes or handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from math import inf
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from pointsman.api import problems
+from pointsman.api.errors import ApiError, BadRequest, HeadersTooLarge, RequestTimeout, TooManyConnections
+from pointsman.api.settings import ApiSettings
+from pointsman.api.waiting import STATE_KEY
+
+CLOSE_GRACE_S = 1.0
+LATE_SWEEP_S = 1.0
+_HEADER_OVERHEAD_BYTES = 4  # colon, space, line end
+_BODY_DRAIN_FACTOR = (
+    4  # of an already answered request, so much of its body is read and dropped before the cut
+)
+
+
+class Phase(Enum):
+    IDLE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    HANDLING = auto()
+    CLOSING = auto()
+
+
+class Connections:
+    """What the connections of a server share: Uvicorn's state, the limits, the sweep."""
+
+    def __init__(self, config: Config, settings: ApiSettings) -> None:
+        self.config = config
+        self.settings = settings
+        self.state = ServerState()
+        self.all: set[DeadlineProtocol] = set()
+        shortest_s = min(
+            settings.headers_timeout_s,
+            settings.body_timeout_s,
+            settings.idle_timeout_s,
+            settings.write_timeout_s,
+        )
+        self.sweep_interval_s = min(1.0, shortest_s / 4)
+
+    def accept(self) -> DeadlineProtocol:
+        return DeadlineProtocol(self)
+
+    async def sweep_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.sweep_interval_s
+        while True:
+            await asyncio.sleep(due - loop.time())
+            now = loop.time()
+            self.sweep(now, late_s=now - due)
+            due = now + self.sweep_interval_s
+
+    def sweep(self, now: float, *, late_s: float = 0.0) -> None:
+        """Close what is past its deadline. A sweep that is late says that this process stood still, and the
+        bytes that came meanwhile are not read yet: that time is nobody's fault."""
+        pardon_s = late_s if late_s > LATE_SWEEP_S else 0.0
+        for connection in list(self.all):
+            connection.expire(now, pardon_s=pardon_s)
+
+
+class DeadlineProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol, which also knows how long it has waited."""
+
+    def __init__(self, shared: Connections) -> None:
+        super().__init__(shared.config, shared.state, {})
+        self._shared = shared
+        self._settings = shared.settings
+        self._phase = Phase.IDLE
+        self._deadline = inf
+        self._write_deadline = inf
+        self._header_bytes = 0
+        self._dropped_bytes = 0
+        self._refusal: ApiError | None = None
+
+    # -- what the transport says -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._shared.all.add(self)
+        self._enter(Phase.IDLE, self._settings.idle_timeout_s)
+        if len(self._shared.all) > self._settings.connections_max:
+            self._refuse(TooManyConnections())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._shared.all.discard(self)
+        self._phase = Phase.CLOSING
+        self._abandon()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.CLOSING:
+            return
+        if self._phase is Phase.IDLE:
+            self._begin()
+        if self._phase is Phase.HEADERS:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._phase is Phase.HEADERS and self._header_bytes > self._settings.header_bytes_max:
+            self._refuse(HeadersTooLarge())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.time() + self._settings.write_timeout_s
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_deadline = inf
+
+    # -- what the parser says --------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._phase is not Phase.HEADERS:  # a pipelined request, in the same piece as the one before it
+            self._begin()
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(
+            len(name) + len(value) + _HEADER_OVERHEAD_BYTES for name, value in self.headers
+        )
+        if size > self._settings.header_bytes_max:
+            self._refusal = HeadersTooLarge()
+            raise self._refusal
+        super().on_headers_complete()
+        self._dropped_bytes = 0
+        self._enter(Phase.BODY, self._settings.body_timeout_s)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > _BODY_DRAIN_FACTOR * self._settings.body_bytes_max:
+                self._close()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._enter(Phase.IDLE, self._settings.idle_timeout_s)
+        else:
+            self._enter(Phase.HANDLING, inf)
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's answer to what its parser refuses, as a problem like every other."""
+        self._refuse(self._refusal or BadRequest(msg))
+
+    # -- what the response says ------------------------------------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        """As Uvicorn's, without its keep-alive timer: arming and disarming one per request is what the
+        sweeper saves."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._phase is Phase.HANDLING:
+            self._enter(Phase.IDLE, self._settings.idle_timeout_s)
+        # Else the client is still sending a body that nobody waits for, or its next request: that deadline
+        # stands.
+
+    # -- deadlines -------------------------------------------------------------------------------------------
+
+    def expire(self, now: float, *, pardon_s: float = 0.0) -> None:
+        """Called by the sweeper: end what is over."""
+        self._deadline += pardon_s
+        self._write_deadline += pardon_s
+        if now >= self._write_deadline or (self._phase is Phase.CLOSING and now >= self._deadline):
+            self.transport.abort()
+        elif now < self._deadline:
+            return
+        elif self._is_waiting_for_us():
+            self._deadline = now + self._settings.body_timeout_s
+        elif self._phase is Phase.IDLE:
+            self._close()
+        else:
+            self._refuse(RequestTimeout())
+
+    def _is_waiting_for_us(self) -> bool:
+        """The client can't go on: we do not read, or it has sent part of its next request while we work on
+        this one."""
+        if self._phase is Phase.BODY:
+            return self.flow.read_paused
+        return self._phase is Phase.HEADERS and self._in_flight()
+
+    def _in_flight(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _begin(self) -> None:
+        self._header_bytes = 0
+        self._enter(Phase.HEADERS, self._settings.headers_timeout_s)
+
+    def _enter(self, phase: Phase, timeout_s: float) -> None:
+        if self._phase is not Phase.CLOSING:
+            self._phase = phase
+            self._deadline = self.loop.time() + timeout_s
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer, unless an answer is already under way, and close."""
+        if self._phase is not Phase.CLOSING and not (self._in_flight() and self.cycle.response_started):
+            self.transport.write(problems.http_response(error))
+        self._close()
+
+    def _close(self) -> None:
+        self._enter(Phase.CLOSING, CLOSE_GRACE_S)
+        if self._in_flight():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._abandon()
+        self.transport.close()
+
+    def _abandon(self) -> None:
+        """Nobody is there for the answer: whoever waits for it may stop."""
+        cycles: list[RequestResponseCycle | None] = [self.cycle, self._current]
+        for cycle in cycles:
+            if cycle is None or cycle.response_complete:
+                continue
+            state = cycle.scope["state"]
+            state["gone"] = True
+            waiter: asyncio.Task[object] | None = state.get(STATE_KEY)
+            if waiter is not None:
+                waiter.cancel()

@@ -1,0 +1,135 @@
+"""The HTTP server of a coordinator: binds, serves, and leaves without dropping what is under way.
+
+Uvicorn's protocol without Uvicorn's `Server`, which installs signal handlers, exits the process when a port
+is taken and polls ten times a second. Must not know routes, nor why it is asked to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Any
+
+from uvicorn.config import Config
+
+from pointsman.api.app import Api, Observer
+from pointsman.api.protocol import Connections
+from pointsman.api.settings import ApiSettings
+from pointsman.api.waiting import Waiting
+from pointsman.ports.runs import Runs, Status
+
+BACKLOG = 1_024
+DATE_INTERVAL_S = 1.0
+CANCEL_GRACE_S = 1.0
+
+logger = logging.getLogger("pointsman.api")
+
+
+class ApiServer:
+    """Serves a coordinator's `Runs` and `Status` over HTTP. Start once, stop as often as you like.
+
+    Args:
+        observer: told of every request (route, method, status, seconds), for metrics.
+
+    Raises:
+        InsecureBind, InvalidSetting: from `settings.validate()`.
+    """
+
+    def __init__(
+        self, runs: Runs, status: Status, settings: ApiSettings, *, observer: Observer | None = None
+    ) -> None:
+        settings.validate()
+        self._settings = settings
+        self._waiting = Waiting()
+        self.app = Api(runs, status, settings, waiting=self._waiting, observer=observer)
+        config = Config(
+            self.app, interface="asgi3", lifespan="off", ws="none", log_config=None, access_log=False,
+            proxy_headers=False, server_header=False, http="httptools",
+        )  # fmt: skip
+        config.load()
+        self._connections = Connections(config, settings)
+        self._server: asyncio.Server | None = None
+        self._loops: list[asyncio.Task[Any]] = []
+        self._stopped: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is bound, also when the settings left it open."""
+        if self._server is None:
+            raise RuntimeError("the server has not started")
+        return self._port
+
+    async def start(self) -> None:
+        """Bind and serve. Raises: OSError (the address is taken, or not ours)."""
+        if self._server is not None:
+            raise RuntimeError("the server has started already")
+        self._set_date()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._connections.accept, self._settings.host, self._settings.port, backlog=BACKLOG
+        )
+        self._port: int = self._server.sockets[0].getsockname()[1]
+        self._loops = [
+            loop.create_task(self._connections.sweep_forever(), name="api sweep"),
+            loop.create_task(self._date_forever(), name="api date"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop accepting, end waits and streams so that clients go elsewhere, finish the rest, close. Twice
+        is safe."""
+        if self._server is None:
+            return
+        if self._stopped is None:
+            self._stopped = asyncio.create_task(self._stop(self._server), name="api stop")
+        await asyncio.shield(self._stopped)
+
+    async def _stop(self, server: asyncio.Server) -> None:
+        server.close()
+        self._waiting.stop()
+        for connection in list(self._connections.all):
+            connection.shutdown()
+        tasks = self._connections.state.tasks
+        if await _left_after(tasks, self._settings.stop_timeout_s):
+            logger.warning(
+                "%d requests were still under way after %g s", len(tasks), self._settings.stop_timeout_s
+            )
+            for task in list(tasks):
+                task.cancel()
+            await _left_after(tasks, CANCEL_GRACE_S)
+        for connection in list(self._connections.all):
+            connection.transport.close()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._cut_stragglers()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), CANCEL_GRACE_S)
+
+    async def _cut_stragglers(self) -> None:
+        """Closing waits for what is still to be written; whoever does not read it is cut."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CANCEL_GRACE_S
+        while self._connections.all and loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        for connection in list(self._connections.all):
+            connection.transport.abort()
+
+    async def _date_forever(self) -> None:
+        while True:
+            await asyncio.sleep(DATE_INTERVAL_S)
+            self._set_date()
+
+    def _set_date(self) -> None:
+        self._connections.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+
+
+async def _left_after(tasks: set[asyncio.Task[None]], timeout_s: float) -> int:
+    """How many tasks are left when `timeout_s` is over. Requests that came meanwhile are waited for too."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while tasks and (left_s := deadline - loop.time()) > 0:
+        await asyncio.wait(set(tasks), timeout=left_s)
+        await asyncio.sleep(0)
+    return len(tasks)

@@ -1,0 +1,144 @@
+"""What JSON looks like outside: snake_case keys, times as ISO 8601 UTC with milliseconds.
+
+Must not know HTTP. A field that may be absent is absent or null always in the same way: null where it has no
+value yet, absent where it does not apply (`output` and `failure` of a run that has not ended so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pointsman.kernel.events import Failure
+from pointsman.ports.event_log import ENDED_STATUSES, Head
+from pointsman.ports.runs import Accepted, EventView, RunView
+
+encode = msgspec.json.Encoder().encode
+
+
+class RunBody(msgspec.Struct):
+    id: str
+    workflow: str
+    version: int
+    build: str
+    status: str
+    tenant: str
+    attributes: Mapping[str, Any]
+    sequence: int
+    parent: str | None
+    epoch: int
+    takeovers: int
+    created_at: str
+    updated_at: str
+    ended_at: str | None
+    wake_at: str | None
+    output: msgspec.Raw | UnsetType = UNSET
+    failure: Failure | UnsetType = UNSET
+
+
+class ResultBody(msgspec.Struct):
+    id: str
+    status: str
+    output: msgspec.Raw | UnsetType = UNSET
+    failure: Failure | UnsetType = UNSET
+
+
+class RunsBody(msgspec.Struct):
+    runs: list[RunBody]
+    cursor: str | None
+
+
+class EventBody(msgspec.Struct):
+    sequence: int
+    at: str
+    type: str
+    version: int
+    data: msgspec.Raw
+
+
+class EventsBody(msgspec.Struct):
+    """`next_after` is what to ask for next; null when this was the last event so far."""
+
+    events: list[EventBody]
+    next_after: int | None
+
+
+class AcceptedBody(msgspec.Struct):
+    run: str
+    key: str
+    repeated: bool
+
+
+class ReadyBody(msgspec.Struct):
+    ready: bool
+    reason: str
+
+
+def time(at_ms: int) -> str:
+    """`2026-01-31T12:00:00.123Z`; by integers, so that no millisecond is lost to a float."""
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{ms:03d}Z"
+
+
+def has_ended(view: RunView) -> bool:
+    return view.head.status in ENDED_STATUSES
+
+
+def run(view: RunView) -> bytes:
+    output, failure = _outcome(view)
+    return encode(_run_body(view.head, output, failure))
+
+
+def result(view: RunView) -> bytes:
+    output, failure = _outcome(view)
+    return encode(ResultBody(view.head.id, view.head.status, output, failure))
+
+
+def runs(heads: Sequence[Head], cursor: str | None) -> bytes:
+    return encode(RunsBody([_run_body(head) for head in heads], cursor))
+
+
+def events(page: Sequence[EventView], limit: int) -> bytes:
+    next_after = page[-1].sequence if len(page) >= limit else None
+    return encode(EventsBody([event_body(event) for event in page], next_after))
+
+
+def event_body(event: EventView) -> EventBody:
+    return EventBody(event.sequence, time(event.at), event.type, event.version, event.data)
+
+
+def accepted(what: Accepted) -> bytes:
+    return encode(AcceptedBody(what.run, what.key, what.repeated))
+
+
+def _outcome(view: RunView) -> tuple[msgspec.Raw | UnsetType, Failure | UnsetType]:
+    output = UNSET if view.output is None else view.output
+    return output, UNSET if view.failure is None else view.failure
+
+
+def _run_body(
+    head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Failure | UnsetType = UNSET
+) -> RunBody:
+    return RunBody(
+        id=head.id,
+        workflow=head.workflow,
+        version=head.version,
+        build=head.build,
+        status=head.status,
+        tenant=head.tenant,
+        attributes=head.attributes,
+        sequence=head.sequence,
+        parent=head.parent,
+        epoch=head.epoch,
+        takeovers=head.takeovers,
+        created_at=time(head.created_at),
+        updated_at=time(head.updated_at),
+        ended_at=None if head.ended_at is None else time(head.ended_at),
+        wake_at=None if head.wake_at is None else time(head.wake_at),
+        output=output,
+        failure=failure,
+    )

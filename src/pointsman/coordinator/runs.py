@@ -1,0 +1,187 @@
+"""The verbs on runs, as a coordinator offers them (`ports.runs.Runs`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from pointsman.coordinator import mail as mails
+from pointsman.coordinator.driver import Exit
+from pointsman.coordinator.service import Coordinator
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import (
+    CorruptLog,
+    DuplicateMail,
+    InvalidValue,
+    RunConflict,
+    UnknownRun,
+    UnknownWorkflow,
+)
+from pointsman.kernel.pieces import rebuild, split_body
+from pointsman.kernel.upcast import read_event
+from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
+from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
+from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
+HEARTBEAT_S = 15.0
+PAGE = 500
+
+
+class CoordinatorRuns:
+    """Implements `ports.runs.Runs` for one coordinator."""
+
+    def __init__(self, coordinator: Coordinator, *, bytes_max: int = VALUE_BYTES_MAX) -> None:
+        self._coordinator = coordinator
+        self._store = coordinator.store
+        self._bytes_max = bytes_max
+
+    # -- starting -------------------------------------------------------------------------------------------------
+
+    async def start(self, request: StartRun) -> Started:
+        coordinator = self._coordinator
+        workflow = coordinator.directory.workflow(request.workflow, request.version)
+        if workflow is None:
+            wanted = request.workflow + (f" v{request.version}" if request.version is not None else "")
+            known = sorted({d.workflow for d in coordinator.directory.definitions()})
+            raise UnknownWorkflow(f"no workflow {wanted!r} here; there are {', '.join(known) or 'none'}")
+        data = encode(decode(request.input, bytes_max=self._bytes_max), bytes_max=self._bytes_max)
+        workflow.signature.check_input(data)
+        encode(dict(request.attributes))
+        run = request.id if request.id is not None else coordinator.ids.run_id()
+        if not RUN_ID.fullmatch(run):
+            raise InvalidValue(f"{run!r} can't be a run id: 1–128 of A–Z a–z 0–9 . _ : ~ @ -, a letter or digit first")
+        started, tail = ev.with_input(
+            ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version, digest=digest(data),
+            seed=coordinator.ids.seed(), tenant=request.tenant,
+        )  # fmt: skip
+        new_run = NewRun(
+            workflow=workflow.name, version=workflow.version, build=workflow.build, bucket=self._store.bucket(),
+            digest=started.digest, tenant=request.tenant, attributes=request.attributes,
+        )  # fmt: skip
+        over = await coordinator.create(run, started, data, ev.encode_event(started, tail), new_run)
+        if over is not Exit.EXISTS:
+            coordinator.stats.runs_started += 1
+            return Started(await self.get(run), created=True)
+        view = await self.get(run)
+        head = view.head
+        same = (head.workflow, head.digest, head.tenant) == (workflow.name, started.digest, request.tenant)
+        if not same or (request.version is not None and head.version != request.version):
+            raise RunConflict(
+                f"run {run!r} exists, with workflow {head.workflow} v{head.version} and another input or tenant: use a new id "
+                "or key, or send the same input"
+            )
+        return Started(view, created=False)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    async def get(self, run: str) -> RunView:
+        head = (await self._store.log.heads([run])).get(run)
+        if head is None:
+            raise UnknownRun(f"no run has the id {run!r}")
+        if head.status == "stopped" or head.status == "quarantined":
+            return RunView(head, failure=await self._why_stopped(head))
+        if head.status not in ENDED_STATUSES:
+            return RunView(head)
+        outcome = read_event((await self._store.log.read(run, after=head.sequence - 1, limit=1))[0])
+        if isinstance(outcome, ev.RunCompleted):
+            return RunView(head, output=outcome.output)
+        if isinstance(outcome, ev.RunFailed):
+            return RunView(head, failure=outcome.failure)
+        reason = outcome.reason if isinstance(outcome, ev.RunWasCancelled) else ""
+        return RunView(head, failure=ev.Failure("cancelled", reason, retryable=False))
+
+    async def _why_stopped(self, head: Head) -> ev.Failure | None:
+        last = await self._store.log.read(head.id, after=head.sequence - 1, limit=1)
+        note = read_event(last[0]) if last else None
+        return ev.Failure(note.kind, note.message, retryable=True) if isinstance(note, ev.RunStopped) else None
+
+    async def wait(self, run: str, *, timeout_s: float) -> RunView:
+        clock = self._store.clock
+        deadline = clock.monotonic() + timeout_s
+        with self._coordinator.watcher.watch(run) as watch:
+            while True:
+                view = await self.get(run)
+                left = deadline - clock.monotonic()
+                if view.head.status in ENDED_STATUSES or left <= 0 or self._coordinator.is_draining:
+                    return view
+                await watch.changed(left)
+                while self._coordinator.is_driving(run) and (left := deadline - clock.monotonic()) > 0:
+                    # What is driven here has not ended: no need to ask the store at each of its steps.
+                    await watch.changed(left)
+
+    async def list(
+        self, where: RunFilter, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[Head], str | None]:
+        return await self._store.log.list_runs(where, limit=limit, cursor=cursor)
+
+    async def events(
+        self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False
+    ) -> Sequence[EventView]:
+        recorded = await self._store.log.read(run, after=after, limit=limit)
+        if not recorded and not await self._store.log.heads([run]):
+            raise UnknownRun(f"no run has the id {run!r}")
+        return [await self._event_view(run, row, inputs) for row in recorded]
+
+    async def _event_view(self, run: str, row: ev.Recorded, inputs: bool) -> EventView:
+        header, tail = split_body(row.body)
+        if tail and inputs:
+            event = read_event(row)
+            assert isinstance(event, ev.RunStarted | ev.CallRequested | ev.ChildStarted)
+            bodies = {n: await self._body(run, n) for n in {p[0] for p in event.pieces if len(p) == 3}}
+            whole = rebuild(event.pieces, tail, row.sequence, bodies.__getitem__)
+            header = ev.encode_event(msgspec.structs.replace(event, input=msgspec.Raw(whole), pieces=()))
+        return EventView(row.sequence, row.at, row.type, row.version, msgspec.Raw(header))
+
+    async def _body(self, run: str, sequence: int) -> bytes:
+        found = await self._store.log.read(run, after=sequence - 1, limit=1)
+        if not found or found[0].sequence != sequence:
+            raise CorruptLog(f"run {run}: event {sequence} is missing")
+        return found[0].body
+
+    async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
+        with self._coordinator.watcher.watch(run) as watch:
+            while True:
+                batch = await self.events(run, after=after, limit=PAGE)
+                if batch:
+                    after = batch[-1].sequence
+                    yield batch
+                    if batch[-1].type in {cls.__name__ for cls in ev.TERMINAL}:
+                        return
+                    continue
+                if (await self.get(run)).head.status in ENDED_STATUSES:
+                    head = (await self._store.log.heads([run]))[run]
+                    if head.sequence <= after:
+                        return
+                    continue
+                if self._coordinator.is_draining:
+                    return
+                if not await watch.changed(HEARTBEAT_S):
+                    yield []
+
+    # -- mail -----------------------------------------------------------------------------------------------------
+
+    async def signal(self, run: str, name: str, payload: bytes, *, key: str) -> Accepted:
+        canonical = encode(decode(payload, bytes_max=self._bytes_max), bytes_max=self._bytes_max)
+        body = mails.encode(mails.SignalMail(name, msgspec.Raw(canonical)))
+        return await self._post(run, mails.signal_key(key), mails.SIGNAL, body)
+
+    async def cancel(self, run: str, *, reason: str = "") -> Accepted:
+        encode(reason)
+        try:
+            return await self._post(run, mails.CANCEL_KEY, mails.CANCEL, mails.encode(mails.CancelMail(reason)))
+        except DuplicateMail:
+            return Accepted(run, mails.CANCEL_KEY, repeated=True)
+
+    async def _post(self, run: str, key: str, kind: str, body: bytes) -> Accepted:
+        try:
+            await self._store.mailbox.post(run, key, kind, body)
+        except DuplicateMail:
+            before = await self._store.mailbox.find(run, key)
+            if before is None or before.body != body:
+                raise
+            return Accepted(run, key, repeated=True)
+        self._coordinator.hint(run)
+        return Accepted(run, key)

@@ -1,0 +1,94 @@
+"""Watching runs for clients that wait: told at once of what this coordinator appends, and by a poll of what others do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.ports.event_log import EventLog
+
+
+class Watch:
+    """One client's eye on one run."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self._changed = asyncio.Event()
+
+    def notify(self) -> None:
+        self._changed.set()
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for news; False when none came in time. What came since the last call counts."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        self._changed.clear()
+        return True
+
+
+class Watcher:
+    """A service: `start`, `watch`, `stop`."""
+
+    def __init__(self, log: EventLog, *, poll_ms: int) -> None:
+        self._log = log
+        self._poll_s = poll_ms / 1000
+        self._watches: dict[str, list[Watch]] = {}
+        self._sequences: dict[str, int] = {}
+        self._local: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._poll(), name="watcher")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.notify()
+
+    @contextmanager
+    def watch(self, run: str) -> Iterator[Watch]:
+        watch = Watch(run)
+        self._watches.setdefault(run, []).append(watch)
+        try:
+            yield watch
+        finally:
+            self._watches[run].remove(watch)
+            if not self._watches[run]:
+                del self._watches[run]
+                self._sequences.pop(run, None)
+
+    def moved(self, run: str) -> None:
+        """This coordinator appended to the run."""
+        for watch in self._watches.get(run, ()):
+            watch.notify()
+
+    def driven_here(self, run: str, is_driven: bool) -> None:
+        """Runs driven here need no poll."""
+        if is_driven:
+            self._local.add(run)
+        else:
+            self._local.discard(run)
+            self.moved(run)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            elsewhere = [run for run in self._watches if run not in self._local]
+            if not elsewhere:
+                continue
+            try:
+                heads = await self._log.heads(elsewhere)
+            except StoreUnavailable:
+                continue
+            for run, head in heads.items():
+                if self._sequences.get(run) != head.sequence:
+                    self._sequences[run] = head.sequence
+                    self.moved(run)
