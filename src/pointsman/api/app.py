@@ -74,7 +74,7 @@ class Api:
         self._guard = Guard(settings)
         self._observer = observer
         on_runs = RunRoutes(runs, self._waiting)
-        on_events = EventRoutes(runs, on_runs, self._waiting)
+        self.on_events = on_events = EventRoutes(runs, on_runs, self._waiting)
         self.routes = [
             ApiRoute("POST", "/v1/runs", on_runs.start, takes_body=True),
             ApiRoute("GET", "/v1/runs/{run}/result", on_runs.result),

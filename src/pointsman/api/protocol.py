@@ -19,6 +19,7 @@ import asyncio
 from enum import Enum, auto
 from math import inf
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -52,6 +53,8 @@ class Connections:
         self.settings = settings
         self.state = ServerState()
         self.all: set[DeadlineProtocol] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
         shortest_s = min(
             settings.headers_timeout_s,
             settings.body_timeout_s,
@@ -93,12 +96,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._dropped_bytes = 0
         self._refusal: ApiError | None = None
+        self._running: RequestResponseCycle | None = None  # Uvicorn's `cycle` is the one read last
 
     # -- what the transport says -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._shared.all.add(self)
+        self._shared.empty.clear()
         self._enter(Phase.IDLE, self._settings.idle_timeout_s)
         if len(self._shared.all) > self._settings.connections_max:
             self._refuse(TooManyConnections())
@@ -106,6 +111,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._shared.all.discard(self)
+        if not self._shared.all:
+            self._shared.empty.set()
         self._phase = Phase.CLOSING
         self._abandon()
 
@@ -145,6 +152,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._dropped_bytes = 0
         self._enter(Phase.BODY, self._settings.body_timeout_s)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -206,8 +217,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         return self._phase is Phase.HEADERS and self._in_flight()
 
     def _in_flight(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+        return self._running is not None and not self._running.response_complete
 
     def _begin(self) -> None:
         self._header_bytes = 0
@@ -220,26 +230,25 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answer, unless an answer is already under way, and close."""
-        if self._phase is not Phase.CLOSING and not (self._in_flight() and self.cycle.response_started):
+        answering = self._running is not None and self._in_flight() and self._running.response_started
+        if self._phase is not Phase.CLOSING and not answering:
             self.transport.write(problems.http_response(error))
         self._close()
 
     def _close(self) -> None:
         self._enter(Phase.CLOSING, CLOSE_GRACE_S)
-        if self._in_flight():
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
         self._abandon()
         self.transport.close()
 
     def _abandon(self) -> None:
-        """Nobody is there for the answer: whoever waits for it may stop."""
-        cycles: list[RequestResponseCycle | None] = [self.cycle, self._current]
-        for cycle in cycles:
-            if cycle is None or cycle.response_complete:
-                continue
-            state = cycle.scope["state"]
-            state["gone"] = True
-            waiter: asyncio.Task[object] | None = state.get(STATE_KEY)
-            if waiter is not None:
-                waiter.cancel()
+        """Nobody is there for the answer: whoever works on it may stop, and what is queued need not begin."""
+        self.pipeline.clear()
+        if self._running is None or not self._in_flight():
+            return
+        self._running.disconnected = True
+        self._running.message_event.set()
+        state = self._running.scope["state"]
+        state["gone"] = True
+        waiter: asyncio.Task[object] | None = state.get(STATE_KEY)
+        if waiter is not None:
+            waiter.cancel()

@@ -49,7 +49,7 @@ class ApiServer:
             proxy_headers=False, server_header=False, http="httptools",
         )  # fmt: skip
         config.load()
-        self._connections = Connections(config, settings)
+        self.connections = Connections(config, settings)
         self._server: asyncio.Server | None = None
         self._loops: list[asyncio.Task[Any]] = []
         self._stopped: asyncio.Task[None] | None = None
@@ -68,11 +68,11 @@ class ApiServer:
         self._set_date()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            self._connections.accept, self._settings.host, self._settings.port, backlog=BACKLOG
+            self.connections.accept, self._settings.host, self._settings.port, backlog=BACKLOG
         )
         self._port: int = self._server.sockets[0].getsockname()[1]
         self._loops = [
-            loop.create_task(self._connections.sweep_forever(), name="api sweep"),
+            loop.create_task(self.connections.sweep_forever(), name="api sweep"),
             loop.create_task(self._date_forever(), name="api date"),
         ]
 
@@ -88,9 +88,9 @@ class ApiServer:
     async def _stop(self, server: asyncio.Server) -> None:
         server.close()
         self._waiting.stop()
-        for connection in list(self._connections.all):
+        for connection in list(self.connections.all):
             connection.shutdown()
-        tasks = self._connections.state.tasks
+        tasks = self.connections.state.tasks
         if await _left_after(tasks, self._settings.stop_timeout_s):
             logger.warning(
                 "%d requests were still under way after %g s", len(tasks), self._settings.stop_timeout_s
@@ -98,7 +98,7 @@ class ApiServer:
             for task in list(tasks):
                 task.cancel()
             await _left_after(tasks, CANCEL_GRACE_S)
-        for connection in list(self._connections.all):
+        for connection in list(self.connections.all):
             connection.transport.close()
         for task in self._loops:
             task.cancel()
@@ -109,11 +109,9 @@ class ApiServer:
 
     async def _cut_stragglers(self) -> None:
         """Closing waits for what is still to be written; whoever does not read it is cut."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CANCEL_GRACE_S
-        while self._connections.all and loop.time() < deadline:
-            await asyncio.sleep(0.005)
-        for connection in list(self._connections.all):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.connections.empty.wait(), CANCEL_GRACE_S)
+        for connection in list(self.connections.all):
             connection.transport.abort()
 
     async def _date_forever(self) -> None:
@@ -122,7 +120,7 @@ class ApiServer:
             self._set_date()
 
     def _set_date(self) -> None:
-        self._connections.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self.connections.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
 
 
 async def _left_after(tasks: set[asyncio.Task[None]], timeout_s: float) -> int:

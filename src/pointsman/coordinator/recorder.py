@@ -87,7 +87,7 @@ class Recorder:
                     _answer(ticket, [AppendResult(Outcome.CONFLICT)] * len(ticket.appends))
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
-        """The next batch: limited in runs and bytes, and no run in it both moved and addressed by a letter."""
+        """The next batch: limited in runs and bytes; no run in it twice, or both moved and addressed by a letter."""
         tickets: list[Ticket] = []
         left: list[Ticket] = []
         moved: set[str] = set()
@@ -97,7 +97,7 @@ class Recorder:
             ticket = queue.popleft()
             own = {append.run for append in ticket.appends}
             letters = {append.letter.run for append in ticket.appends if append.letter is not None}
-            if own & addressed or letters & (moved | own):
+            if own & (moved | addressed) or letters & (moved | own):
                 left.append(ticket)
                 continue
             tickets.append(ticket)

@@ -217,6 +217,8 @@ class Coordinator:
         try:
             over = await driver.drive()
             keep = over is Exit.PARKED
+            if over is Exit.LOST:
+                await self._give_back(run)
             if over is Exit.ENDED:
                 self.stats.count_run(_status_of(execution))
                 self.stats.run_latency.observe((execution.state.last_at - execution.state.started_at) / 1000)
@@ -227,7 +229,7 @@ class Coordinator:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            # A bug of ours: the run is untouched in the log. Say so, and let the sweep bring it back.
+            # A bug of ours: the run is untouched in the log. Say so; the sweep gives it back.
             logger.exception("run %s", run)
             if driver.created is not None and not driver.created.done():
                 driver.created.set_exception(StoreUnavailable(f"run {run}: {error}"))
@@ -241,6 +243,14 @@ class Coordinator:
             else:
                 execution.close()
             self.watcher.driven_here(run, False)
+
+    async def _give_back(self, run: str) -> None:
+        """What this coordinator held of the run is void. If it still owns it, it is claimed afresh, by whoever."""
+        try:
+            if await self.store.ownership.hand_over(self.incarnation, [run]):
+                self._claim_now.set()
+        except StoreUnavailable:
+            return  # the sweep finds it
 
     async def _stop_run(self, driver: Driver, error: PointsmanError) -> None:
         logger.warning("run %s: %s", driver.run, error)
@@ -275,7 +285,7 @@ class Coordinator:
             execution = Execution(head.id, workflow, self.directory, events_max=self.settings.events_max)
             try:
                 self.stats.replays += 1
-                execution.replay(await self.read_all(head.id))
+                execution.replay(await self._read_patiently(head.id))
             except (CodeChanged, CorruptLog, InvalidInput, UnknownEvent) as error:
                 logger.warning("run %s: %s", head.id, error)
                 execution.close()
@@ -284,6 +294,14 @@ class Coordinator:
             for warning in execution.warnings:
                 logger.warning("run %s: %s", head.id, warning)
         self._take_on(Driver(crew, execution, epoch=head.epoch, sequence=head.sequence, mail=head.mail))
+
+    async def _read_patiently(self, run: str) -> list[Recorded]:
+        """A claimed run is not forgotten because the store could not be reached for a moment."""
+        while True:
+            try:
+                return await self.read_all(run)
+            except StoreUnavailable:
+                await asyncio.sleep(self.settings.takeover_retry_ms / 1000)
 
     async def read_all(self, run: str) -> list[Recorded]:
         """All events of a run, none if there is no such run."""
@@ -375,10 +393,17 @@ class Coordinator:
                 await asyncio.sleep(self.settings.takeover_retry_ms / 1000)
 
     async def _sweep_loop(self) -> None:
-        """What every other way missed: orphans, and workflow versions that nobody has."""
+        """What every other way missed: orphans, runs that are owned and not driven, and workflow versions that nobody
+        has."""
+        suspects: set[str] = set()
         while True:
             await asyncio.sleep(self.settings.sweep_ms / 1000)
             await self._take_over()
+            undriven = {run for run in await self.store.ownership.owned(self.incarnation) if run not in self._drivers}
+            for run in sorted(suspects & undriven):
+                logger.warning("run %s is owned and not driven: giving it back", run)
+                await self._give_back(run)
+            suspects = undriven
             for missing in await self.store.ownership.stranded(self.directory.definitions()):
                 logger.warning("stranded: nobody here can drive %s v%d", missing.workflow, missing.version)
 

@@ -113,8 +113,8 @@ class Execution:
             for entry in group.entries:
                 self.state.evolve(entry.event, entry.at, entry.data)
         self._history = None
-        if self.state.is_ended:
-            self._finish_over()
+        if history.terminal is not None:
+            self._check_end(history.terminal)
         for produced in self._new:
             self.state.evolve(produced.event, produced.at, produced.data)
 
@@ -526,11 +526,13 @@ class Execution:
     def _end(self, event: ev.Event) -> None:
         self.ending = event
         self._finish_over()
-        if self._history is not None and self._history.terminal is not None:
-            recorded = self._history.terminal
-            if type(recorded) is not type(event):
-                self._broken = NonDeterministicWorkflow(describe(recorded), describe(event))
-            self.ending = None
+
+    def _check_end(self, recorded: ev.Event) -> None:
+        """The log has ended; so must the body have, in the same way."""
+        ending, self.ending = self.ending, None
+        if type(ending) is not type(recorded):
+            produced = describe(ending) if ending is not None else "something else, and waits"
+            raise NonDeterministicWorkflow(describe(recorded), produced)
 
     def _finish_over(self) -> None:
         """The body is over: its other strands leave, and what still comes is recorded and no more."""

@@ -42,6 +42,10 @@ class Ownership(Protocol):
         """
         ...
 
+    async def owned(self, owner: int) -> list[str]:
+        """The runs of this incarnation. What it does not know of (the reply to a claim was lost) it hands over."""
+        ...
+
     async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
         """Give up runs of this incarnation (all without `runs`): unowned and due at once. Returns how many."""
         ...

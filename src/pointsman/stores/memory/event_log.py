@@ -1,0 +1,181 @@
+"""The event log of the memory store: see `ports/event_log.py` for what it promises.
+
+A batch is settled in one atomic step, run by run: refused, or moved with its events and its letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pointsman.kernel.errors import DuplicateMail, InvalidValue, RunEnded, UnknownRun
+from pointsman.kernel.events import Recorded
+from pointsman.ports.event_log import (
+    ENDED_STATUSES,
+    Append,
+    AppendResult,
+    FeedEvent,
+    Head,
+    Outcome,
+    Resolution,
+    RunFilter,
+)
+from pointsman.stores.memory.database import HeadRow
+from pointsman.stores.memory.listing import list_heads
+from pointsman.stores.memory.session import Session
+
+
+class MemoryEventLog:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._database = session.database
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        """One atomic step; nothing here waits, so a lane has nothing to keep apart.
+
+        Raises:
+            ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch.
+        """
+        del lane
+        _check_batch(batch)
+        await self._session.enter()
+        results = self._commit(batch)
+        await asyncio.sleep(0)
+        return results
+
+    async def resolve(self, append: Append) -> Resolution:
+        await self._session.enter()
+        row = self._database.runs.get(append.run)
+        resolution = Resolution.ABSENT
+        if row is not None and len(row.nonces) > append.expected:
+            ours = row.nonces[append.expected] == append.nonce
+            resolution = Resolution.OURS if ours else Resolution.OTHERS
+        await asyncio.sleep(0)
+        return resolution
+
+    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        await self._session.enter()
+        row = self._database.runs.get(run)
+        first = max(after, 0)
+        events = row.events[first : first + max(limit, 0)] if row else []
+        await asyncio.sleep(0)
+        return events
+
+    async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
+        await self._session.enter()
+        table = self._database.runs
+        heads = {run: table[run].head() for run in runs if run in table}
+        await asyncio.sleep(0)
+        return heads
+
+    async def list_runs(
+        self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Head], str | None]:
+        await self._session.enter()
+        page = list_heads(self._database.runs.values(), where, limit, cursor)
+        await asyncio.sleep(0)
+        return page
+
+    async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
+        """The cursor is the position behind the last event read, in the order of commits."""
+        await self._session.enter()
+        feed = self._database.feed
+        first = _position(cursor, len(feed))
+        events = [FeedEvent(run, recorded) for run, recorded in feed[first : first + max(limit, 0)]]
+        await asyncio.sleep(0)
+        return events, str(first + len(events))
+
+    # -- settling a batch ------------------------------------------------------------------------------------
+
+    def _commit(self, batch: Sequence[Append]) -> list[AppendResult]:
+        by_run = {item.run: item for item in batch}
+        settled: dict[str, AppendResult] = {}
+
+        def settle(item: Append) -> None:
+            settled[item.run] = AppendResult(Outcome.MISSING)
+            parent = item.create.parent if item.create is not None else None
+            if parent in by_run and parent not in settled:
+                settle(by_run[parent])
+            settled[item.run] = self._settle(item, settled)
+
+        for item in batch:
+            if item.run not in settled:
+                settle(item)
+        return [settled[item.run] for item in batch]
+
+    def _settle(self, item: Append, settled: dict[str, AppendResult]) -> AppendResult:
+        row = self._database.runs.get(item.run)
+        if item.create is None:
+            refusal = self._refuse_move(row, item)
+        else:
+            refusal = self._refuse_creation(row, item, settled)
+            if refusal is None:
+                row = self._database.insert(item.run, item.create, item.epoch)
+        if refusal is None and row is not None:
+            self._move(row, item)
+            self._deliver(item)
+        return AppendResult(refusal or Outcome.MOVED, row.mail if row is not None else 0)
+
+    def _refuse_move(self, row: HeadRow | None, item: Append) -> Outcome | None:
+        if row is None:
+            return Outcome.MISSING
+        if row.epoch != item.epoch:
+            return Outcome.FENCED
+        if len(row.events) != item.expected:
+            return Outcome.CONFLICT
+        if item.closes and row.mail != item.folded:
+            return Outcome.MAIL_ARRIVED
+        return None
+
+    def _refuse_creation(
+        self, row: HeadRow | None, item: Append, settled: dict[str, AppendResult]
+    ) -> Outcome | None:
+        parent = item.create.parent if item.create is not None else None
+        if parent is not None and (parent not in settled or settled[parent].outcome is not Outcome.MOVED):
+            return Outcome.MISSING
+        return Outcome.EXISTS if row is not None else None
+
+    def _move(self, row: HeadRow, item: Append) -> None:
+        database = self._database
+        for event in item.events:
+            recorded = Recorded(
+                sequence=len(row.events) + 1, at=event.at, type=event.type, version=event.version,
+                body=bytes(event.body), epoch=item.epoch,
+            )  # fmt: skip
+            row.events.append(recorded)
+            row.nonces.append(item.nonce)
+            database.feed.append((row.id, recorded))
+        row.status, row.owner, row.wake_at = item.status, item.owner, item.wake_at
+        row.folded, row.takeovers = item.folded, 0
+        row.updated_at = database.clock.now()
+        if item.status in ENDED_STATUSES:
+            row.ended_at = row.updated_at
+            database.open_runs.pop(row.id, None)
+
+    def _deliver(self, item: Append) -> None:
+        """Leave the letter of a run that moved. One that can't arrive, or has before, is dropped."""
+        letter = item.letter
+        if letter is not None:
+            try:
+                self._database.accept_mail(letter.run, letter.key, letter.kind, letter.body)
+            except (UnknownRun, RunEnded, DuplicateMail):
+                return
+
+
+def _check_batch(batch: Sequence[Append]) -> None:
+    runs = {item.run for item in batch}
+    if len(runs) != len(batch):
+        raise ValueError("a run appears once in a batch")
+    for item in batch:
+        if item.letter is not None and item.letter.run in runs:
+            raise ValueError(
+                f"the letter of {item.run} goes to {item.letter.run}, which is in the same batch"
+            )
+
+
+def _position(cursor: str | None, end: int) -> int:
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 20 and int(cursor) <= end):
+        raise InvalidValue("this is not a cursor that the feed gave")
+    return int(cursor)

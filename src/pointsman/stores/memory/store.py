@@ -1,0 +1,60 @@
+"""The memory store of one coordinator: its ports over the tables that it shares with others."""
+
+from __future__ import annotations
+
+from pointsman.ports.clock import Clock
+from pointsman.ports.event_log import EventLog
+from pointsman.ports.liveness import Liveness
+from pointsman.ports.mailbox import Mailbox
+from pointsman.ports.ownership import Ownership
+from pointsman.ports.wakeup import Wakeup
+from pointsman.stores.memory.database import MemoryDatabase
+from pointsman.stores.memory.event_log import MemoryEventLog
+from pointsman.stores.memory.liveness import MemoryLiveness
+from pointsman.stores.memory.mailbox import MemoryMailbox
+from pointsman.stores.memory.ownership import MemoryOwnership
+from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.wakeup import Inbound, MemoryWakeup
+
+BUCKET_MS = 7 * 24 * 3600 * 1000
+"""Runs that start in the same week share a bucket."""
+
+
+class MemoryStore:
+    """A `Store` over a `MemoryDatabase`; all use of one database stays in one event loop.
+
+    Args:
+        database: shared with other coordinators of this process; without it, one of its own.
+        clock: this coordinator's clock where it differs from the database's (a simulated drift).
+    """
+
+    def __init__(self, database: MemoryDatabase | None = None, *, clock: Clock | None = None) -> None:
+        self.database = database if database is not None else MemoryDatabase()
+        self.clock: Clock = clock if clock is not None else self.database.clock
+        self._session = Session(self.database)
+        self._inbound = Inbound()
+        self._liveness = MemoryLiveness(self._session, self.clock)
+        self.log: EventLog = MemoryEventLog(self._session)
+        self.mailbox: Mailbox = MemoryMailbox(self._session)
+        self.ownership: Ownership = MemoryOwnership(self._session)
+        self.liveness: Liveness = self._liveness
+        self.wakeup: Wakeup = MemoryWakeup(self._inbound, lambda: self.database.inbound)
+
+    @property
+    def description(self) -> str:
+        return "memory (this process alone; nothing survives it)"
+
+    async def open(self) -> None:
+        if not self._session.is_open:
+            self._session.is_open = True
+            self.database.inbound.append(self._inbound)
+
+    async def close(self) -> None:
+        """Without `release` before it, this looks to others like the end of a process."""
+        if self._session.is_open:
+            self._session.is_open = False
+            self.database.inbound.remove(self._inbound)
+            await self._liveness.stop()
+
+    def bucket(self) -> int:
+        return self.clock.now() // BUCKET_MS

@@ -1,0 +1,50 @@
+"""Write the histories of new features: `python -m tests.recorded.record`. A history that exists is never written again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.state import PendingCall
+from pointsman.testing.replay import save
+from tests.support import programs
+from tests.support.lab import Lab
+
+HERE = Path(__file__).parent
+
+
+def answer(pending: PendingCall) -> bytes | ev.Failure:
+    if pending.call == "charge":
+        if pending.data == b"0":
+            return ev.Failure("refused", "no", retryable=False)
+        if pending.attempt < 3:
+            return ev.Failure("exception", "boom")
+    if pending.target == "double":
+        return msgspec.json.encode(2 * msgspec.json.decode(pending.data))
+    return pending.data
+
+
+def main() -> None:
+    inputs = {
+        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0",
+        "large": msgspec.json.encode("à propos " * 300),
+    }  # fmt: skip
+    signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')]}
+    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up"
+    for name in names.split():
+        path = HERE / f"{name}.v1.jsonl"
+        workflow = programs.app.directory.workflow("failing" if name == "refused" else name)
+        assert workflow is not None
+        lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=answer, signals=signals.get(name, ()))
+        if name == "cleaning_up":
+            lab.cancel("closing time")
+        lab.run()
+        if not path.exists():
+            save(lab.log, path)
+            print(f"wrote {path.name}: {len(lab.log)} events")
+
+
+if __name__ == "__main__":
+    main()

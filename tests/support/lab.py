@@ -1,0 +1,118 @@
+"""Drive runs through the kernel alone: agents are a function, time is a number, and the run may leave memory at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pointsman import App, Workflow
+from pointsman.kernel import events as ev
+from pointsman.kernel.execution import Execution
+from pointsman.kernel.state import PendingCall
+from pointsman.kernel.values import digest
+
+Answer = Callable[[PendingCall], bytes | ev.Failure]
+
+
+class Lab:
+    """One run of one workflow. `evict` says, by the number of steps taken, whether the run leaves memory before the next."""
+
+    def __init__(
+        self,
+        app: App,
+        workflow: Workflow,
+        data: bytes = b"null",
+        *,
+        answer: Answer,
+        signals: Sequence[tuple[str, bytes]] = (),
+        evict: Callable[[int], bool] = lambda step: False,
+    ) -> None:
+        self.app = app
+        self.workflow = workflow
+        self.log: list[ev.Recorded] = []
+        self.now = 1_000_000
+        self.steps = 0
+        self._answer = answer
+        self._signals = list(signals)
+        self._mail = 0
+        self._evict = evict
+        self.execution = Execution("run-1", workflow, app.directory)
+        started, tail = ev.with_input(
+            ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version, digest=digest(data),
+            seed="seed",
+        )  # fmt: skip
+        del tail
+        self.execution.begin(started, data, self.now)
+        self._append()
+
+    def _append(self) -> None:
+        if self.execution.ending is not None:
+            self.execution.close_log(self.now)
+        for produced in self.execution.take():
+            kind = type(produced.event).__name__
+            self.log.append(ev.Recorded(len(self.log) + 1, produced.at, kind, produced.event.VERSION, produced.body))
+
+    def _reload(self) -> None:
+        self.execution.close()
+        self.execution = Execution("run-1", self.workflow, self.app.directory)
+        self.execution.replay(self.log)
+        assert not self.execution.peek(), "a replay of what was appended asks for nothing new"
+
+    def cancel(self, reason: str = "enough") -> None:
+        self._mail += 1
+        self.execution.mailed(ev.CancelRequested(mail=self._mail, reason=reason), self.now)
+        self._append()
+
+    def step(self) -> bool:
+        """Let one thing happen: an answer, a timer, a signal. False when nothing can."""
+        if self.execution.state.is_ended:
+            return False
+        if self._evict(self.steps):
+            self._reload()
+        self.steps += 1
+        self.now += 10
+        state = self.execution.state
+        calls = [call for call in state.calls.values() if call.retry_at is None]
+        if calls:
+            pending = calls[self.steps % len(calls)]
+            result = self._answer(pending)
+            if isinstance(result, ev.Failure):
+                assert self.execution.attempt_failed(pending.call, pending.attempt, result, self.now)
+            else:
+                assert self.execution.completed(pending.call, pending.attempt, result, self.now)
+        elif self._signals:
+            name, payload = self._signals.pop(0)
+            self._mail += 1
+            self.execution.mailed(
+                ev.SignalReceived(name=name, key=str(self._mail), mail=self._mail, payload=msgspec.Raw(payload)), self.now
+            )
+        elif (due := state.next_due()) is not None:
+            self.now = max(self.now, due)
+            self.execution.time_passed(self.now)
+        else:
+            return False
+        self._append()
+        return True
+
+    def run(self, steps_max: int = 500) -> Lab:
+        for _ in range(steps_max):
+            if not self.step():
+                break
+        return self
+
+    @property
+    def types(self) -> list[str]:
+        return [row.type for row in self.log]
+
+    @property
+    def output(self) -> object:
+        outcome = self.execution.state.outcome
+        assert isinstance(outcome, ev.RunCompleted), outcome
+        return msgspec.json.decode(outcome.output)
+
+    @property
+    def failure(self) -> ev.Failure:
+        outcome = self.execution.state.outcome
+        assert isinstance(outcome, ev.RunFailed), outcome
+        return outcome.failure

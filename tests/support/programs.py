@@ -1,0 +1,132 @@
+"""Workflows that use every feature of the kernel: for its tests, and for the recorded histories that are kept for ever.
+
+Never change a workflow here: its history in tests/recorded would no longer fit. Add another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import BaseModel
+
+from pointsman import App, CallError, Context, Retry, Run, RunCancelled, SignalTimeout
+
+app = App("programs", generalist="generalist")
+
+
+class Order(BaseModel):
+    id: int
+    lines: list[str] = []
+
+
+@app.agent
+async def generalist(question: str) -> str:
+    return question
+
+
+@app.agent(capabilities=["price", "ship"], retry=Retry(attempts=3, base=1.0))
+async def double(n: int, ctx: Context) -> int:
+    return 2 * n
+
+
+@app.agent(capabilities=["price"])
+async def pack(order: Order) -> Order:
+    return order
+
+
+@app.workflow()
+async def sequence(run: Run, n: int) -> int:
+    for _ in range(4):
+        n = await run.call(double, n)
+    return n
+
+
+@app.workflow()
+async def parallel(run: Run, n: int) -> dict[str, object]:
+    async def review(run: Run, depth: int) -> int:
+        first = await run.call(double, depth)
+        if depth > 1:
+            return first + await run.branch("deeper", review, depth - 1)
+        return first
+
+    branches = [run.branch("review", review, depth) for depth in range(1, n + 1)]
+    calls = [run.start(double, i) for i in range(n)]
+    winner = await run.first(*calls)
+    timer = run.start_sleep(60)
+    fastest = await run.first(timer, *branches)
+    timer.cancel()
+    return {"sums": await run.gather(*branches), "calls": await run.gather(*calls), "winner": winner.call,
+            "fastest": fastest.call}  # fmt: skip
+
+
+@app.workflow()
+async def waiting(run: Run) -> list[object]:
+    await run.sleep(5)
+    early = await run.wait_for("early")
+    order = await run.wait_for("order", expect=Order)
+    try:
+        await run.wait_for("never", timeout=30)
+    except SignalTimeout as error:
+        return [early, order.id, error.kind, run.now()]
+    return []
+
+
+@app.workflow()
+async def derived(run: Run) -> list[object]:
+    before = [run.random(), run.uuid()]
+    await run.call(double, 1)
+    return [*before, run.random(), run.uuid(), run.now()]
+
+
+@app.workflow()
+async def selecting(run: Run) -> list[str]:
+    who = await run.select(["price"])
+    both = await run.select(["price", "ship"])
+    nobody = await run.select("translate")
+    return [who, both, nobody, await run.call("missing_agent", "hello")]
+
+
+@app.workflow()
+async def failing(run: Run, n: int) -> str:
+    try:
+        await run.call(double, n, key="charge")
+    except CallError as error:
+        return f"{error.kind} at {error.call}"
+    return "fine"
+
+
+@app.workflow()
+async def cleaning_up(run: Run) -> str:
+    try:
+        await run.sleep(1_000)
+    finally:
+        with run.shield():
+            await run.call(double, 7, key="undo")
+    return "not cancelled"
+
+
+@app.workflow()
+async def stubborn(run: Run) -> str:
+    try:
+        await run.wait_for("never")
+    except RunCancelled as reason:
+        return f"cancelled: {reason}"
+    return "never"
+
+
+@app.workflow()
+async def parent(run: Run, n: int) -> list[int]:
+    children = [run.start(sequence, i) for i in range(n)]
+    return await run.gather(*children)
+
+
+@app.workflow()
+async def large(run: Run, text: str) -> int:
+    order = await run.call(pack, Order(id=1, lines=[text] * 4))
+    return len(order.lines)
+
+
+@app.workflow()
+async def foreign(run: Run) -> str:
+    await asyncio.sleep(0)
+    return "unreachable"

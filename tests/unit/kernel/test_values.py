@@ -1,0 +1,95 @@
+"""Values: one canonical form, and nothing accepted that a store could not hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from pointsman.kernel.errors import InvalidValue, ValueTooLarge
+from pointsman.kernel.values import DEPTH_MAX, decode, digest, encode
+
+
+class Model(BaseModel):
+    x: float
+    y: str | None = None
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+HOSTILE = {
+    "nan": math.nan,
+    "infinity": [{"x": math.inf}],
+    "nan beside null": [None, math.nan],
+    "nan in a model": Model(x=math.nan),
+    "surrogate": "\ud800",
+    "surrogate key": {"\udfff": 1},
+    "nul": "a\x00b",
+    "nul key": {"\x00": 1},
+    "big integer": 2**53 + 1,
+    "huge integer": -(10**400),
+    "deep": nested(DEPTH_MAX + 1),
+    "deeper than the stack": nested(5_000),
+    "no json": object(),
+    "bytes in a set of complex": {1j},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_values_are_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidValue):
+        encode(HOSTILE[name])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"NaN", b"[Infinity]", b'"\\ud800"', b'"\\u0000"', b"9007199254740993", b"1e400", b"[" * 200 + b"]" * 200,
+     b"[" * 100_000, b'{"a":1', b"\xff", b"", b"1" * 5_000],
+)  # fmt: skip
+def test_hostile_json_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidValue):
+        decode(text)
+
+
+@pytest.mark.parametrize(
+    "value", [None, [None, 1], "nullify", "\\u0000 as text", 2**53, -(2**53), nested(DEPTH_MAX), "𝄞", {"b": 1, "a": [0.5]}]
+)
+def test_ordinary_values_that_look_suspect_pass(value: Any) -> None:
+    assert decode(encode(value)) == value
+
+
+def test_keys_are_sorted_and_models_are_plain() -> None:
+    assert encode({"b": Model(x=1), "a": 2}) == b'{"a":2,"b":{"x":1.0,"y":null}}'
+    assert digest(encode({"b": 1, "a": 2})) == digest(encode({"a": 2, "b": 1}))
+
+
+def test_size_is_a_limit() -> None:
+    with pytest.raises(ValueTooLarge, match="limit is 10"):
+        encode("x" * 20, bytes_max=10)
+    with pytest.raises(ValueTooLarge):
+        decode(b'"xxxxxxxxxxxxxxxxx"', bytes_max=10)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])), inner, max_size=4),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@given(json_values)
+def test_what_is_accepted_comes_back(value: Any) -> None:
+    encoded = encode(value)
+    assert decode(encoded) == value
+    assert encode(decode(encoded)) == encoded
