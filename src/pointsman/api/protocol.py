@@ -106,7 +106,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._shared.empty.clear()
         self._enter(Phase.IDLE, self._settings.idle_timeout_s)
         if len(self._shared.all) > self._settings.connections_max:
-            self._refuse(TooManyConnections())
+            self._turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -229,11 +229,27 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._deadline = self.loop.time() + timeout_s
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer, unless an answer is already under way, and close."""
+        """Answer, unless an answer is already under way, and close. Closing while the client still sends
+        would reset the connection and take the answer with it: so only our half is closed, and the rest is
+        read and dropped."""
         answering = self._running is not None and self._in_flight() and self._running.response_started
-        if self._phase is not Phase.CLOSING and not answering:
-            self.transport.write(problems.http_response(error))
-        self._close()
+        if self._phase is Phase.CLOSING or answering or self.transport.is_closing():
+            self._close()
+            return
+        self._enter(Phase.CLOSING, CLOSE_GRACE_S)
+        self._abandon()
+        self.transport.write(problems.http_response(error))
+        self.flow.resume_reading()
+        self.transport.write_eof()
+
+    def _turn_away(self) -> None:
+        """Connections that are closing do not count, unless there are as many again: then there is no answer
+        either."""
+        connections = self._shared.all
+        if len(connections) > 2 * self._settings.connections_max:
+            self._close()
+        elif sum(other._phase is not Phase.CLOSING for other in connections) > self._settings.connections_max:
+            self._refuse(TooManyConnections())
 
     def _close(self) -> None:
         self._enter(Phase.CLOSING, CLOSE_GRACE_S)

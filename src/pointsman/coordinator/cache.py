@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from pointsman.kernel.execution import Execution
+from pointsman.ports.runs import RunView
 
 
 class ExecutionCache:
@@ -43,3 +44,26 @@ class ExecutionCache:
             execution.close()
         self._kept.clear()
         self.bytes = 0
+
+
+class RecentEnds:
+    """Results of runs that lately ended here: the oldest go first, by number and by bytes."""
+
+    def __init__(self, count_max: int, bytes_max: int) -> None:
+        self._views: OrderedDict[str, RunView] = OrderedDict()
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    def get(self, run: str) -> RunView | None:
+        return self._views.get(run)
+
+    def put(self, view: RunView) -> None:
+        self._views[view.head.id] = view
+        self._bytes += _size(view)
+        while len(self._views) > self._count_max or (self._bytes > self._bytes_max and self._views):
+            self._bytes -= _size(self._views.popitem(last=False)[1])
+
+
+def _size(view: RunView) -> int:
+    return 500 + (len(bytes(view.output)) if view.output is not None else 0)

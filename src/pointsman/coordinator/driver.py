@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.dispatcher import Attempt, Dispatcher
@@ -24,7 +26,7 @@ from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
 from pointsman.kernel.execution import Execution, Produced
 from pointsman.kernel.state import PendingCall
 from pointsman.observe.stats import Stats
-from pointsman.ports.event_log import Append, NewEvent, NewRun, Outcome
+from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
 from pointsman.ports.ids import Ids
 from pointsman.ports.liveness import Lease
 from pointsman.ports.store import Store
@@ -68,15 +70,16 @@ class Driver:
     """See the module. `post`, `poke` and `mail_came` may be called at any time."""
 
     def __init__(
-        self, crew: Crew, execution: Execution, *, epoch: int, sequence: int, mail: int, create: NewRun | None = None
+        self, crew: Crew, execution: Execution, head: Head, *, create: NewRun | None = None
     ) -> None:
         self.execution = execution
-        self.epoch = epoch
+        self.epoch = head.epoch
         self.created: asyncio.Future[Exit | None] | None = None
         """Resolved once the first append is durable (None), or the run was found to exist."""
         self._crew = crew
-        self._durable = sequence
-        self._mail = mail
+        self._head = head
+        self._durable = head.sequence
+        self._mail = head.mail
         self._create = create
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure]] = deque()
         self._attempts: dict[str, Attempt] = {}
@@ -91,6 +94,11 @@ class Driver:
     def durable(self) -> int:
         """The sequence that the log is known to have reached."""
         return self._durable
+
+    @property
+    def head(self) -> Head:
+        """The run's head as its last durable append left it."""
+        return msgspec.structs.replace(self._head, sequence=self._durable, updated_at=self.execution.state.last_at)
 
     @property
     def mail_seen(self) -> int:
@@ -185,6 +193,9 @@ class Driver:
         if over is None and self._mail <= self.execution.state.folded:
             self.execution.close_log(now)
             self.execution.take()
+            self._head = msgspec.structs.replace(
+                self._head, status=STATUS_OF[type(ending)], owner=None, ended_at=last.at, wake_at=None
+            )
             return Exit.ENDED
         return over
 

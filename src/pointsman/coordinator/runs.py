@@ -9,7 +9,7 @@ import msgspec
 
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.driver import Exit
-from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.service import Coordinator, result_of
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
     CorruptLog,
@@ -78,20 +78,20 @@ class CoordinatorRuns:
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def get(self, run: str) -> RunView:
+        known = self._coordinator.view(run)
+        if known is not None:
+            return known
         head = (await self._store.log.heads([run])).get(run)
         if head is None:
             raise UnknownRun(f"no run has the id {run!r}")
-        if head.status == "stopped" or head.status == "quarantined":
+        if head.status in ("stopped", "quarantined"):
             return RunView(head, failure=await self._why_stopped(head))
         if head.status not in ENDED_STATUSES:
             return RunView(head)
-        outcome = read_event((await self._store.log.read(run, after=head.sequence - 1, limit=1))[0])
-        if isinstance(outcome, ev.RunCompleted):
-            return RunView(head, output=outcome.output)
-        if isinstance(outcome, ev.RunFailed):
-            return RunView(head, failure=outcome.failure)
-        reason = outcome.reason if isinstance(outcome, ev.RunWasCancelled) else ""
-        return RunView(head, failure=ev.Failure("cancelled", reason, retryable=False))
+        last = await self._store.log.read(run, after=head.sequence - 1, limit=1)
+        if not last:
+            raise CorruptLog(f"run {run}: event {head.sequence} is missing")
+        return RunView(head, *result_of(read_event(last[0])))
 
     async def _why_stopped(self, head: Head) -> ev.Failure | None:
         last = await self._store.log.read(head.id, after=head.sequence - 1, limit=1)
@@ -101,7 +101,7 @@ class CoordinatorRuns:
     async def wait(self, run: str, *, timeout_s: float) -> RunView:
         clock = self._store.clock
         deadline = clock.monotonic() + timeout_s
-        with self._coordinator.watcher.watch(run) as watch:
+        with self._coordinator.watcher.watch(run, each=False) as watch:
             while True:
                 view = await self.get(run)
                 left = deadline - clock.monotonic()
@@ -142,7 +142,7 @@ class CoordinatorRuns:
         return found[0].body
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
-        with self._coordinator.watcher.watch(run) as watch:
+        with self._coordinator.watcher.watch(run, each=True) as watch:
             while True:
                 batch = await self.events(run, after=after, limit=PAGE)
                 if batch:

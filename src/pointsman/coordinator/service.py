@@ -11,8 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pointsman.agents.directory import AgentDirectory
-from pointsman.coordinator.cache import ExecutionCache
+from pointsman.coordinator.cache import ExecutionCache, RecentEnds
 from pointsman.coordinator.dispatcher import Dispatcher
 from pointsman.coordinator.driver import Crew, Driver, Exit
 from pointsman.coordinator.recorder import Recorder
@@ -29,18 +31,21 @@ from pointsman.kernel.errors import (
     StoreUnavailable,
     UnknownEvent,
 )
-from pointsman.kernel.events import Recorded, RunStarted
+from pointsman.kernel.events import Event, Failure, Recorded, RunCompleted, RunFailed, RunStarted, RunWasCancelled
 from pointsman.kernel.execution import Execution, stop_note
 from pointsman.observe.stats import Stats, prometheus
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun
 from pointsman.ports.ids import Ids
 from pointsman.ports.liveness import Lease
+from pointsman.ports.runs import RunView
 from pointsman.ports.store import Store
 
 logger = logging.getLogger("pointsman.coordinator")
 
 PAGE = 1_000
 """Events read in one statement."""
+ENDS_KEPT, ENDS_BYTES_MAX = 5_000, 32_000_000
+"""How many results of ended runs are kept for those who wait for them, so that they need not be read again."""
 
 
 class Coordinator:
@@ -57,6 +62,7 @@ class Coordinator:
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cache = ExecutionCache()
+        self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
         self._hints: dict[str, None] = {}
         self._claim_now = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -183,7 +189,7 @@ class Coordinator:
             return await self._create_unowned(crew, run, NewEvent("RunStarted", 1, now, body), new_run)
         execution = Execution(run, workflow, self.directory, events_max=self.settings.events_max)
         execution.begin(started, data, now)
-        driver = Driver(crew, execution, epoch=1, sequence=0, mail=0, create=new_run)
+        driver = Driver(crew, execution, _first_head(run, new_run, self.incarnation, now), create=new_run)
         created: asyncio.Future[Exit | None] = asyncio.get_running_loop().create_future()
         driver.created = created
         self._take_on(driver)
@@ -220,7 +226,8 @@ class Coordinator:
             if over is Exit.LOST:
                 await self._give_back(run)
             if over is Exit.ENDED:
-                self.stats.count_run(_status_of(execution))
+                self._ended.put(RunView(driver.head, *result_of(execution.state.outcome)))
+                self.stats.count_run(driver.head.status)
                 self.stats.run_latency.observe((execution.state.last_at - execution.state.started_at) / 1000)
             if driver.created is not None and not driver.created.done():
                 driver.created.set_result(over if over is not Exit.ENDED else None)
@@ -293,7 +300,7 @@ class Coordinator:
                 return
             for warning in execution.warnings:
                 logger.warning("run %s: %s", head.id, warning)
-        self._take_on(Driver(crew, execution, epoch=head.epoch, sequence=head.sequence, mail=head.mail))
+        self._take_on(Driver(crew, execution, head))
 
     async def _read_patiently(self, run: str) -> list[Recorded]:
         """A claimed run is not forgotten because the store could not be reached for a moment."""
@@ -316,6 +323,13 @@ class Coordinator:
         driver = self._drivers.get(run)
         if driver is not None:
             driver.poke()
+
+    def view(self, run: str) -> RunView | None:
+        """A run that is driven here, or lately ended here, without asking the store. What it shows is durable."""
+        driver = self._drivers.get(run)
+        if driver is not None:
+            return RunView(driver.head) if driver.durable else None
+        return self._ended.get(run)
 
     def is_driving(self, run: str) -> bool:
         return run in self._drivers
@@ -460,6 +474,23 @@ class Coordinator:
         return prometheus(self.stats, gauges)
 
 
-def _status_of(execution: Execution) -> str:
-    outcome = type(execution.state.outcome).__name__
-    return {"RunCompleted": "completed", "RunFailed": "failed"}.get(outcome, "cancelled")
+def _first_head(run: str, new: NewRun, owner: int, now: int) -> Head:
+    """The head of a run that is about to be created here."""
+    return Head(
+        id=run, workflow=new.workflow, version=new.version, build=new.build, status="running", sequence=0, epoch=1,
+        owner=owner, mail=0, folded=0, takeovers=0, wake_at=None, tenant=new.tenant, attributes=new.attributes,
+        digest=new.digest, bucket=new.bucket, parent=new.parent, created_at=now, updated_at=now, ended_at=None,
+    )  # fmt: skip
+
+
+def result_of(outcome: Event | None) -> tuple[msgspec.Raw | None, Failure | None]:
+    """What a run's terminal event gives to those who wait: an output or a failure."""
+    match outcome:
+        case RunCompleted():
+            return outcome.output, None
+        case RunFailed():
+            return None, outcome.failure
+        case RunWasCancelled():
+            return None, Failure("cancelled", outcome.reason, retryable=False)
+        case _:
+            return None, None

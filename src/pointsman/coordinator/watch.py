@@ -11,10 +11,11 @@ from pointsman.ports.event_log import EventLog
 
 
 class Watch:
-    """One client's eye on one run."""
+    """One client's eye on one run. `each`: told of every append, not only when the run leaves this coordinator."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, each: bool) -> None:
         self.run = run
+        self.each = each
         self._changed = asyncio.Event()
 
     def notify(self) -> None:
@@ -54,8 +55,8 @@ class Watcher:
                 watch.notify()
 
     @contextmanager
-    def watch(self, run: str) -> Iterator[Watch]:
-        watch = Watch(run)
+    def watch(self, run: str, *, each: bool) -> Iterator[Watch]:
+        watch = Watch(run, each=each)
         self._watches.setdefault(run, []).append(watch)
         try:
             yield watch
@@ -68,6 +69,11 @@ class Watcher:
     def moved(self, run: str) -> None:
         """This coordinator appended to the run."""
         for watch in self._watches.get(run, ()):
+            if watch.each:
+                watch.notify()
+
+    def _news(self, run: str) -> None:
+        for watch in self._watches.get(run, ()):
             watch.notify()
 
     def driven_here(self, run: str, is_driven: bool) -> None:
@@ -76,7 +82,7 @@ class Watcher:
             self._local.add(run)
         else:
             self._local.discard(run)
-            self.moved(run)
+            self._news(run)
 
     async def _poll(self) -> None:
         while True:
@@ -91,4 +97,4 @@ class Watcher:
             for run, head in heads.items():
                 if self._sequences.get(run) != head.sequence:
                     self._sequences[run] = head.sequence
-                    self.moved(run)
+                    self._news(run)

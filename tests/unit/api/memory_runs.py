@@ -1,11 +1,11 @@
-"""A small, real `Runs` in memory: three workflows, no engine. And raw HTTP over a socket, for what no client would send."""
+"""A small, real `Runs` in memory, and raw HTTP over a socket, for what no client library would send."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -61,7 +61,9 @@ class MemoryRuns:
         if request.workflow == "echo":
             await self._end(entry, "completed", "RunCompleted", output=data)
         elif request.workflow == "break":
-            await self._end(entry, "failed", "RunFailed", failure=Failure("boom", "it broke", retryable=False))
+            await self._end(
+                entry, "failed", "RunFailed", failure=Failure("boom", "it broke", retryable=False)
+            )
         return Started(entry.view, created=True)
 
     async def get(self, run: str) -> RunView:
@@ -143,7 +145,13 @@ class MemoryRuns:
             entry.changed.notify_all()
 
     async def _end(
-        self, entry: Entry, status: str, kind: str, *, output: bytes | None = None, failure: Failure | None = None
+        self,
+        entry: Entry,
+        status: str,
+        kind: str,
+        *,
+        output: bytes | None = None,
+        failure: Failure | None = None,
     ) -> None:
         head = msgspec.structs.replace(entry.head, status=status, ended_at=NOW_MS)
         raw = None if output is None else msgspec.Raw(output)
@@ -167,11 +175,27 @@ class FixedStatus:
 
 def _head(run: str, request: StartRun) -> Head:
     return Head(
-        id=run, workflow=request.workflow, version=request.version or 1, build="b", status="running", sequence=1,
-        epoch=1, owner=1, mail=0, folded=0, takeovers=0, wake_at=None, tenant=request.tenant,
-        attributes=request.attributes, digest="d", bucket=0, parent=None, created_at=NOW_MS, updated_at=NOW_MS,
+        id=run,
+        workflow=request.workflow,
+        version=request.version or 1,
+        build="b",
+        status="running",
+        sequence=1,
+        epoch=1,
+        owner=1,
+        mail=0,
+        folded=0,
+        takeovers=0,
+        wake_at=None,
+        tenant=request.tenant,
+        attributes=request.attributes,
+        digest="d",
+        bucket=0,
+        parent=None,
+        created_at=NOW_MS,
+        updated_at=NOW_MS,
         ended_at=None,
-    )  # fmt: skip
+    )
 
 
 class Bench:
@@ -183,9 +207,12 @@ class Bench:
         self.waiting = Waiting()
         self.seen: list[tuple[str, str, int, float]] = []
         self.api = Api(
-            self.runs, self.status, ApiSettings(**settings), waiting=self.waiting,
+            self.runs,
+            self.status,
+            ApiSettings(**settings),
+            waiting=self.waiting,
             observer=lambda *what: self.seen.append(what),
-        )  # fmt: skip
+        )
         transport = httpx.ASGITransport(app=self.api)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
@@ -244,7 +271,5 @@ async def connected(port: int) -> AsyncIterator[Wire]:
         yield Wire(reader, writer)
     finally:
         writer.close()
-        try:
+        with suppress(OSError):
             await writer.wait_closed()
-        except OSError:
-            pass

@@ -1,4 +1,4 @@
-"""Who may use what: over every route of the table, and over every trick with a path or a host that we know."""
+"""Who may use what: over every route of the table, and every trick with a path or a host that we know."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.unit.api.memory_runs import Bench
 TOKEN = "correct-horse-battery-staple"
 GOOD = {"Authorization": f"Bearer {TOKEN}"}
 PUBLIC = {"/health", "/ready"}
-ROUTES = [(sorted(route.methods - {"HEAD"})[0], route.path) for route in Bench().api.routes]
+ROUTES = [(min(route.methods - {"HEAD"}), route.path) for route in Bench().api.routes]
 
 
 def concrete(path: str, run: str = "a") -> str:
@@ -27,10 +27,19 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
 @pytest.mark.parametrize(
     "authorization",
     [
-        None, "", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}",
-        "Bearer \u00e4".encode().decode("latin-1"), f"Bearer {TOKEN} {TOKEN}",
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Basic {TOKEN}",
+        TOKEN,
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        "Bearer \u00e4".encode().decode("latin-1"),
+        f"Bearer {TOKEN} {TOKEN}",
     ],
-)  # fmt: skip
+)
 async def test_no_route_but_the_public_ones_answers_without_the_token(method, path, authorization):
     bench = Bench(token=TOKEN)
     headers = {} if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
@@ -60,11 +69,27 @@ async def test_every_route_answers_with_the_token(method, path):
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/runs/health", "/v1/runs/ready", "/v1/runs/x%2Fhealth", "/v1/runs/x/health", "/v1/runs/health/events",
-        "/v1/runs/..%2f..%2fhealth", "/health/../v1/runs", "/health/", "/ready/", "/health%2f", "/health%0a", "//health",
-        "/HEALTH", "/v1/runs;/health", "/v1/runs%3f/health", "/nowhere", "/metrics", "/metrics/health", "/%68ealth%00",
+        "/v1/runs/health",
+        "/v1/runs/ready",
+        "/v1/runs/x%2Fhealth",
+        "/v1/runs/x/health",
+        "/v1/runs/health/events",
+        "/v1/runs/..%2f..%2fhealth",
+        "/health/../v1/runs",
+        "/health/",
+        "/ready/",
+        "/health%2f",
+        "/health%0a",
+        "//health",
+        "/HEALTH",
+        "/v1/runs;/health",
+        "/v1/runs%3f/health",
+        "/nowhere",
+        "/metrics",
+        "/metrics/health",
+        "/%68ealth%00",
     ],
-)  # fmt: skip
+)
 async def test_a_path_that_looks_public_is_not(path):
     bench = Bench(token=TOKEN)
     response = await bench.client.get(path)
@@ -81,7 +106,9 @@ async def test_runs_named_like_routes_are_runs():
     assert (hidden.status_code, hidden.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host", "X-Forwarded-For", "X-Original-URL", "Forwarded"])
+@pytest.mark.parametrize(
+    "header", ["Host", "X-Forwarded-Host", "X-Forwarded-For", "X-Original-URL", "Forwarded"]
+)
 @pytest.mark.parametrize("value", ["127.0.0.1", "/health", "evil.test/health", "localhost", "a\tb", "[::1]"])
 async def test_no_header_about_hosts_or_paths_opens_anything(header, value):
     bench = Bench(token=TOKEN)
@@ -102,7 +129,13 @@ async def test_a_header_that_decides_may_not_be_there_twice():
 
 async def test_without_a_token_a_foreign_page_is_refused_and_a_local_one_not():
     bench = Bench()
-    for origin in ("https://evil.test", "null", "http://127.0.0.1.evil.test", "http://[", "http://localhost@evil.test"):
+    for origin in (
+        "https://evil.test",
+        "null",
+        "http://127.0.0.1.evil.test",
+        "http://[",
+        "http://localhost@evil.test",
+    ):
         response = await bench.client.post(
             "/v1/runs", content=b'{"workflow":"echo","input":1}', headers={"Origin": origin}
         )
@@ -112,7 +145,9 @@ async def test_without_a_token_a_foreign_page_is_refused_and_a_local_one_not():
         assert (await bench.client.get("/v1/runs", headers={"Origin": origin})).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "example.test", "127.0.0.1.evil.test", "localhost.x"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "10.0.0.1", "example.test", "127.0.0.1.evil.test", "localhost.x"]
+)
 def test_binding_elsewhere_than_loopback_needs_a_token(host):
     with pytest.raises(InsecureBind) as refused:
         ApiSettings(host=host).validate()
@@ -128,11 +163,21 @@ def test_loopback_needs_none(host):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"token": ""}, {"token": " x "}, {"token": "ä"}, {"token": "a\nb"}, {"port": -1}, {"port": 65536},
-        {"body_bytes_max": 0}, {"headers_timeout_s": -1.0}, {"idle_timeout_s": float("inf")}, {"json_depth_max": 101},
-        {"write_timeout_s": float("nan")}, {"page_limit_max": 10}, {"wait_max_s": 1.0},
+        {"token": ""},
+        {"token": " x "},
+        {"token": "ä"},
+        {"token": "a\nb"},
+        {"port": -1},
+        {"port": 65536},
+        {"body_bytes_max": 0},
+        {"headers_timeout_s": -1.0},
+        {"idle_timeout_s": float("inf")},
+        {"json_depth_max": 101},
+        {"write_timeout_s": float("nan")},
+        {"page_limit_max": 10},
+        {"wait_max_s": 1.0},
     ],
-)  # fmt: skip
+)
 def test_a_setting_that_can_have_no_effect_is_refused(settings):
     with pytest.raises(InvalidSetting):
         ApiSettings(**settings).validate()

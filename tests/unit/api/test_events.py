@@ -1,4 +1,4 @@
-"""Live events: every event once and in order, resumed anywhere, ended in words, and never in anybody's way."""
+"""Live events: every event once and in order, resumed anywhere, ended in words, in nobody's way."""
 
 import asyncio
 
@@ -27,8 +27,12 @@ async def test_a_stream_has_every_event_and_then_ends_in_words():
         first, second, end = frames(response.text)
         assert (first["id"], first["event"]) == ("1", "RunStarted")
         assert msgspec.json.decode(first["data"]) == {
-            "sequence": 1, "at": "2026-01-01T00:00:00.007Z", "type": "RunStarted", "version": 1, "data": {"x": 1},
-        }  # fmt: skip
+            "sequence": 1,
+            "at": "2026-01-01T00:00:00.007Z",
+            "type": "RunStarted",
+            "version": 1,
+            "data": {"x": 1},
+        }
         assert (second["id"], end) == ("2", {"event": "end", "data": "{}"})
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -18,7 +19,7 @@ VALUES = [
     (b"1" + b"0" * 400, 422, "invalid_value"),
     (b"18446744073709551616", 422, "invalid_value"),
     (b"9007199254740993", 422, "invalid_value"),
-    (b'"\\ud800"', 422, "invalid_value"),
+    (b'"\\ud800"', 400, "invalid_json"),
     (b'"\\u0000"', 422, "invalid_value"),
     (b'{"\\u0000":1}', 422, "invalid_value"),
     (b'"\x00"', 400, "invalid_json"),
@@ -34,9 +35,10 @@ VALUES = [
 @pytest.mark.parametrize(("value", "status", "code"), VALUES, ids=range(len(VALUES)))
 async def test_a_value_that_no_store_holds_faithfully_is_refused(value, status, code):
     bench = Bench()
-    response = await bench.client.post("/v1/runs", content=b'{"workflow":"echo","id":"a","input":' + value + b"}")
-    assert response.json()["code"] in (code, "invalid_value")
-    assert response.status_code in (status, 422)
+    response = await bench.client.post(
+        "/v1/runs", content=b'{"workflow":"echo","id":"a","input":' + value + b"}"
+    )
+    assert (response.status_code, response.json()["code"]) == (status, code)
     assert not bench.runs.entries
     if value:
         await bench.start("patient", id="p")
@@ -52,7 +54,10 @@ async def test_a_body_that_is_not_utf8_is_refused(data):
     assert response.status_code in (400, 422)
     assert response.json()["code"] in ("invalid_json", "invalid_value")
     body = b'{"workflow":' + data + b',"input":1}'
-    assert (await bench.client.post("/v1/runs", content=body)).json()["code"] in ("invalid_json", "invalid_body")
+    assert (await bench.client.post("/v1/runs", content=body)).json()["code"] in (
+        "invalid_json",
+        "invalid_body",
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,8 +117,14 @@ async def test_a_cancels_body_is_checked_alike(body):
 async def test_a_body_is_json_and_nothing_else():
     bench = Bench()
     body = b'{"workflow":"echo","input":1}'
-    for media in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
-                  "application/json; charset=latin-1", "application/jsonx", "text/json, application/json"):  # fmt: skip
+    for media in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/json; charset=latin-1",
+        "application/jsonx",
+        "text/json, application/json",
+    ):
         response = await bench.client.post("/v1/runs", content=body, headers={"Content-Type": media})
         assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
     for encoding in ("gzip", "br", "identity, gzip"):
@@ -206,10 +217,8 @@ def test_depth_is_exact_and_strings_do_not_count():
 )
 def test_looking_for_depth_takes_no_hostile_time(body):
     began = time.process_time()
-    try:
+    with suppress(InvalidValue):
         check_depth(body, 100)
-    except InvalidValue:
-        pass
     assert time.process_time() - began < 1.0
 
 
@@ -225,9 +234,14 @@ async def test_a_client_that_goes_while_it_sends_is_nobody_to_answer():
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": "/v1/runs", "raw_path": b"/v1/runs", "query_string": b"",
-        "root_path": "", "headers": [(b"content-length", b"10")],
-    }  # fmt: skip
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/runs",
+        "raw_path": b"/v1/runs",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-length", b"10")],
+    }
     await asyncio.wait_for(bench.api(scope, receive, send), 5)
     assert sent == []
     assert bench.seen[0][2] == 499

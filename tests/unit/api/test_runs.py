@@ -73,7 +73,9 @@ async def test_the_tenant_comes_from_body_or_header_and_they_may_not_differ():
     await bench.client.post("/v1/runs", json=body, headers={"Pointsman-Tenant": "h"})
     await bench.client.post("/v1/runs", json={**body, "tenant": "b"})
     assert [request.tenant for request in bench.runs.requests] == ["default", "h", "b"]
-    differs = await bench.client.post("/v1/runs", json={**body, "tenant": "b"}, headers={"Pointsman-Tenant": "h"})
+    differs = await bench.client.post(
+        "/v1/runs", json={**body, "tenant": "b"}, headers={"Pointsman-Tenant": "h"}
+    )
     assert code_of(differs) == "tenant_mismatch"
     listed = await bench.client.get("/v1/runs?tenant=b", headers={"Pointsman-Tenant": "h"})
     assert code_of(listed) == "tenant_mismatch"
@@ -82,10 +84,14 @@ async def test_the_tenant_comes_from_body_or_header_and_they_may_not_differ():
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", ""), ("GET", "/result?timeout=0"), ("GET", "/events"), ("GET", "/stream"),
-        ("POST", "/signals/go"), ("POST", "/cancel"),
+        ("GET", ""),
+        ("GET", "/result?timeout=0"),
+        ("GET", "/events"),
+        ("GET", "/stream"),
+        ("POST", "/signals/go"),
+        ("POST", "/cancel"),
     ],
-)  # fmt: skip
+)
 async def test_another_tenants_run_does_not_exist(method, path):
     bench = Bench()
     await bench.start("patient", id="a", tenant="mine")
@@ -168,15 +174,33 @@ async def test_listing_passes_every_filter_on_and_pages_by_cursor():
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/runs?limit=501", "/v1/runs?limit=0", "/v1/runs?limit=-1", "/v1/runs?limit=ten", "/v1/runs?limit=%D9%A3",
-        "/v1/runs?limit=1&limit=2", "/v1/runs?sort=id", "/v1/runs?status=done", "/v1/runs?attribute=x", "/v1/runs?%ff",
-        "/v1/runs?attribute=a:1&attribute=a:2", "/v1/runs/a?x=1", "/v1/runs/a/result?timeout=301",
-        "/v1/runs/a/result?timeout=nan", "/v1/runs/a/result?timeout=inf", "/v1/runs/a/result?timeout=-1",
-        "/v1/runs/a/result?timeout=1e2", "/v1/runs/a/events?limit=501", "/v1/runs/a/events?after=-1",
-        "/v1/runs/a/events?inputs=yes", "/v1/runs/a/events?after=99999999999999999999", "/v1/runs/a/stream?limit=1",
-        "/health?x=1", "/metrics?x=1", "/v1/coordinator?x=1",
+        "/v1/runs?limit=501",
+        "/v1/runs?limit=0",
+        "/v1/runs?limit=-1",
+        "/v1/runs?limit=ten",
+        "/v1/runs?limit=%D9%A3",
+        "/v1/runs?limit=1&limit=2",
+        "/v1/runs?sort=id",
+        "/v1/runs?status=done",
+        "/v1/runs?attribute=x",
+        "/v1/runs?%ff",
+        "/v1/runs?attribute=a:1&attribute=a:2",
+        "/v1/runs/a?x=1",
+        "/v1/runs/a/result?timeout=301",
+        "/v1/runs/a/result?timeout=nan",
+        "/v1/runs/a/result?timeout=inf",
+        "/v1/runs/a/result?timeout=-1",
+        "/v1/runs/a/result?timeout=1e2",
+        "/v1/runs/a/events?limit=501",
+        "/v1/runs/a/events?after=-1",
+        "/v1/runs/a/events?inputs=yes",
+        "/v1/runs/a/events?after=99999999999999999999",
+        "/v1/runs/a/stream?limit=1",
+        "/health?x=1",
+        "/metrics?x=1",
+        "/v1/coordinator?x=1",
     ],
-)  # fmt: skip
+)
 async def test_a_bad_query_is_refused_by_name(path):
     bench = Bench()
     await bench.start(id="a")
@@ -196,8 +220,12 @@ async def test_events_come_in_pages():
     await bench.start(id="a", data="in")
     page = (await bench.client.get("/v1/runs/a/events?limit=1")).json()
     assert page["events"][0] == {
-        "sequence": 1, "at": "2026-01-01T00:00:00.007Z", "type": "RunStarted", "version": 1, "data": "in",
-    }  # fmt: skip
+        "sequence": 1,
+        "at": "2026-01-01T00:00:00.007Z",
+        "type": "RunStarted",
+        "version": 1,
+        "data": "in",
+    }
     assert page["next_after"] == 1
     rest = (await bench.client.get("/v1/runs/a/events?after=1&inputs=true")).json()
     assert [event["sequence"] for event in rest["events"]] == [2]
@@ -232,7 +260,9 @@ async def test_a_run_is_cancelled_with_or_without_a_reason():
     assert (ended.status_code, code_of(ended)) == (409, "run_ended")
 
 
-@pytest.mark.parametrize("bad", ["", "a" * 129, "-a", ".a", "a b", "a/b", "ä", "a\n", "a\0", "<script>", "../x"])
+@pytest.mark.parametrize(
+    "bad", ["", "a" * 129, "-a", ".a", "a b", "a/b", "ä", "a\n", "a\0", "<script>", "../x"]
+)
 async def test_ids_and_names_have_one_form(bad):
     bench = Bench()
     for fields in ({"id": bad}, {"tenant": bad}, {"workflow": bad}):
@@ -313,8 +343,10 @@ async def test_the_observer_hears_of_routes_and_never_of_paths():
     await bench.client.get("/v1/runs/a")
     await bench.client.get("/v1/anything/else")
     assert [what[:3] for what in bench.seen] == [
-        ("/v1/runs", "POST", 201), ("/v1/runs/{run}", "GET", 200), ("unmatched", "GET", 404),
-    ]  # fmt: skip
+        ("/v1/runs", "POST", 201),
+        ("/v1/runs/{run}", "GET", 200),
+        ("unmatched", "GET", 404),
+    ]
 
 
 async def test_the_public_names():

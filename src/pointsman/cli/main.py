@@ -1,0 +1,56 @@
+"""The entry point: which verbs there are.
+
+Another verb joins as a function in a file of its own: `app.command("name")(guarded(function))`, or with `add_typer`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import pointsman
+from pointsman.cli.coordinator import coordinator
+from pointsman.cli.exits import HELP
+from pointsman.cli.migrate import migrate
+from pointsman.cli.router import router
+from pointsman.cli.runs.group import runs
+from pointsman.cli.up import up
+
+app = typer.Typer(
+    name="pointsman",
+    help=f"Durable coordination of multi-agent work.\n\n{HELP}",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("up")(up)
+app.command("coordinator")(coordinator)
+app.command("router")(router)
+app.command("migrate")(migrate)
+app.add_typer(runs, name="runs")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pointsman {pointsman.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="pointsman")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`pointsman runs`: the verbs on runs, each over the HTTP API."""

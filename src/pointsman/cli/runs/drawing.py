@@ -1,0 +1,152 @@
+"""A timeline as text: one row for each span with its bar, one line for each mark, and inputs in full when asked for.
+
+Pure but for the width that it is given. Must not know where events come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from pointsman.cli.output import clean, duration, preview, readable, status_text, table, text
+from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_text
+
+BAR_WIDTH = 28
+PREVIEW_WIDTH = 44
+FULL, FAILED, EMPTY, WAIT, OPEN = "█", "▒", " ", "·", "▸"
+MARK_STYLES = {
+    "epoch": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow", "signal": "blue",
+    "end": "green",
+}  # fmt: skip
+OUTCOME_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yellow", "given up": "yellow"}
+
+
+def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
+    """What the run is, in a few lines."""
+    first = Text.assemble(
+        text(run["id"], "bold"), "  ", text(f"{run['workflow']} v{run['version']}"), "  ", status_text(run["status"])
+    )
+    took = duration(timeline.last - timeline.start)
+    facts = [f"started {run['created_at']}", f"{took} so far" if run["ended_at"] is None else f"took {took}"]
+    facts += [f"{run['sequence']} events", f"tenant {run['tenant']}", f"epoch {run['epoch']}"]
+    if run["takeovers"]:
+        facts.append(f"taken over {run['takeovers']} × without progress since")
+    if run.get("parent"):
+        facts.append(f"child of {run['parent']}")
+    if run["wake_at"] is not None:
+        facts.append(f"due {run['wake_at']}")
+    lines = [first, text(" · ".join(facts), "dim")]
+    if run["attributes"]:
+        lines.append(text("  ".join(f"{k}={preview(v, 80)}" for k, v in run["attributes"].items()), "dim"))
+    if run.get("failure"):
+        lines.append(text(failure_text(run["failure"]), "bold red"))
+    elif "output" in run:
+        lines.append(text(f"output {preview(run['output'], 400)}", "green"))
+    return lines
+
+
+def rows(timeline: Timeline) -> Table:
+    """The timeline itself."""
+    out = table(["time", "call", "agent", "tries", "took", "", "outcome"], right=("time", "tries", "took"))
+    for row in timeline.rows():
+        since = text(f"+{duration(_at(row) - timeline.start)}", "dim")
+        if isinstance(row, Mark):
+            style = MARK_STYLES.get(row.kind, "dim")
+            out.add_row(since, text(f"── {row.text}", style), "", "", "", "", "")
+            continue
+        end = row.end if row.end is not None else timeline.last
+        out.add_row(
+            since,
+            text(row.call),
+            text(row.target if row.kind in ("call", "child") else row.kind, "" if row.kind == "call" else "blue"),
+            text(len(row.attempts) or "", "yellow" if len(row.attempts) > 1 else ""),
+            text(duration(end - row.start)),
+            bar(row, timeline.start, timeline.last),
+            _outcome(row),
+        )
+    return out
+
+
+def bar(span: Span, start: int, last: int, width: int = BAR_WIDTH) -> Text:
+    """Where in the run's time the span lies; failed attempts and waiting between them look different."""
+    scale = width / max(last - start, 1)
+
+    def columns(from_ms: int, to_ms: int | None) -> tuple[int, int]:
+        left = min(int((from_ms - start) * scale), width - 1)
+        right = width if to_ms is None else max(int((to_ms - start) * scale), left + 1)
+        return left, min(right, width)
+
+    cells, styles = [EMPTY] * width, [""] * width
+    left, right = columns(span.start, span.end)
+    for column in range(left, right):
+        cells[column], styles[column] = WAIT, "dim"
+    parts = span.attempts or [Attempt(span.start, span.end, span.failure)]
+    is_waiting = span.kind in ("timer", "signal")
+    for part in parts:
+        left, right = columns(part.start, part.end)
+        for column in range(left, right):
+            cells[column] = FAILED if part.failure else WAIT if is_waiting else FULL
+            styles[column] = "red" if part.failure else "blue" if span.kind != "call" else "green"
+    if span.end is None:
+        cells[-1], styles[-1] = OPEN, "cyan"
+    out = Text(no_wrap=True)
+    for cell, style in zip(cells, styles, strict=True):
+        out.append(cell, style)
+    return out
+
+
+def inputs(timeline: Timeline) -> list[Text]:
+    """Every input in full, as it was recorded."""
+    lines = _block("input of the run", timeline.input)
+    for span in timeline.spans:
+        if span.has_input:
+            lines += _block(f"{span.call} → {span.target}", span.input)
+    return lines
+
+
+def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
+    """One event in one line, for `tail`."""
+    data, kind = event["data"], event["type"]
+    failure = data.get("failure")
+    about = " ".join(str(data[name]) for name in ("call", "target", "name", "agent", "run", "status") if name in data)
+    if "attempt" in data and data["attempt"] > 1:
+        about += f" (attempt {data['attempt']})"
+    said = failure_text(failure) if failure else ""
+    for name in ("output", "payload", "reason", "message"):
+        if not said and name in data and data[name] not in (None, ""):
+            said = preview(data[name], 100)
+    style = "red" if failure else "green" if kind in ("CallCompleted", "RunCompleted") else ""
+    return Text.assemble(
+        text(f"{'+' + duration(since_ms):>10}", "dim"), text(f"{event['sequence']:>5}  ", "dim"),
+        text(f"{kind:<16}", style), text(f" {about}"), text(f"  {said}" if said else "", "red" if failure else "dim"),
+    )  # fmt: skip
+
+
+def _block(title: str, value: Any) -> list[Text]:
+    first, *rest = readable(value, 1)
+    lines = [Text(""), text(f"── {title}", "bold")]
+    if first:
+        lines.append(Text("  " + first))
+    return lines + [Text(line) for line in rest]
+
+
+def _outcome(span: Span) -> Text:
+    said: str = span.outcome
+    if span.failure:
+        said = f"{said}: {failure_text(span.failure)}"
+    elif span.output is not None and span.kind != "timer":
+        said = f"{said}  {preview(span.output, PREVIEW_WIDTH)}"
+    out = text(said, OUTCOME_STYLES.get(span.outcome, ""))
+    for attempt in span.attempts[:-1]:
+        if attempt.failure:
+            out.append(clean(f" · {failure_text(attempt.failure)}"), "red")
+    for note in span.notes:
+        out.append(clean(f" · {note}"), "yellow" if span.kind == "call" else "dim")
+    return out
+
+
+def _at(row: Span | Mark) -> int:
+    return row.start if isinstance(row, Span) else row.at

@@ -1,0 +1,54 @@
+"""`pointsman runs show`: one run's timeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pointsman.cli import output
+from pointsman.cli.client import Client
+from pointsman.cli.exits import guarded
+from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
+from pointsman.cli.runs import drawing, timeline
+
+PAGE = 500
+
+
+@guarded
+def show(
+    run: RunId,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Every input (every prompt) in full.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Show a run: what happened when, who did it, what failed."""
+    with Client(url, token) as client:
+        head = client.get(f"/v1/runs/{run}")
+        events = all_events(client, run, inputs=inputs)
+    if as_json:
+        output.print_json({"run": head, "events": events})
+        return
+    story = timeline.build(events)
+    console = output.console()
+    for line in drawing.header(head, story):
+        console.print(line)
+    console.print()
+    output.print_table(drawing.rows(story))
+    if inputs:
+        for line in drawing.inputs(story):
+            console.print(line, soft_wrap=True)
+
+
+def all_events(client: Client, run: str, *, inputs: bool) -> list[Any]:
+    """A run's whole stream, page by page."""
+    events: list[Any] = []
+    after: int | None = 0
+    while after is not None:
+        page = client.get(
+            f"/v1/runs/{run}/events", after=after, limit=PAGE, inputs="true" if inputs else None
+        )  # fmt: skip
+        events += page["events"]
+        after = page["next_after"]
+    return events

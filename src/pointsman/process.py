@@ -1,0 +1,27 @@
+"""How a Pointsman process sets up its interpreter: its event loop, and its garbage collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+GC_THRESHOLDS = (50_000, 50, 100)
+"""A coordinator makes many objects that die young and few cycles: with the default (700, 10, 10) a quarter of its time goes
+into looking for cycles (measured: 82 µs of CPU a step against 62)."""
+
+
+def tune_process() -> None:
+    """Once, after the app is loaded: what exists now is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is to be had."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

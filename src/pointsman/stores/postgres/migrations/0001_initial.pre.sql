@@ -1,0 +1,101 @@
+-- The event log, the mailbox, the coordinators, and what the cluster agrees upon. Words: docs/glossary.
+--
+-- Identifiers sort by code point (COLLATE "C"): every process then locks heads in the same order, whatever its locale,
+-- and index comparisons are cheaper. No foreign keys: they would add locks on rows that every append touches.
+
+-- One row per run: where its stream stands, and who may move it. Deleted only with the run itself.
+-- Every append updates `sequence`, `folded` and `updated_at`, every mail `mail`: no index may name them, not even in its
+-- predicate, or updates stop being HOT. fillfactor leaves room for the new version on the same page.
+CREATE TABLE runs (
+    sequence    bigint      NOT NULL,
+    epoch       bigint      NOT NULL,
+    owner       bigint,
+    created_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    wake_at     timestamptz,
+    ended_at    timestamptz,
+    bucket      integer     NOT NULL,
+    version     integer     NOT NULL,
+    mail        integer     NOT NULL DEFAULT 0,
+    folded      integer     NOT NULL DEFAULT 0,
+    takeovers   integer     NOT NULL DEFAULT 0,
+    id          text        COLLATE "C" NOT NULL,
+    status      text        COLLATE "C" NOT NULL,
+    workflow    text        COLLATE "C" NOT NULL,
+    build       text        COLLATE "C" NOT NULL,
+    digest      text        COLLATE "C" NOT NULL,
+    tenant      text        COLLATE "C" NOT NULL,
+    parent      text        COLLATE "C",
+    parent_call text        COLLATE "C",
+    attributes  jsonb       NOT NULL DEFAULT '{}',
+    CONSTRAINT runs_pkey PRIMARY KEY (id)
+) WITH (fillfactor = 70);
+
+-- What is due: the poll reads only this.
+CREATE INDEX runs_due ON runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;
+CREATE INDEX runs_owner ON runs (owner) WHERE owner IS NOT NULL;
+CREATE INDEX runs_listing ON runs (created_at DESC, id DESC);
+CREATE INDEX runs_open ON runs (workflow, version, created_at DESC) WHERE ended_at IS NULL;
+CREATE INDEX runs_open_tenant ON runs (tenant, created_at DESC) WHERE ended_at IS NULL;
+-- Most runs have none: they then cost this index nothing.
+CREATE INDEX runs_attributes ON runs USING gin (attributes jsonb_path_ops) WHERE attributes <> '{}';
+
+-- The streams. `bucket` is that of the run's start, kept in its head, so that old ones can be dropped as whole partitions.
+-- A body is either `body`, JSON as it was appended, byte for byte, or `packed` (see payload.py). Only the first event of an
+-- append carries its nonce. `xid` orders the feed: a sequence number is not commit order. bigint, because BRIN knows no xid8.
+CREATE TABLE events (
+    sequence bigint   NOT NULL,
+    at       bigint   NOT NULL,
+    xid      bigint   NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    epoch    bigint   NOT NULL,
+    bucket   integer  NOT NULL,
+    version  smallint NOT NULL,
+    codec    smallint,
+    run      text     COLLATE "C" NOT NULL,
+    type     text     COLLATE "C" NOT NULL,
+    nonce    bytea,
+    body     json,
+    packed   bytea,
+    CONSTRAINT events_pkey PRIMARY KEY (bucket, run, sequence)
+) PARTITION BY RANGE (bucket);
+ALTER TABLE events ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+-- BRIN: an insert adds nothing to it, where a btree would add 70 bytes of WAL an event.
+CREATE INDEX events_feed ON events USING brin (xid) WITH (autosummarize = on, pages_per_range = 32);
+
+-- What others want of a run, until the run is deleted.
+CREATE TABLE mailbox (
+    at     timestamptz NOT NULL DEFAULT now(),
+    number integer     NOT NULL,
+    run    text        COLLATE "C" NOT NULL,
+    key    text        COLLATE "C" NOT NULL,
+    kind   text        COLLATE "C" NOT NULL,
+    body   bytea       NOT NULL,
+    CONSTRAINT mailbox_pkey PRIMARY KEY (run, key),
+    CONSTRAINT mailbox_number UNIQUE (run, number)
+);
+ALTER TABLE mailbox ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- One row per incarnation, for ever: a number never comes back. All times are the database's.
+CREATE TABLE coordinators (
+    incarnation bigserial   NOT NULL,
+    started_at  timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL,
+    ended_at    timestamptz,
+    ttl_ms      integer     NOT NULL,
+    name        text        COLLATE "C" NOT NULL,
+    address     text        COLLATE "C" NOT NULL,
+    definitions jsonb       NOT NULL DEFAULT '[]',
+    CONSTRAINT coordinators_pkey PRIMARY KEY (incarnation)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX coordinators_living ON coordinators (name) WHERE ended_at IS NULL;
+
+-- What the whole cluster agrees upon (its hash seed), and the row that barrier writes touch.
+CREATE TABLE cluster (
+    key   text COLLATE "C" NOT NULL,
+    value text NOT NULL,
+    CONSTRAINT cluster_pkey PRIMARY KEY (key)
+) WITH (fillfactor = 50);
+
+-- The feed begins here: no event of this schema has a smaller xid.
+INSERT INTO cluster (key, value) VALUES ('feed_floor', pg_current_xact_id()::text);

@@ -1,0 +1,117 @@
+-- The append: one statement for a whole batch, never inside an explicit transaction (a stopped client would keep its locks).
+-- `n` is a run's place in the batch. Heads are locked in the order of their ids, which the client has sorted by code point.
+-- Parameters: $1-$10 heads to move, $11-$27 heads to create, $28-$36 events, $37-$41 letters, $42 all heads to lock.
+
+-- name: append
+-- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
+WITH roots AS (
+    -- include: create
+    WHERE c.parent IS NULL
+    -- include: unless_it_exists
+), moved AS (
+    -- include: move
+    RETURNING h.n, r.id, r.bucket, r.epoch, r.mail
+), heads AS MATERIALIZED (
+    SELECT n, id, bucket, epoch, mail FROM moved
+    UNION ALL
+    SELECT c.n, r.id, r.bucket, r.epoch, r.mail FROM roots r JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
+), inserted AS (
+    -- include: insert_events
+)
+SELECT n, mail FROM heads
+
+-- name: append_family
+-- The same for a batch with children or letters. Its heads are locked first, all in one order, so that batches which write to
+-- each other's runs can't deadlock. A run must not both move and get a letter: a row's second update would be ignored.
+WITH locked AS MATERIALIZED (
+    SELECT id FROM runs WHERE id = ANY ($42::text[]) ORDER BY id FOR UPDATE
+), roots AS (
+    -- include: create
+    WHERE c.parent IS NULL AND (SELECT count(*) FROM locked) >= 0
+    -- include: unless_it_exists
+), moved AS (
+    -- include: move
+      AND (SELECT count(*) FROM locked) >= 0
+    RETURNING h.n, r.id, r.bucket, r.epoch, r.mail
+), children AS (
+    -- include: create
+    WHERE c.parent IN (SELECT id FROM moved UNION ALL SELECT id FROM roots)
+    -- include: unless_it_exists
+), heads AS MATERIALIZED (
+    SELECT n, id, bucket, epoch, mail FROM moved
+    UNION ALL
+    SELECT c.n, r.id, r.bucket, r.epoch, r.mail
+    FROM (SELECT * FROM roots UNION ALL SELECT * FROM children) r
+    JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
+), inserted AS (
+    -- include: insert_events
+), letters AS MATERIALIZED (
+    SELECT l.run, l.key, l.kind, l.body, row_number() OVER (PARTITION BY l.run ORDER BY l.n) AS place
+    FROM unnest($37::int[], $38::text[], $39::text[], $40::text[], $41::bytea[]) AS l (n, run, key, kind, body)
+    JOIN heads USING (n)
+    WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = l.run AND m.key = l.key)
+), addressed AS (
+    UPDATE runs r
+    SET mail = r.mail + c.letters,
+        wake_at = CASE WHEN r.owner IS NULL THEN least(r.wake_at, now()) END,
+        updated_at = now()
+    FROM (SELECT run, count(*)::int AS letters FROM letters GROUP BY run) c
+    WHERE r.id = c.run AND r.ended_at IS NULL
+    RETURNING r.id, r.mail - c.letters AS before
+), delivered AS (
+    INSERT INTO mailbox (run, key, kind, body, number)
+    SELECT l.run, l.key, l.kind, l.body, a.before + l.place
+    FROM letters l JOIN addressed a ON a.id = l.run
+)
+SELECT n, mail FROM heads
+
+-- name: move
+-- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded.
+UPDATE runs r
+SET sequence = h.expected + h.events, status = h.status, owner = h.owner, wake_at = h.wake_at, folded = h.folded,
+    takeovers = 0, updated_at = now(),
+    ended_at = CASE WHEN h.status IN ('completed', 'failed', 'cancelled') THEN now() END
+FROM unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::bigint[], $8::timestamptz[],
+            $9::int[], $10::bool[])
+     AS h (n, id, epoch, expected, events, status, owner, wake_at, folded, closes)
+WHERE r.id = h.id AND r.epoch = h.epoch AND r.sequence = h.expected AND r.ended_at IS NULL
+  AND (NOT h.closes OR r.mail = h.folded)
+
+-- name: create
+-- Make heads. Creation times are whole milliseconds: they are part of the listing's cursor.
+INSERT INTO runs (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant,
+                  attributes, parent, parent_call, created_at, updated_at, ended_at)
+SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.bucket, c.workflow, c.version, c.build, c.digest,
+       c.tenant, c.attributes, c.parent, c.parent_call, date_trunc('milliseconds', now()), now(),
+       CASE WHEN c.status IN ('completed', 'failed', 'cancelled') THEN now() END
+FROM unnest($12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::timestamptz[], $18::int[], $19::int[],
+            $20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::jsonb[], $26::text[], $27::text[])
+     AS c (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant, attributes,
+           parent, parent_call)
+
+-- name: unless_it_exists
+-- The end of `create`.
+ON CONFLICT (id) DO NOTHING
+RETURNING id, bucket, epoch, mail
+
+-- name: insert_events
+-- Events of the heads that moved or were created, in those heads' buckets and epochs, all under this statement's xid.
+INSERT INTO events (sequence, at, xid, epoch, bucket, version, codec, run, type, nonce, body, packed)
+SELECT e.sequence, e.at, (SELECT pg_current_xact_id()::text::bigint), h.epoch, h.bucket, e.version, e.codec, h.id, e.type,
+       e.nonce, e.body, e.packed
+FROM unnest($28::int[], $29::bigint[], $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::json[], $35::bytea[],
+            $36::smallint[])
+     AS e (n, sequence, at, type, version, nonce, body, packed, codec)
+JOIN heads h USING (n)
+
+-- name: refused
+-- Heads of appends that did not move, to tell why.
+SELECT id, epoch, sequence, mail FROM runs WHERE id = ANY ($1::text[])
+
+-- name: occupied
+-- Runs whose next event's place is taken although their heads are not there yet: somebody wrote past the head.
+SELECT DISTINCT r.id
+FROM unnest($1::text[], $2::bigint[], $3::int[]) AS a (id, expected, events)
+JOIN runs r ON r.id = a.id
+JOIN events e ON e.bucket = r.bucket AND e.run = r.id AND e.sequence > a.expected AND e.sequence <= a.expected + a.events
+WHERE r.sequence = a.expected
