@@ -1,4 +1,4 @@
-"""One connection: Uvicorn's HTTP protocol with deadlines, and the one sweeper that enforces them on all.
+"""One connection: Uvicorn's HTTP protocol with deadlines, which the sweeper (`connections.py`) enforces.
 
 Uvicorn alone never closes a client that sends slowly (measured: headers or a body at 1 byte/s, or nothing at
 all, are still open after 20 s). A connection is in one phase at a time, each with its deadline:
@@ -18,19 +18,19 @@ from __future__ import annotations
 import asyncio
 from enum import Enum, auto
 from math import inf
+from typing import TYPE_CHECKING
 
 from uvicorn._types import ASGI3Application
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from pointsman.api import problems
 from pointsman.api.errors import ApiError, BadRequest, HeadersTooLarge, RequestTimeout, TooManyConnections
-from pointsman.api.settings import ApiSettings
 from pointsman.api.waiting import STATE_KEY
 
+if TYPE_CHECKING:
+    from pointsman.api.connections import Connections
+
 CLOSE_GRACE_S = 1.0
-LATE_SWEEP_S = 1.0
 _HEADER_OVERHEAD_BYTES = 4  # colon, space, line end
 _BODY_DRAIN_FACTOR = (
     4  # of an already answered request, so much of its body is read and dropped before the cut
@@ -43,44 +43,6 @@ class Phase(Enum):
     BODY = auto()
     HANDLING = auto()
     CLOSING = auto()
-
-
-class Connections:
-    """What the connections of a server share: Uvicorn's state, the limits, the sweep."""
-
-    def __init__(self, config: Config, settings: ApiSettings) -> None:
-        self.config = config
-        self.settings = settings
-        self.state = ServerState()
-        self.all: set[DeadlineProtocol] = set()
-        self.empty = asyncio.Event()
-        self.empty.set()
-        shortest_s = min(
-            settings.headers_timeout_s,
-            settings.body_timeout_s,
-            settings.idle_timeout_s,
-            settings.write_timeout_s,
-        )
-        self.sweep_interval_s = min(1.0, shortest_s / 4)
-
-    def accept(self) -> DeadlineProtocol:
-        return DeadlineProtocol(self)
-
-    async def sweep_forever(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self.sweep_interval_s
-        while True:
-            await asyncio.sleep(due - loop.time())
-            now = loop.time()
-            self.sweep(now, late_s=now - due)
-            due = now + self.sweep_interval_s
-
-    def sweep(self, now: float, *, late_s: float = 0.0) -> None:
-        """Close what is past its deadline. A sweep that is late says that this process stood still, and the
-        bytes that came meanwhile are not read yet: that time is nobody's fault."""
-        pardon_s = late_s if late_s > LATE_SWEEP_S else 0.0
-        for connection in list(self.all):
-            connection.expire(now, pardon_s=pardon_s)
 
 
 class DeadlineProtocol(HttpToolsProtocol):

@@ -6,42 +6,28 @@ Must not know what a run is. Values inside an input or payload are checked once,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-import msgspec
 from starlette.types import Receive, Scope
 
 from pointsman.api.errors import (
     BodyTooLarge,
-    InvalidBody,
     InvalidHeader,
     InvalidId,
-    InvalidJson,
     InvalidQuery,
     UnexpectedBody,
-    UnknownField,
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
 from pointsman.api.settings import ApiSettings
-from pointsman.kernel.errors import InvalidValue
-
-T = TypeVar("T")
 
 QUERY_FIELDS_MAX = 64
 KEY_CHARS_MAX = 255
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_CHARS_MAX}}}")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-"""Matches from any quote on, closed or not: a body of escaped quotes would otherwise be tried from each of
-them."""
-_BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONCE = frozenset(
     (
         b"authorization", b"content-encoding", b"content-length", b"content-type", b"idempotency-key",
@@ -207,55 +193,3 @@ def checked_id(text: str, what: str) -> str:
     if _ID.fullmatch(text) is None:
         raise InvalidId(f"{what}: {(InvalidId.__doc__ or '').strip()}")
     return text
-
-
-def check_depth(body: bytes, depth_max: int) -> None:
-    """Refuse JSON that nests deeper, whatever its width: each pass takes away the innermost level, at memory
-    speed.
-
-    Raises: InvalidValue.
-    """
-    if body.count(b"[") + body.count(b"{") <= depth_max:
-        return
-    brackets = _STRING.sub(b"", body).translate(_BRACES_TO_BRACKETS, _NO_BRACKETS)
-    for _ in range(depth_max):
-        if not brackets:
-            return
-        brackets = brackets.replace(b"[]", b"")
-    if brackets:
-        raise InvalidValue(f"nested deeper than {depth_max} levels")
-
-
-def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...]) -> T:
-    """The body as its declared type: no unknown field, and none twice.
-
-    Raises: InvalidJson, InvalidBody, UnknownField.
-    """
-    try:
-        value = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        raise (UnknownField if "unknown field" in text else InvalidBody)(text) from None
-    except RecursionError:
-        raise InvalidValue("nested too deeply") from None
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise InvalidJson(f"the body is not JSON: {error}") from None
-    # A field that is there once is written once; only what may be there twice pays for the exact look.
-    if (
-        any(body.count(b'"%s"' % name.encode()) > 1 for name in fields)
-        or b"\\u006" in body
-        or b"\\u007" in body
-    ):
-        _refuse_repeated(body)
-    return value
-
-
-def _refuse_repeated(body: bytes) -> None:
-    try:
-        pairs: Any = json.loads(body, object_pairs_hook=list, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError) as error:
-        raise InvalidJson(f"the body is not JSON: {error}") from None
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidBody(f"the field {name!r} is there twice")

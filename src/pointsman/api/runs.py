@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from pointsman.api import views
+from pointsman.api.body import check_depth, decode_body
 from pointsman.api.errors import InvalidBody, InvalidQuery, TenantMismatch
 from pointsman.api.reply import Reply
-from pointsman.api.request import ApiRequest, check_depth, checked_id, decode_body
+from pointsman.api.request import ApiRequest, checked_id
 from pointsman.api.waiting import Waiting
 from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue, RunConflict, UnknownRun

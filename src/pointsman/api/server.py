@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.config import Config
 
 from pointsman.api.app import Api, Observer
-from pointsman.api.protocol import Connections
+from pointsman.api.connections import Connections
 from pointsman.api.settings import ApiSettings
 from pointsman.api.waiting import Waiting
 from pointsman.ports.runs import Runs, Status

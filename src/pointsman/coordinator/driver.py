@@ -23,7 +23,8 @@ from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.timers import Timers
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
-from pointsman.kernel.execution import Execution, Produced
+from pointsman.kernel.execution import Execution
+from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import PendingCall
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome

@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True):
 class Group(msgspec.Struct):
     """A cause, what the log has between it and the next, and its requests by type and call."""
 
-    cause: Entry | None
+    cause: Entry
     entries: list[Entry]
     requests: dict[tuple[type[ev.Event], str], ev.Event]
     is_last: bool = False
@@ -39,6 +39,8 @@ class History:
 
     def __init__(self, run: str, recorded: list[ev.Recorded]) -> None:
         self._recorded = recorded
+        self.warnings: list[str] = []
+        """What the replay noticed and let pass."""
         for expected, row in enumerate(recorded, 1):
             if row.sequence != expected:
                 raise CorruptLog(f"run {run}: event {expected} is missing (the log goes on with {row.sequence})")

@@ -1,6 +1,6 @@
 """`Run`: what a workflow's body holds. Every durable thing that a body can do is a method here.
 
-The methods only shape requests; what becomes of them is decided in `execution.py`. Each branch has a `Run` of its own, and
+The methods only shape requests; what becomes of them is decided in `requests.py`. Each branch has a `Run` of its own, and
 call ids count within the branch, so no interleaving can shift them.
 """
 
@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pointsman.kernel import entropy
-from pointsman.kernel.errors import CallError, InvalidValue, SignalTimeout, UnknownAgent
+from pointsman.kernel.errors import InvalidValue, SignalTimeout, UnknownAgent
 from pointsman.kernel.strands import Handle
 
 if TYPE_CHECKING:
-    from pointsman.kernel.execution import Execution
+    from pointsman.kernel.requests import Requests
+    from pointsman.kernel.state import RunState
 
 T = TypeVar("T")
 
@@ -23,20 +24,21 @@ T = TypeVar("T")
 class Run:
     """One execution of a workflow, seen from inside its body."""
 
-    __slots__ = ("_counts", "_execution", "_path")
+    __slots__ = ("_counts", "_path", "_requests", "_state")
 
-    def __init__(self, execution: Execution, path: str = "") -> None:
-        self._execution = execution
+    def __init__(self, requests: Requests, state: RunState, path: str = "") -> None:
+        self._requests = requests
+        self._state = state
         self._path = path
         self._counts: dict[str, int] = {}
 
     @property
     def id(self) -> str:
-        return self._execution.state.run
+        return self._state.run
 
     @property
     def tenant(self) -> str:
-        return self._execution.state.tenant
+        return self._state.tenant
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -57,9 +59,9 @@ class Run:
         """Like `call`, without waiting: the handle stands for the result."""
         if getattr(target, "is_workflow", False):
             call = self._call_id(f"workflow:{target.name}", key)
-            return self._execution.start_child(call, target, args, kwargs)
+            return self._requests.start_child(call, target, args, kwargs)
         name = target if isinstance(target, str) else target.name
-        return self._execution.start_call(self._call_id(name, key), name, args, kwargs)
+        return self._requests.start_call(self._call_id(name, key), name, args, kwargs)
 
     async def select(self, needs: Sequence[str] | str, *, key: str | None = None) -> str:
         """The name of an agent that has all capabilities in `needs`; else the app's generalist. Recorded.
@@ -68,7 +70,7 @@ class Run:
             UnknownAgent: neither.
         """
         wanted = (needs,) if isinstance(needs, str) else tuple(needs)
-        selected = self._execution.select(self._call_id("select", key), wanted)
+        selected = self._requests.select(self._call_id("select", key), wanted)
         if selected is None:
             raise UnknownAgent(f"no agent can do {', '.join(wanted)}, and the app names no generalist")
         return selected
@@ -83,7 +85,7 @@ class Run:
         """A timer to race against other handles."""
         if not 0 <= seconds < 1e10:
             raise InvalidValue(f"sleep({seconds}): seconds must be a finite number, 0 or more")
-        return self._execution.set_timer(self._call_id("sleep", key), round(seconds * 1000))
+        return self._requests.set_timer(self._call_id("sleep", key), round(seconds * 1000))
 
     async def wait_for(
         self, signal: str, *, expect: Any = None, timeout: float | None = None, key: str | None = None
@@ -98,10 +100,10 @@ class Run:
             SignalTimeout: none came in time.
         """
         call = self._call_id(f"signal:{signal}", key)
-        handle = self._execution.await_signal(call, signal, expect)
+        handle = self._requests.await_signal(call, signal, expect)
         if timeout is None:
             return await handle
-        timer = self._execution.set_timer(f"{call}/timeout", round(timeout * 1000))
+        timer = self._requests.set_timer(f"{call}/timeout", round(timeout * 1000))
         first = await self.first(handle, timer)
         if first is timer:
             handle.cancel()
@@ -120,24 +122,24 @@ class Run:
             waiting = [handle for handle in handles if not handle.done]
             if not waiting:
                 return [handle.error if handle.error is not None else handle.result() for handle in handles]
-            await _AnyOf(self._execution, waiting)
+            await _AnyOf(self._requests, waiting)
 
     async def first(self, *handles: Handle[Any]) -> Handle[Any]:
         """The handle that was done first, by the order of the log. The others go on; `cancel` those you don't want."""
         self._check_handles(handles)
-        await _AnyOf(self._execution, handles)
+        await _AnyOf(self._requests, handles)
         return min((handle for handle in handles if handle.done), key=lambda handle: handle.order)
 
     def branch(self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Handle[T]:
         """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what it does."""
         self._count(f"{name}/")
         path = f"{self._prefix(self._path)}{name}/{self._counts[f'{name}/']}"
-        return self._execution.start_branch(path, body(Run(self._execution, path), *args, **kwargs))
+        return self._requests.start_branch(path, body(Run(self._requests, self._state, path), *args, **kwargs))
 
     @contextmanager
     def shield(self) -> Iterator[None]:
         """Inside, a cancel is not delivered: for clean-up that must call agents. It comes at the first await after."""
-        strand = self._execution.current
+        strand = self._requests.current
         strand.shields += 1
         try:
             yield
@@ -148,15 +150,15 @@ class Run:
 
     def now(self) -> float:
         """Seconds since 1970 by the database's clock: the time of the event last delivered. Never goes back."""
-        return self._execution.state.last_at / 1000
+        return self._state.last_at / 1000
 
     def random(self) -> float:
         """A float in [0, 1) that is the same in every replay."""
-        return entropy.random_float(self._execution.state.seed, self._count("random"))
+        return entropy.random_float(self._state.seed, self._count("random"))
 
     def uuid(self) -> str:
         """A random UUID that is the same in every replay."""
-        return entropy.random_uuid(self._execution.state.seed, self._count("uuid"))
+        return entropy.random_uuid(self._state.seed, self._count("uuid"))
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -184,14 +186,12 @@ class Run:
 class _AnyOf:
     """Awaitable: until any of the handles is done."""
 
-    __slots__ = ("_execution", "_handles")
+    __slots__ = ("_handles", "_requests")
 
-    def __init__(self, execution: Execution, handles: Sequence[Handle[Any]]) -> None:
-        self._execution = execution
+    def __init__(self, requests: Requests, handles: Sequence[Handle[Any]]) -> None:
+        self._requests = requests
         self._handles = handles
 
     def __await__(self) -> Any:
-        return self._execution.until_any_done(self._handles)
+        return self._requests.until_any_done(self._handles)
 
-
-__all__ = ["CallError", "Run"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pointsman.kernel.errors import RunEvicted
 
 if TYPE_CHECKING:
-    from pointsman.kernel.execution import Execution
+    from pointsman.kernel.requests import Requests
 
 T = TypeVar("T")
 
@@ -29,10 +29,10 @@ class Wait:
 class Handle(Generic[T]):
     """The result-to-be of something that a run has started. Await it, or give it to `run.gather` or `run.first`."""
 
-    __slots__ = ("_error", "_execution", "_value", "call", "kind", "order", "waiters")
+    __slots__ = ("_error", "_requests", "_value", "call", "kind", "order", "waiters")
 
-    def __init__(self, execution: Execution, call: str, kind: str) -> None:
-        self._execution = execution
+    def __init__(self, requests: Requests, call: str, kind: str) -> None:
+        self._requests = requests
         self._value: Any = None
         self._error: BaseException | None = None
         self.call = call
@@ -58,7 +58,7 @@ class Handle(Generic[T]):
 
     def cancel(self) -> None:
         """Give up on it. A call under way is cancelled at its agent; whoever awaits the handle gets `CallError`."""
-        self._execution.cancel_handle(self)
+        self._requests.cancel(self)
 
     def resolve(self, order: int, value: Any = None, error: BaseException | None = None) -> list[Strand]:
         """Kernel only: make it done, and give the strands that waited for it."""
@@ -67,7 +67,7 @@ class Handle(Generic[T]):
         return woken
 
     def __await__(self) -> Generator[Wait, None, T]:
-        yield from self._execution.until_any_done((self,))
+        yield from self._requests.until_any_done((self,))
         return self.result()
 
 

@@ -231,7 +231,7 @@ async def served(runs: MemoryRuns, **settings: Any) -> AsyncIterator[ApiServer]:
 
 
 class Wire:
-    """One raw connection. Every read has a limit, so a server that never answers fails the test, not the suite."""
+    """One raw connection. Every read has a limit: a server that never answers fails one test."""
 
     LIMIT_S = 10.0
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from pointsman.api.request import check_depth
+from pointsman.api.body import check_depth
 from pointsman.kernel.errors import InvalidValue
 from tests.unit.api.memory_runs import Bench
 

@@ -1,4 +1,4 @@
-"""Appends: dense sequences, batches whose parts share no fate, creation, closing, and what becomes visible."""
+"""Appends: dense sequences, batches whose parts share no fate, creation, closing, visibility."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def a_batch_moves_many_runs(harness: Harness) -> None:
     await a.moved(*(a.create(run) for run in runs))
     await a.moved(*(a.step(run, 1, events=1 + number % 5) for number, run in enumerate(reversed(runs))))
     heads = await a.store.log.heads(runs)
-    assert list(sorted(heads)) == runs
+    assert sorted(heads) == runs
     for number, run in enumerate(reversed(runs)):
         assert_dense(await a.stream(run), 2 + number % 5)
         assert heads[run].sequence == 2 + number % 5

@@ -35,7 +35,8 @@ async def no_child_of_a_parent_that_did_not_move(harness: Harness) -> None:
         ]
     )
     assert [result.outcome for result in results] == [
-        Outcome.MISSING, Outcome.FENCED, Outcome.MAIL_ARRIVED, Outcome.MISSING, Outcome.MISSING, Outcome.MISSING,
+        Outcome.MISSING, Outcome.FENCED, Outcome.MAIL_ARRIVED,
+        Outcome.MISSING, Outcome.MISSING, Outcome.MISSING,
     ]  # fmt: skip
     children = ["of fenced", "of mailed", "of nobody"]
     assert await a.store.log.heads(children) == {}

@@ -71,7 +71,7 @@ async def events_carry_their_writers_epoch(harness: Harness) -> None:
 
 
 async def the_owner_before_never_writes_beside_the_new(harness: Harness) -> None:
-    """The same sequence through two epochs at once, as after a pause: the new owner's write is the only one."""
+    """The same sequence through two epochs at once, as after a pause: only the new owner writes."""
     a, b = await coordinators(harness, 2)
     chance = random.Random(7)
     runs = [f"run-{number}" for number in range(30)]
@@ -85,7 +85,8 @@ async def the_owner_before_never_writes_beside_the_new(harness: Harness) -> None
             await jitter(chance)
             return await a.outcome(stale)
 
-        assert await asyncio.gather(late(), b.outcome(fresh)) == [Outcome.FENCED, Outcome.MOVED]
+        outcomes = await asyncio.gather(late(), b.outcome(fresh))
+        assert tuple(outcomes) == (Outcome.FENCED, Outcome.MOVED)
         assert await b.store.log.resolve(fresh) is Resolution.OURS
         stream = await b.stream(run)
         assert_dense(stream, 2)
@@ -95,7 +96,7 @@ async def the_owner_before_never_writes_beside_the_new(harness: Harness) -> None
 
 
 async def a_claim_cuts_between_two_appends(harness: Harness) -> None:
-    """An owner that appends while its run is taken from it: the append lands before the claim, or not at all."""
+    """An owner that appends while its run is taken from it: it lands before the claim, or not at all."""
     a, b = await coordinators(harness, 2)
     await a.moved(a.create("run"))
     old, new = a, b

@@ -1,4 +1,4 @@
-"""What a store brings to the suite: fresh stores of one database, and the three ways in which a coordinator ends."""
+"""What a store brings to the suite: fresh stores of one database, and three ways for a coordinator to end."""
 
 from __future__ import annotations
 

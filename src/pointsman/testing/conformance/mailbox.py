@@ -7,7 +7,14 @@ import random
 
 from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
 from pointsman.testing.conformance.harness import Harness
-from pointsman.testing.conformance.support import FAR_MS, Coordinator, coordinator, coordinators, jitter, raises
+from pointsman.testing.conformance.support import (
+    FAR_MS,
+    Coordinator,
+    coordinator,
+    coordinators,
+    jitter,
+    raises,
+)
 
 
 async def mails_are_numbered_in_order(harness: Harness) -> None:

@@ -1,0 +1,289 @@
+"""What a body asks for: each request is found in the log (replay) or produced (new).
+
+A request is known by its call id. In replay the recorded requests of the cause that is being delivered are at hand; one that
+is found is taken out and must fit in target and input, one that is not found is new, and `execution.py` decides whether
+anything may be new at this point. A request of either kind has a handle, which the body awaits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import (
+    CallError,
+    EventLimitReached,
+    InvalidValue,
+    NonDeterministicWorkflow,
+    PointsmanError,
+    RunCancelled,
+    RunEvicted,
+    UnknownAgent,
+)
+from pointsman.kernel.history import History, describe
+from pointsman.kernel.program import Directory, Signature, WorkflowSpec
+from pointsman.kernel.scheduler import Scheduler
+from pointsman.kernel.state import RunState
+from pointsman.kernel.strands import Handle, Strand, Wait
+from pointsman.kernel.values import digest
+
+
+class Produced(msgspec.Struct, frozen=True):
+    """A new event, to be appended; `data` is the full input of an event that has one."""
+
+    event: ev.Event
+    at: int
+    body: bytes
+    data: bytes = b""
+
+
+class Requests:
+    """See the module.
+
+    Attributes:
+        history: the log that is being replayed; None once the run is live.
+        recorded: in replay, the requests of the cause being delivered that the body has not made yet.
+        new: what was produced and not yet taken for an append.
+        broken: code and log disagree: the body is being unwound, and this is why.
+        is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
+    """
+
+    def __init__(self, state: RunState, directory: Directory, scheduler: Scheduler, events_max: int) -> None:
+        self.history: History | None = None
+        self.recorded: dict[tuple[type[ev.Event], str], ev.Event] = {}
+        self.new: list[Produced] = []
+        self.broken: PointsmanError | None = None
+        self.is_closed = False
+        self.now = 0
+        self.handles: dict[str, Handle[Any]] = {}
+        self.signatures: dict[str, Signature] = {}
+        """How to read the results of calls under way."""
+        self.signals: dict[str, deque[bytes]] = {}
+        """Signals that nobody has waited for yet, by name."""
+        self.listeners: dict[str, tuple[str, Any]] = {}
+        """Calls that wait for a signal: its name, and the type to read it as."""
+        self._state = state
+        self._directory = directory
+        self._scheduler = scheduler
+        self._events_max = events_max
+        self._done = 0
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def start_call(self, call: str, asked: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Handle[Any]:
+        self._check_open()
+        target = self._reroute(call, asked)
+        agent = self._directory.agent(target) if target is not None else None
+        if target is None or (agent is None and self.history is None):
+            return self._refuse(call, asked)
+        if agent is None:
+            raise self._break(NonDeterministicWorkflow(f"a call of agent {target!r}", "no agent of that name"))
+        handle = self._handle(call, "agent")
+        data = agent.signature.encode_input(args, kwargs)
+        recorded = self._take(ev.CallRequested, call)
+        if isinstance(recorded, ev.CallRequested):
+            if recorded.target != target:
+                raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of agent {target!r}"))
+            self._compare_input(recorded, data, agent.signature)
+        else:
+            key = f"{self._state.run}/{self._state.generation}/{call}"
+            event, tail = ev.with_input(
+                ev.CallRequested, data, call=call, target=target, key=key, digest=digest(data)
+            )
+            self.produce(event, self.now, data, tail)
+        self.signatures[call] = agent.signature
+        return handle
+
+    def start_child(
+        self, call: str, target: WorkflowSpec, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Handle[Any]:
+        self._check_open()
+        handle = self._handle(call, "workflow")
+        data = target.signature.encode_input(args, kwargs)
+        recorded = self._take(ev.ChildStarted, call)
+        if isinstance(recorded, ev.ChildStarted):
+            if recorded.workflow != target.name:
+                raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of {target.name!r}"))
+            self._compare_input(recorded, data, target.signature)
+        else:
+            name = f"{self._state.run}/{self._state.generation}/{call}"
+            event, tail = ev.with_input(
+                ev.ChildStarted, data, call=call, run=f"{self._state.run[:100]}~{digest(name.encode())[:16]}",
+                workflow=target.name, workflow_version=target.version, digest=digest(data),
+            )  # fmt: skip
+            self.produce(event, self.now, data, tail)
+        self.signatures[call] = target.signature
+        return handle
+
+    def cancel(self, handle: Handle[Any]) -> None:
+        """Give up on a call, a timer, or the wait for a signal."""
+        self._check_open()
+        if handle.done:
+            return
+        if handle.kind in ("branch", "workflow"):
+            raise InvalidValue(f"a {handle.kind} can't be cancelled by its handle; let it end, or signal it")
+        if self._take(ev.CallCancelled, handle.call) is None:
+            self.produce(ev.CallCancelled(call=handle.call), self.now)
+        self.signatures.pop(handle.call, None)
+        self.listeners.pop(handle.call, None)
+        self.resolve(handle, error=CallError("cancelled", "given up by the workflow", call=handle.call))
+
+    # -- time, signals, selection ---------------------------------------------------------------------------------
+
+    def set_timer(self, call: str, delay_ms: int) -> Handle[None]:
+        self._check_open()
+        handle = self._handle(call, "timer")
+        if self._take(ev.TimerSet, call) is None:
+            self.produce(ev.TimerSet(call=call, due=self._state.last_at + delay_ms), self.now)
+        return handle
+
+    def await_signal(self, call: str, name: str, expect: Any) -> Handle[Any]:
+        self._check_open()
+        handle = self._handle(call, "signal")
+        recorded = self._take(ev.SignalAwaited, call)
+        if recorded is None:
+            self.produce(ev.SignalAwaited(call=call, name=name), self.now)
+        elif isinstance(recorded, ev.SignalAwaited) and recorded.name != name:
+            raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call}: wait for signal {name!r}"))
+        if self.signals.get(name):
+            self._read_signal(handle, self.signals[name].popleft(), expect)
+        else:
+            self.listeners[call] = (name, expect)
+        return handle
+
+    def signal_arrived(self, name: str, payload: bytes) -> None:
+        """Give a signal to who has waited longest for its name, or keep it."""
+        for call, (awaited, expect) in self.listeners.items():
+            if awaited == name:
+                del self.listeners[call]
+                self._read_signal(self.handles[call], payload, expect)
+                return
+        self.signals.setdefault(name, deque()).append(payload)
+
+    def _read_signal(self, handle: Handle[Any], payload: bytes, expect: Any) -> None:
+        try:
+            self.resolve(handle, self._directory.decode_as(expect, payload))
+        except PointsmanError as error:
+            self.resolve(handle, error=error)
+
+    def select(self, call: str, needs: tuple[str, ...]) -> str | None:
+        self._check_open()
+        self._deliver_cancel()
+        recorded = self._take(ev.AgentSelected, call)
+        if isinstance(recorded, ev.AgentSelected):
+            if recorded.needs != needs:
+                raise self._break(NonDeterministicWorkflow(describe(recorded), f"select for {', '.join(needs)}"))
+            return recorded.agent or None
+        selection = self._directory.select(needs)
+        agent, reason = (selection.agent, selection.reason) if selection else ("", "no agent, no generalist")
+        self.produce(ev.AgentSelected(call=call, agent=agent, reason=reason, needs=needs), self.now)
+        return agent or None
+
+    # -- strands --------------------------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> Strand:
+        return self._scheduler.current
+
+    def start_branch(self, path: str, coroutine: Coroutine[Any, Any, Any]) -> Handle[Any]:
+        if self.is_closed or self.broken is not None:
+            coroutine.close()
+            raise RunEvicted
+        handle: Handle[Any] = Handle(self, path, "branch")
+        self._scheduler.spawn(coroutine, handle)
+        return handle
+
+    def until_any_done(self, handles: Sequence[Handle[Any]]) -> Generator[Wait, None, None]:
+        """Wait. A cancel is delivered here, again at each await, unless the strand is shielded."""
+        self._check_open()
+        self._deliver_cancel()
+        while not any(handle.done for handle in handles):
+            yield Wait(handles)
+            self._deliver_cancel()
+
+    def _deliver_cancel(self) -> None:
+        if self._state.cancel_reason is not None and not self.current.shields:
+            raise RunCancelled(self._state.cancel_reason or "cancelled")
+
+    def resolve(self, handle: Handle[Any], value: Any = None, error: BaseException | None = None) -> None:
+        """Make a handle done, and those who wait for it ready."""
+        self._done += 1
+        for strand in handle.resolve(self._done, value, error):
+            self._scheduler.wake(strand)
+
+    # -- found or produced ----------------------------------------------------------------------------------------
+
+    def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None:
+        self.new.append(Produced(event, at, ev.encode_event(event, tail), data))
+        if self.history is None:
+            self._state.evolve(event, at, data)
+
+    def _take(self, event_type: type[ev.Event], call: str) -> ev.Event | None:
+        return self.recorded.pop((event_type, call), None)
+
+    def _handle(self, call: str, kind: str) -> Handle[Any]:
+        if call in self.handles:
+            raise InvalidValue(f"call id {call!r} was used before in this run; give another key=")
+        handle: Handle[Any] = Handle(self, call, kind)
+        self.handles[call] = handle
+        return handle
+
+    def _check_open(self) -> None:
+        if self.is_closed or self.broken is not None:
+            raise RunEvicted
+        if self.history is None and self._state.sequence >= self._events_max:
+            raise EventLimitReached(
+                f"run {self._state.run} has {self._state.sequence} events, and the limit is {self._events_max}: "
+                "split the work into child runs, or raise events_max"
+            )
+
+    def _break(self, error: PointsmanError) -> BaseException:
+        """Code and log disagree: unwind the body with something that `except Exception` does not catch."""
+        self.broken = error
+        return RunEvicted("the workflow's code does not fit its log")
+
+    def _reroute(self, call: str, asked: str) -> str | None:
+        """The agent that a name leads to: itself, the generalist when there is none of that name, or None."""
+        recorded = self._take(ev.AgentRerouted, call)
+        if isinstance(recorded, ev.AgentRerouted):
+            return recorded.agent
+        if (ev.CallRefused, call) in self.recorded:
+            return None
+        if self._directory.agent(asked) is not None or (ev.CallRequested, call) in self.recorded:
+            return asked
+        generalist = self._directory.generalist()
+        if generalist is not None:
+            reason = f"no agent is named {asked!r}"
+            self.produce(ev.AgentRerouted(call=call, asked=asked, agent=generalist, reason=reason), self.now)
+        return generalist
+
+    def _refuse(self, call: str, asked: str) -> Handle[Any]:
+        message = f"no agent is named {asked!r}, and the app names no generalist: check the name, or set App(generalist=)"
+        if self._take(ev.CallRefused, call) is None:
+            failure = ev.Failure("unknown_agent", message, retryable=False)
+            self.produce(ev.CallRefused(call=call, asked=asked, failure=failure), self.now)
+        handle = self._handle(call, "agent")
+        self.resolve(handle, error=UnknownAgent(message))
+        return handle
+
+    def _compare_input(
+        self, recorded: ev.CallRequested | ev.ChildStarted, data: bytes, signature: Signature
+    ) -> None:
+        """Other bytes than recorded: equal by value under today's schema is equal; else it matters while pending."""
+        if recorded.digest == digest(data):
+            return
+        assert self.history is not None
+        before = self.history.input_of(type(recorded), recorded.call)
+        if signature.same_input(before, data):
+            return
+        if self.history.has_outcome(recorded.call):
+            self.history.warnings.append(
+                f"{recorded.call}: the code now sends another input; the recorded outcome stands"
+            )
+            return
+        shown = f"{describe(recorded)} with input {before[:200]!r}"
+        raise self._break(NonDeterministicWorkflow(shown, f"input {data[:200]!r} for the same pending call"))

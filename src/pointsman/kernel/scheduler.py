@@ -1,0 +1,90 @@
+"""Run strands until all of them wait: in the order in which they became ready, and nothing else decides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pointsman.kernel.errors import ForeignAwaitable, RunEvicted
+from pointsman.kernel.strands import Handle, Strand, Wait
+
+OnOver = Callable[[Strand, Any, BaseException | None], None]
+
+
+class Scheduler:
+    """The strands of one run. `on_over(strand, value, error)` is told of each that ends by itself."""
+
+    def __init__(self, on_over: OnOver) -> None:
+        self.current: Strand
+        self._on_over = on_over
+        self._strands: list[Strand] = []
+        self._ready: deque[Strand] = deque()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], handle: Handle[Any] | None) -> None:
+        """Add a strand: the body (no handle), or a branch, which is inside the shields of whoever made it."""
+        strand = Strand(coroutine, handle, self.current.shields if handle is not None else 0)
+        self._strands.append(strand)
+        self.wake(strand)
+
+    def wake(self, strand: Strand) -> None:
+        if not strand.is_queued and not strand.is_over:
+            strand.is_queued = True
+            self._ready.append(strand)
+
+    def wake_all(self) -> None:
+        for strand in self._strands:
+            self.wake(strand)
+
+    def run(self, may_go_on: Callable[[], bool]) -> None:
+        """Until every strand waits or is over, or `may_go_on()` says no."""
+        while self._ready and may_go_on():
+            strand = self._ready.popleft()
+            strand.is_queued = False
+            if not strand.is_over:
+                self.current = strand
+                self._resume(strand)
+
+    def close(self) -> None:
+        """Let every strand leave memory: the author's `finally` runs."""
+        strands, self._strands = self._strands, []
+        for strand in strands:
+            self.current = strand
+            strand.close()
+
+    def _resume(self, strand: Strand) -> None:
+        refusal: ForeignAwaitable | None = None
+        try:
+            while True:
+                asked = strand.coroutine.throw(refusal) if refusal else strand.coroutine.send(None)
+                if isinstance(asked, Wait):
+                    for handle in asked.handles:
+                        if strand not in handle.waiters:
+                            handle.waiters.append(strand)
+                    return
+                refusal = _refusal(asked)
+        except StopIteration as stop:
+            self._over(strand, stop.value, None)
+        except RunEvicted:
+            self._forget(strand)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: a body must not end its coordinator
+            self._over(strand, None, error)
+
+    def _over(self, strand: Strand, value: Any, error: BaseException | None) -> None:
+        self._forget(strand)
+        self._on_over(strand, value, error)
+
+    def _forget(self, strand: Strand) -> None:
+        strand.is_over = True
+        if strand in self._strands:
+            self._strands.remove(strand)
+
+
+def _refusal(asked: Any) -> ForeignAwaitable:
+    what = type(asked).__name__ if asked is not None else "asyncio.sleep(0) or a bare yield"
+    return ForeignAwaitable(
+        f"a workflow awaited {what}, which is not durable and would be lost with this process: put it into an agent "
+        "and await run.call(agent, ...); to wait, use run.sleep(...)"
+    )

@@ -1,0 +1,79 @@
+"""The store itself: opened, closed, and what it says when it is closed."""
+
+from __future__ import annotations
+
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.ports.event_log import RunFilter
+from pointsman.testing.conformance.harness import Harness
+from pointsman.testing.conformance.support import DEFINITION, TTL_MS, coordinator, coordinators, raises
+
+
+async def closing_twice_is_once(harness: Harness) -> None:
+    a = await coordinator(harness)
+    await a.store.close()
+    await a.store.close()
+    await harness.new_store().close()
+
+
+async def a_closed_store_says_so(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+    await a.moved(a.create("run"))
+    step = a.step("run", 1)
+    await a.store.close()
+    store = a.store
+    for action in (
+        store.log.append([step]),
+        store.log.resolve(step),
+        store.log.read("run"),
+        store.log.heads(["run"]),
+        store.log.list_runs(RunFilter()),
+        store.log.feed(),
+        store.mailbox.post("run", "key", "signal", b"{}"),
+        store.mailbox.read("run", after=0),
+        store.mailbox.find("run", "key"),
+        store.mailbox.unread(a.number),
+        store.ownership.claim_due(a.number, [DEFINITION], limit=1),
+        store.ownership.claim_orphans(a.number, [DEFINITION], limit=1),
+        store.ownership.hand_over(a.number),
+        store.ownership.stranded([DEFINITION]),
+        store.liveness.members(),
+        store.liveness.register("new", "", [DEFINITION], ttl_ms=TTL_MS),
+    ):
+        await raises(StoreUnavailable, action)
+    assert (await b.head("run")).sequence == 1
+
+
+async def what_was_written_outlives_the_store(harness: Harness) -> None:
+    a = await coordinator(harness)
+    await a.moved(a.create("run", events=3))
+    await a.post("run", "key")
+    await a.store.close()
+    other = await harness.open()
+    assert len(await other.log.read("run")) == 3
+    assert (await other.log.heads(["run"]))["run"].mail == 1
+
+
+async def a_store_describes_itself(harness: Harness) -> None:
+    store = await harness.open()
+    assert store.description
+    assert "password" not in store.description
+
+
+async def stores_agree_on_time_and_bucket(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+    assert a.store.bucket() == b.store.bucket() >= 0
+    assert abs(a.store.clock.now() - b.store.clock.now()) < 1_000
+    await a.moved(a.create("run"))
+    head = await b.head("run")
+    assert abs(head.created_at - b.store.clock.now()) < 10_000
+    readings = [b.store.clock.now() for _ in range(100)]
+    assert readings == sorted(readings)
+
+
+CASES = (
+    closing_twice_is_once,
+    a_closed_store_says_so,
+    what_was_written_outlives_the_store,
+    a_store_describes_itself,
+    stores_agree_on_time_and_bucket,
+)

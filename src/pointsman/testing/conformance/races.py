@@ -1,0 +1,287 @@
+"""Races: many rounds of two who want the same thing, started together and met in every order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pointsman.kernel.errors import DuplicateMail, RunEnded
+from pointsman.ports.event_log import Outcome
+from pointsman.testing.conformance.harness import Harness
+from pointsman.testing.conformance.support import (
+    Coordinator,
+    assert_dense,
+    coordinators,
+    event,
+    jitter,
+    letter,
+)
+
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+ROUNDS = 60
+AT_ONCE = 8
+
+
+async def one_writer_wins_each_sequence(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+    chance = random.Random(1)
+
+    async def contest(number: int) -> None:
+        run = f"run-{number}"
+        await a.moved(a.create(run))
+        for sequence in range(1, 4):
+            bodies = (b'"of a"', b'"of b"')
+            appends = [a.step(run, sequence), b.step(run, sequence)]
+            for append, body in zip(appends, bodies, strict=True):
+                append.events = [event(body)]
+            outcomes = await _together(chance, a.outcome(appends[0]), b.outcome(appends[1]))
+            assert sorted(outcome.value for outcome in outcomes) == ["conflict", "moved"]
+            stream = await a.stream(run)
+            assert_dense(stream, sequence + 1)
+            assert stream[-1].body == bodies[outcomes.index(Outcome.MOVED)]
+
+    await _rounds(contest)
+
+
+async def one_creator_wins_each_id(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+    chance = random.Random(2)
+
+    async def contest(number: int) -> None:
+        run = f"run-{number}"
+        outcomes = await _together(
+            chance,
+            a.outcome(a.create(run, events=2, tenant="of a")),
+            b.outcome(b.create(run, events=3, tenant="of b")),
+        )
+        assert sorted(outcome.value for outcome in outcomes) == ["exists", "moved"]
+        won_by_a = outcomes[0] is Outcome.MOVED
+        head = await a.head(run)
+        assert (head.tenant, head.owner) == (("of a", a.number) if won_by_a else ("of b", b.number))
+        assert_dense(await b.stream(run), 2 if won_by_a else 3)
+
+    await _rounds(contest)
+
+
+async def mail_and_parking_never_miss_each_other(harness: Harness) -> None:
+    """Either the append learns of the mail, or the mail makes the parked run due: no third."""
+    a, b = await coordinators(harness, 2)
+    chance = random.Random(3)
+
+    async def contest(number: int) -> None:
+        run = f"run-{number}"
+        await a.moved(a.create(run))
+        outcome, posted = await _together(chance, a.outcome(a.park(run, 1)), b.post(run, "mail"))
+        assert posted == 1
+        claimed = await b.claim(run)
+        if outcome is Outcome.MOVED:
+            assert [(head.id, head.mail, head.folded) for head in claimed] == [(run, 1, 0)], "lost wake-up"
+        else:
+            assert outcome is Outcome.MAIL_ARRIVED
+            assert claimed == []
+            assert dict(await a.store.mailbox.unread(a.number)).get(run) == 1
+
+    await _rounds(contest)
+
+
+async def mail_is_folded_or_refused_by_an_end(harness: Harness) -> None:
+    """Accepted mail is never left behind in a run that ended without it."""
+    a, b = await coordinators(harness, 2)
+    chance = random.Random(4)
+
+    async def contest(number: int) -> None:
+        run = f"run-{number}"
+        await a.moved(a.create(run))
+        outcome, accepted = await _together(
+            chance, a.outcome(a.finish(run, 1)), _accepted(b.post(run, "mail"))
+        )
+        assert (outcome, accepted) in ((Outcome.MOVED, False), (Outcome.MAIL_ARRIVED, True))
+        assert (await b.head(run)).mail == int(accepted)
+        assert len(await b.store.mailbox.read(run, after=0)) == int(accepted)
+
+    await _rounds(contest)
+
+
+async def letters_and_a_parking_parent_never_miss_each_other(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+    chance = random.Random(5)
+
+    async def contest(number: int) -> None:
+        parent, child = f"parent-{number}", f"child-{number}"
+        await a.moved(a.create(parent))
+        await a.moved(a.step(parent, 1), a.create(child, parent=parent))
+        await b.take(child, a)
+        parked, ended = await _together(
+            chance,
+            a.outcome(a.park(parent, 2)),
+            b.outcome(b.finish(child, 1, epoch=2, letter=letter(parent, child))),
+        )
+        assert ended is Outcome.MOVED
+        claimed = await b.claim(parent)
+        if parked is Outcome.MOVED:
+            assert [(head.id, head.mail) for head in claimed] == [(parent, 1)], "lost wake-up"
+        else:
+            assert parked is Outcome.MAIL_ARRIVED
+            assert claimed == []
+
+    await _rounds(contest)
+
+
+async def a_letter_and_a_post_of_one_key_are_one(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+    chance = random.Random(6)
+
+    async def contest(number: int) -> None:
+        parent, child = f"parent-{number}", f"child-{number}"
+        await a.moved(a.create(parent), a.create(child))
+        ended, accepted = await _together(
+            chance,
+            a.outcome(a.finish(child, 1, letter=letter(parent, child, b"letter"))),
+            _accepted(b.post(parent, f"child/{child}", b"post")),
+        )
+        assert ended is Outcome.MOVED
+        (mail,) = await b.store.mailbox.read(parent, after=0)
+        assert (mail.number, mail.body) == (1, b"post" if accepted else b"letter")
+        assert (await a.head(parent)).mail == 1
+
+    await _rounds(contest)
+
+
+async def claimers_get_disjoint_runs(harness: Harness) -> None:
+    claimers = await coordinators(harness, 4)
+    runs = [f"run-{number:03}" for number in range(120)]
+    await claimers[0].moved(*(claimers[0].create(run, epoch=0) for run in runs))
+    taken: list[tuple[str, int]] = []
+
+    async def claim_all(claimer: Coordinator) -> None:
+        while len(taken) < len(runs):
+            for head in await claimer.claim(limit=7):
+                assert (head.epoch, head.owner) == (1, claimer.number)
+                taken.append((head.id, claimer.number))
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(claim_all(claimer) for claimer in claimers))
+    assert sorted(run for run, _ in taken) == runs
+    heads = await claimers[0].store.log.heads(runs)
+    assert {run: (heads[run].owner, heads[run].epoch) for run in runs} == {run: (by, 1) for run, by in taken}
+
+
+async def orphans_go_to_one_heir_each(harness: Harness) -> None:
+    dead, *heirs = await coordinators(harness, 4)
+    runs = [f"run-{number:03}" for number in range(90)]
+    await dead.moved(*(dead.create(run) for run in runs))
+    await harness.end(dead.number)
+    taken: list[tuple[str, int]] = []
+
+    async def claim_all(heir: Coordinator) -> None:
+        left = 1
+        while left:
+            heads, left = await heir.claim_orphans(limit=8)
+            taken.extend((head.id, heir.number) for head in heads)
+            assert all((head.epoch, head.takeovers) == (2, 1) for head in heads)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(claim_all(heir) for heir in heirs))
+    assert sorted(run for run, _ in taken) == runs
+    heads = await dead.store.log.heads(runs)
+    assert {run: (heads[run].owner, heads[run].epoch) for run in runs} == {run: (by, 2) for run, by in taken}
+
+
+async def batches_that_cross_both_come_through(harness: Harness) -> None:
+    """The same runs in opposite order: each sequence has one winner, and nobody is told of a deadlock."""
+    a, b = await coordinators(harness, 2)
+    runs = [f"run-{number:02}" for number in range(20)]
+    await a.moved(*(a.create(run) for run in runs))
+    for sequence in range(1, 26):
+        forth = [a.step(run, sequence) for run in runs]
+        back = [b.step(run, sequence) for run in reversed(runs)]
+        of_a, of_b = await asyncio.gather(a.store.log.append(forth), b.store.log.append(back))
+        for one, other in zip(of_a, reversed(of_b), strict=True):
+            assert sorted((one.outcome.value, other.outcome.value)) == ["conflict", "moved"]
+    for run in runs:
+        assert_dense(await a.stream(run), 26)
+
+
+async def letters_that_cross_both_arrive(harness: Harness) -> None:
+    """Two owners whose children's parents are each other's, in opposite order at once."""
+    a, b = await coordinators(harness, 2)
+    numbers = range(8)
+    for turn in range(10):
+        for owner, name in ((a, "a"), (b, "b")):
+            await owner.moved(*(owner.create(f"{name}-{turn}-{number}") for number in numbers))
+            await owner.moved(*(owner.create(f"{name}-{turn}-{number}/child") for number in numbers))
+        crossing: list[Awaitable[object]] = []
+        for owner, own, other, order in ((a, "a", "b", numbers), (b, "b", "a", reversed(numbers))):
+            crossing.append(_cross(owner, own, other, turn, list(order)))
+        await asyncio.gather(*crossing)
+        for name in ("a", "b"):
+            for number in numbers:
+                head = await a.head(f"{name}-{turn}-{number}")
+                assert (head.sequence, head.mail) == (2, 1)
+
+
+async def _cross(owner: Coordinator, own: str, other: str, turn: int, order: list[int]) -> None:
+    """Ends the other's children here, with letters to the other's runs, beside steps of one's own runs."""
+    children = [f"{own}-{turn}-{number}/child" for number in order]
+    endings = [
+        owner.finish(child, 1, letter=letter(f"{other}-{turn}-{number}", child))
+        for child, number in zip(children, order, strict=True)
+    ]
+    steps = [owner.step(f"{own}-{turn}-{number}", 1) for number in order]
+    await owner.moved(*(append for pair in zip(endings, steps, strict=True) for append in pair))
+
+
+async def two_lanes_do_not_disturb_each_other(harness: Harness) -> None:
+    a, b = await coordinators(harness, 2)
+
+    async def drive(owner: Coordinator, lane: int) -> None:
+        runs = [f"{owner.number}/{lane}/{number}" for number in range(10)]
+        await owner.store.log.append([owner.create(run) for run in runs], lane=lane)
+        for sequence in range(1, 15):
+            results = await owner.store.log.append([owner.step(run, sequence) for run in runs], lane=lane)
+            assert all(result.outcome is Outcome.MOVED for result in results)
+        for run in runs:
+            assert_dense(await owner.stream(run), 15)
+
+    await asyncio.gather(*(drive(owner, lane) for owner in (a, b) for lane in (0, 1)))
+
+
+async def _together(chance: random.Random, one: Awaitable[S], other: Awaitable[T]) -> tuple[S, T]:
+    async def late(action: Awaitable[R]) -> R:
+        await jitter(chance)
+        return await action
+
+    return await asyncio.gather(late(one), late(other))
+
+
+async def _rounds(contest: Callable[[int], Awaitable[None]]) -> None:
+    for first in range(0, ROUNDS, AT_ONCE):
+        await asyncio.gather(*(contest(number) for number in range(first, first + AT_ONCE)))
+
+
+async def _accepted(posting: Awaitable[int]) -> bool:
+    try:
+        await posting
+    except (RunEnded, DuplicateMail):
+        return False
+    return True
+
+
+CASES = (
+    one_writer_wins_each_sequence,
+    one_creator_wins_each_id,
+    mail_and_parking_never_miss_each_other,
+    mail_is_folded_or_refused_by_an_end,
+    letters_and_a_parking_parent_never_miss_each_other,
+    a_letter_and_a_post_of_one_key_are_one,
+    claimers_get_disjoint_runs,
+    orphans_go_to_one_heir_each,
+    batches_that_cross_both_come_through,
+    letters_that_cross_both_arrive,
+    two_lanes_do_not_disturb_each_other,
+)

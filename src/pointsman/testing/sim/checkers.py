@@ -1,0 +1,229 @@
+"""What must be true after every schedule. Each checker reads the evidence alone, and each can fail: see its unit test."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from pointsman.coordinator.mail import CANCEL_KEY, signal_key
+from pointsman.kernel import events as ev
+from pointsman.ports.event_log import ENDED_STATUSES
+from pointsman.testing.sim.evidence import Ack, Evidence
+from pointsman.testing.sim.replayed import replays_identically
+
+Checker = Callable[[Evidence], Iterator[str]]
+OUTCOMES = (ev.CallCompleted, ev.CallFailed, ev.CallCancelled, ev.ChildEnded)
+STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
+
+
+def acked_is_durable(evidence: Evidence) -> Iterator[str]:
+    """What a client was told is in the log: the run, the mail, the end before the refusal, the result, the prefix."""
+    for ack in evidence.acks:
+        if ack.run not in evidence.heads:
+            yield f"{ack.what} of {ack.run} was answered {ack.answer!r}, and there is no such run"
+        elif ack.answer.startswith("error"):
+            yield f"{ack.what} of {ack.run}: {ack.answer}"
+        elif ack.what in ("signal", "cancel"):
+            yield from _mail_is_kept(evidence, ack)
+        elif ack.what == "result":
+            yield from _result_stands(evidence, ack)
+        elif ack.what == "read":
+            stream = tuple((row.sequence, row.type) for row in evidence.streams[ack.run])
+            if stream[: len(ack.seen)] != ack.seen:
+                yield f"{ack.run}: a client read {ack.seen}, which is no prefix of its stream"
+
+
+def _mail_is_kept(evidence: Evidence, ack: Ack) -> Iterator[str]:
+    key = CANCEL_KEY if ack.what == "cancel" else signal_key(ack.key)
+    is_kept = any(mail.key == key for mail in evidence.mails.get(ack.run, ()))
+    if ack.answer in ("accepted", "duplicate") and not is_kept:
+        yield f"{ack.run}: {ack.what} {ack.key} was {ack.answer}, and is not in its mailbox"
+    if ack.answer == "ended":
+        last = evidence.place(ack.run, len(evidence.streams[ack.run]))
+        if is_kept or not isinstance(evidence.events(ack.run)[-1], ev.TERMINAL) or last >= ack.position:
+            yield f"{ack.run}: {ack.what} {ack.key} was refused because the run had ended, and it had not"
+
+
+def _result_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
+    match evidence.events(ack.run)[-1]:
+        case ev.RunCompleted(output=output):
+            final = f"completed {bytes(output).decode()}"
+        case ev.RunFailed(failure=failure):
+            final = f"failed {failure.kind}"
+        case ev.RunWasCancelled():
+            final = "cancelled cancelled"
+        case other:
+            final = f"{type(other).__name__}, which is no end"
+    if ack.answer != final:
+        yield f"{ack.run}: a client was told {ack.answer!r}, the log says {final!r}"
+
+
+def sequences_are_dense(evidence: Evidence) -> Iterator[str]:
+    """1, 2, 3 … in each stream, each once, and the head and the feed say the same."""
+    fed = Counter((run, sequence) for run, sequence, _ in evidence.feed)
+    for run, stream in evidence.streams.items():
+        numbers = [row.sequence for row in stream]
+        if numbers != list(range(1, len(numbers) + 1)) or evidence.heads[run].sequence != len(numbers):
+            yield f"{run}: its sequences are {numbers}, its head says {evidence.heads[run].sequence}"
+        wrong = [number for number in numbers if fed[run, number] != 1]
+        if wrong:
+            yield f"{run}: events {wrong} are not exactly once in the feed"
+
+
+def one_end_and_it_is_last(evidence: Evidence) -> Iterator[str]:
+    for run in evidence.streams:
+        events = evidence.events(run)
+        ends = [place for place, event in enumerate(events, 1) if isinstance(event, ev.TERMINAL)]
+        status = evidence.heads[run].status
+        if ends and (ends != [len(events)] or STATUS_OF.get(type(events[-1])) != status):
+            yield f"{run}: ends at {ends} of {len(events)}, status {status}"
+        if not ends and status in ENDED_STATUSES:
+            yield f"{run}: is {status}, and no event says so"
+
+
+def epochs_never_fall(evidence: Evidence) -> Iterator[str]:
+    for run, stream in evidence.streams.items():
+        epochs = [row.epoch for row in stream]
+        if epochs != sorted(epochs) or (epochs and epochs[-1] > evidence.heads[run].epoch):
+            yield f"{run}: epochs {epochs}, the head's is {evidence.heads[run].epoch}"
+
+
+def times_never_fall(evidence: Evidence) -> Iterator[str]:
+    """Within a run; and no event is from the future of its commit."""
+    for run, stream in evidence.streams.items():
+        times = [row.at for row in stream]
+        if times != sorted(times):
+            yield f"{run}: the times of its events go back: {times}"
+        for row in stream:
+            place = evidence.place(run, row.sequence)
+            if place >= 0 and row.at > evidence.feed[place][2]:
+                yield f"{run}: event {row.sequence} is of {row.at}, and was committed at {evidence.feed[place][2]}"
+
+
+def mail_is_folded_once(evidence: Evidence) -> Iterator[str]:
+    """Each accepted mail of a run that has ended is exactly one event, in the order in which it came."""
+    for run, mails in evidence.mails.items():
+        folded = [event.mail for event in evidence.events(run) if hasattr(event, "mail")]
+        numbers = [mail.number for mail in mails]
+        whole = evidence.heads[run].status in ENDED_STATUSES
+        if folded != numbers[: len(folded)] or (whole and len(folded) != len(numbers)):
+            yield f"{run}: its mail is {numbers}, and its stream has {folded}"
+        keys = {mail.number: mail.key for mail in mails}
+        for event in evidence.events(run):
+            if isinstance(event, ev.SignalReceived) and keys.get(event.mail) != event.key:
+                yield f"{run}: mail {event.mail} has the key {keys.get(event.mail)}, its event {event.key}"
+
+
+def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
+    """By the store's clock at the commit; retries wait for their time too."""
+    for run in evidence.streams:
+        due: dict[str, int] = {}
+        for sequence, event in enumerate(evidence.events(run), 1):
+            if isinstance(event, ev.TimerSet):
+                due[event.call] = event.due
+            elif isinstance(event, ev.AttemptFailed):
+                due[event.call] = event.retry_at
+            elif isinstance(event, ev.TimerFired | ev.CallRetried):
+                when, at = due.pop(event.call, None), evidence.feed[evidence.place(run, sequence)][2]
+                if when is None or at < when:
+                    yield f"{run}: {event.call} ({type(event).__name__}) was due at {when} and came at {at}"
+
+
+def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
+    """And none without a request."""
+    for run in evidence.streams:
+        asked: set[str] = set()
+        over: set[str] = set()
+        for event in evidence.events(run):
+            if isinstance(event, ev.CallRequested | ev.ChildStarted | ev.TimerSet | ev.SignalAwaited):
+                if event.call in asked:
+                    yield f"{run}: {event.call} was requested twice"
+                asked.add(event.call)
+            elif isinstance(event, ev.CallCompleted | ev.CallFailed):
+                if event.call not in asked or event.call in over:
+                    yield f"{run}: {event.call} has an outcome without a request, or a second one"
+                over.add(event.call)
+
+
+def requests_come_first(evidence: Evidence) -> Iterator[str]:
+    """An agent is called only for an attempt that was durable before, under the key that was recorded."""
+    attempts: dict[tuple[str, str, int], int] = {}
+    keys: dict[tuple[str, str], str] = {}
+    for run in evidence.streams:
+        for sequence, event in enumerate(evidence.events(run), 1):
+            if isinstance(event, ev.CallRequested):
+                attempts[run, event.call, 1] = evidence.place(run, sequence)
+                keys[run, event.call] = event.key
+            elif isinstance(event, ev.CallRetried):
+                attempts[run, event.call, event.attempt] = evidence.place(run, sequence)
+    for made in evidence.invocations:
+        place = attempts.get((made.run, made.call, made.attempt))
+        if place is None or place >= made.position:
+            yield f"{made.run}: {made.call} attempt {made.attempt} began on {made.node} before it was durable"
+        if made.key != keys.get((made.run, made.call)):
+            yield f"{made.run}: {made.call} began with the key {made.key!r}, not the recorded one"
+
+
+def nothing_is_called_in_vain(evidence: Evidence) -> Iterator[str]:
+    """A committed call is not called again, no owner starts an attempt twice, and nobody acts for a run that he has lost.
+
+    The one thing that no fence can prevent: a request that was decided already leaves a process that was stopped meanwhile.
+    """
+    over: dict[tuple[str, str], int] = {}
+    for run in evidence.streams:
+        for sequence, event in enumerate(evidence.events(run), 1):
+            if isinstance(event, OUTCOMES):
+                over.setdefault((run, event.call), evidence.place(run, sequence))
+    started = Counter((made.run, made.call, made.attempt, made.epoch) for made in evidence.invocations)
+    for (run, call, attempt, epoch), count in started.items():
+        if count > 1:
+            yield f"{run}: {call} attempt {attempt} was started {count} times in epoch {epoch}"
+    for made in evidence.invocations:
+        if made.was_held:
+            continue
+        if over.get((made.run, made.call), made.position) < made.position:
+            yield f"{made.run}: {made.call} was called on {made.node} at {made.at_s:.3f} s, after its outcome"
+        if made.epoch != made.epoch_now:
+            yield f"{made.run}: {made.call} was called in epoch {made.epoch} by {made.node}, the epoch was {made.epoch_now}"
+
+
+def children_belong(evidence: Evidence) -> Iterator[str]:
+    """A child exists exactly if its parent's stream says that it was started."""
+    started = {
+        event.run: run for run in evidence.streams for event in evidence.events(run)
+        if isinstance(event, ev.ChildStarted)
+    }  # fmt: skip
+    for child, run in started.items():
+        if child not in evidence.heads or evidence.heads[child].parent != run:
+            yield f"{run}: its child {child} does not exist"
+    for run, head in evidence.heads.items():
+        if head.parent is not None and started.get(run) != head.parent:
+            yield f"{run}: its parent {head.parent} never started it"
+
+
+def everything_ends(evidence: Evidence) -> Iterator[str]:
+    """Liveness after healing: each run has ended, each client has its answer, and nothing was logged as an error."""
+    for run, head in evidence.heads.items():
+        if head.status not in ENDED_STATUSES:
+            kinds = [row.type for row in evidence.streams[run]][-3:]
+            yield f"{run}: is {head.status} for ever (owner {head.owner}, epoch {head.epoch}, ends with {kinds})"
+    for name in evidence.unfinished:
+        yield f"no answer to {name.strip()}"
+    for error in evidence.errors:
+        yield error
+    if not evidence.is_over and not evidence.errors:
+        yield "the schedule did not come to its end"
+
+
+CHECKERS: tuple[Checker, ...] = (
+    acked_is_durable, sequences_are_dense, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
+    mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
+    nothing_is_called_in_vain, children_belong, everything_ends,
+)  # fmt: skip
+
+
+def check(evidence: Evidence, rng: random.Random) -> list[str]:
+    """Every violation, each with the name of its checker."""
+    found = [f"{checker.__name__}: {what}" for checker in CHECKERS for what in checker(evidence)]
+    return found + [f"{replays_identically.__name__}: {what}" for what in replays_identically(evidence, rng)]

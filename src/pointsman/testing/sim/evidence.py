@@ -1,0 +1,60 @@
+"""What the checkers read: the database's final tables, and what clients and agents noted. Plain data, so that a bad log can
+be made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.upcast import read_event
+from pointsman.ports.event_log import Head
+from pointsman.ports.mailbox import Mail
+from pointsman.testing.sim.workload import Invocation
+
+
+@dataclass(frozen=True)
+class Ack:
+    """What a client was told. `what`: start, signal, cancel, result, read. `answer`: accepted, ended, duplicate, or what
+    the run came to. `position`: how many events the database held when the client heard it."""
+
+    what: str
+    run: str
+    answer: str
+    position: int
+    key: str = ""
+    seen: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass
+class Evidence:
+    """See the module.
+
+    Attributes:
+        feed: (run, sequence, virtual seconds) of every event, in the order of commits.
+        unfinished: operations of clients that were never answered although everything was well again.
+    """
+
+    streams: Mapping[str, Sequence[ev.Recorded]]
+    heads: Mapping[str, Head]
+    mails: Mapping[str, Sequence[Mail]]
+    feed: Sequence[tuple[str, int, int]]
+    acks: Sequence[Ack] = ()
+    invocations: Sequence[Invocation] = ()
+    unfinished: Sequence[str] = ()
+    errors: Sequence[str] = ()
+    is_over: bool = True
+    """The schedule came to its end, with everything healed; False: it ran out of time."""
+    _read: dict[str, list[ev.Event]] = field(default_factory=dict)
+    _places: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def events(self, run: str) -> list[ev.Event]:
+        if run not in self._read:
+            self._read[run] = [read_event(row) for row in self.streams.get(run, ())]
+        return self._read[run]
+
+    def place(self, run: str, sequence: int) -> int:
+        """Where an event stands in the feed, from 0; -1 if it does not."""
+        if not self._places:
+            self._places.update({(run_, n): place for place, (run_, n, _) in enumerate(self.feed)})
+        return self._places.get((run, sequence), -1)

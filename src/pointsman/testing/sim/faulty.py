@@ -1,0 +1,199 @@
+"""Between one simulated process and the database: latency, lost requests, lost replies, late statements, partitions.
+
+A statement is carried out by the database at one instant, whatever has become of its sender meanwhile. What can go wrong:
+- *lost*: it never arrives, and the sender is told that the store can't be reached;
+- *lost_reply*: it is carried out, and the sender is told the same;
+- *late*: the sender is told the same first, and then it is carried out;
+- a partition: every statement of this process is lost, or its reply is, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pointsman.kernel.errors import PointsmanError, StoreUnavailable
+from pointsman.ports.event_log import Append
+from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
+
+T = TypeVar("T")
+
+NEVER_LATE = ("resolve", "register", "renew", "next_death")
+"""`resolve` waits for what is late; a late registration is one that nobody holds, which a lost reply is already."""
+
+
+@dataclass
+class Faults:
+    """What goes wrong in a schedule; `heal` ends it. Shares are between 0 and 1."""
+
+    lost: float = 0.0
+    lost_reply: float = 0.0
+    late: float = 0.0
+    slow: float = 0.0
+    lost_hint: float = 0.0
+    is_down: bool = False
+    """The database answers nobody."""
+
+    def heal(self) -> None:
+        self.lost = self.lost_reply = self.late = self.slow = self.lost_hint = 0.0
+        self.is_down = False
+
+
+@dataclass
+class Trace:
+    """What happened, line by line, and how often what went wrong. Its digest tells whether two schedules are the same."""
+
+    loop: SimLoop
+    lines: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+
+    def say(self, who: str, what: str) -> None:
+        self.lines.append(f"{self.loop.time():11.6f} {who:<10} {what}")
+
+    def fault(self, who: str, kind: str, what: str = "") -> None:
+        self.faults[kind] = self.faults.get(kind, 0) + 1
+        self.say(who, f"FAULT {kind} {what}")
+
+
+class Network:
+    """One process's way to the database."""
+
+    def __init__(self, loop: SimLoop, rng: random.Random, process: Process, faults: Faults, trace: Trace) -> None:
+        self.loop = loop
+        self.trace = trace
+        self.process = process
+        self.is_cut = False
+        """This process alone can't reach the database."""
+        self.is_severed = False
+        """The process has ended: nothing that it does has any effect."""
+        self._rng = rng
+        self._faults = faults
+        self._under_way: dict[str, int] = {}
+        self._server = contextvars.copy_context()
+        self._server.run(PROCESS.set, None)
+
+    async def call(
+        self, name: str, operation: Callable[[], Coroutine[Any, Any, T]], *, about: str = "",
+        appends: Sequence[Append] = (),
+    ) -> T:  # fmt: skip
+        """Send one statement and wait for its reply. Raises StoreUnavailable, and what the operation raises."""
+        if self.is_severed:
+            raise StoreUnavailable("this process has ended")
+        reply: asyncio.Future[T] = self.loop.create_future()
+        fate = self._fate(name)
+        if fate != "answered":
+            self.trace.fault(self.process.name, fate, f"{name} {about}")
+        there, back = self._latency(), self._latency()
+        sender = contextvars.copy_context()
+        for append in appends:
+            self._under_way[append.run] = self._under_way.get(append.run, 0) + 1
+
+        def serve() -> None:
+            for append in appends:
+                self._under_way[append.run] -= 1
+            self._serve(reply, f"{name} {about}", lambda: sender.run(_drive, operation()), fate, back)
+
+        if fate == "lost":
+            self._under_way.update((append.run, self._under_way[append.run] - 1) for append in appends)
+            self._later(there, _fail, reply, f"{name}: no connection")
+        elif fate == "late":
+            self._later(there, _fail, reply, f"{name}: connection lost")
+            self._later(there + 10 * back, serve)
+        else:
+            self._later(there, serve)
+        return await reply
+
+    async def resolve(self, append: Append, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """As `call`, behind every statement of this process that may still hold the run's head."""
+        while self._under_way.get(append.run):
+            await asyncio.sleep(0.005)
+        return await self.call("resolve", operation, about=f"{append.run} {append.expected}+{len(append.events)}")
+
+    def check(self) -> None:
+        """Raises StoreUnavailable when nothing gets through."""
+        if self.is_severed or self.is_cut or self._faults.is_down:
+            raise StoreUnavailable("no connection")
+
+    def send_hint(self, deliver: Callable[[], None]) -> None:
+        """A hint goes out, and may be lost."""
+        if self.is_severed or self.is_cut or self._faults.is_down or self._rng.random() < self._faults.lost_hint:
+            return
+        self._later(self._latency(), deliver)
+
+    # -- within -----------------------------------------------------------------------------------------------------
+
+    def _later(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:
+        self.loop.call_later(delay_s, callback, *args, context=self._server)
+
+    def _fate(self, name: str) -> str:
+        faults, draw = self._faults, self._rng.random()
+        if self.is_cut or faults.is_down:
+            return "lost"
+        for kind, share in (("lost", faults.lost), ("lost_reply", faults.lost_reply), ("late", faults.late)):
+            if draw < share:
+                return "lost_reply" if kind == "late" and name in NEVER_LATE else kind
+            draw -= share
+        return "answered"
+
+    def _latency(self) -> float:
+        """Seconds one way: mostly a fraction of a millisecond, sometimes long enough to overtake or to be overtaken."""
+        if self._rng.random() < self._faults.slow:
+            return 0.02 + self._rng.random() * 0.6
+        return 0.0001 + self._rng.random() * 0.002
+
+    def _serve(
+        self, reply: asyncio.Future[T], what: str, operation: Callable[[], T], fate: str, back: float
+    ) -> None:
+        """At the database: carry the statement out, and send its reply."""
+        try:
+            result = operation()
+        except PointsmanError as error:
+            self.trace.say(self.process.name, f"{what} -> {error.code}")
+            self._later(back, _refuse, reply, error)
+            return
+        self.trace.say(self.process.name, f"{what} -> {_shown(result)}")
+        if fate == "answered" and (self.is_cut or self._faults.is_down):
+            self.trace.fault(self.process.name, "lost_reply", what)
+            fate = "lost_reply"
+        if fate == "lost_reply":
+            self._later(back, _fail, reply, "no reply")
+        elif fate == "answered":
+            self._later(back, _answer, reply, result)
+
+
+def _answer(reply: asyncio.Future[Any], result: Any) -> None:
+    if not reply.done():
+        reply.set_result(result)
+
+
+def _fail(reply: asyncio.Future[Any], why: str) -> None:
+    _refuse(reply, StoreUnavailable(why))
+
+
+def _refuse(reply: asyncio.Future[Any], error: PointsmanError) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
+def _drive(operation: Coroutine[Any, Any, T]) -> T:
+    """Run an operation of the memory store to its end; it only ever yields."""
+    try:
+        while True:
+            operation.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _shown(result: Any) -> str:
+    if isinstance(result, list):
+        return "[" + ", ".join(_shown(item) for item in result[:8]) + "]"
+    if hasattr(result, "outcome"):
+        return str(result.outcome.value)
+    if hasattr(result, "epoch") and hasattr(result, "id"):
+        return f"{result.id}@{result.epoch}"
+    return str(result)[:80] if isinstance(result, str | int | bool | tuple) else type(result).__name__

@@ -1,0 +1,110 @@
+"""What goes wrong in a schedule, and when: kills, stops, partitions, bad minutes of the network. All of it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Protocol
+
+from pointsman.testing.sim.faulty import Faults, Trace
+from pointsman.testing.sim.node import LEASE_TTL_MS, Node
+
+KINDS = ("crash", "crash", "stop", "stop", "short_stop", "cut", "down", "weather", "weather", "drain")
+
+
+class Victims(Protocol):
+    """What the nemesis needs of its world."""
+
+    @property
+    def nodes(self) -> list[Node]: ...
+    def replace(self, node: Node) -> None: ...
+
+
+class Nemesis:
+    """One fault after another, until `heal`."""
+
+    def __init__(self, world: Victims, rng: random.Random, faults: Faults, trace: Trace) -> None:
+        self._world = world
+        self._rng = rng
+        self._faults = faults
+        self._trace = trace
+        self._pending: list[asyncio.Task[None]] = []
+
+    async def work(self, span_s: float) -> None:
+        """Torment for about `span_s` virtual seconds."""
+        loop, rng = asyncio.get_running_loop(), self._rng
+        over = loop.time() + span_s
+        while loop.time() < over:
+            await asyncio.sleep(0.05 + rng.random() * 0.9)
+            kind, node = rng.choice(KINDS), rng.choice(self._world.nodes)
+            self._pending.append(loop.create_task(getattr(self, f"_{kind}")(node)))
+
+    async def heal(self) -> None:
+        """Wait until what has begun is over, and let everything be well."""
+        await asyncio.gather(*self._pending)
+        self._faults.heal()
+        for node in list(self._world.nodes):
+            node.network.is_cut = False
+            node.resume()
+            if node.is_dead:
+                self._world.replace(node)
+
+    # -- kinds of faults ------------------------------------------------------------------------------------------
+
+    async def _crash(self, node: Node) -> None:
+        if node.is_dead or node.is_leaving:
+            return
+        self._trace.fault(node.process.name, "crash")
+        node.crash()
+        await asyncio.sleep(self._rng.choice((0.02, 0.3, 2.0)))
+        self._world.replace(node)
+
+    async def _drain(self, node: Node) -> None:
+        if node.is_dead or node.is_leaving or not node.is_up:
+            return
+        self._trace.fault(node.process.name, "drain")
+        await node.drain()
+        self._world.replace(node)
+
+    async def _stop(self, node: Node) -> None:
+        await self._hold(node, "stop", LEASE_TTL_MS / 1000 * self._rng.uniform(0.9, 2.5))
+
+    async def _short_stop(self, node: Node) -> None:
+        await self._hold(node, "short_stop", LEASE_TTL_MS / 1000 * self._rng.uniform(0.05, 0.9))
+
+    async def _hold(self, node: Node, kind: str, seconds: float) -> None:
+        if node.is_dead or node.process.is_held:
+            return
+        self._trace.fault(node.process.name, kind, f"for {seconds:.3f} s")
+        node.stop()
+        await asyncio.sleep(seconds)
+        self._trace.say(node.process.name, "goes on")
+        node.resume()
+
+    async def _cut(self, node: Node) -> None:
+        if node.network.is_cut:
+            return
+        self._trace.fault(node.process.name, "cut")
+        node.network.is_cut = True
+        await asyncio.sleep(self._rng.choice((0.05, 0.4, 1.6)))
+        node.network.is_cut = False
+
+    async def _down(self, node: Node) -> None:
+        del node
+        if self._faults.is_down:
+            return
+        self._trace.fault("database", "down")
+        self._faults.is_down = True
+        await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3)))
+        self._faults.is_down = False
+
+    async def _weather(self, node: Node) -> None:
+        """A while in which single statements go wrong, for everybody."""
+        del node
+        rng, faults = self._rng, self._faults
+        faults.lost, faults.lost_reply = rng.choice((0.0, 0.03, 0.1)), rng.choice((0.0, 0.05, 0.2))
+        faults.late, faults.slow = rng.choice((0.0, 0.03, 0.1)), rng.choice((0.0, 0.05, 0.3))
+        faults.lost_hint = rng.choice((0.0, 0.5, 1.0))
+        shown = f"lost {faults.lost}, reply {faults.lost_reply}, late {faults.late}, slow {faults.slow}"
+        self._trace.fault("network", "weather", shown)
+        await asyncio.sleep(self._rng.uniform(0.3, 2.0))

@@ -1,0 +1,64 @@
+"""Replay identical: the final log, from every prefix, gives exactly the requests that are recorded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import PointsmanError
+from pointsman.kernel.execution import Execution
+from pointsman.kernel.upcast import read_event
+from pointsman.testing.sim.evidence import Evidence
+from pointsman.testing.sim.workload import app
+
+SAMPLES = 2
+"""Prefixes of each run that are replayed, beside the whole; over many seeds that is every prefix."""
+
+
+def replays_identically(evidence: Evidence, rng: random.Random) -> Iterator[str]:
+    for run, stream in evidence.streams.items():
+        causes = [place for place, event in enumerate(evidence.events(run)) if isinstance(event, ev.Cause)]
+        for place in [None, *rng.sample(causes, min(SAMPLES, len(causes)))]:
+            wrong = replay_differs(run, stream, place)
+            if wrong:
+                yield f"{run}: {wrong}"
+                break
+
+
+def replay_differs(run: str, stream: Sequence[ev.Recorded], cause: int | None) -> str | None:
+    """Replay up to and with the event at index `cause`, all without it; what comes next must be what the log has."""
+    prefix = stream if cause is None else stream[: cause + 1]
+    started = read_event(stream[0])
+    if not isinstance(started, ev.RunStarted):
+        return f"its stream begins with {type(started).__name__}"
+    workflow = app.directory.workflow(started.workflow, started.workflow_version)
+    if workflow is None:
+        return f"its workflow {started.workflow!r} is unknown"
+    execution = Execution(run, workflow, app.directory)
+    try:
+        execution.replay(prefix)
+        produced = [(type(p.event).__name__, p.body) for p in execution.take()]
+        ending = execution.ending
+    except PointsmanError as error:
+        return f"replay of {len(prefix)} of {len(stream)} events: {error}"
+    finally:
+        execution.close()
+    recorded = [] if cause is None else _answers(stream[cause + 1 :])
+    if produced != recorded:
+        return f"replay of {len(prefix)} of {len(stream)} events gives {produced}, recorded is {recorded}"
+    if cause is None and ending is not None:
+        return f"the body is over ({type(ending).__name__}), and the log does not say so"
+    return None
+
+
+def _answers(rest: Sequence[ev.Recorded]) -> list[tuple[str, bytes]]:
+    """The requests that follow a cause directly."""
+    out: list[tuple[str, bytes]] = []
+    for row in rest:
+        event = read_event(row)
+        if isinstance(event, ev.Cause) or isinstance(event, ev.TERMINAL):
+            break
+        if isinstance(event, ev.Request):
+            out.append((row.type, row.body))
+    return out

@@ -1,0 +1,209 @@
+"""A memory store behind a faulty network: the ports of one simulated process."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.events import Recorded
+from pointsman.ports.clock import Clock
+from pointsman.ports.event_log import Append, AppendResult, EventLog, FeedEvent, Head, Resolution, RunFilter
+from pointsman.ports.liveness import Lease, Liveness, Member
+from pointsman.ports.mailbox import Mail, Mailbox
+from pointsman.ports.ownership import Definition, Ownership
+from pointsman.ports.wakeup import Wakeup
+from pointsman.stores.memory import MemoryDatabase, MemoryStore
+from pointsman.stores.memory.lease import MemoryLease
+from pointsman.stores.memory.liveness import MemoryLiveness
+from pointsman.stores.memory.session import Session
+from pointsman.testing.sim.faulty import Network
+from pointsman.testing.sim.loop import SimLoop
+
+EPOCH_MS = 1_700_000_000_000
+
+
+class SimClock:
+    """The virtual clock; `skew_s` moves a process's monotonic origin, which must not matter to anybody."""
+
+    def __init__(self, loop: SimLoop, skew_s: float = 0.0) -> None:
+        self._loop = loop
+        self._skew_s = skew_s
+
+    def now(self) -> int:
+        return EPOCH_MS + int(self._loop.time() * 1000)
+
+    def monotonic(self) -> float:
+        return self._loop.time() + self._skew_s
+
+
+class FaultyEventLog:
+    def __init__(self, inner: EventLog, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        about = " ".join(f"{a.run}@{a.epoch}:{a.expected}+{len(a.events)}={a.status}" for a in batch)
+        return await self._network.call(
+            "append", lambda: _listed(self._inner.append(batch, lane=lane)), about=about, appends=batch
+        )
+
+    async def resolve(self, append: Append) -> Resolution:
+        return await self._network.resolve(append, lambda: _same(self._inner.resolve(append)))
+
+    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        return await self._network.call("read", lambda: _same(self._inner.read(run, after=after, limit=limit)))
+
+    async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
+        return await self._network.call("heads", lambda: _same(self._inner.heads(runs)))
+
+    async def list_runs(
+        self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Head], str | None]:
+        return await self._network.call(
+            "list_runs", lambda: _same(self._inner.list_runs(where, limit=limit, cursor=cursor))
+        )
+
+    async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
+        return await self._network.call("feed", lambda: _same(self._inner.feed(cursor=cursor, limit=limit)))
+
+
+class FaultyMailbox:
+    def __init__(self, inner: Mailbox, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    async def post(self, run: str, key: str, kind: str, body: bytes) -> int:
+        return await self._network.call(
+            "post", lambda: _same(self._inner.post(run, key, kind, body)), about=f"{run} {key}"
+        )
+
+    async def read(self, run: str, *, after: int) -> list[Mail]:
+        return await self._network.call("mail", lambda: _same(self._inner.read(run, after=after)))
+
+    async def find(self, run: str, key: str) -> Mail | None:
+        return await self._network.call("find", lambda: _same(self._inner.find(run, key)))
+
+    async def unread(self, owner: int) -> Mapping[str, int]:
+        return await self._network.call("unread", lambda: _same(self._inner.unread(owner)))
+
+
+class FaultyOwnership:
+    """Every method of the port goes through the network, whatever methods it has."""
+
+    def __init__(self, inner: Ownership, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._network.call(name, lambda: _same(method(*args, **kwargs)))
+
+        return call
+
+
+class FaultySession(Session):
+    """A long wait on the database notices that it is not reached."""
+
+    def __init__(self, database: MemoryDatabase, network: Network) -> None:
+        super().__init__(database)
+        self._network = network
+
+    async def enter(self) -> None:
+        self._network.check()
+        await super().enter()
+
+
+class SimLiveness(MemoryLiveness):
+    """The memory store's, whose renewals travel through the network too."""
+
+    def __init__(self, session: Session, clock: Clock, network: Network) -> None:
+        super().__init__(session, clock)
+        self._network = network
+        self.registered: list[int] = []
+
+    async def register(
+        self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int
+    ) -> Lease:
+        made: list[Lease] = []
+
+        async def operation() -> Lease:
+            lease = await MemoryLiveness.register(self, name, address, definitions, ttl_ms=ttl_ms)
+            made.append(lease)
+            self.registered.append(lease.incarnation)
+            if self._network.is_severed:
+                self._database.sever(lease.incarnation)
+            return lease
+
+        try:
+            return await self._network.call("register", operation, about=name)
+        except StoreUnavailable:
+            for lease in made:
+                _forget(lease)
+            raise
+
+    async def renew(self, incarnation: int) -> bool:
+        return await self._network.call("renew", lambda: MemoryLiveness.renew(self, incarnation))
+
+    async def members(self) -> list[Member]:
+        return await self._network.call("members", lambda: MemoryLiveness.members(self))
+
+    async def _end(self, incarnation: int) -> None:
+        await self._network.call("end", lambda: MemoryLiveness._end(self, incarnation), about=str(incarnation))
+
+
+class FaultyWakeup:
+    def __init__(self, inner: Wakeup, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    def hint(self, runs: Sequence[str]) -> None:
+        self._network.send_hint(lambda: self._inner.hint(runs))
+
+    async def next_hints(self) -> list[str]:
+        return await self._inner.next_hints()
+
+
+class SimStore(MemoryStore):
+    """`Store` of one process; `crash` is what the end of the process is to the database."""
+
+    def __init__(self, database: MemoryDatabase, clock: Clock, network: Network) -> None:
+        super().__init__(database, clock=clock)
+        self.network = network
+        self._liveness = self.sim_liveness = SimLiveness(FaultySession(database, network), clock, network)
+        self.log = FaultyEventLog(self.log, network)
+        self.mailbox = FaultyMailbox(self.mailbox, network)
+        self.ownership = FaultyOwnership(self.ownership, network)
+        self.liveness: Liveness = self.sim_liveness
+        self.wakeup = FaultyWakeup(self.wakeup, network)
+
+    async def open(self) -> None:
+        await super().open()
+        self.sim_liveness._session.is_open = True
+
+    async def close(self) -> None:
+        self.sim_liveness._session.is_open = False
+        await super().close()
+
+    def crash(self) -> None:
+        self.network.is_severed = True
+        if self._inbound in self.database.inbound:
+            self.database.inbound.remove(self._inbound)
+        for incarnation in self.sim_liveness.registered:
+            self.database.sever(incarnation)
+
+
+def _forget(lease: Lease) -> None:
+    """A registration whose reply was lost: its row is there, and nobody holds it."""
+    assert isinstance(lease, MemoryLease)
+    lease._task.cancel()
+
+
+async def _same(operation: Coroutine[Any, Any, Any]) -> Any:
+    return await operation
+
+
+async def _listed(operation: Coroutine[Any, Any, list[AppendResult]]) -> list[AppendResult]:
+    return await operation

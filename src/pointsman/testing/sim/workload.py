@@ -1,0 +1,197 @@
+"""The app under simulation: a few workflows that use everything that a body can do, and agents that misbehave.
+
+Built once, shared by all schedules: what differs between them comes from the journal in the context. Agents note every
+invocation there, outside the engine; that is what repeats are counted from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from pointsman.agents.agent import AgentError, Context
+from pointsman.app import App
+from pointsman.kernel.errors import CallError
+from pointsman.kernel.policy.retry import Retry
+from pointsman.kernel.run import Run
+
+RETRY = Retry(attempts=3, base=0.1, factor=2.0, jitter=0.1)
+TIMEOUT_S = 0.4
+
+
+class Invocation(NamedTuple):
+    """One start of an agent. `position`: how many events the database held; `was_held`: its process had been stopped
+    between the decision and now; `epoch_now`: the run's epoch in the database at that moment."""
+
+    run: str
+    call: str
+    attempt: int
+    key: str
+    epoch: int
+    node: str
+    at_s: float
+    position: int
+    was_held: bool
+    epoch_now: int
+
+
+class Journal:
+    """What the agents of one schedule note, and the chance that they follow."""
+
+    def __init__(self, rng: random.Random, note: Callable[[Context, str], Invocation]) -> None:
+        self.rng = rng
+        self.invocations: list[Invocation] = []
+        self._note = note
+
+    async def work(self, context: Context, agent: str, *, seconds: float) -> int:
+        """Note the invocation, take a while, and give its number."""
+        self.invocations.append(self._note(context, agent))
+        number = len(self.invocations)
+        await asyncio.sleep(self.rng.random() * seconds)
+        return number
+
+
+JOURNAL: ContextVar[Journal] = ContextVar("journal")
+
+app = App("simulation", generalist="generalist")
+
+
+@app.agent(capabilities=["count"], timeout=TIMEOUT_S, retry=RETRY)
+async def steady(text: str, context: Context) -> str:
+    return f"steady {await JOURNAL.get().work(context, 'steady', seconds=0.05)}"
+
+
+@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+async def flaky(text: str, context: Context) -> str:
+    number = await JOURNAL.get().work(context, "flaky", seconds=0.1)
+    if JOURNAL.get().rng.random() < 0.4:
+        raise AgentError("not today", kind="moody", retryable=JOURNAL.get().rng.random() < 0.8)
+    return f"flaky {number}"
+
+
+@app.agent(capabilities=["count", "wait"], timeout=TIMEOUT_S, retry=RETRY)
+async def slow(text: str, context: Context) -> str:
+    """Sometimes slower than its timeout."""
+    return f"slow {await JOURNAL.get().work(context, 'slow', seconds=0.55)}"
+
+
+@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+async def babbler(text: str, context: Context) -> int:
+    """Sometimes gives what its signature forbids."""
+    number: Any = await JOURNAL.get().work(context, "babbler", seconds=0.05)
+    return number if JOURNAL.get().rng.random() < 0.5 else "no number"
+
+
+@app.agent(timeout=5.0, retry=RETRY)
+async def thinker(text: str, context: Context) -> str:
+    """Outlasts a takeover."""
+    return f"thinker {await JOURNAL.get().work(context, 'thinker', seconds=2.5)}"
+
+
+@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+async def generalist(text: str, context: Context) -> str:
+    return f"generalist {await JOURNAL.get().work(context, 'generalist', seconds=0.05)}"
+
+
+@app.workflow()
+async def chain(run: Run, size: int) -> list[str]:
+    """Sequential calls; what is deterministic only if it is recorded goes into their inputs."""
+    said: list[str] = []
+    for number in range(size):
+        agent = (steady, flaky, slow, babbler)[int(run.random() * 4)]
+        try:
+            said.append(str(await run.call(agent, f"{number} {run.now()} {run.uuid()} {said[-1:]}")))
+        except CallError as error:
+            said.append(error.kind)
+    return said
+
+
+@app.workflow()
+async def fan(run: Run, size: int) -> list[str]:
+    """Calls side by side, a race against a timer, and a loser that is given up."""
+    handles = [run.start((steady, flaky, slow)[number % 3], f"fan {number}") for number in range(size)]
+    results = await run.gather(*handles, return_errors=True)
+    race, timer = run.start(thinker, "race"), run.start_sleep(0.2 + run.random())
+    winner = await run.first(race, timer)
+    (timer if winner is race else race).cancel()
+    return [str(result) for result in results] + [winner.kind]
+
+
+@app.workflow()
+async def branches(run: Run, size: int) -> list[str]:
+    """Branches, each with calls and sleeps of its own."""
+
+    async def branch(own: Run, number: int) -> str:
+        await own.sleep(own.random() * 0.6)
+        said = await own.call(steady, f"branch {number}")
+        await own.call(steady, f"again {said}")
+        return f"{said} {own.uuid()}"
+
+    return await run.gather(*(run.branch("side", branch, number) for number in range(size)))
+
+
+@app.workflow()
+async def waiter(run: Run, size: int) -> list[str]:
+    """Signals with and without a timeout."""
+    heard: list[str] = []
+    for _ in range(size):
+        try:
+            heard.append(str(await run.wait_for("go", expect=str, timeout=0.7)))
+        except CallError as error:
+            heard.append(error.kind)
+        await run.call(steady, f"heard {heard}")
+    heard.append(str(await run.wait_for("done")))
+    return heard
+
+
+@app.workflow()
+async def parent(run: Run, size: int) -> list[str]:
+    """Child runs: awaited, raced, and left behind."""
+    children = [run.start((chain, nap, careful)[number % 3], 1 + number % 2) for number in range(size)]
+    first = await run.first(*children)
+    await run.call(steady, f"first was {first.call}")
+    run.start(nap, 30)
+    results = await run.gather(*children, return_errors=True)
+    return [str(result) for result in results]
+
+
+@app.workflow()
+async def careful(run: Run, size: int) -> str:
+    """Cleans up with agents, also when it is cancelled."""
+    try:
+        await run.call(thinker, "carefully")
+        await run.sleep(size)
+        return "done"
+    except CallError as error:
+        return error.kind
+    finally:
+        with run.shield():
+            await run.call(steady, "clean up")
+            await run.sleep(0.05)
+
+
+@app.workflow()
+async def chooser(run: Run, size: int) -> list[str]:
+    """Selection by capability, a capability that nobody has, and a name that does not exist."""
+    said: list[str] = []
+    for number in range(size):
+        who = await run.select(("count", "sing", "wait")[number % 3])
+        try:
+            said.append(str(await run.call(who, f"chosen {number}")))
+            said.append(str(await run.call("nobody", f"for nobody {run.uuid()}")))
+        except CallError as error:
+            said.append(error.kind)
+    return said
+
+
+@app.workflow()
+async def nap(run: Run, size: int) -> str:
+    """Rests, long enough to be parked."""
+    await run.sleep(0.1 + size * 0.5 * run.random())
+    return "rested"
+
+
+NAMES = ("chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap")

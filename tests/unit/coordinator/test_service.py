@@ -1,0 +1,310 @@
+"""The coordinator as a service, on the memory store: whole runs, several coordinators, deaths, drains, changes of code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from pointsman import AgentError, App, Context, CoordinatorSettings, Retry, Run, StartRun
+from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.service import Coordinator
+from pointsman.kernel.errors import DuplicateMail, InvalidInput, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
+from pointsman.ports.event_log import RunFilter
+from pointsman.stores.memory.database import MemoryDatabase
+from pointsman.stores.memory.store import MemoryStore
+
+
+class Desk:
+    """An app whose agents wait until the test lets them go, and remember who called."""
+
+    def __init__(self) -> None:
+        self.app = App("desk", generalist="echo")
+        self.calls: list[Context] = []
+        self.go = asyncio.Event()
+        self.called = asyncio.Event()
+
+        @self.app.agent(timeout=20)
+        async def echo(text: str, ctx: Context) -> str:
+            self.calls.append(ctx)
+            self.called.set()
+            await self.go.wait()
+            return text
+
+        @self.app.agent(timeout=0.1, retry=Retry(attempts=3, base=0.01))
+        async def moody(n: int, ctx: Context) -> int:
+            self.calls.append(ctx)
+            if ctx.attempt == 1:
+                raise AgentError("busy", kind="rate_limited", retry_after=0.02)
+            if ctx.attempt == 2:
+                await asyncio.sleep(60)
+            return n
+
+        @self.app.agent(retry=Retry(attempts=1))
+        def liar(n: int) -> int:
+            return "not a number"  # type: ignore[return-value]
+
+        @self.app.workflow()
+        async def ask(run: Run, text: str) -> str:
+            return f"{await run.call(echo, text)} {await run.call(echo, 'again')}"
+
+        @self.app.workflow()
+        async def patient(run: Run) -> int:
+            return int(await run.call(moody, 4))
+
+        @self.app.workflow()
+        async def deceived(run: Run) -> int:
+            return int(await run.call(liar, 4))
+
+        @self.app.workflow()
+        async def wait(run: Run, seconds: float) -> str:
+            await run.sleep(seconds)
+            return str(await run.wait_for("go"))
+
+        @self.app.workflow()
+        async def family(run: Run, n: int) -> list[str]:
+            return await run.gather(*(run.start(ask, str(i)) for i in range(n)))
+
+
+@asynccontextmanager
+async def coordinator(app: App, database: MemoryDatabase, name: str = "one", **options: object) -> AsyncIterator[Coordinator]:
+    settings = CoordinatorSettings(name=name, lease_ttl_ms=1_000, claim_poll_ms=20, mail_poll_ms=20, **options)  # type: ignore[arg-type]
+    service = app.coordinator(MemoryStore(database), settings)
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def result(service: Coordinator, run: str) -> object:
+    view = await CoordinatorRuns(service).wait(run, timeout_s=10)
+    assert view.head.status == "completed", (view.head.status, view.failure)
+    assert view.output is not None
+    return msgspec.json.decode(view.output)
+
+
+async def start(service: Coordinator, workflow: str, data: bytes = b"null", run: str = "r") -> bool:
+    return (await CoordinatorRuns(service).start(StartRun(workflow, data, id=run))).created
+
+
+async def types(service: Coordinator, run: str = "r") -> list[str]:
+    return [event.type for event in await CoordinatorRuns(service).events(run)]
+
+
+async def test_starting_twice_is_one_run() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database) as one, coordinator(desk.app, database, "two") as two:
+        started = await asyncio.gather(*(start(service, "ask", b'"a"') for service in (one, two, one, two)))
+        assert sorted(started) == [False, False, False, True]
+        with pytest.raises(RunConflict):
+            await start(one, "ask", b'"b"')
+        with pytest.raises(UnknownWorkflow, match="ask, deceived"):
+            await start(one, "asc")
+        with pytest.raises(InvalidInput):
+            await start(one, "ask", b"{}", run="other")
+        with pytest.raises(UnknownRun):
+            await CoordinatorRuns(one).get("other")
+        desk.go.set()
+        assert await result(one, "r") == await result(two, "r") == "a again"
+    assert len({call.idempotency_key for call in desk.calls}) == len(desk.calls) == 2
+
+
+async def test_failed_attempts_are_retried_under_one_key() -> None:
+    desk = Desk()
+    async with coordinator(desk.app, MemoryDatabase()) as one:
+        await start(one, "patient")
+        assert await result(one, "r") == 4
+        kinds = [e.data for e in await CoordinatorRuns(one).events("r") if e.type == "AttemptFailed"]
+    assert [msgspec.json.decode(kind)["failure"]["kind"] for kind in kinds] == ["rate_limited", "timeout"]
+    assert [call.attempt for call in desk.calls] == [1, 2, 3]
+    assert {call.idempotency_key for call in desk.calls} == {"r/1/moody#1"}
+
+
+async def test_an_output_that_does_not_fit_fails_the_call() -> None:
+    async with coordinator(Desk().app, MemoryDatabase()) as one:
+        await start(one, "deceived")
+        view = await CoordinatorRuns(one).wait("r", timeout_s=10)
+    assert view.head.status == "failed"
+    assert view.failure is not None
+    assert view.failure.kind == "invalid_output"
+
+
+async def test_a_run_goes_on_where_its_dead_coordinator_left_it() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "two") as two:
+        dying = desk.app.coordinator(MemoryStore(database), CoordinatorSettings(name="one", lease_ttl_ms=1_000))
+        await dying.start()
+        await start(dying, "ask", b'"a"')
+        await until(lambda: len(desk.calls) == 1)
+        desk.go.set()
+        await until(lambda: len(desk.calls) == 2)
+        desk.go.clear()
+        await asyncio.sleep(0)
+        await kill(dying)
+        desk.go.set()
+        assert await result(two, "r") == "a again"
+        assert two.stats.runs_taken_over <= 1
+    keys = [call.idempotency_key for call in desk.calls]
+    assert keys.count("r/1/echo#1") == 1
+
+
+async def kill(service: Coordinator) -> None:
+    """What SIGKILL leaves of a coordinator: nothing is said to anybody, and its session's lock is free."""
+    for task in [*service._loops, *service._tasks.values()]:
+        task.cancel()
+    crew = service._crew
+    assert crew is not None
+    for part in (*crew.recorder._tasks, crew.dispatcher._sweeper, crew.timers._task):
+        if part is not None:
+            part.cancel()
+    await service.watcher.stop()
+    await service.store.close()
+
+
+async def test_leaving_hands_over_and_finishes_what_is_under_way() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "two") as two:
+        async with coordinator(desk.app, database) as one:
+            await start(one, "ask", b'"a"')
+            await desk.called.wait()
+            leaving = asyncio.create_task(one.stop())
+            await until(lambda: one.is_draining)
+            desk.go.set()
+            await leaving
+        assert await result(two, "r") == "a again"
+    assert [call.idempotency_key for call in desk.calls] == ["r/1/echo#1", "r/1/echo#2"]
+
+
+async def test_waiting_runs_are_parked_and_signals_bring_them_back() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database) as one, coordinator(desk.app, database, "two") as two:
+        await start(one, "wait", b"0")
+        await until(lambda: database.open_runs["r"].status == "parked")
+        assert database.open_runs["r"].owner is None
+        verbs = CoordinatorRuns(two)
+        assert not (await verbs.signal("r", "go", b"1", key="k")).repeated
+        assert (await verbs.signal("r", "go", b"1", key="k")).repeated
+        with pytest.raises(DuplicateMail):
+            await verbs.signal("r", "go", b"2", key="k")
+        assert await result(one, "r") == "1"
+        with pytest.raises(RunEnded):
+            await verbs.signal("r", "go", b"3", key="late")
+    assert (await types_of(database, "r")).count("SignalReceived") == 1
+
+
+async def types_of(database: MemoryDatabase, run: str) -> list[str]:
+    store = MemoryStore(database)
+    await store.open()
+    found = [row.type for row in await store.log.read(run)]
+    await store.close()
+    return found
+
+
+async def test_children_run_anywhere_and_answer_their_parent() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    desk.go.set()
+    async with coordinator(desk.app, database) as one, coordinator(desk.app, database, "two"):
+        await start(one, "family", b"5")
+        assert await result(one, "r") == [f"{i} again" for i in range(5)]
+        heads, _ = await CoordinatorRuns(one).list(RunFilter(), limit=50)
+    assert sorted(head.parent or "" for head in heads) == ["", *["r"] * 5]
+
+
+async def test_a_cancelled_parent_takes_its_children_along() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database) as one:
+        await start(one, "family", b"2")
+        await desk.called.wait()
+        await CoordinatorRuns(one).cancel("r", reason="enough")
+        assert (await CoordinatorRuns(one).cancel("r")).repeated
+        await until(lambda: not database.open_runs)
+        heads, _ = await CoordinatorRuns(one).list(RunFilter(), limit=50)
+    assert {head.status for head in heads} == {"cancelled"}
+
+
+async def test_changed_code_stops_a_run_and_fitting_code_lets_it_go_on() -> None:
+    database = MemoryDatabase()
+
+    def deployed(asks: str, build: str) -> App:
+        app = App("changing")
+
+        @app.agent
+        async def echo(text: str) -> str:
+            return text
+
+        async def body(run: Run) -> str:
+            await run.wait_for("go")
+            return str(await run.call(echo, asks, key=asks))
+
+        workflow = app.workflow(name="body")(body)
+        app._workflows["body", 1] = type(workflow)("body", 1, workflow.function, workflow.signature, build)
+        return app
+
+    async def first_body(run: Run) -> str:
+        await run.sleep(0)
+        await run.wait_for("go")
+        return "never"
+
+    async with coordinator(deployed("a", "build-a"), database) as one:
+        await start(one, "body")
+        await until(lambda: database.open_runs["r"].status == "parked")
+    other = App("changing")
+    workflow = other.workflow(name="body")(first_body)
+    other._workflows["body", 1] = type(workflow)("body", 1, workflow.function, workflow.signature, "build-b")
+    async with coordinator(other, database) as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        await until(lambda: database.open_runs["r"].status == "stopped")
+        view = await CoordinatorRuns(two).get("r")
+        assert view.failure is not None
+        assert view.failure.kind == "non_deterministic_workflow"
+        assert "SignalAwaited" in view.failure.message
+    async with coordinator(deployed("a", "build-c"), database, "three") as three:
+        assert await result(three, "r") == "a"
+
+
+async def test_following_sees_every_event_once_on_any_coordinator() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database) as one, coordinator(desk.app, database, "two", watch_poll_ms=10) as two:
+        await start(one, "ask", b'"a"')
+
+        async def follow(service: Coordinator, after: int) -> list[int]:
+            return [e.sequence async for batch in CoordinatorRuns(service).follow("r", after=after) for e in batch]
+
+        followers = [asyncio.create_task(follow(service, after)) for service in (one, two) for after in (0, 2)]
+        await desk.called.wait()
+        desk.go.set()
+        assert await asyncio.gather(*followers) == [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6]] * 2
+
+
+async def test_no_room_leaves_new_runs_to_others() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, runs_max=1) as one:
+        await start(one, "ask", b'"a"', run="first")
+        await start(one, "ask", b'"b"', run="second")
+        assert database.open_runs["second"].owner is None
+        desk.go.set()
+        assert await result(one, "second") == "b again"
+
+
+async def test_metrics_and_description_say_what_is() -> None:
+    desk = Desk()
+    desk.go.set()
+    async with coordinator(desk.app, MemoryDatabase()) as one:
+        await start(one, "ask", b'"a"')
+        await result(one, "r")
+        text = one.metrics()
+        assert "pointsman_runs_started_total 1\n" in text
+        assert 'pointsman_runs_ended_total{status="completed"} 1\n' in text
+        assert one.is_ready()[0]
+        assert one.describe()["limits"]["lease_ttl_ms"] == 1_000
+    assert not one.is_ready()[0]
