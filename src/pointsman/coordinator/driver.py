@@ -22,7 +22,7 @@ from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.timers import Timers
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
+from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable, UnknownRun
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import PendingCall
@@ -33,6 +33,9 @@ from pointsman.ports.liveness import Lease
 from pointsman.ports.store import Store
 
 logger = logging.getLogger("pointsman.driver")
+
+STORE_RETRY_S = 0.05
+WITHHELD_MS = 50
 
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
@@ -85,6 +88,11 @@ class Driver:
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure]] = deque()
         self._attempts: dict[str, Attempt] = {}
         self._undurable: list[Produced] = []
+        self._withheld: dict[str, None] = {}
+        """Calls that were not dispatched because the lease could not be trusted at that moment."""
+        self._is_hinted = False
+        self._is_closed = False
+        """The append that parks or ends the run is durable."""
         self._wake = asyncio.Event()
 
     @property
@@ -101,10 +109,6 @@ class Driver:
         """The run's head as its last durable append left it."""
         return msgspec.structs.replace(self._head, sequence=self._durable, updated_at=self.execution.state.last_at)
 
-    @property
-    def mail_seen(self) -> int:
-        return self._mail
-
     # -- what happens ---------------------------------------------------------------------------------------------
 
     def post(self, call: str, attempt: int, result: bytes | ev.Failure) -> None:
@@ -115,6 +119,11 @@ class Driver:
 
     def poke(self) -> None:
         """Look again: time has passed, or the coordinator drains."""
+        self._wake.set()
+
+    def hinted(self) -> None:
+        """There may be mail. A hint is never counted as mail: it may be of mail that is folded already."""
+        self._is_hinted = True
         self._wake.set()
 
     def mail_came(self, count: int) -> None:
@@ -132,18 +141,12 @@ class Driver:
         try:
             while True:
                 self._wake.clear()
-                await self._take_in()
-                self._undurable += self.execution.take()
-                if self.execution.ending is not None:
-                    over = await self._end()
-                elif self._can_park():
-                    over = await self._park()
-                elif self._undurable or self._create is not None:
-                    over = await self._append("running", self._crew.lease.incarnation)
-                elif self._crew.is_draining and not self._attempts:
-                    over = Exit.DRAINED
-                else:
-                    await self._wake.wait()
+                try:
+                    over = await self._step()
+                except StoreUnavailable as error:
+                    # Only mail was read or posted; an append finds out for itself. Nothing is lost by asking again.
+                    logger.info("run %s: %s; trying again", self.run, error)
+                    await asyncio.sleep(STORE_RETRY_S)
                     continue
                 if over is not None:
                     return over
@@ -151,10 +154,26 @@ class Driver:
             for attempt in self._attempts.values():
                 attempt.abandon()
 
+    async def _step(self) -> Exit | None:
+        await self._take_in()
+        self._undurable += self.execution.take()
+        if self.execution.ending is not None:
+            return await self._end()
+        if self._can_park():
+            return await self._park()
+        if self._undurable or self._create is not None:
+            return await self._append("running", self._crew.lease.incarnation)
+        if self._crew.is_draining and not self._attempts:
+            return Exit.DRAINED
+        self._dispatch_withheld()
+        await self._wake.wait()
+        return None
+
     async def _take_in(self) -> None:
         """Everything that has happened, one at a time, in the order in which it came."""
         execution, clock = self.execution, self._crew.store.clock
-        if self._mail > execution.state.folded:
+        if self._mail > execution.state.folded or self._is_hinted:
+            self._is_hinted = False
             letters = await self._crew.store.mailbox.read(self.run, after=execution.state.folded)
             for letter in letters:
                 execution.mailed(mails.event_of(letter), clock.now())
@@ -181,7 +200,7 @@ class Driver:
         """Give the run up until its next timer or mail. Mail that is already there comes first."""
         due = self.execution.state.next_due()
         over = await self._append("parked", None, closes=True, wake_at=due)
-        return over or (Exit.PARKED if self._mail <= self.execution.state.folded else None)
+        return over or (Exit.PARKED if self._is_closed else None)
 
     async def _end(self) -> Exit | None:
         """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
@@ -191,7 +210,7 @@ class Driver:
         now = self._crew.store.clock.now()
         last = Produced(ending, max(now, self.execution.state.last_at), ev.encode_event(ending))
         over = await self._append(STATUS_OF[type(ending)], None, closes=True, last=last)
-        if over is None and self._mail <= self.execution.state.folded:
+        if over is None and self._is_closed:
             self.execution.close_log(now)
             self.execution.take()
             self._head = msgspec.structs.replace(
@@ -219,6 +238,7 @@ class Driver:
         children = [self._child(p) for p in self._undurable if isinstance(p.event, ev.ChildStarted)]
         result = (await self._crew.recorder.submit([append, *children]))[0]
         if result.outcome is Outcome.MOVED:
+            self._is_closed = closes
             self._moved(events, result.mail)
             return None
         if result.outcome is Outcome.MAIL_ARRIVED:
@@ -273,7 +293,12 @@ class Driver:
 
     def _dispatch(self, pending: PendingCall) -> None:
         """Not while draining (the next owner will), and not on a lease that may have lapsed."""
-        if self._crew.is_draining or not self._crew.lease.is_trusted():
+        if self._crew.is_draining:
+            return
+        if not self._crew.lease.is_trusted():
+            # A slow renewal may yet be answered: then it is dispatched, and else everything here is dropped.
+            self._withheld[pending.call] = None
+            self._crew.timers.wake_at(self._crew.store.clock.now() + WITHHELD_MS, self.run)
             return
         agent = self._crew.directory.agent(pending.target)
         if agent is None:
@@ -283,6 +308,13 @@ class Driver:
         self._attempts[pending.call] = self._crew.dispatcher.dispatch(
             agent, pending, run=self.run, tenant=self.execution.state.tenant, epoch=self.epoch, on_end=self.post
         )
+
+    def _dispatch_withheld(self) -> None:
+        withheld, self._withheld = self._withheld, {}
+        for call in withheld:
+            pending = self.execution.state.calls.get(call)
+            if pending is not None and pending.retry_at is None and call not in self._attempts:
+                self._dispatch(pending)
 
     def _child(self, produced: Produced) -> Append:
         """The head and first event of a child, to be created in the statement that records its start."""

@@ -141,6 +141,8 @@ class Coordinator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for driver in list(self._drivers.values()):  # whose task was cancelled before its first step
+            self._leave(driver)
         await crew.timers.stop()
         await crew.dispatcher.stop()
         await crew.recorder.stop()
@@ -161,10 +163,11 @@ class Coordinator:
     async def _lease_loop(self) -> None:
         """When the lease is lost, nothing that this process holds counts any more: start afresh."""
         crew = self._crew
-        assert crew is not None
-        await crew.lease.lost()
-        logger.warning("incarnation %d is lost: dropping %d runs", self.incarnation, len(self._drivers))
-        await self._disband(crew)
+        if crew is not None:
+            await crew.lease.lost()
+            logger.warning("incarnation %d is lost: dropping %d runs", self.incarnation, len(self._drivers))
+            self._crew = None  # first of all: from here on nothing is taken on in its name
+            await self._disband(crew)
         while True:
             try:
                 await self._enlist()
@@ -241,15 +244,20 @@ class Coordinator:
             if driver.created is not None and not driver.created.done():
                 driver.created.set_exception(StoreUnavailable(f"run {run}: {error}"))
         finally:
-            self._tasks.pop(run, None)
-            self._drivers.pop(run, None)
-            if driver.created is not None and not driver.created.done():
-                driver.created.set_exception(Draining())
-            if keep and not self._is_stopping:
-                self._cache.put(execution, bytes_max=self.settings.memory_bytes_max // 2)
-            else:
-                execution.close()
-            self.watcher.driven_here(run, False)
+            self._leave(driver, keep=keep)
+
+    def _leave(self, driver: Driver, *, keep: bool = False) -> None:
+        """The run is no longer driven here."""
+        run = driver.run
+        self._tasks.pop(run, None)
+        self._drivers.pop(run, None)
+        if driver.created is not None and not driver.created.done():
+            driver.created.set_exception(Draining())
+        if keep and not self._is_stopping:
+            self._cache.put(driver.execution, bytes_max=self.settings.memory_bytes_max // 2)
+        else:
+            driver.execution.close()
+        self.watcher.driven_here(run, False)
 
     async def _give_back(self, run: str) -> None:
         """What this coordinator held of the run is void. If it still owns it, it is claimed afresh, by whoever."""
@@ -267,7 +275,9 @@ class Coordinator:
 
     async def _refuse_run(self, run: str, epoch: int, sequence: int, build: str, error: PointsmanError) -> None:
         """This code can't drive it: record that, and give it up until other code comes (or a person, if it is corrupt)."""
-        assert self._crew is not None
+        crew = self._crew
+        if crew is None:
+            return  # the next owner finds the same
         now = self.store.clock.now()
         note = stop_note(error, build, now)
         fits_later = isinstance(error, CodeChanged | InvalidInput)
@@ -277,7 +287,7 @@ class Coordinator:
             status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
         )  # fmt: skip
         self.stats.runs_stopped += 1
-        await self._crew.recorder.submit([append])
+        await crew.recorder.submit([append])
 
     async def _adopt(self, heads: Sequence[Head]) -> None:
         """Drive runs that were just claimed."""
@@ -300,6 +310,9 @@ class Coordinator:
                 return
             for warning in execution.warnings:
                 logger.warning("run %s: %s", head.id, warning)
+        if self._crew is not crew or head.id in self._drivers:  # the incarnation that claimed it is gone
+            execution.close()
+            return
         self._take_on(Driver(crew, execution, head))
 
     async def _read_patiently(self, run: str) -> list[Recorded]:
@@ -343,7 +356,7 @@ class Coordinator:
         for run in runs:
             driver = self._drivers.get(run)
             if driver is not None:
-                driver.mail_came(driver.mail_seen + 1)
+                driver.hinted()
             else:
                 self._hints[run] = None
         self._claim_now.set()

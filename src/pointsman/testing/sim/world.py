@@ -187,10 +187,12 @@ class World:
         for _ in range(50):
             others = [task for task in asyncio.all_tasks() if task is not own]
             if not others:
-                return
+                break
             for task in others:
                 task.cancel()
             await asyncio.wait(others, timeout=1.0)
+        for node in [*self.past, *self.nodes]:
+            node.bury()
 
 
 def simulate(seed: int) -> Report:

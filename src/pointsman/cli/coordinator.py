@@ -1,0 +1,93 @@
+"""`pointsman coordinator`: one coordinator process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from pointsman.cli import output, settings
+from pointsman.cli.exits import Usage, guarded
+from pointsman.cli.load import load_app
+from pointsman.cli.options import AsJson, Store
+from pointsman.cli.process import log_to_stderr, serve
+from pointsman.cluster import die_with_parent
+from pointsman.node import Node, NodeSettings, hash_seed
+from pointsman.process import tune_process
+from pointsman.stores.postgres.store import PostgresStore
+
+SEED = "PYTHONHASHSEED"
+
+
+@guarded
+def coordinator(
+    app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
+    store: Store = None,
+    name: Annotated[str, typer.Option(help="Unique among the living coordinators.")] = "coordinator-1",
+    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any free one.")] = 0,
+    router: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A router to announce to; may be repeated.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="POINTSMAN_TOKEN", help="Bearer token that clients must show.")
+    ] = None,
+    announce_token: Annotated[
+        str | None, typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What routers want to hear, if another.")
+    ] = None,
+    advertise: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="How routers reach it, if not as it is bound.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A limit or interval; may be repeated.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a coordinator: it drives runs, and hands them over when it is told to leave (SIGTERM)."""
+    if with_parent is not None:
+        die_with_parent(with_parent)
+    if store is None:
+        raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL")
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
+    values = settings.parse(set_ or [])
+    node_settings = NodeSettings(
+        coordinator=settings.coordinator_settings(name, values),
+        api=settings.api_settings(host, port, token, values),
+        routers=router or [],
+        announce_token=announce_token,
+        advertise=advertise,
+    )
+    log_to_stderr(log_level)
+    _share_hash_seed(store)
+    node = Node(load_app(app), PostgresStore(store), node_settings)
+    tune_process()
+    serve(node, lambda: _introduce({**node.describe(), "pid": os.getpid(), "hash_seed": os.environ[SEED]}, as_json))
+
+
+def _share_hash_seed(store: str) -> None:
+    """Sets and dicts of strings in a workflow's body must come in the same order on every coordinator, so this process
+    becomes one with the cluster's hash seed. Once: the environment says when it is done."""
+    wanted = str(asyncio.run(hash_seed(store)))
+    if os.environ.get(SEED) != wanted:
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, SEED: wanted})
+
+
+def _introduce(about: dict[str, Any], as_json: bool) -> None:
+    """What it is, and its effective limits."""
+    if as_json:
+        output.print_json(about)
+        return
+    limits = about.pop("limits")
+    typer.echo(f"coordinator {about.pop('name')} of app {about.pop('app')} at http://{about.pop('address')}")
+    for key, value in about.items():
+        typer.echo(f"  {key:13} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+    for key, value in limits.items():
+        typer.echo(f"  limit {key:32} {value}")
+    sys.stdout.flush()

@@ -1,0 +1,110 @@
+"""`pointsman demo`: real tickets through three coordinators, one of which is killed; and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pointsman.cli.exits import Exit, Usage
+from pointsman.cli.output import print_json, print_table, table
+from pointsman.demo import data
+from pointsman.demo.accuracy import selection_accuracy
+from pointsman.demo.drill import Drill, OnProgress, figures, went_well
+
+IN_FLIGHT = 120
+
+
+def demo(
+    tickets: Annotated[int, typer.Option(min=1, help="Customer tickets to answer.")] = 600,
+    coordinators: Annotated[int, typer.Option(min=1, max=16, help="Coordinator processes.")] = 3,
+    kill: Annotated[int, typer.Option(min=0, help="How many of them get SIGKILL in the middle.")] = 1,
+    in_flight: Annotated[int, typer.Option(min=1, help="Tickets under way at the same time.")] = IN_FLIGHT,
+    offline: Annotated[bool, typer.Option("--offline", help="The bundled sample, without asking the package index.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave logs, journal and database behind, and say where.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Answer customer tickets with twelve specialist agents on several coordinators, kill one, and count what was lost.
+
+    Exit code 1 unless every ticket was answered, none was lost, and no call was repeated whose outcome was committed.
+    """
+    if kill >= coordinators:
+        raise Usage(f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more")
+    corpus = data.load(offline)
+    directory = Path(tempfile.mkdtemp(prefix="pointsman-demo-"))
+    if os.geteuid() == 0:
+        directory.chmod(0o755)  # as root the embedded server runs as another user, who must reach its data
+    console = Console(stderr=True)
+    try:
+        with _progress(console, tickets, quiet=as_json or not sys.stderr.isatty()) as on_progress:
+            drill = Drill(
+                corpus, directory, tickets=tickets, coordinators=coordinators, kills=kill, in_flight=in_flight,
+                on_progress=on_progress,
+            )  # fmt: skip
+            observed = asyncio.run(drill.run())
+        result = figures(observed, dict(selection_accuracy(corpus)), corpus.source)
+        for error in observed.client_errors[:5]:
+            console.print(f"a client saw: {error}", style="red", markup=False)
+        if as_json:
+            print_json(result)
+        else:
+            _show(result, corpus.note)
+    finally:
+        if keep:
+            console.print(f"kept: {directory}", markup=False)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    if not went_well(result, kill):
+        raise typer.Exit(Exit.FAILED)
+
+
+class _progress:
+    """A progress bar on stderr, or silence."""
+
+    def __init__(self, console: Console, tickets: int, *, quiet: bool) -> None:
+        columns = (
+            TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=console, disable=quiet)
+        self._tickets = tickets
+
+    def __enter__(self) -> OnProgress:
+        self._bar.start()
+        task = self._bar.add_task("", total=self._tickets)
+        return lambda done, doing: self._bar.update(task, completed=done, description=doing)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _show(result: dict[str, Any], note: str) -> None:
+    source = "the tau2 customer-service tasks" if result["source"] == "wheel" else f"the bundled sample ({note})"
+    takeover, latency, accuracy = result["takeover_ms"], result["latency_ms"], result["selection_accuracy"]
+    rows = [
+        ("tickets", f"{result['tickets']}, from {source}; model latency is simulated"),
+        ("completed / failed / lost", f"{result['completed']} / {result['failed']} / {result['lost']}"),
+        ("coordinators killed", f"{result['kills']}, which owned {result['orphaned']} runs"),
+        ("takeover", f"p50 {takeover['p50']} ms, p99 {takeover['p99']} ms, last {takeover['max']} ms after the kill"),
+        ("agent calls", f"{result['calls']}, of which {result['calls_repeated']} were started more than once"),
+        ("… though their outcome was committed", str(result["completed_calls_repeated"])),
+        ("errors that clients saw", str(result["client_errors"])),
+        ("throughput", f"{result['throughput_per_s']} tickets/s"),
+        ("latency", f"p50 {latency['p50']} ms, p95 {latency['p95']} ms, p99 {latency['p99']} ms"),
+        (
+            "selection accuracy on unseen tickets",
+            f"{accuracy['mean']} (airline {accuracy['airline']}, retail {accuracy['retail']}; "
+            f"always the most frequent specialist: {accuracy['baseline']})",
+        ),
+    ]
+    shown = table(["", "what happened"])
+    for name, value in rows:
+        shown.add_row(name, value)
+    print_table(shown)

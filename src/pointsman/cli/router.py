@@ -1,0 +1,77 @@
+"""`pointsman router`: the stateless process in front."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pointsman.cli import output
+from pointsman.cli.exits import Usage, guarded
+from pointsman.cli.options import AsJson
+from pointsman.cli.process import log_to_stderr, serve
+from pointsman.cluster import die_with_parent
+from pointsman.node import AddressInUse, join_address
+from pointsman.process import tune_process
+from pointsman.router import InvalidRouterSettings, RouterService, RouterSettings
+
+DEFAULT_PORT = 7777
+
+
+class _Router(RouterService):
+    """Its bind errors as a named one."""
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        except OSError as error:
+            raise AddressInUse(f"{error.strerror or error}; give another --port, or 0 for any free one") from error
+
+
+@guarded
+def router(
+    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any free one.")] = DEFAULT_PORT,
+    coordinator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="One to try always; others announce themselves. May be repeated."),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="POINTSMAN_TOKEN", help="Bearer token that clients must show.")
+    ] = None,
+    announce_token: Annotated[
+        str | None, typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What coordinators must show, if another.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a router: it sends each request to the coordinator whose turn it is, and elsewhere when that one is gone."""
+    if with_parent is not None:
+        die_with_parent(with_parent)
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
+    try:
+        settings = RouterSettings(
+            host=host, port=port, token=token, announce_token=announce_token, coordinators=tuple(coordinator or ())
+        )
+    except InvalidRouterSettings as error:
+        raise Usage(str(error)) from error
+    log_to_stderr(log_level)
+    service = _Router(settings)
+    tune_process()
+
+    def introduce() -> None:
+        address = join_address(host, service.port)
+        if as_json:
+            output.print_json({"address": address, "pid": os.getpid(), "coordinators": coordinator or []})
+        else:
+            typer.echo(f"router at http://{address}, pid {os.getpid()}")
+            for name in settings.__struct_fields__:
+                if name.endswith(("_s", "_max")):
+                    typer.echo(f"  limit {name:32} {getattr(settings, name)}")
+        sys.stdout.flush()
+
+    serve(service, introduce)

@@ -1,0 +1,155 @@
+"""`pointsman up`: a whole cluster on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pointsman.cli import output, settings
+from pointsman.cli.exits import guarded
+from pointsman.cli.options import AsJson, Store
+from pointsman.cli.process import log_to_stderr, serve
+from pointsman.cli.router import DEFAULT_PORT
+from pointsman.cluster import LocalCluster
+
+WATCH_EVERY_S = 0.3
+LOUD = re.compile(r" (?:WARNING|ERROR|CRITICAL) ")
+
+
+@guarded
+def up(
+    app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
+    coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinator processes.")] = 3,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The router's; 0 for any free one.")] = DEFAULT_PORT,
+    store: Store = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For logs and the embedded PostgreSQL; one per app, without.")
+    ] = None,
+    no_restart: Annotated[bool, typer.Option("--no-restart", help="Leave the dead dead.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="As of `coordinator`; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run APP on this machine: PostgreSQL (unless --store), a router and coordinators, each a process.
+
+    A dead coordinator is started again under its name; its runs have gone on elsewhere by then. Ctrl-C or SIGTERM
+    stops all of it in order. Only this machine can reach it: to be reached by others, run `pointsman coordinator` and
+    `pointsman router` with a token.
+    """
+    values = settings.parse(set_ or [])
+    settings.coordinator_settings("coordinator-1", values)
+    settings.api_settings("127.0.0.1", 0, None, values)
+    log_to_stderr("warning")
+    directory = data if data is not None else default_directory(app)
+    cluster = LocalCluster(
+        app, coordinators, directory=directory, store=store, port=port, restart=not no_restart, settings=values
+    )
+    serve(_Watched(cluster), lambda: introduce(cluster, as_json))
+
+
+def default_directory(app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None) -> Path:
+    """A directory of its own for each app. Root's home is closed to the user that the embedded server then runs as."""
+    environment = os.environ if environment is None else environment
+    is_root = os.geteuid() == 0 if is_root is None else is_root
+    where, _, attribute = app.rpartition(":")
+    at = hashlib.sha256(f"{Path.cwd()}\0{app}".encode()).hexdigest()[:8]
+    stem = Path(where).stem if where.endswith(".py") else where
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{stem}-{attribute}").strip("-.") or "app"
+    state = environment.get("XDG_STATE_HOME")
+    if state:
+        return Path(state) / "pointsman" / f"{slug}-{at}"
+    if is_root:
+        return Path("/var/lib/pointsman") / f"{slug}-{at}"
+    return Path.home() / ".local/state/pointsman" / f"{slug}-{at}"
+
+
+def about(cluster: LocalCluster) -> dict[str, Any]:
+    """What runs where."""
+    return {
+        "url": cluster.url,
+        "pid": os.getpid(),
+        "directory": str(cluster.directory),
+        "logs": str(cluster.logs),
+        "postgres": "embedded" if cluster.postgres is not None else "given",
+        "processes": [
+            {"name": child.name, "kind": child.kind, "pid": child.pid, "address": child.address, "log": str(child.log)}
+            for child in cluster.children.values()
+        ],
+    }
+
+
+def introduce(cluster: LocalCluster, as_json: bool) -> None:
+    said = about(cluster)
+    if as_json:
+        output.print_json(said)
+        return
+    out = output.table(["name", "pid", "address", "log"], right=("pid",))
+    for process in said["processes"]:
+        out.add_row(
+            process["name"], str(process["pid"]), f"http://{process['address']}", output.text(process["log"])
+        )  # fmt: skip
+    if cluster.postgres is not None:
+        out.add_row("postgresql", "", "embedded", output.text(cluster.postgres.log))
+    output.print_table(out)
+    typer.echo(f"\nready: {cluster.url}   (Ctrl-C stops it; what it holds stays in {cluster.directory})")
+    typer.echo(f"try:   POINTSMAN_URL={cluster.url} pointsman runs ls")
+    output.console().file.flush()
+
+
+class _Watched:
+    """The cluster, and its processes' warnings on this terminal."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        logs = LogWatch(self._cluster.logs)
+        await self._cluster.start()
+        self._watcher = asyncio.create_task(self._watch(logs), name="warnings")
+
+    async def stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._cluster.stop()
+
+    async def _watch(self, logs: LogWatch) -> None:
+        while True:
+            for line in logs.loud_lines():
+                typer.echo(output.clean(line), err=True)
+            await asyncio.sleep(WATCH_EVERY_S)
+
+
+class LogWatch:
+    """Warnings and errors that are written to the logs of a directory from now on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._read = {path: path.stat().st_size for path in directory.glob("*.log")}
+
+    def loud_lines(self) -> list[str]:
+        """`name: line`, for whole lines only. A log that can't be read is not worth the cluster."""
+        found = []
+        for path in sorted(self._directory.glob("*.log")):
+            try:
+                with path.open("rb") as log:
+                    log.seek(self._read.get(path, 0))
+                    new = log.read()
+            except OSError as error:
+                logging.getLogger("pointsman.cluster").debug("%s: %s", path, error)
+                continue
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read[path] = self._read.get(path, 0) + len(whole)
+            lines = whole.decode(errors="replace").splitlines()
+            found += [f"{path.stem}: {line}" for line in lines if LOUD.search(line[:80])]
+        return found

@@ -1,0 +1,97 @@
+"""A real coordinator with its HTTP API, on the memory store, in a thread of its own: the verbs block."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from pointsman import AgentError, App, Retry, Run
+from pointsman.api import ApiServer, ApiSettings
+from pointsman.cli.runs.group import runs
+from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.stores.memory import MemoryDatabase, MemoryStore
+
+app = App("tests")
+_failed: set[str] = set()
+
+
+@app.agent(capabilities=["greet"])
+async def greeter(name: str) -> str:
+    return f"hello {name}"
+
+
+@app.agent(retry=Retry(attempts=2, base_s=0.01))
+async def flaky(name: str) -> str:
+    if name not in _failed:
+        _failed.add(name)
+        raise AgentError("not yet")
+    return "at last"
+
+
+@app.agent(retry=Retry(attempts=1))
+async def broken(name: str) -> str:
+    raise AgentError(f"no \x1b[31m[bold]{name}[/bold]")
+
+
+@app.workflow()
+async def greet(run: Run, name: str) -> str:
+    first = await run.call(greeter, name)
+    return f"{first} {await run.call(flaky, run.id)}"
+
+
+@app.workflow()
+async def breaks(run: Run, name: str) -> str:
+    return str(await run.call(broken, name))
+
+
+@app.workflow()
+async def waits(run: Run) -> str:
+    return str(await run.wait_for("go"))
+
+
+@dataclass
+class Served:
+    """Where the API is, and how to run `pointsman runs ...` against it."""
+
+    url: str
+    invoke: Callable[..., Result]
+
+
+def command(group: typer.Typer, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
+    return CliRunner().invoke(group, list(arguments), input=stdin, env=environment, prog_name="pointsman")
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    address: list[str] = []
+    up, down = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        store = MemoryStore(MemoryDatabase())
+        coordinator = app.coordinator(store, CoordinatorSettings())
+        await coordinator.start()
+        api = ApiServer(CoordinatorRuns(coordinator), coordinator, ApiSettings())
+        await api.start()
+        address.append(f"http://127.0.0.1:{api.port}")
+        up.set()
+        await asyncio.to_thread(down.wait)
+        await api.stop()
+        await coordinator.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="api")
+    thread.start()
+    assert up.wait(10)
+    yield Served(
+        address[0],
+        lambda *arguments, **more: command(runs, *arguments, **{"POINTSMAN_URL": address[0], **more}),
+    )
+    down.set()
+    thread.join(10)
