@@ -103,7 +103,9 @@ class Node:
             await self._api.start()
         except OSError as error:
             await self.coordinator.stop()
-            raise AddressInUse(f"{self.address}: {error.strerror or error}; give another --port, or 0") from error
+            raise AddressInUse(
+                f"{self.address}: {error.strerror or error}; give another --port, or 0"
+            ) from error
         token = settings.announce_token or api.token
         self._announcer = Announcer(self.coordinator, self.address, settings.routers, token)
         self._announcer.start()
@@ -136,14 +138,19 @@ class Node:
             **said,
             "address": self.address,
             "routers": list(self._settings.routers),
-            "limits": {**limits, **{f"api.{name}": value for name, value in self._settings.api.limits().items()}},
+            "limits": {
+                **limits,
+                **{f"api.{name}": value for name, value in self._settings.api.limits().items()},
+            },
         }
 
 
 class Announcer:
     """Says to each router every half second that this coordinator lives, and once that it leaves."""
 
-    def __init__(self, coordinator: Coordinator, address: str, routers: Sequence[str], token: str | None) -> None:
+    def __init__(
+        self, coordinator: Coordinator, address: str, routers: Sequence[str], token: str | None
+    ) -> None:
         self._coordinator = coordinator
         self._address = address
         self._routers = [router.rstrip("/") for router in routers]
@@ -153,7 +160,8 @@ class Announcer:
 
     def start(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._announce_forever(router), name=f"announce to {router}") for router in self._routers
+            asyncio.create_task(self._announce_forever(router), name=f"announce to {router}")
+            for router in self._routers
         ]
 
     async def leave(self) -> None:
@@ -190,7 +198,7 @@ class Announcer:
             "leaving": leaving,
         }
         try:
-            response = await self._http.post(f"{router}/announce", json=said)
+            response = await self._http.post(f"{router}/router/announce", json=said)
         except httpx.HTTPError as error:
             return str(error) or type(error).__name__
         return "" if response.is_success else f"it answers {response.status_code} {response.text[:200]}"
@@ -209,7 +217,9 @@ async def hash_seed(dsn: str) -> int:
     try:
         drawn = str(random.SystemRandom().randint(1, HASH_SEED_MAX))
         await connection.execute(
-            "INSERT INTO cluster (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING", HASH_SEED_KEY, drawn
+            "INSERT INTO cluster (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING",
+            HASH_SEED_KEY,
+            drawn,
         )
         return int(await connection.fetchval("SELECT value FROM cluster WHERE key = $1", HASH_SEED_KEY))
     except asyncpg.UndefinedTableError as error:

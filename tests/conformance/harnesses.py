@@ -10,9 +10,13 @@ from pointsman.testing.conformance import Harness
 
 
 class MemoryHarness(Harness):
-    def __init__(self, make: Callable[[MemoryDatabase], Store] = MemoryStore) -> None:
+    def __init__(
+        self,
+        database: MemoryDatabase | None = None,
+        make: Callable[[MemoryDatabase], Store] = MemoryStore,
+    ) -> None:
         super().__init__()
-        self.database = MemoryDatabase()
+        self.database = database or MemoryDatabase()
         self._make = make
 
     def new_store(self) -> Store:

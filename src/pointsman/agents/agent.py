@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from pointsman.agents.signature import Signature
 from pointsman.kernel.errors import PointsmanError
 from pointsman.kernel.policy.retry import Retry
@@ -16,8 +18,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 RESERVED = frozenset({"sleep", "select", "random", "uuid"})
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, gc=False):
     """What an agent may know of the attempt that it makes: nothing of the run but this.
 
     Attributes:

@@ -27,7 +27,9 @@ def coordinator(
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     store: Store = None,
     name: Annotated[str, typer.Option(help="Unique among the living coordinators.")] = "coordinator-1",
-    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any free one.")] = 0,
     router: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A router to announce to; may be repeated.")
@@ -36,13 +38,15 @@ def coordinator(
         str | None, typer.Option(envvar="POINTSMAN_TOKEN", help="Bearer token that clients must show.")
     ] = None,
     announce_token: Annotated[
-        str | None, typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What routers want to hear, if another.")
+        str | None,
+        typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What routers want to hear, if another."),
     ] = None,
     advertise: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="How routers reach it, if not as it is bound.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A limit or interval; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A limit or interval; may be repeated."),
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -67,7 +71,10 @@ def coordinator(
     _share_hash_seed(store)
     node = Node(load_app(app), PostgresStore(store), node_settings)
     tune_process()
-    serve(node, lambda: _introduce({**node.describe(), "pid": os.getpid(), "hash_seed": os.environ[SEED]}, as_json))
+    serve(
+        node,
+        lambda: _introduce({**node.describe(), "pid": os.getpid(), "hash_seed": os.environ[SEED]}, as_json),
+    )
 
 
 def _share_hash_seed(store: str) -> None:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pointsman.cli.exits import Exit, Usage
+from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.output import print_json, print_table, table
 from pointsman.demo import data
 from pointsman.demo.accuracy import selection_accuracy
@@ -23,13 +23,18 @@ from pointsman.demo.drill import Drill, OnProgress, figures, went_well
 IN_FLIGHT = 120
 
 
+@guarded
 def demo(
     tickets: Annotated[int, typer.Option(min=1, help="Customer tickets to answer.")] = 600,
     coordinators: Annotated[int, typer.Option(min=1, max=16, help="Coordinator processes.")] = 3,
     kill: Annotated[int, typer.Option(min=0, help="How many of them get SIGKILL in the middle.")] = 1,
     in_flight: Annotated[int, typer.Option(min=1, help="Tickets under way at the same time.")] = IN_FLIGHT,
-    offline: Annotated[bool, typer.Option("--offline", help="The bundled sample, without asking the package index.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave logs, journal and database behind, and say where.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="The bundled sample, without asking the package index.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave logs, journal and database behind, and say where.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Answer customer tickets with twelve specialist agents on several coordinators, kill one, and count what was lost.
@@ -37,7 +42,9 @@ def demo(
     Exit code 1 unless every ticket was answered, none was lost, and no call was repeated whose outcome was committed.
     """
     if kill >= coordinators:
-        raise Usage(f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more")
+        raise Usage(
+            f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more"
+        )
     corpus = data.load(offline)
     directory = Path(tempfile.mkdtemp(prefix="pointsman-demo-"))
     if os.geteuid() == 0:
@@ -86,14 +93,22 @@ class _progress:
 
 
 def _show(result: dict[str, Any], note: str) -> None:
-    source = "the tau2 customer-service tasks" if result["source"] == "wheel" else f"the bundled sample ({note})"
+    source = (
+        "the tau2 customer-service tasks" if result["source"] == "wheel" else f"the bundled sample ({note})"
+    )
     takeover, latency, accuracy = result["takeover_ms"], result["latency_ms"], result["selection_accuracy"]
     rows = [
         ("tickets", f"{result['tickets']}, from {source}; model latency is simulated"),
         ("completed / failed / lost", f"{result['completed']} / {result['failed']} / {result['lost']}"),
         ("coordinators killed", f"{result['kills']}, which owned {result['orphaned']} runs"),
-        ("takeover", f"p50 {takeover['p50']} ms, p99 {takeover['p99']} ms, last {takeover['max']} ms after the kill"),
-        ("agent calls", f"{result['calls']}, of which {result['calls_repeated']} were started more than once"),
+        (
+            "takeover",
+            f"p50 {takeover['p50']} ms, p99 {takeover['p99']} ms, last {takeover['max']} ms after the kill",
+        ),
+        (
+            "agent calls",
+            f"{result['calls']}, of which {result['calls_repeated']} were started more than once",
+        ),
         ("… though their outcome was committed", str(result["completed_calls_repeated"])),
         ("errors that clients saw", str(result["client_errors"])),
         ("throughput", f"{result['throughput_per_s']} tickets/s"),

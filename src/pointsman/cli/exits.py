@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import ParamSpec, TypeVar
 
-import click
+import typer
 
 from pointsman.kernel.errors import PointsmanError, SchemaFromFuture, SchemaMissing, StoreUnavailable
 
@@ -105,12 +105,12 @@ def guarded(verb: Callable[P, T]) -> Callable[P, T]:
             return verb(*args, **kwargs)
         except PointsmanError as error:
             report(error, as_json=bool(kwargs.get("as_json")))
-            raise click.exceptions.Exit(exit_code(error)) from error
+            raise typer.Exit(int(exit_code(error))) from error
         except KeyboardInterrupt as error:
-            raise click.exceptions.Exit(Exit.INTERRUPTED) from error
+            raise typer.Exit(int(Exit.INTERRUPTED)) from error
         except BrokenPipeError as error:
             # Whoever read us has enough (`| head`): not a failure. Nothing may be flushed into the pipe at exit.
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
-            raise click.exceptions.Exit(Exit.OK) from error
+            raise typer.Exit(int(Exit.OK)) from error
 
     return run

@@ -11,6 +11,7 @@ import typer
 
 import pointsman
 from pointsman.cli.coordinator import coordinator
+from pointsman.cli.demo import demo
 from pointsman.cli.exits import HELP
 from pointsman.cli.migrate import migrate
 from pointsman.cli.router import router
@@ -29,6 +30,7 @@ app.command("up")(up)
 app.command("coordinator")(coordinator)
 app.command("router")(router)
 app.command("migrate")(migrate)
+app.command("demo")(demo)
 app.add_typer(runs, name="runs")
 
 

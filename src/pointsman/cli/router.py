@@ -27,22 +27,29 @@ class _Router(RouterService):
         try:
             await super().start()
         except OSError as error:
-            raise AddressInUse(f"{error.strerror or error}; give another --port, or 0 for any free one") from error
+            raise AddressInUse(
+                f"{error.strerror or error}; give another --port, or 0 for any free one"
+            ) from error
 
 
 @guarded
 def router(
-    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any free one.")] = DEFAULT_PORT,
     coordinator: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="One to try always; others announce themselves. May be repeated."),
+        typer.Option(
+            metavar="HOST:PORT", help="One to try always; others announce themselves. May be repeated."
+        ),
     ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="POINTSMAN_TOKEN", help="Bearer token that clients must show.")
     ] = None,
     announce_token: Annotated[
-        str | None, typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What coordinators must show, if another.")
+        str | None,
+        typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What coordinators must show, if another."),
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -55,7 +62,11 @@ def router(
         raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
     try:
         settings = RouterSettings(
-            host=host, port=port, token=token, announce_token=announce_token, coordinators=tuple(coordinator or ())
+            host=host,
+            port=port,
+            token=token,
+            announce_token=announce_token,
+            coordinators=tuple(coordinator or ()),
         )
     except InvalidRouterSettings as error:
         raise Usage(str(error)) from error

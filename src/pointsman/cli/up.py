@@ -28,14 +28,18 @@ LOUD = re.compile(r" (?:WARNING|ERROR|CRITICAL) ")
 def up(
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinator processes.")] = 3,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="The router's; 0 for any free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="The router's; 0 for any free one.")
+    ] = DEFAULT_PORT,
     store: Store = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For logs and the embedded PostgreSQL; one per app, without.")
+        Path | None,
+        typer.Option(metavar="DIR", help="For logs and the embedded PostgreSQL; one per app, without."),
     ] = None,
     no_restart: Annotated[bool, typer.Option("--no-restart", help="Leave the dead dead.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="As of `coordinator`; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="As of `coordinator`; may be repeated."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,12 +55,20 @@ def up(
     log_to_stderr("warning")
     directory = data if data is not None else default_directory(app)
     cluster = LocalCluster(
-        app, coordinators, directory=directory, store=store, port=port, restart=not no_restart, settings=values
+        app,
+        coordinators,
+        directory=directory,
+        store=store,
+        port=port,
+        restart=not no_restart,
+        settings=values,
     )
     serve(_Watched(cluster), lambda: introduce(cluster, as_json))
 
 
-def default_directory(app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None) -> Path:
+def default_directory(
+    app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None
+) -> Path:
     """A directory of its own for each app. Root's home is closed to the user that the embedded server then runs as."""
     environment = os.environ if environment is None else environment
     is_root = os.geteuid() == 0 if is_root is None else is_root
@@ -81,7 +93,13 @@ def about(cluster: LocalCluster) -> dict[str, Any]:
         "logs": str(cluster.logs),
         "postgres": "embedded" if cluster.postgres is not None else "given",
         "processes": [
-            {"name": child.name, "kind": child.kind, "pid": child.pid, "address": child.address, "log": str(child.log)}
+            {
+                "name": child.name,
+                "kind": child.kind,
+                "pid": child.pid,
+                "address": child.address,
+                "log": str(child.log),
+            }
             for child in cluster.children.values()
         ],
     }

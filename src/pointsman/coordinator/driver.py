@@ -283,9 +283,10 @@ class Driver:
 
     def _resume_effects(self) -> None:
         """After a replay: what was under way is under way again, under the same key and attempt."""
-        due = self.execution.state.next_due()
-        if due is not None:
-            self._crew.timers.wake_at(due, self.run)
+        state = self.execution.state
+        for due in [*state.timers.values(), *(pending.retry_at for pending in state.calls.values())]:
+            if due is not None:
+                self._crew.timers.wake_at(due, self.run)
         new = {p.event.call for p in self.execution.peek() if isinstance(p.event, ev.CallRequested)}
         for pending in self.execution.state.calls.values():
             if pending.retry_at is None and pending.call not in new:

@@ -61,6 +61,8 @@ class Coordinator:
         self.incarnation = 0
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._loading: dict[str, None] = {}
+        """Claimed, and on the way to a driver: the sweep must not give them back meanwhile."""
         self._cache = ExecutionCache()
         self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
         self._hints: dict[str, None] = {}
@@ -291,7 +293,14 @@ class Coordinator:
 
     async def _adopt(self, heads: Sequence[Head]) -> None:
         """Drive runs that were just claimed."""
-        await asyncio.gather(*(self._load(head) for head in heads))
+        await asyncio.gather(*(self._load_noted(head) for head in heads))
+
+    async def _load_noted(self, head: Head) -> None:
+        self._loading[head.id] = None
+        try:
+            await self._load(head)
+        finally:
+            self._loading.pop(head.id, None)
 
     async def _load(self, head: Head) -> None:
         crew, workflow = self._crew, self.directory.workflow(head.workflow, head.version)
@@ -426,7 +435,8 @@ class Coordinator:
         while True:
             await asyncio.sleep(self.settings.sweep_ms / 1000)
             await self._take_over()
-            undriven = {run for run in await self.store.ownership.owned(self.incarnation) if run not in self._drivers}
+            owned = await self.store.ownership.owned(self.incarnation)
+            undriven = {run for run in owned if run not in self._drivers and run not in self._loading}
             for run in sorted(suspects & undriven):
                 logger.warning("run %s is owned and not driven: giving it back", run)
                 await self._give_back(run)

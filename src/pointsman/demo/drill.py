@@ -17,7 +17,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-import msgspec
 
 from pointsman.cluster import LocalCluster
 from pointsman.demo import data, journal
@@ -265,13 +264,9 @@ def rank(ordered: list[float], percent: float) -> float | None:
 
 def went_well(result: dict[str, Any], kills: int) -> bool:
     """All answered, none lost, nothing done twice that was done, and the kill really happened."""
-    return (
+    return bool(
         result["completed"] == result["tickets"]
         and result["lost"] == 0
         and result["completed_calls_repeated"] == 0
         and result["kills"] == kills
     )
-
-
-def to_json(result: dict[str, Any]) -> str:
-    return msgspec.json.encode(result).decode()

@@ -117,7 +117,13 @@ HTTP_VERSION = Problem(
 
 
 def response(
-    status: int, media_type: bytes, body: bytes, *, headers: bytes = b"", connection: bytes = b"", head: bool = False
+    status: int,
+    media_type: bytes,
+    body: bytes,
+    *,
+    headers: bytes = b"",
+    connection: bytes = b"",
+    head: bool = False,
 ) -> bytes:
     """A whole response. `headers` and `connection` are finished lines."""
     return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b" % (

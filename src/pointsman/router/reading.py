@@ -98,7 +98,10 @@ class RequestReader:
                 piece, data = piece[:room], piece[room:]
             self._raw_bytes += len(piece)
             self._parse(piece)
-            if self._raw_bytes > settings.header_bytes_max + _CHUNK_OVERHEAD * settings.body_bytes_max + 1_024:
+            if (
+                self._raw_bytes
+                > settings.header_bytes_max + _CHUNK_OVERHEAD * settings.body_bytes_max + 1_024
+            ):
                 self.refuse(problems.BODY_TOO_LARGE)
 
     def _parse(self, piece: bytes) -> None:

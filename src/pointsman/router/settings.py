@@ -92,7 +92,9 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(value, int | float) and (value < 0 or not math.isfinite(value)):
                 raise InvalidRouterSettings(f"{name} is {value}; it must be finite and not negative")
         if self.sweep_every_s == 0 or self.backoff_s == 0:
-            raise InvalidRouterSettings("sweep_every_s and backoff_s must be above 0, or the router only spins")
+            raise InvalidRouterSettings(
+                "sweep_every_s and backoff_s must be above 0, or the router only spins"
+            )
         if self.token == "" or self.announce_token == "":
             raise InvalidRouterSettings("a token is empty; give one, or None")
         if self.token is None and not is_loopback(self.host):

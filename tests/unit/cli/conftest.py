@@ -28,7 +28,7 @@ async def greeter(name: str) -> str:
     return f"hello {name}"
 
 
-@app.agent(retry=Retry(attempts=2, base_s=0.01))
+@app.agent(retry=Retry(attempts=2, base=0.01))
 async def flaky(name: str) -> str:
     if name not in _failed:
         _failed.add(name)

@@ -9,12 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-try:
-    from pointsman.demo import agents, workflow
-except ImportError as missing:  # an error, not a skip, wherever skips are errors
-    pytest.skip(f"the engine's public names are not there yet: {missing}", allow_module_level=True)
-
-from pointsman.demo import data, journal
+from pointsman.demo import agents, data, journal, workflow
 from pointsman.demo.data import Corpus
 from pointsman.demo.desks import BY_CAPABILITY, DESKS
 from pointsman.demo.models import Resolution, Ticket
@@ -57,7 +52,7 @@ def _bundled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def body() -> Body:
-    return cast("Body", getattr(workflow.support, "body", workflow.support))
+    return cast("Body", workflow.support)
 
 
 def test_every_desk_has_its_agent() -> None:

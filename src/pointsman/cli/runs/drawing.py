@@ -27,7 +27,11 @@ OUTCOME_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yell
 def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
     """What the run is, in a few lines."""
     first = Text.assemble(
-        text(run["id"], "bold"), "  ", text(f"{run['workflow']} v{run['version']}"), "  ", status_text(run["status"])
+        text(run["id"], "bold"),
+        "  ",
+        text(f"{run['workflow']} v{run['version']}"),
+        "  ",
+        status_text(run["status"]),
     )
     took = duration(timeline.last - timeline.start)
     facts = [f"started {run['created_at']}", f"{took} so far" if run["ended_at"] is None else f"took {took}"]
@@ -61,7 +65,10 @@ def rows(timeline: Timeline) -> Table:
         out.add_row(
             since,
             text(row.call),
-            text(row.target if row.kind in ("call", "child") else row.kind, "" if row.kind == "call" else "blue"),
+            text(
+                row.target if row.kind in ("call", "child") else row.kind,
+                "" if row.kind == "call" else "blue",
+            ),
             text(len(row.attempts) or "", "yellow" if len(row.attempts) > 1 else ""),
             text(duration(end - row.start)),
             bar(row, timeline.start, timeline.last),
@@ -111,7 +118,9 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     """One event in one line, for `tail`."""
     data, kind = event["data"], event["type"]
     failure = data.get("failure")
-    about = " ".join(str(data[name]) for name in ("call", "target", "name", "agent", "run", "status") if name in data)
+    about = " ".join(
+        str(data[name]) for name in ("call", "target", "name", "agent", "run", "status") if name in data
+    )
     if "attempt" in data and data["attempt"] > 1:
         about += f" (attempt {data['attempt']})"
     said = failure_text(failure) if failure else ""

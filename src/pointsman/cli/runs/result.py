@@ -18,7 +18,8 @@ from pointsman.cli.runs.timeline import failure_text
 def result(
     run: RunId,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait; for ever without. Exit code 4 when they are over.")
+        float | None,
+        typer.Option(min=0, help="Seconds to wait; for ever without. Exit code 4 when they are over."),
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

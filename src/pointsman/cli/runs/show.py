@@ -10,7 +10,7 @@ from pointsman.cli import output
 from pointsman.cli.client import Client
 from pointsman.cli.exits import guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
-from pointsman.cli.runs import drawing, timeline
+from pointsman.cli.runs import drawing, folding
 
 PAGE = 500
 
@@ -30,7 +30,7 @@ def show(
     if as_json:
         output.print_json({"run": head, "events": events})
         return
-    story = timeline.build(events)
+    story = folding.build(events)
     console = output.console()
     for line in drawing.header(head, story):
         console.print(line)

@@ -28,9 +28,12 @@ def start(
     version: Annotated[int | None, typer.Option(min=1, help="Of the workflow; else the newest.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose run it is.")] = None,
     attribute: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="To find it by; V as JSON, else text; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="K=V", help="To find it by; V as JSON, else text; may be repeated."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended, and show what it gave.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it has ended, and show what it gave.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds that --wait waits.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -41,7 +44,11 @@ def start(
         raise Usage("--timeout says how long --wait waits: give both, or neither")
     # The id is made here, so that the request may be repeated when its answer is lost.
     fields: dict[str, Any] = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}
-    for name, value in (("version", version), ("tenant", tenant), ("attributes", attributes(attribute or []))):
+    for name, value in (
+        ("version", version),
+        ("tenant", tenant),
+        ("attributes", attributes(attribute or [])),
+    ):
         if value:
             fields[name] = value
     raw = read_json(input_json, "INPUT")

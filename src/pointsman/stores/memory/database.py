@@ -115,7 +115,7 @@ class MemoryDatabase:
         row.mail += 1
         row.letters[key] = Mail(number=row.mail, key=key, kind=kind, body=bytes(body), at=now)
         if row.owner is None:
-            row.wake_at = now
+            row.wake_at = min(now, row.wake_at or now)
         return row.mail
 
     # -- incarnations ----------------------------------------------------------------------------------------

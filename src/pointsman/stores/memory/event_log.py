@@ -121,7 +121,7 @@ class MemoryEventLog:
             return Outcome.MISSING
         if row.epoch != item.epoch:
             return Outcome.FENCED
-        if len(row.events) != item.expected:
+        if len(row.events) != item.expected or row.ended_at is not None:
             return Outcome.CONFLICT
         if item.closes and row.mail != item.folded:
             return Outcome.MAIL_ARRIVED

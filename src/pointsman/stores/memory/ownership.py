@@ -90,7 +90,7 @@ class MemoryOwnership:
     def _claim(self, row: HeadRow, owner: int, builds: Builds) -> Head:
         """The claimer's build is the one that may stop the run, so the head names it."""
         row.epoch += 1
-        row.owner = owner
+        row.owner, row.wake_at = owner, None
         row.status = "running"
         row.build = builds[row.new.workflow, row.new.version]
         row.updated_at = self._database.clock.now()

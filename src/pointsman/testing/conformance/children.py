@@ -19,6 +19,15 @@ async def a_child_comes_with_its_parents_append(harness: Harness) -> None:
     assert len(await a.claim()) == 3
 
 
+async def a_child_may_come_with_its_parents_creation(harness: Harness) -> None:
+    """In any order within the batch; and not when the parent turns out to exist."""
+    a = await coordinator(harness)
+    await a.moved(a.create("child 1", epoch=0, parent="parent"), a.create("parent"))
+    results = await a.store.log.append([a.create("parent"), a.create("child 2", epoch=0, parent="parent")])
+    assert [result.outcome for result in results] == [Outcome.EXISTS, Outcome.MISSING]
+    assert sorted(await a.store.log.heads(["child 1", "child 2"])) == ["child 1"]
+
+
 async def no_child_of_a_parent_that_did_not_move(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     await a.moved(a.create("fenced"), a.create("mailed"))
@@ -177,6 +186,7 @@ async def two_letters_of_one_key_are_one(harness: Harness) -> None:
 
 CASES = (
     a_child_comes_with_its_parents_append,
+    a_child_may_come_with_its_parents_creation,
     no_child_of_a_parent_that_did_not_move,
     no_child_without_its_parent,
     a_child_that_exists_leaves_its_parent_alone,

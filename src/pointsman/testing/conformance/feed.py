@@ -11,11 +11,11 @@ from pointsman.ports.event_log import FeedEvent
 from pointsman.ports.store import Store
 from pointsman.testing.conformance.harness import Harness
 from pointsman.testing.conformance.support import (
-    PATIENCE_S,
     Coordinator,
     coordinator,
     coordinators,
     jitter,
+    patience,
     raises,
 )
 
@@ -111,7 +111,7 @@ async def _drain(
 ) -> tuple[list[FeedEvent], str]:
     """The next `count` events; a transaction elsewhere may hold the newest back for a while."""
     events: list[FeedEvent] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience():
         while True:
             page, cursor = await store.log.feed(cursor=cursor, limit=limit)
             assert len(page) <= limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from pointsman.ports.event_log import Head, Outcome, Resolution
+from pointsman.ports.event_log import Append, Head, Outcome, Resolution
 from pointsman.testing.conformance.harness import Harness
 from pointsman.testing.conformance.support import Coordinator, assert_dense, coordinators, event, jitter
 
@@ -60,6 +60,18 @@ async def fenced_says_more_than_mail(harness: Harness) -> None:
     assert await a.outcome(a.finish("run", 1, epoch=1)) is Outcome.FENCED
 
 
+async def an_ended_run_moves_no_more(harness: Harness) -> None:
+    """Not even for its last owner, with the right epoch and sequence: a terminal event is the last."""
+    a, _ = await coordinators(harness, 2)
+    await a.moved(a.create("run"))
+    await a.moved(a.finish("run", 1))
+    ended = await a.head("run")
+    for late in (a.step("run", 2), a.finish("run", 2), a.park("run", 2)):
+        assert await a.outcome(late) is Outcome.CONFLICT
+    assert await a.head("run") == ended
+    assert_dense(await a.stream("run"), 2)
+
+
 async def events_carry_their_writers_epoch(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     await a.moved(a.create("run", events=2))
@@ -101,6 +113,7 @@ async def a_claim_cuts_between_two_appends(harness: Harness) -> None:
     await a.moved(a.create("run"))
     old, new = a, b
     sequence, epoch = 1, 1
+    chance = random.Random(13)
     for _ in range(20):
 
         async def seize(new: Coordinator = new, old: Coordinator = old) -> Head:
@@ -109,7 +122,14 @@ async def a_claim_cuts_between_two_appends(harness: Harness) -> None:
                 if claimed := await new.claim("run"):
                     return claimed[0]
 
-        outcome, head = await asyncio.gather(old.outcome(old.step("run", sequence, epoch=epoch)), seize())
+        append = old.step("run", sequence, epoch=epoch)
+
+        async def late(append: Append = append, old: Coordinator = old) -> Outcome:
+            await jitter(chance)
+            await jitter(chance)
+            return await old.outcome(append)
+
+        outcome, head = await asyncio.gather(late(), seize())
         assert outcome in (Outcome.MOVED, Outcome.FENCED)
         assert (head.owner, head.epoch) == (new.number, epoch + 1)
         assert head.sequence == sequence + (outcome is Outcome.MOVED)
@@ -128,6 +148,7 @@ CASES = (
     a_wrong_sequence_is_a_conflict,
     fenced_says_more_than_conflict,
     fenced_says_more_than_mail,
+    an_ended_run_moves_no_more,
     events_carry_their_writers_epoch,
     the_owner_before_never_writes_beside_the_new,
     a_claim_cuts_between_two_appends,

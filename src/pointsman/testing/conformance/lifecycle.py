@@ -22,24 +22,24 @@ async def a_closed_store_says_so(harness: Harness) -> None:
     await a.store.close()
     store = a.store
     for action in (
-        store.log.append([step]),
-        store.log.resolve(step),
-        store.log.read("run"),
-        store.log.heads(["run"]),
-        store.log.list_runs(RunFilter()),
-        store.log.feed(),
-        store.mailbox.post("run", "key", "signal", b"{}"),
-        store.mailbox.read("run", after=0),
-        store.mailbox.find("run", "key"),
-        store.mailbox.unread(a.number),
-        store.ownership.claim_due(a.number, [DEFINITION], limit=1),
-        store.ownership.claim_orphans(a.number, [DEFINITION], limit=1),
-        store.ownership.hand_over(a.number),
-        store.ownership.stranded([DEFINITION]),
-        store.liveness.members(),
-        store.liveness.register("new", "", [DEFINITION], ttl_ms=TTL_MS),
+        lambda: store.log.append([step]),
+        lambda: store.log.resolve(step),
+        lambda: store.log.read("run"),
+        lambda: store.log.heads(["run"]),
+        lambda: store.log.list_runs(RunFilter()),
+        store.log.feed,
+        lambda: store.mailbox.post("run", "key", "signal", b"{}"),
+        lambda: store.mailbox.read("run", after=0),
+        lambda: store.mailbox.find("run", "key"),
+        lambda: store.mailbox.unread(a.number),
+        lambda: store.ownership.claim_due(a.number, [DEFINITION], limit=1),
+        lambda: store.ownership.claim_orphans(a.number, [DEFINITION], limit=1),
+        lambda: store.ownership.hand_over(a.number),
+        lambda: store.ownership.stranded([DEFINITION]),
+        store.liveness.members,
+        lambda: store.liveness.register("new", "", [DEFINITION], ttl_ms=TTL_MS),
     ):
-        await raises(StoreUnavailable, action)
+        await raises(StoreUnavailable, action())
     assert (await b.head("run")).sequence == 1
 
 

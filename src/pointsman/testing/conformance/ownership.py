@@ -22,7 +22,7 @@ async def a_claim_raises_the_epoch_by_one(harness: Harness) -> None:
     heads = {head.id: head for head in await b.claim()}
     assert (heads["run"].epoch, heads["parked"].epoch) == (1, 2)
     for head in heads.values():
-        assert (head.owner, head.status, head.takeovers) == (b.number, "running", 0)
+        assert (head.owner, head.status, head.wake_at, head.takeovers) == (b.number, "running", None, 0)
         assert await a.head(head.id) == head
     await b.moved(b.step("run", 1, epoch=1), b.step("parked", 2, epoch=2))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from pointsman.kernel.errors import DuplicateMail, RunEnded
 from pointsman.ports.event_log import Outcome
@@ -13,10 +13,13 @@ from pointsman.testing.conformance.harness import Harness
 from pointsman.testing.conformance.support import (
     Coordinator,
     assert_dense,
+    both,
     coordinators,
     event,
+    every,
     jitter,
     letter,
+    patience,
 )
 
 R = TypeVar("R")
@@ -164,7 +167,7 @@ async def claimers_get_disjoint_runs(harness: Harness) -> None:
                 assert (head.epoch, head.owner) == (1, claimer.number)
                 taken.append((head.id, claimer.number))
 
-    async with asyncio.timeout(20):
+    async with patience():
         await asyncio.gather(*(claim_all(claimer) for claimer in claimers))
     assert sorted(run for run, _ in taken) == runs
     heads = await claimers[0].store.log.heads(runs)
@@ -185,7 +188,7 @@ async def orphans_go_to_one_heir_each(harness: Harness) -> None:
             taken.extend((head.id, heir.number) for head in heads)
             assert all((head.epoch, head.takeovers) == (2, 1) for head in heads)
 
-    async with asyncio.timeout(20):
+    async with patience():
         await asyncio.gather(*(claim_all(heir) for heir in heirs))
     assert sorted(run for run, _ in taken) == runs
     heads = await dead.store.log.heads(runs)
@@ -256,12 +259,13 @@ async def _together(chance: random.Random, one: Awaitable[S], other: Awaitable[T
         await jitter(chance)
         return await action
 
-    return await asyncio.gather(late(one), late(other))
+    return await both(late(one), late(other))
 
 
-async def _rounds(contest: Callable[[int], Awaitable[None]]) -> None:
+async def _rounds(contest: Callable[[int], Coroutine[Any, Any, None]]) -> None:
     for first in range(0, ROUNDS, AT_ONCE):
-        await asyncio.gather(*(contest(number) for number in range(first, first + AT_ONCE)))
+        numbers = range(first, first + AT_ONCE)
+        await every(*(asyncio.create_task(contest(number)) for number in numbers))
 
 
 async def _accepted(posting: Awaitable[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from pointsman.kernel.errors import PointsmanError
@@ -16,6 +16,7 @@ from pointsman.ports.ownership import Definition
 from pointsman.ports.store import Store
 from pointsman.testing.conformance.harness import Harness
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 DEFINITION = Definition("support", 1, "build-1")
@@ -133,8 +134,8 @@ async def coordinator(harness: Harness, name: str = "a", *, ttl_ms: int = TTL_MS
     )
 
 
-async def coordinators(harness: Harness, count: int) -> list[Coordinator]:
-    return [await coordinator(harness, f"c{number}") for number in range(count)]
+async def coordinators(harness: Harness, count: int, *, ttl_ms: int = TTL_MS) -> list[Coordinator]:
+    return [await coordinator(harness, f"c{number}", ttl_ms=ttl_ms) for number in range(count)]
 
 
 async def read_all(store: Store, run: str, page: int = 1000) -> list[Recorded]:
@@ -163,18 +164,38 @@ async def raises(expected: type[PointsmanError], action: Awaitable[object]) -> N
     raise AssertionError(f"{expected.__name__} expected, got {result!r}")
 
 
+def patience() -> asyncio.Timeout:
+    """Around everything that a case waits for."""
+    return asyncio.timeout(PATIENCE_S)
+
+
 async def soon(action: Awaitable[T]) -> T:
     """The result of something that must happen without anybody's help."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience():
         return await action
 
 
 async def until(probe: Callable[[], Awaitable[T]]) -> T:
     """The first true answer of a probe: for what a store shows only when it is asked."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with patience():
         while not (answer := await probe()):  # noqa: ASYNC110 (a store has nothing that it could signal)
             await asyncio.sleep(0.005)
     return answer
+
+
+async def both(one: Coroutine[Any, Any, S], other: Coroutine[Any, Any, T]) -> tuple[S, T]:
+    """Two actions at once, to the end of both, whichever fails."""
+    first, second = asyncio.create_task(one), asyncio.create_task(other)
+    await every(first, second)
+    return first.result(), second.result()
+
+
+async def every(*tasks: asyncio.Task[Any]) -> None:
+    """All of them to their end; then the first error, if there was one."""
+    await asyncio.wait(tasks)
+    for error in [task.exception() for task in tasks]:
+        if error is not None:
+            raise error
 
 
 async def jitter(chance: random.Random) -> None:

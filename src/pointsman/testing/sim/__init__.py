@@ -1,6 +1,7 @@
-"""The simulator: the production coordinator and kernel, unchanged, under a seeded scheduler, a virtual clock and a faulty store.
+"""The simulator: the production coordinator and kernel, unchanged, on a seeded scheduler, a virtual clock
+and a faulty store.
 
-A seed is a schedule; the same seed is the same schedule in every process. `python -m pointsman.testing.sim --help`.
+A seed is a schedule, the same in every process. `python -m pointsman.testing.sim --help`.
 """
 
 from pointsman.testing.sim.world import Report, World, simulate

@@ -1,4 +1,7 @@
-"""The clients of a schedule: start runs (also twice, on different nodes), signal, cancel, read and wait; note every answer."""
+"""The clients of a schedule: start runs (also twice, on different nodes), signal, cancel, read and wait.
+
+They note every answer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from pointsman.coordinator.runs import CoordinatorRuns
-from pointsman.kernel.errors import Draining, DuplicateMail, PointsmanError, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.errors import (
+    Draining,
+    DuplicateMail,
+    PointsmanError,
+    RunEnded,
+    StoreUnavailable,
+    UnknownRun,
+)
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.ports.runs import StartRun
 from pointsman.testing.sim.evidence import Ack
@@ -51,7 +61,7 @@ class Clients:
         self._span_s = span_s
         self._count = runs
 
-    # -- the schedule -------------------------------------------------------------------------------------------------
+    # -- the schedule ------
 
     async def work(self) -> None:
         """Everything that clients do of themselves; returns when each operation is over."""
@@ -91,14 +101,16 @@ class Clients:
         await asyncio.sleep(seconds)
         await operation
 
-    # -- operations ---------------------------------------------------------------------------------------------------
+    # -- operations ------
 
     async def start(self, run: str, workflow: str, size: int) -> None:
         request = StartRun(workflow=workflow, input=str(size).encode(), id=run)
         await self._operation("start", run, "", lambda runs: runs.start(request))
 
     async def signal(self, run: str, name: str, key: str, payload: str) -> None:
-        await self._operation("signal", run, key, lambda runs: runs.signal(run, name, payload.encode(), key=key))
+        await self._operation(
+            "signal", run, key, lambda runs: runs.signal(run, name, payload.encode(), key=key)
+        )
 
     async def cancel(self, run: str) -> None:
         await self._operation("cancel", run, "", lambda runs: runs.cancel(run, reason="enough"))
@@ -128,12 +140,13 @@ class Clients:
         self.unfinished[name] = None
         for _ in range(TRIES_MAX):
             await asyncio.sleep(0.0005 + self._rng.random() * 0.004)
+            was_started = self._is_started(run)
             try:
                 answer, seen = await self._ask(ask)
             except (StoreUnavailable, Draining, TimeoutError):
                 await asyncio.sleep(0.03 + self._rng.random() * 0.2)
                 continue
-            if answer == "unknown" and not self._is_started(run):
+            if answer == "unknown" and not was_started:
                 await asyncio.sleep(0.1 + self._rng.random() * 0.2)
                 continue
             self._world.say(f"{name}: {answer}")
@@ -141,7 +154,9 @@ class Clients:
             del self.unfinished[name]
             return
 
-    async def _ask(self, ask: Callable[[CoordinatorRuns], Awaitable[T]]) -> tuple[str, tuple[tuple[int, str], ...]]:
+    async def _ask(
+        self, ask: Callable[[CoordinatorRuns], Awaitable[T]]
+    ) -> tuple[str, tuple[tuple[int, str], ...]]:
         node = self._world.any_node(self._rng)
         try:
             answer = await node.ask(ask, timeout_s=2.0, hangs_up=self._rng.random() < 0.5)
@@ -155,7 +170,11 @@ class Clients:
             raise
         except PointsmanError as error:
             return f"error {error.code}: {error}", ()
-        return (answer, ()) if isinstance(answer, str) else ("accepted", answer if isinstance(answer, tuple) else ())
+        return (
+            (answer, ())
+            if isinstance(answer, str)
+            else ("accepted", answer if isinstance(answer, tuple) else ())
+        )
 
     def _is_started(self, run: str) -> bool:
         return any(ack.what == "start" and ack.run == run for ack in self.acks)

@@ -1,5 +1,7 @@
-"""What the checkers read: the database's final tables, and what clients and agents noted. Plain data, so that a bad log can
-be made by hand."""
+"""What the checkers read: the database's final tables, and what clients and agents noted.
+
+Plain data, so that a bad log can be made by hand.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,14 @@ from pointsman.testing.sim.workload import Invocation
 
 @dataclass(frozen=True)
 class Ack:
-    """What a client was told. `what`: start, signal, cancel, result, read. `answer`: accepted, ended, duplicate, or what
-    the run came to. `position`: how many events the database held when the client heard it."""
+    """What a client was told.
+
+    Attributes:
+        what: start, signal, cancel, result, read.
+        answer: accepted, ended, duplicate, or what the run came to.
+        position: how many events the database held when the client heard it.
+        seen: sequence and type of each event read.
+    """
 
     what: str
     run: str

@@ -1,6 +1,6 @@
-"""Between one simulated process and the database: latency, lost requests, lost replies, late statements, partitions.
+"""Between a process and the database: latency, lost requests, lost replies, late statements, partitions.
 
-A statement is carried out by the database at one instant, whatever has become of its sender meanwhile. What can go wrong:
+A statement is carried out by the database at one instant, whatever becomes of its sender. What can go wrong:
 - *lost*: it never arrives, and the sender is told that the store can't be reached;
 - *lost_reply*: it is carried out, and the sender is told the same;
 - *late*: the sender is told the same first, and then it is carried out;
@@ -23,7 +23,7 @@ from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
 T = TypeVar("T")
 
 NEVER_LATE = ("resolve", "register", "renew", "next_death")
-"""`resolve` waits for what is late; a late registration is one that nobody holds, which a lost reply is already."""
+"""`resolve` waits for what is late; a late registration is held by nobody, as after a lost reply."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Faults:
 
 @dataclass
 class Trace:
-    """What happened, line by line, and how often what went wrong. Its digest tells whether two schedules are the same."""
+    """What happened, line by line, and how often what went wrong."""
 
     loop: SimLoop
     lines: list[str] = field(default_factory=list)
@@ -62,7 +62,9 @@ class Trace:
 class Network:
     """One process's way to the database."""
 
-    def __init__(self, loop: SimLoop, rng: random.Random, process: Process, faults: Faults, trace: Trace) -> None:
+    def __init__(
+        self, loop: SimLoop, rng: random.Random, process: Process, faults: Faults, trace: Trace
+    ) -> None:
         self.loop = loop
         self.trace = trace
         self.process = process
@@ -109,9 +111,11 @@ class Network:
 
     async def resolve(self, append: Append, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """As `call`, behind every statement of this process that may still hold the run's head."""
-        while self._under_way.get(append.run):
+        while self._under_way.get(append.run):  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.005)
-        return await self.call("resolve", operation, about=f"{append.run} {append.expected}+{len(append.events)}")
+        return await self.call(
+            "resolve", operation, about=f"{append.run} {append.expected}+{len(append.events)}"
+        )
 
     def check(self) -> None:
         """Raises StoreUnavailable when nothing gets through."""
@@ -120,11 +124,16 @@ class Network:
 
     def send_hint(self, deliver: Callable[[], None]) -> None:
         """A hint goes out, and may be lost."""
-        if self.is_severed or self.is_cut or self._faults.is_down or self._rng.random() < self._faults.lost_hint:
+        if (
+            self.is_severed
+            or self.is_cut
+            or self._faults.is_down
+            or self._rng.random() < self._faults.lost_hint
+        ):
             return
         self._later(self._latency(), deliver)
 
-    # -- within -----------------------------------------------------------------------------------------------------
+    # -- within ------
 
     def _later(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:
         self.loop.call_later(delay_s, callback, *args, context=self._server)

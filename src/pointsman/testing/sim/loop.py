@@ -1,8 +1,8 @@
-"""A deterministic event loop: the clock jumps to the next timer, and a seed chooses among the callbacks that are ready.
+"""A deterministic event loop: the clock jumps to the next timer, a seed chooses among ready callbacks.
 
-It knows simulated processes: a callback belongs to the process in whose context it was scheduled, and a process that is
-stopped or dead has its callbacks held, exactly as the operating system would. Threads are refused: nothing here may depend
-on what the machine does meanwhile.
+It knows simulated processes: a callback belongs to the process in whose context it was scheduled, and the
+callbacks of a stopped or dead process are held, as the operating system would. Threads are refused: nothing here
+may depend on what the machine does meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STEPS_MAX = 400_000
 
 
 class Livelock(BaseException):
-    """The schedule needs more callbacks than any sound one; not an Exception, so that nothing under test catches it."""
+    """More callbacks than any sound schedule needs. Not an Exception: nothing under test may catch it."""
 
 
 class Deadlock(BaseException):
@@ -103,7 +103,7 @@ class SimLoop(asyncio.BaseEventLoop):
             self._late.discard(id(handle))
         handle._run()
 
-    # -- what a loop of the operating system would do -----------------------------------------------------------------
+    # -- what a loop of the operating system would do ------
 
     def _process_events(self, event_list: Any) -> None:
         del event_list
@@ -111,10 +111,10 @@ class SimLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """Nothing sleeps, so nothing needs waking."""
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]
         del executor, args
         raise RuntimeError(f"no threads in a simulation: {func!r}")
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> NoReturn:
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> NoReturn:  # type: ignore[override]
         del args, context
         raise RuntimeError(f"no threads in a simulation: {callback!r}")

@@ -1,4 +1,4 @@
-"""What goes wrong in a schedule, and when: kills, stops, partitions, bad minutes of the network. All of it ends."""
+"""What goes wrong in a schedule, and when: kills, stops, partitions, a bad network. All of it ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Nemesis:
             if node.is_dead:
                 self._world.replace(node)
 
-    # -- kinds of faults ------------------------------------------------------------------------------------------
+    # -- kinds of faults ------
 
     async def _crash(self, node: Node) -> None:
         if node.is_dead or node.is_leaving:

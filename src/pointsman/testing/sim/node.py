@@ -41,7 +41,7 @@ class SimIds:
 
 
 def settings_of(name: str) -> CoordinatorSettings:
-    """As in production, with intervals short enough that a few virtual seconds hold a whole takeover."""
+    """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
     return CoordinatorSettings(
         name=name, lease_ttl_ms=LEASE_TTL_MS, park_after_ms=150, claim_poll_ms=150, mail_poll_ms=300, watch_poll_ms=200,
         sweep_ms=700, claim_batch=5, drain_s=0.3, runs_max=12,
@@ -75,7 +75,7 @@ class Node:
         return self.process.is_dead
 
     def start(self) -> None:
-        """Start, and go on trying while the store can't be reached, or still knows a former life under this name."""
+        """Start, and go on trying while the store can't be reached, or still knows a former life of it."""
         self._starting = self.spawn(self._start)
 
     async def _start(self) -> None:
@@ -93,7 +93,9 @@ class Node:
         """Run something inside this process."""
         return self.loop.create_task(_awaited(operation), context=self._context)
 
-    async def ask(self, operation: Callable[[CoordinatorRuns], Awaitable[T]], *, timeout_s: float, hangs_up: bool) -> T:
+    async def ask(
+        self, operation: Callable[[CoordinatorRuns], Awaitable[T]], *, timeout_s: float, hangs_up: bool
+    ) -> T:
         """A request from outside, as over HTTP. Raises StoreUnavailable when nobody answers, and TimeoutError.
 
         Args:
@@ -111,7 +113,7 @@ class Node:
             if hangs_up and not task.done() and not self.process.is_held:
                 task.cancel()
 
-    # -- what befalls it ----------------------------------------------------------------------------------------------
+    # -- what befalls it ------
 
     def stop(self) -> None:
         """SIGSTOP."""

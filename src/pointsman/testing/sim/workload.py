@@ -1,7 +1,7 @@
-"""The app under simulation: a few workflows that use everything that a body can do, and agents that misbehave.
+"""The app under simulation: workflows that use everything that a body can do, and agents that misbehave.
 
-Built once, shared by all schedules: what differs between them comes from the journal in the context. Agents note every
-invocation there, outside the engine; that is what repeats are counted from.
+Built once, shared by all schedules: what differs between them comes from the journal in the context. Agents
+note every invocation there, outside the engine; that is what repeats are counted from.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pointsman.agents.agent import AgentError, Context
 from pointsman.app import App
@@ -23,8 +23,13 @@ TIMEOUT_S = 0.4
 
 
 class Invocation(NamedTuple):
-    """One start of an agent. `position`: how many events the database held; `was_held`: its process had been stopped
-    between the decision and now; `epoch_now`: the run's epoch in the database at that moment."""
+    """One start of an agent.
+
+    Attributes:
+        position: how many events the database held at that moment.
+        was_held: its process had been stopped between the decision and now.
+        epoch_now: the run's epoch in the database at that moment.
+    """
 
     run: str
     call: str
@@ -46,9 +51,9 @@ class Journal:
         self.invocations: list[Invocation] = []
         self._note = note
 
-    async def work(self, context: Context, agent: str, *, seconds: float) -> int:
+    async def work(self, context: Context, text: str, *, seconds: float) -> int:
         """Note the invocation, take a while, and give its number."""
-        self.invocations.append(self._note(context, agent))
+        self.invocations.append(self._note(context, text))
         number = len(self.invocations)
         await asyncio.sleep(self.rng.random() * seconds)
         return number
@@ -61,12 +66,12 @@ app = App("simulation", generalist="generalist")
 
 @app.agent(capabilities=["count"], timeout=TIMEOUT_S, retry=RETRY)
 async def steady(text: str, context: Context) -> str:
-    return f"steady {await JOURNAL.get().work(context, 'steady', seconds=0.05)}"
+    return f"steady {await JOURNAL.get().work(context, text, seconds=0.05)}"
 
 
 @app.agent(timeout=TIMEOUT_S, retry=RETRY)
 async def flaky(text: str, context: Context) -> str:
-    number = await JOURNAL.get().work(context, "flaky", seconds=0.1)
+    number = await JOURNAL.get().work(context, text, seconds=0.1)
     if JOURNAL.get().rng.random() < 0.4:
         raise AgentError("not today", kind="moody", retryable=JOURNAL.get().rng.random() < 0.8)
     return f"flaky {number}"
@@ -75,25 +80,26 @@ async def flaky(text: str, context: Context) -> str:
 @app.agent(capabilities=["count", "wait"], timeout=TIMEOUT_S, retry=RETRY)
 async def slow(text: str, context: Context) -> str:
     """Sometimes slower than its timeout."""
-    return f"slow {await JOURNAL.get().work(context, 'slow', seconds=0.55)}"
+    return f"slow {await JOURNAL.get().work(context, text, seconds=0.55)}"
 
 
 @app.agent(timeout=TIMEOUT_S, retry=RETRY)
 async def babbler(text: str, context: Context) -> int:
     """Sometimes gives what its signature forbids."""
-    number: Any = await JOURNAL.get().work(context, "babbler", seconds=0.05)
-    return number if JOURNAL.get().rng.random() < 0.5 else "no number"
+    number = await JOURNAL.get().work(context, text, seconds=0.05)
+    said: Any = number if JOURNAL.get().rng.random() < 0.5 else "no number"
+    return cast("int", said)
 
 
 @app.agent(timeout=5.0, retry=RETRY)
 async def thinker(text: str, context: Context) -> str:
     """Outlasts a takeover."""
-    return f"thinker {await JOURNAL.get().work(context, 'thinker', seconds=2.5)}"
+    return f"thinker {await JOURNAL.get().work(context, text, seconds=2.5)}"
 
 
 @app.agent(timeout=TIMEOUT_S, retry=RETRY)
 async def generalist(text: str, context: Context) -> str:
-    return f"generalist {await JOURNAL.get().work(context, 'generalist', seconds=0.05)}"
+    return f"generalist {await JOURNAL.get().work(context, text, seconds=0.05)}"
 
 
 @app.workflow()
@@ -153,9 +159,9 @@ async def parent(run: Run, size: int) -> list[str]:
     children = [run.start((chain, nap, careful)[number % 3], 1 + number % 2) for number in range(size)]
     first = await run.first(*children)
     await run.call(steady, f"first was {first.call}")
-    run.start(nap, 30)
+    left_behind = run.start(nap, 30)
     results = await run.gather(*children, return_errors=True)
-    return [str(result) for result in results]
+    return [str(result) for result in results] + [left_behind.call]
 
 
 @app.workflow()

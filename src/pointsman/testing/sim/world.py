@@ -1,4 +1,4 @@
-"""One schedule: a seed in, a report out. Builds the cluster, torments it, heals it, and lets the checkers look."""
+"""One schedule: a seed in, a report out. Builds a cluster, torments it, heals it, and has it checked."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class World:
 
     def __init__(self, seed: int, loop: SimLoop) -> None:
         self.loop = loop
-        self.rng = random.Random(f"world {seed}")  # noqa: S311
+        self.rng = random.Random(f"world {seed}")
         self.faults = Faults()
         self.trace = Trace(loop)
         self.database = MemoryDatabase(SimClock(loop))
@@ -88,9 +88,9 @@ class World:
 
     def _fork(self) -> random.Random:
         """A chance of its own for each part, so that one drawing more does not shift the others."""
-        return random.Random(self.rng.getrandbits(64))  # noqa: S311
+        return random.Random(self.rng.getrandbits(64))
 
-    # -- what its parts ask of it -------------------------------------------------------------------------------------
+    # -- what its parts ask of it ------
 
     @property
     def position(self) -> int:
@@ -114,17 +114,20 @@ class World:
         node.start()
         return node
 
-    def _invocation(self, context: Context, agent: str) -> Invocation:
+    def _invocation(self, context: Context, text: str) -> Invocation:
         process = PROCESS.get()
         name = process.name if process is not None else "?"
         row = self.database.runs.get(context.run)
-        self.trace.say(name, f"{agent} {context.run} {context.call} attempt {context.attempt} epoch {context.epoch}")
+        self.trace.say(
+            name,
+            f"CALL {context.run} {context.call} attempt {context.attempt} epoch {context.epoch}: {text[:60]}",
+        )
         return Invocation(
             context.run, context.call, context.attempt, context.idempotency_key, context.epoch, name,
             self.loop.time(), self.position, self.loop.was_held, row.epoch if row is not None else 0,
         )  # fmt: skip
 
-    # -- the schedule -------------------------------------------------------------------------------------------------
+    # -- the schedule ------
 
     async def run(self) -> None:
         """Torment, heal, and wait for the end of every run."""
@@ -171,7 +174,7 @@ class World:
             invocations=len(tried), repeated=len(tried) - len(set(tried)), steps=self.loop.steps,
             virtual_s=round(self.loop.time(), 3), trace=self.trace.lines,
         )  # fmt: skip
-        report.violations = check(self.evidence(), random.Random(f"checks {seed}"))  # noqa: S311
+        report.violations = check(self.evidence(), random.Random(f"checks {seed}"))
         digest = hashlib.sha256("\n".join(self.trace.lines).encode())
         for run, event in self.feed:
             digest.update(f"{run} {event.sequence} {event.at} {event.type} ".encode() + event.body)
@@ -197,7 +200,7 @@ class World:
 
 def simulate(seed: int) -> Report:
     """Run one schedule. Deterministic in `seed`, and in nothing else."""
-    loop = SimLoop(random.Random(f"loop {seed}"))  # noqa: S311
+    loop = SimLoop(random.Random(f"loop {seed}"))
     was_enabled = gc.isenabled()
     gc.disable()
     world = World(seed, loop)

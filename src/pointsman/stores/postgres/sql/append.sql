@@ -46,10 +46,12 @@ WITH locked AS MATERIALIZED (
 ), inserted AS (
     -- include: insert_events
 ), letters AS MATERIALIZED (
-    SELECT l.run, l.key, l.kind, l.body, row_number() OVER (PARTITION BY l.run ORDER BY l.n) AS place
-    FROM unnest($37::int[], $38::text[], $39::text[], $40::text[], $41::bytea[]) AS l (n, run, key, kind, body)
-    JOIN heads USING (n)
-    WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = l.run AND m.key = l.key)
+    SELECT run, key, kind, body, row_number() OVER (PARTITION BY run ORDER BY n) AS place
+    FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
+          FROM unnest($37::int[], $38::text[], $39::text[], $40::text[], $41::bytea[]) AS l (n, run, key, kind, body)
+          JOIN heads h ON h.n = l.n
+          WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = l.run AND m.key = l.key)) fresh
+    WHERE copy = 1
 ), addressed AS (
     UPDATE runs r
     SET mail = r.mail + c.letters,
@@ -110,8 +112,9 @@ SELECT id, epoch, sequence, mail FROM runs WHERE id = ANY ($1::text[])
 
 -- name: occupied
 -- Runs whose next event's place is taken although their heads are not there yet: somebody wrote past the head.
-SELECT DISTINCT r.id
-FROM unnest($1::text[], $2::bigint[], $3::int[]) AS a (id, expected, events)
-JOIN runs r ON r.id = a.id
-JOIN events e ON e.bucket = r.bucket AND e.run = r.id AND e.sequence > a.expected AND e.sequence <= a.expected + a.events
-WHERE r.sequence = a.expected
+SELECT DISTINCT a.id
+FROM unnest($1::text[], $2::bigint[], $3::int[], $4::int[]) AS a (id, expected, events, bucket)
+LEFT JOIN runs r ON r.id = a.id
+JOIN events e ON e.bucket = coalesce(r.bucket, a.bucket) AND e.run = a.id
+             AND e.sequence > a.expected AND e.sequence <= a.expected + a.events
+WHERE coalesce(r.sequence, 0) = a.expected

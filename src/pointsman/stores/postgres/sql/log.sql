@@ -1,17 +1,82 @@
--- Queries of the event log. `:name` at the start of a line includes another query of this file.
+-- Reading the event log, and finding out what became of an append.
 
--- name: roots
--- Heads of new runs that have no parent in this batch. A run that exists stays as it is and is not returned.
-roots AS (
-    INSERT INTO runs (sequence, epoch, owner, created_at, updated_at, wake_at, ended_at, bucket, version, folded, id, status,
-                      workflow, build, digest, tenant, parent, parent_call, attributes)
-    SELECT c.sequence, c.epoch, c.owner, date_trunc('milliseconds', now()), now(), c.wake_at,
-           CASE WHEN c.status IN ('completed', 'failed', 'cancelled') THEN now() END,
-           c.bucket, c.version, c.folded, c.id, c.status, c.workflow, c.build, c.digest, c.tenant, NULL, NULL, c.attributes
-    FROM unnest($14::text[], $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::timestamptz[], $20::int[],
-                $21::int[], $22::int[], $23::text[], $24::text[], $25::text[], $26::text[], $27::jsonb[])
-         AS c (id, epoch, sequence, status, owner, wake_at, folded, bucket, version, workflow, build, digest, tenant,
-               attributes)
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id, bucket, mail
-)
+-- name: head_columns
+-- A head, in the order of `Head`'s fields.
+r.id, r.workflow, r.version, r.build, r.status, r.sequence, r.epoch, r.owner, r.mail, r.folded, r.takeovers, r.wake_at, r.tenant,
+r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at
+
+-- name: heads
+-- Those that exist.
+SELECT
+    -- include: head_columns
+FROM runs r WHERE r.id = ANY ($1::text[])
+
+-- name: read
+-- A stretch of one run's stream. Its bucket prunes the partitions.
+SELECT e.sequence, e.at, e.type, e.version, e.epoch, e.body, e.packed, e.codec
+FROM events e
+WHERE e.bucket = (SELECT bucket FROM runs WHERE id = $1) AND e.run = $1 AND e.sequence > $2
+ORDER BY e.sequence LIMIT $3
+
+-- name: list_runs
+-- Newest first, by keyset. A condition whose parameter is null falls out of the plan: this runs with custom plans only.
+SELECT
+    -- include: head_columns
+FROM runs r
+WHERE ($1::text[] IS NULL OR r.status = ANY ($1))
+  AND (NOT $2::bool OR r.ended_at IS NULL)
+  AND ($3::text IS NULL OR r.workflow = $3)
+  AND ($4::text IS NULL OR r.tenant = $4)
+  AND ($5::jsonb IS NULL OR (r.attributes <> '{}' AND r.attributes @> $5))
+  AND ($6::timestamptz IS NULL OR (r.created_at, r.id) < ($6, $7::text))
+ORDER BY r.created_at DESC, r.id DESC
+LIMIT $8
+
+-- name: horizon
+-- Every transaction below it has ended: what the feed may show.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+
+-- name: feed_floor
+-- Where the feed begins.
+SELECT value::bigint FROM cluster WHERE key = 'feed_floor'
+
+-- name: feed
+-- Events of transactions from $1 to below $2, behind the event ($1, $3, $4).
+SELECT e.run, e.xid, e.sequence, e.at, e.type, e.version, e.epoch, e.body, e.packed, e.codec
+FROM events e
+WHERE e.xid >= $1::bigint AND e.xid < $2::bigint AND (e.xid > $1::bigint OR (e.run, e.sequence) > ($3::text, $4::bigint))
+ORDER BY e.xid, e.run, e.sequence
+LIMIT $5
+
+-- name: feed_lag
+-- For how long the oldest writing transaction, anywhere in the cluster, has held the feed back; milliseconds.
+SELECT coalesce(max((extract(epoch FROM clock_timestamp() - xact_start) * 1000)::bigint), 0)
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+
+-- name: lost_sessions
+-- Sessions of ours, by (pid, name), that still exist although their connections are gone.
+SELECT a.pid FROM pg_stat_activity a
+JOIN unnest($1::int[], $2::text[]) AS lost (pid, name) ON a.pid = lost.pid AND a.application_name = lost.name
+
+-- name: end_session
+-- End one of our own lost sessions.
+SELECT pg_terminate_backend($1)
+
+-- name: lock_head
+-- Waits for whoever holds the head.
+SELECT sequence FROM runs WHERE id = $1 FOR UPDATE
+
+-- name: try_to_create
+-- Waits for a creation of the same id that is under way. Always rolled back.
+INSERT INTO runs (id, epoch, sequence, status, bucket, workflow, version, build, digest, tenant, created_at, updated_at)
+VALUES ($1, 0, 0, 'running', 0, '', 0, '', '', '', now(), now())
+ON CONFLICT (id) DO NOTHING
+
+-- name: nonce_at
+-- Whose append wrote an event: one row where the event exists. Only the first event of an append has a nonce.
+SELECT e.nonce FROM runs r JOIN events e ON e.bucket = r.bucket AND e.run = r.id
+WHERE r.id = $1 AND e.sequence = $2
+
+-- name: barrier
+-- A small commit. Once a synchronous standby has it, it has everything before it too.
+INSERT INTO cluster (key, value) VALUES ('barrier', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value

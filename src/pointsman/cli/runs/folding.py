@@ -1,0 +1,181 @@
+"""A run's events folded into a time line.
+
+Pure: events as the API gives them in, a `Timeline` out, of all events or the first ones. Event types that
+this release does not know become marks, so an older command line shows a newer run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pointsman.cli.output import to_ms
+from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_text
+
+Event = Mapping[str, Any]
+
+
+class Seen(NamedTuple):
+    """An event, read."""
+
+    at: int
+    sequence: int
+    data: Mapping[str, Any]
+
+
+def build(events: Iterable[Event]) -> Timeline:
+    """Fold a run's events, all of them or its first ones."""
+    builder = _Folding()
+    for event in events:
+        builder.add(event)
+    return builder.timeline
+
+
+class _Folding:
+    """Folds one event after another into `timeline`."""
+
+    def __init__(self) -> None:
+        self.timeline = Timeline()
+        self._open: dict[str, Span] = {}
+        self._unclaimed: dict[str, int] = {}
+        self._pending_notes: dict[str, list[str]] = {}
+        self._epoch: int | None = None
+        self._folds: dict[str, Callable[[Seen], None]] = {
+            "RunStarted": self._started, "CallRequested": self._requested, "CallRetried": self._retried,
+            "AttemptFailed": self._attempt_failed, "CallCompleted": self._completed, "CallFailed": self._failed,
+            "CallRefused": self._refused, "CallCancelled": self._cancelled, "TimerSet": self._timer,
+            "TimerFired": self._fired, "SignalAwaited": self._awaited, "SignalReceived": self._signal,
+            "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
+            "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
+            "RunCompleted": self._end, "RunFailed": self._end_failed, "RunWasCancelled": self._end_cancelled,
+        }  # fmt: skip
+
+    def add(self, event: Event) -> None:
+        seen = Seen(to_ms(event["at"]), int(event["sequence"]), event["data"])
+        if not self.timeline.start:
+            self.timeline.start = seen.at
+        self.timeline.last = max(self.timeline.last, seen.at)
+        epoch = event.get("epoch")
+        if epoch is not None and self._epoch is not None and epoch != self._epoch:
+            self._mark(seen, "epoch", f"claimed anew, by a coordinator: epoch {self._epoch} → {epoch}")
+        self._epoch = epoch if epoch is not None else self._epoch
+        fold = self._folds.get(event["type"])
+        if fold is None:
+            self._mark(seen, "event", str(event["type"]))
+        else:
+            fold(seen)
+
+    # -- spans --------------------------------------------------------------------------------------------------------
+
+    def _open_span(self, seen: Seen, call: str, kind: str, target: str) -> Span:
+        span = Span(call, kind, target, seen.at, seen.sequence, notes=self._pending_notes.pop(call, []))
+        self._open[call] = span
+        self.timeline.spans.append(span)
+        return span
+
+    def _close(self, seen: Seen, call: str, outcome: str) -> Span | None:
+        span = self._open.pop(call, None)
+        if span is None:
+            return None
+        span.end, span.outcome = seen.at, outcome
+        if span.attempts and span.attempts[-1].end is None:
+            span.attempts[-1].end = seen.at
+        return span
+
+    def _started(self, seen: Seen) -> None:
+        self.timeline.input = seen.data.get("input")
+
+    def _requested(self, seen: Seen) -> None:
+        span = self._open_span(seen, seen.data["call"], "call", seen.data["target"])
+        span.attempts.append(Attempt(seen.at))
+        span.input, span.has_input = seen.data.get("input"), True
+
+    def _attempt_failed(self, seen: Seen) -> None:
+        span = self._open.get(seen.data["call"])
+        if span is not None and span.attempts:
+            span.attempts[-1].end, span.attempts[-1].failure = seen.at, seen.data["failure"]
+
+    def _retried(self, seen: Seen) -> None:
+        span = self._open.get(seen.data["call"])
+        if span is not None:
+            span.attempts.append(Attempt(seen.at))
+
+    def _completed(self, seen: Seen) -> None:
+        span = self._close(seen, seen.data["call"], "completed")
+        if span is not None:
+            span.output = seen.data.get("output")
+
+    def _failed(self, seen: Seen) -> None:
+        span = self._close(seen, seen.data["call"], "failed")
+        if span is not None:
+            span.failure = seen.data["failure"]
+            if span.attempts:
+                span.attempts[-1].failure = seen.data["failure"]
+
+    def _refused(self, seen: Seen) -> None:
+        span = self._open_span(seen, seen.data["call"], "call", seen.data["asked"])
+        self._close(seen, span.call, "failed")
+        span.failure = seen.data["failure"]
+
+    def _cancelled(self, seen: Seen) -> None:
+        self._close(seen, seen.data["call"], "given up")
+
+    def _timer(self, seen: Seen) -> None:
+        self._open_span(seen, seen.data["call"], "timer", "timer")
+
+    def _fired(self, seen: Seen) -> None:
+        self._close(seen, seen.data["call"], "fired")
+
+    def _awaited(self, seen: Seen) -> None:
+        name = seen.data["name"]
+        self._open_span(seen, seen.data["call"], "signal", name)
+        if self._unclaimed.get(name):
+            self._unclaimed[name] -= 1
+            self._close(seen, seen.data["call"], "received")
+
+    def _signal(self, seen: Seen) -> None:
+        name = seen.data["name"]
+        self._mark(seen, "signal", f"signal {name}")
+        for call, span in self._open.items():
+            if span.kind == "signal" and span.target == name:
+                span.output = seen.data.get("payload")
+                self._close(seen, call, "received")
+                return
+        self._unclaimed[name] = self._unclaimed.get(name, 0) + 1
+
+    def _child(self, seen: Seen) -> None:
+        span = self._open_span(seen, seen.data["call"], "child", seen.data["workflow"])
+        span.notes.append(f"run {seen.data['run']}")
+        span.input, span.has_input = seen.data.get("input"), True
+
+    def _child_ended(self, seen: Seen) -> None:
+        span = self._close(seen, seen.data["call"], seen.data["status"])
+        if span is not None:
+            span.failure, span.output = seen.data.get("failure"), seen.data.get("output")
+
+    # -- marks --------------------------------------------------------------------------------------------------------
+
+    def _mark(self, seen: Seen, kind: str, text: str) -> None:
+        self.timeline.marks.append(Mark(seen.at, seen.sequence, kind, text))
+
+    def _selected(self, seen: Seen) -> None:
+        self._mark(seen, "select", f"selected {seen.data['agent']}: {seen.data['reason']}")
+
+    def _rerouted(self, seen: Seen) -> None:
+        note = f"{seen.data['asked']} does not exist: {seen.data['reason']}"
+        self._pending_notes.setdefault(seen.data["call"], []).append(note)
+
+    def _cancel(self, seen: Seen) -> None:
+        self._mark(seen, "cancel", f"asked to stop: {seen.data.get('reason', '')}".rstrip(": "))
+
+    def _stopped(self, seen: Seen) -> None:
+        self._mark(seen, "stopped", f"stopped: {seen.data['kind']}: {seen.data['message']}")
+
+    def _end(self, seen: Seen) -> None:
+        self._mark(seen, "end", f"completed at event {seen.sequence}")
+
+    def _end_failed(self, seen: Seen) -> None:
+        self._mark(seen, "failed", f"failed: {failure_text(seen.data['failure'])}")
+
+    def _end_cancelled(self, seen: Seen) -> None:
+        self._mark(seen, "cancel", f"cancelled: {seen.data.get('reason', '')}".rstrip(": "))

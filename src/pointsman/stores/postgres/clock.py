@@ -1,0 +1,36 @@
+"""The store's clock: this process's monotonic clock and the offset of the database's clock, measured at each heartbeat."""
+
+from __future__ import annotations
+
+import time
+
+NARROW_S = 0.002
+"""A measurement as quick as this is as good as any."""
+
+
+class PostgresClock:
+    """Never goes back within a process, whatever the measurements say. Safe to measure from another thread."""
+
+    def __init__(self) -> None:
+        self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
+        self._width_s = float("inf")
+        self._latest = 0
+
+    def now(self) -> int:
+        self._latest = max(self._latest, int(time.monotonic() * 1000 + self._offset_ms))
+        return self._latest
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def measured(self, now_ms: int, sent: float, received: float) -> None:
+        """The database said `now_ms` between two moments of the monotonic clock.
+
+        A slow answer says little: it counts only when the last good one has aged, by a hundredth of it at each turn away.
+        """
+        width = received - sent
+        if width <= max(NARROW_S, self._width_s):
+            self._offset_ms = now_ms - (sent + received) * 500
+            self._width_s = width
+        else:
+            self._width_s *= 1.5

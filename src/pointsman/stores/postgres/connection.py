@@ -1,0 +1,330 @@
+"""Connections: how they are made, kept, lost and made again, and what an error on one of them means.
+
+A `Link` is one session that is made again when it breaks. Nothing here cancels a statement: a cancelled synchronous commit
+reports success and can be lost. A statement that takes too long loses its connection, and a caller that is cancelled leaves
+its statement running to its end. Must not know: runs, events, or any query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from pointsman.kernel.errors import InvalidValue, PointsmanError, SchemaMissing, StoreUnavailable
+from pointsman.stores.postgres.codecs import set_codecs
+from pointsman.stores.postgres.settings import PostgresSettings
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+T = TypeVar("T")
+
+SESSION = {
+    # With the defaults a partition is noticed after two hours, or never.
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "3000",
+    # A killed client's statement, and its locks, otherwise live until the statement ends.
+    "client_connection_check_interval": "1000",
+    "idle_in_transaction_session_timeout": "5000",
+    "timezone": "UTC",
+    "jit": "off",
+}
+BACKOFF_S = (0.01, 0.25)
+RETRIES_MAX = 8
+SYNC_WAIT_CANCELLED = "canceling wait for synchronous replication"
+LOST_STATES = ("57P01", "57P02", "57P03", "25006", "53300", "57014", "XX000", "XX001", "XX002")
+"""Errors after which a connection is not to be used again, and everything sent on it is open."""
+CONTENTION_STATES = ("40001", "40P01")
+RAW_CLASSES = ("23", "55")
+"""Refusals that callers tell apart themselves: constraints, and locks that were not available."""
+
+ConnectError = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class Server:
+    """What all links of one store share: the address, and which of their sessions were lost in the middle of something."""
+
+    def __init__(self, dsn: str, settings: PostgresSettings) -> None:
+        self.settings = settings
+        self.is_closed = False
+        self.generation = 0
+        """Raised whenever a connection is lost: all others then reconnect before they are used again."""
+        self.lost_sessions: set[tuple[int, str]] = set()
+        self._dsn = dsn
+        self._unsupported: frozenset[str] = frozenset()
+
+    @property
+    def description(self) -> str:
+        """The address without user and password."""
+        try:
+            parts = urlsplit(self._dsn)
+            address = parts.netloc.rpartition("@")[2]
+            return f"PostgreSQL at {address or 'the default address'}{parts.path or ''}"
+        except ValueError:
+            return "PostgreSQL"
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise StoreUnavailable("this store is closed")
+
+    async def connect(self, session: Mapping[str, str], *, codecs: bool = True) -> tuple[Connection, str]:
+        """One attempt. Returns the connection and the name that its session bears in the server.
+
+        Raises:
+            what asyncpg raises.
+        """
+        name = f"pointsman-{secrets.token_hex(6)}"
+        wanted = {**SESSION, **session, "application_name": name}
+        wanted = {key: value for key, value in wanted.items() if key not in self._unsupported}
+        try:
+            connection = await asyncpg.connect(
+                self._dsn, timeout=self.settings.connect_timeout_s, server_settings=wanted,
+                target_session_attrs="read-write",
+            )  # fmt: skip
+        except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError):
+            if self._unsupported:
+                raise
+            self._unsupported = frozenset({"client_connection_check_interval", "tcp_user_timeout"})
+            return await self.connect(session, codecs=codecs)
+        try:
+            _keep_alive(connection)
+            if codecs:
+                async with asyncio.timeout(self.settings.connect_timeout_s):
+                    await set_codecs(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection, name
+
+
+class Link:
+    """One session, made on demand and again when it broke. Calls on it are served one after another.
+
+    Args:
+        session: settings of the session beyond the common ones.
+        prepare: what a new connection needs before it is used (locks, LISTEN); it must not use the link.
+    """
+
+    def __init__(
+        self, server: Server, session: Mapping[str, str] | None = None, *,
+        prepare: Callable[[Connection], Awaitable[None]] | None = None, codecs: bool = True,
+    ) -> None:  # fmt: skip
+        self._server = server
+        self._session = session or {}
+        self._prepare = prepare
+        self._codecs = codecs
+        self._lock = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._name = ""
+        self._generation = -1
+        self._in_doubt = False
+        """The server said that a commit did not wait for its standby."""
+
+    async def call(
+        self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float | None = None, retry: bool = True
+    ) -> T:
+        """Do `work`, one statement as a rule, and again when it lost a deadlock (`retry`).
+
+        Raises:
+            StoreUnavailable: not reached, or the answer is lost; then nothing is known of the statement.
+            InvalidValue, SchemaMissing: refused.
+            asyncpg.PostgresError: other refusals, of the classes 23 and 55.
+        """
+        self._server.check_open()
+        call = _Call()
+        task = asyncio.create_task(self._perform(work, call, retry))
+        limit = self._server.settings.statement_timeout_s if timeout_s is None else timeout_s
+        try:
+            await asyncio.wait((task,), timeout=limit)
+        except BaseException:
+            self._leave(task, call)
+            raise
+        if task.done():
+            return task.result()
+        if call.has_started:
+            self._drop()
+        self._leave(task, call)
+        raise StoreUnavailable(f"no answer from the database within {limit} s")
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._lock.locked():
+            connection.terminate()
+            return
+        try:
+            await connection.close(timeout=1.0)
+        except ConnectError:
+            connection.terminate()
+
+    def abort(self) -> None:
+        """Break the connection at once; whatever is under way on it becomes an error."""
+        self._drop()
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _leave(self, task: asyncio.Task[Any], call: _Call) -> None:
+        """Nobody waits any more. What was not sent is never sent; what was sent goes on to its end."""
+        if not call.has_started:
+            task.cancel()
+        task.add_done_callback(_forget)
+
+    async def _perform(self, work: Callable[[Connection], Awaitable[T]], call: _Call, retry: bool) -> T:
+        async with self._lock:
+            attempt = 0
+            while True:
+                connection = await self._connected()
+                call.has_started = True
+                self._in_doubt = False
+                try:
+                    result = await work(connection)
+                except Exception as error:
+                    attempt += 1
+                    if retry and attempt < RETRIES_MAX and getattr(error, "sqlstate", None) in CONTENTION_STATES:
+                        await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
+                        continue
+                    raise self._meaning(error) from error
+                except BaseException:
+                    self._drop()
+                    raise
+                if self._in_doubt:
+                    self._drop()
+                    raise StoreUnavailable("the commit did not wait for its standby: it may be lost in a failover")
+                return result
+
+    async def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is not None and not connection.is_closed() and self._generation == self._server.generation:
+            return connection
+        if connection is not None:
+            self._drop(raise_generation=connection.is_closed())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._server.settings.unreachable_s
+        backoff = BACKOFF_S[0]
+        while True:
+            self._server.check_open()
+            generation = self._server.generation
+            try:
+                return await self._connect(generation)
+            except ConnectError as error:
+                if loop.time() + backoff > deadline or isinstance(error, HOPELESS):
+                    raise StoreUnavailable(f"{self._server.description} can't be reached: {_text(error)}") from error
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff = min(backoff * 2, BACKOFF_S[1])
+
+    async def _connect(self, generation: int) -> Connection:
+        connection, self._name = await self._server.connect(self._session, codecs=self._codecs)
+        try:
+            connection.add_log_listener(self._on_notice)
+            if self._prepare is not None:
+                await self._prepare(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection, self._generation = connection, generation
+        return connection
+
+    def _meaning(self, error: Exception) -> Exception:
+        """What an error of a statement says to the caller, and whether the connection can be used again."""
+        if isinstance(error, PointsmanError):
+            return error
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+            return InvalidValue(_text(error))  # refused by the client's own encoders, before it was sent
+        if isinstance(error, UnicodeError):
+            return InvalidValue(_text(error))
+        state = getattr(error, "sqlstate", None)
+        is_refusal = isinstance(error, asyncpg.PostgresError) and isinstance(state, str)
+        if not is_refusal or state in LOST_STATES or str(state)[:2] == "08":
+            self._drop()
+            return StoreUnavailable(f"the connection to the database was lost: {_text(error)}")
+        if state in ("42P01", "42703"):
+            return SchemaMissing(f"{_text(error)}: the database lacks what this release needs; run `pointsman migrate`")
+        if str(state)[:2] == "22":
+            return InvalidValue(f"the database can't hold this: {_text(error)}")
+        if str(state)[:2] in RAW_CLASSES:
+            return error
+        return StoreUnavailable(f"the database refused: {_text(error)}")
+
+    def _drop(self, *, raise_generation: bool = True) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.suppress(asyncpg.InterfaceError):
+            self._server.lost_sessions.add((connection.get_server_pid(), self._name))
+        if raise_generation:
+            self._server.generation += 1
+        connection.terminate()
+
+    def _on_notice(self, _: Any, message: Any) -> None:
+        if SYNC_WAIT_CANCELLED in str(message):
+            self._in_doubt = True
+
+
+class Pool:
+    """Several links; a call takes whichever is free."""
+
+    def __init__(self, server: Server, size: int, session: Mapping[str, str] | None = None) -> None:
+        self._links = [Link(server, session) for _ in range(size)]
+        self._free: asyncio.LifoQueue[Link] = asyncio.LifoQueue()
+        for link in self._links:
+            self._free.put_nowait(link)
+
+    async def call(self, work: Callable[[Connection], Awaitable[T]], *, retry: bool = True) -> T:
+        """See `Link.call`."""
+        link = await self._free.get()
+        try:
+            return await link.call(work, retry=retry)
+        finally:
+            self._free.put_nowait(link)
+
+    async def close(self) -> None:
+        for link in self._links:
+            await link.close()
+
+
+class _Call:
+    """Whether a call's work has begun: before that it can be called off, after that it can't."""
+
+    __slots__ = ("has_started",)
+
+    def __init__(self) -> None:
+        self.has_started = False
+
+
+HOPELESS = (
+    asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.ClientConfigurationError,
+)  # fmt: skip
+"""No database, no access, no DSN: to try again in a moment does not help."""
+
+
+def _keep_alive(connection: Connection) -> None:
+    """The client's half: asyncpg sets nothing on its socket."""
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options = (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 3_000))
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in options:
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _text(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__

@@ -1,0 +1,146 @@
+"""The event log on PostgreSQL: see `ports/event_log.py` for what it promises. Appends are in `appending.py`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.events import Recorded
+from pointsman.ports.event_log import (
+    OPEN_STATUSES,
+    Append,
+    AppendResult,
+    FeedEvent,
+    Head,
+    Resolution,
+    RunFilter,
+)
+from pointsman.stores.postgres import payload
+from pointsman.stores.postgres.appending import Appender
+from pointsman.stores.postgres.connection import Link, Pool
+from pointsman.stores.postgres.queries import load
+from pointsman.stores.postgres.resolving import Resolver
+
+FEED_WINDOW = 4_096
+"""Transactions that the first query of a feed page spans; wider and wider ones follow while they give too little."""
+BIGINT_MAX: Final = 2**63 - 1
+
+_SQL = load("log")
+
+
+class PostgresEventLog:
+    """
+    Args:
+        readers: for short statements.
+        planner: a link whose statements are planned anew each time, for those whose best plan depends on their values.
+    """
+
+    def __init__(self, appender: Appender, resolver: Resolver, readers: Pool, planner: Link) -> None:
+        self._appender = appender
+        self._resolver = resolver
+        self._readers = readers
+        self._planner = planner
+        self._feed_floor: int | None = None
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        return await self._appender.append(batch, lane)
+
+    async def resolve(self, append: Append) -> Resolution:
+        return await self._resolver.resolve(append)
+
+    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        rows = await self._readers.call(
+            lambda connection: connection.fetch(_SQL["read"], run, max(after, 0), max(limit, 0))
+        )
+        return [_recorded(row) for row in rows]
+
+    async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
+        rows = await self._readers.call(lambda connection: connection.fetch(_SQL["heads"], list(runs)))
+        return {row["id"]: Head(*row) for row in rows}
+
+    async def list_runs(
+        self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Head], str | None]:
+        created_at, run = (None, None) if cursor is None else _decode_cursor(cursor, [int, str])
+        only_open = bool(where.status) and set(where.status) <= set(OPEN_STATUSES)
+        limit = max(limit, 0)
+        rows = await self._planner.call(
+            lambda connection: connection.fetch(
+                _SQL["list_runs"], list(where.status) or None, only_open, where.workflow, where.tenant,
+                where.attributes or None, created_at, run, limit + 1,
+            )  # fmt: skip
+        )
+        heads = [Head(*row) for row in rows[:limit]]
+        if len(rows) <= limit or not heads:
+            return heads, None
+        return heads, _encode_cursor(heads[-1].created_at, heads[-1].id)
+
+    async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
+        """In the order (transaction, run, sequence), below the oldest transaction that is still under way.
+
+        Positions are transaction numbers: a dump that is restored into another cluster ends the validity of cursors.
+        """
+        if cursor is None:
+            xid, run, sequence = await self._first_xid(), "", 0
+        else:
+            xid, run, sequence = _decode_cursor(cursor, [int, str, int])
+        return await self._planner.call(lambda connection: _feed(connection, xid, run, sequence, max(limit, 0)))
+
+    async def feed_lag_ms(self) -> int:
+        """How long the oldest writing transaction of the cluster has been holding back the feed."""
+        lag: int = await self._readers.call(lambda connection: connection.fetchval(_SQL["feed_lag"]))
+        return lag
+
+    async def _first_xid(self) -> int:
+        if self._feed_floor is None:
+            self._feed_floor = await self._readers.call(lambda connection: connection.fetchval(_SQL["feed_floor"]))
+        return self._feed_floor or 0
+
+
+async def _feed(
+    connection: asyncpg.Connection[asyncpg.Record], xid: int, run: str, sequence: int, limit: int
+) -> tuple[list[FeedEvent], str]:
+    """What is below the horizon is complete and never changes, so it may be read in several statements."""
+    horizon: int = await connection.fetchval(_SQL["horizon"])
+    events: list[FeedEvent] = []
+    window = FEED_WINDOW
+    while xid < horizon and len(events) < limit:
+        end = min(xid + window, horizon)
+        rows = await connection.fetch(_SQL["feed"], xid, end, run, sequence, limit - len(events))
+        events += [FeedEvent(row["run"], _recorded(row)) for row in rows]
+        if len(events) >= limit:
+            xid, run, sequence = rows[-1]["xid"], rows[-1]["run"], rows[-1]["sequence"]
+        else:
+            xid, run, sequence = end, "", 0
+            window *= 4
+    return events, _encode_cursor(xid, run, sequence)
+
+
+def _recorded(row: asyncpg.Record) -> Recorded:
+    return Recorded(
+        sequence=row["sequence"], at=row["at"], type=row["type"], version=row["version"],
+        body=payload.load(row["body"], row["packed"], row["codec"]), epoch=row["epoch"],
+    )  # fmt: skip
+
+
+def _encode_cursor(*parts: int | str) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode()
+
+
+def _decode_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
+    try:
+        parts = msgspec.json.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error, msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidValue("this is not a cursor that this store gave") from error
+    if not isinstance(parts, list) or [type(part) for part in parts] != list(types):
+        raise InvalidValue("this is not a cursor that this store gave")
+    if not all(0 <= part <= BIGINT_MAX for part in parts if isinstance(part, int)):
+        raise InvalidValue("this is not a cursor that this store gave")
+    return parts

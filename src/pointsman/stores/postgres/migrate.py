@@ -1,0 +1,123 @@
+"""Bring a database to this release's schema, and find out whether it is there.
+
+A migration is a file `NNNN_name.pre.sql`, which code of the release before still runs on, or `NNNN_name.post.sql`, for when
+none of it is left. Each is applied once, in order, in a transaction of its own; `schema.sql` is what they add up to.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import asyncpg
+
+from pointsman.kernel.errors import SchemaFromFuture, SchemaMissing, StoreUnavailable
+from pointsman.stores.postgres.connection import ConnectError, Connection, Server
+from pointsman.stores.postgres.partitions import make_partitions
+from pointsman.stores.postgres.settings import PostgresSettings
+
+LOCK: Final = zlib.crc32(b"pointsman migrations")
+_FILE = re.compile(r"^(\d{4})_(\w+)\.(pre|post)\.sql$")
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS migrations (
+    number     integer     NOT NULL,
+    phase      text        NOT NULL,
+    name       text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT migrations_pkey PRIMARY KEY (number, phase)
+)
+"""
+
+
+@dataclass(frozen=True, order=True)
+class Migration:
+    number: int
+    phase: str
+    name: str
+    sql: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.number:04}_{self.name}.{self.phase}"
+
+
+def known_migrations() -> Sequence[Migration]:
+    """In the order in which they are applied: of one number, `pre` before `post`."""
+    found = []
+    for file in resources.files(__package__).joinpath("migrations").iterdir():
+        if match := _FILE.match(file.name):
+            found.append(Migration(int(match[1]), match[3], match[2], file.read_text("utf-8")))
+    return sorted(found, key=lambda migration: (migration.number, migration.phase == "post"))
+
+
+async def migrate(dsn: str, *, post: bool = True) -> list[str]:
+    """Apply what is missing and return its names. Several may do it at once; a second time does nothing.
+
+    Args:
+        post: also those that code of the release before would not survive.
+
+    Raises:
+        SchemaFromFuture, StoreUnavailable.
+    """
+    server = Server(dsn, PostgresSettings())
+    try:
+        connection, _ = await server.connect({"lock_timeout": "60000"})
+    except ConnectError as error:
+        raise StoreUnavailable(f"{server.description} can't be reached: {error or type(error).__name__}") from error
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await connection.execute(_TABLE)
+        applied = await _apply(connection, post)
+        await make_partitions(connection)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise StoreUnavailable(f"the migration was refused: {error}") from error
+    finally:
+        connection.terminate()
+    return applied
+
+
+async def _apply(connection: Connection, post: bool) -> list[str]:
+    done = await _applied(connection)
+    _refuse_future(done)
+    applied = []
+    for migration in known_migrations():
+        if (migration.number, migration.phase) in done or (migration.phase == "post" and not post):
+            continue
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO migrations (number, phase, name) VALUES ($1, $2, $3)",
+                migration.number, migration.phase, migration.name,
+            )  # fmt: skip
+        applied.append(migration.title)
+    return applied
+
+
+async def check_schema(connection: Connection) -> None:
+    """Raises SchemaMissing or SchemaFromFuture unless this release can work with the database."""
+    try:
+        done = await _applied(connection)
+    except asyncpg.UndefinedTableError as error:
+        raise SchemaMissing("the database has no Pointsman schema: run `pointsman migrate`") from error
+    _refuse_future(done)
+    missing = [m.title for m in known_migrations() if m.phase == "pre" and (m.number, m.phase) not in done]
+    if missing:
+        raise SchemaMissing(f"the database's schema is older than this release ({missing[0]}): run `pointsman migrate`")
+
+
+async def _applied(connection: Connection) -> set[tuple[int, str]]:
+    return {(row["number"], row["phase"]) for row in await connection.fetch("SELECT number, phase FROM migrations")}
+
+
+def _refuse_future(done: set[tuple[int, str]]) -> None:
+    newest = max((migration.number for migration in known_migrations()), default=0)
+    ahead = max((number for number, _ in done), default=0)
+    if ahead > newest:
+        raise SchemaFromFuture(
+            f"the database's schema is at migration {ahead}, this release knows {newest}: deploy a newer release of Pointsman"
+        )

@@ -1,0 +1,76 @@
+"""Ownership on PostgreSQL: see `ports/ownership.py` for what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pointsman.ports.event_log import Head
+from pointsman.ports.ownership import Definition
+from pointsman.stores.postgres.connection import Link, Pool
+from pointsman.stores.postgres.queries import load
+
+_SQL = load("ownership")
+
+
+class PostgresOwnership:
+    """
+    Args:
+        readers: for short statements.
+        planner: claims are planned for the table as it is; a plan from when it was empty would scan it.
+    """
+
+    def __init__(self, readers: Pool, planner: Link) -> None:
+        self._readers = readers
+        self._planner = planner
+
+    async def claim_due(
+        self, owner: int, definitions: Sequence[Definition], *, limit: int, runs: Sequence[str] | None = None
+    ) -> list[Head]:
+        named = None if runs is None else list(runs)
+        rows = await self._planner.call(
+            lambda connection: connection.fetch(_SQL["claim_due"], owner, *_columns(definitions), limit, named)
+        )
+        return [Head(*row) for row in rows]
+
+    async def claim_orphans(
+        self, owner: int, definitions: Sequence[Definition], *, limit: int
+    ) -> tuple[list[Head], int]:
+        dead = await self.dead_owners()
+        if not dead:
+            return [], 0
+        workflows, versions, builds = _columns(definitions)
+        rows = await self._planner.call(
+            lambda connection: connection.fetch(
+                _SQL["claim_orphans"], owner, workflows, versions, builds, dead, limit
+            )
+        )
+        left: int = await self._readers.call(
+            lambda connection: connection.fetchval(_SQL["count_orphans"], workflows, versions, dead)
+        )
+        return [Head(*row) for row in rows], left
+
+    async def dead_owners(self) -> list[int]:
+        """Ended incarnations that still own runs."""
+        rows = await self._readers.call(lambda connection: connection.fetch(_SQL["dead_owners"]))
+        return [row["owner"] for row in rows]
+
+    async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
+        named = None if runs is None else list(runs)
+        rows = await self._planner.call(lambda connection: connection.fetch(_SQL["hand_over"], owner, named))
+        return len(rows)
+
+    async def stranded(self, definitions: Sequence[Definition]) -> list[Definition]:
+        known = {(definition.workflow, definition.version) for definition in definitions}
+        rows = await self._readers.call(lambda connection: connection.fetch(_SQL["open_versions"]))
+        needed = [(row["workflow"], row["version"]) for row in rows]
+        return [Definition(workflow, version, "") for workflow, version in needed if (workflow, version) not in known]
+
+
+def _columns(definitions: Sequence[Definition]) -> tuple[list[str], list[int], list[str]]:
+    """The newest of two builds of one version wins: a run must not be picked twice."""
+    by_version = {(definition.workflow, definition.version): definition for definition in definitions}
+    return (
+        [definition.workflow for definition in by_version.values()],
+        [definition.version for definition in by_version.values()],
+        [definition.build for definition in by_version.values()],
+    )

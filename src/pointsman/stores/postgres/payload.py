@@ -1,0 +1,68 @@
+"""How the body of an event lies in its row: as JSON that SQL can read, or packed.
+
+`body` holds plain JSON, byte for byte. `packed` holds everything else under a codec mark: what is too large for a row that is
+to stay small, a header with a raw tail (see `kernel/pieces.py`), and whatever PostgreSQL's JSON parser refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import zstandard
+
+from pointsman.kernel.errors import CorruptLog
+
+RAW: Final = 0
+ZSTD: Final = 1
+PACK_BYTES_MIN: Final = 512
+"""Smaller ones are not worth compressing."""
+
+_compressor = zstandard.ZstdCompressor(level=1)
+_decompressor = zstandard.ZstdDecompressor()
+
+Stored = tuple[bytes | None, bytes | None, int | None]
+"""The columns body, packed, codec."""
+
+
+def store(body: bytes, plain_bytes_max: int) -> Stored:
+    """The columns of a body. What looks like JSON is not parsed: `is_json` is asked when the server refuses it."""
+    if len(body) <= plain_bytes_max and body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body:
+        return body, None, None
+    return pack(body)
+
+
+def pack(body: bytes) -> Stored:
+    if len(body) >= PACK_BYTES_MIN:
+        packed = _compressor.compress(body)
+        if len(packed) < len(body):
+            return None, packed, ZSTD
+    return None, body, RAW
+
+
+def is_json(body: bytes) -> bool:
+    """Whether PostgreSQL takes it for JSON too; false when in doubt."""
+    try:
+        msgspec.json.decode(body)
+        body.decode("utf-8")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
+def load(body: bytes | None, packed: bytes | None, codec: int | None) -> bytes:
+    """The body as it was appended.
+
+    Raises:
+        CorruptLog: the packed form is damaged, or of a codec that this release does not know.
+    """
+    if packed is None:
+        return body or b""
+    if codec == RAW:
+        return packed
+    if codec != ZSTD:
+        raise CorruptLog(f"an event is packed with codec {codec}, which this release does not know")
+    try:
+        return _decompressor.decompress(packed)
+    except zstandard.ZstdError as error:
+        raise CorruptLog(f"a packed event is damaged: {error}") from error

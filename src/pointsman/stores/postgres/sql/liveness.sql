@@ -1,0 +1,68 @@
+-- Incarnations and their leases. All times are this server's; ms(t) below is milliseconds since 1970.
+
+-- name: next_incarnation
+-- Its lock is taken before its row can be seen, so that nobody finds a living incarnation whose lock is free.
+SELECT nextval('coordinators_incarnation_seq')
+
+-- name: enlist
+-- A new incarnation, unless a living one has the name.
+INSERT INTO coordinators (incarnation, name, address, definitions, ttl_ms, started_at, expires_at)
+VALUES ($1, $2, $3, $4::text::jsonb, $5, now(), now() + make_interval(secs => $5::int / 1000.0))
+ON CONFLICT (name) WHERE ended_at IS NULL DO NOTHING
+RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+
+-- name: namesake
+-- The living incarnation of a name.
+SELECT incarnation, address FROM coordinators WHERE name = $1 AND ended_at IS NULL
+
+-- name: renew
+-- Extend the lease, unless somebody ended the incarnation.
+UPDATE coordinators SET expires_at = clock_timestamp() + make_interval(secs => ttl_ms / 1000.0)
+WHERE incarnation = $1 AND ended_at IS NULL
+RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+
+-- name: end_incarnation
+-- The first who does it wins.
+UPDATE coordinators SET ended_at = now() WHERE incarnation = $1 AND ended_at IS NULL RETURNING incarnation
+
+-- name: end_if_free
+-- End an incarnation whose lock is still free.
+UPDATE coordinators SET ended_at = now()
+WHERE incarnation = $3::bigint AND ended_at IS NULL AND pg_try_advisory_xact_lock_shared($1::int, $2::int)
+RETURNING incarnation
+
+-- name: end_expired
+-- End those whose leases ran out, but only with a TTL for the whole of which the caller ($2, ms) has been in touch.
+UPDATE coordinators SET ended_at = now()
+WHERE ended_at IS NULL AND incarnation <> $1 AND expires_at < clock_timestamp() AND ttl_ms <= $2::bigint
+RETURNING incarnation
+
+-- name: members
+-- The living.
+SELECT incarnation, name, address, (extract(epoch FROM started_at) * 1000)::bigint AS started_at,
+       (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at, expires_at < clock_timestamp() AS is_expired
+FROM coordinators WHERE ended_at IS NULL ORDER BY incarnation
+
+-- name: lock
+-- Hold an incarnation, if nobody else does.
+SELECT pg_try_advisory_lock($1::int, $2::int)
+
+-- name: unlock
+-- Let it go.
+SELECT pg_advisory_unlock($1::int, $2::int)
+
+-- name: is_free
+-- Whether nobody holds it: a shared lock is taken for a moment, so that many may ask at once.
+SELECT pg_try_advisory_xact_lock_shared($1::int, $2::int)
+
+-- name: wait_until_free
+-- Wait, at most for lock_timeout, for its holder's session to end.
+SELECT pg_advisory_xact_lock_shared($1::int, $2::int)
+
+-- name: now
+-- The clock.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+
+-- name: schema_key
+-- What tells this schema from others in the same database.
+SELECT coalesce(current_schema(), '')

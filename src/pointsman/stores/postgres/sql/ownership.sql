@@ -1,0 +1,86 @@
+-- Ownership: every claim raises the epoch by one. `alive` locks the claimer's own row FOR SHARE (FOR KEY SHARE would not do):
+-- whoever ends the incarnation waits for the claim, or the claim sees the end.
+
+-- name: alive
+-- The claimer, if nobody ended it.
+SELECT FROM coordinators WHERE incarnation = $1 AND ended_at IS NULL FOR SHARE
+
+-- name: claim
+-- The end of a claim: `picked` are locked rows with the build that will drive them.
+UPDATE runs r
+SET epoch = r.epoch + 1, owner = $1, status = 'running', wake_at = NULL, build = p.build, takeovers = r.takeovers + p.takeover,
+    updated_at = now()
+FROM picked p WHERE r.id = p.id
+RETURNING
+    -- include: head_columns
+
+-- name: head_columns
+-- A head, in the order of `Head`'s fields.
+r.id, r.workflow, r.version, r.build, r.status, r.sequence, r.epoch, r.owner, r.mail, r.folded, r.takeovers, r.wake_at, r.tenant,
+r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at
+
+-- name: claim_due
+-- Unowned runs whose time has come, oldest first, of the given definitions; with $6, only those.
+WITH alive AS MATERIALIZED (
+    -- include: alive
+), picked AS MATERIALIZED (
+    SELECT r.id, d.build, 0 AS takeover
+    FROM runs r JOIN unnest($2::text[], $3::int[], $4::text[]) AS d (workflow, version, build) USING (workflow, version)
+    WHERE EXISTS (SELECT FROM alive) AND r.owner IS NULL AND r.wake_at <= now() AND r.ended_at IS NULL
+      AND r.status <> 'quarantined' AND (r.status <> 'stopped' OR r.build <> d.build)
+      AND ($6::text[] IS NULL OR r.id = ANY ($6))
+    ORDER BY r.wake_at
+    LIMIT $5
+    FOR UPDATE OF r SKIP LOCKED
+)
+-- include: claim
+
+-- name: dead_owners
+-- Ended incarnations that still own runs. Jumps from owner to owner in the index instead of reading all owned runs.
+WITH RECURSIVE owners AS (
+    (SELECT owner FROM runs WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.owner FROM runs r WHERE r.owner > o.owner ORDER BY r.owner LIMIT 1) FROM owners o WHERE o.owner IS NOT NULL
+)
+SELECT o.owner FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
+
+-- name: claim_orphans
+-- Runs of the ended incarnations $5, as far as nobody has them locked: a last statement of their owner, or another claimer.
+WITH alive AS MATERIALIZED (
+    -- include: alive
+), picked AS MATERIALIZED (
+    SELECT r.id, d.build, 1 AS takeover
+    FROM runs r JOIN unnest($2::text[], $3::int[], $4::text[]) AS d (workflow, version, build) USING (workflow, version)
+    WHERE EXISTS (SELECT FROM alive) AND r.owner = ANY ($5::bigint[]) AND r.status <> 'quarantined'
+    LIMIT $6
+    FOR UPDATE OF r SKIP LOCKED
+)
+-- include: claim
+
+-- name: count_orphans
+-- Runs of the ended incarnations $3 that these definitions could drive.
+SELECT count(*)
+FROM runs r JOIN unnest($1::text[], $2::int[]) AS d (workflow, version) USING (workflow, version)
+WHERE r.owner = ANY ($3::bigint[]) AND r.status <> 'quarantined'
+
+-- name: hand_over
+-- Give up runs: unowned and due at once. Locked in the order in which appends lock.
+WITH picked AS MATERIALIZED (
+    SELECT id FROM runs WHERE owner = $1 AND ($2::text[] IS NULL OR id = ANY ($2)) ORDER BY id FOR UPDATE
+)
+UPDATE runs r SET owner = NULL, wake_at = now(), updated_at = now() FROM picked p WHERE r.id = p.id AND r.owner = $1
+RETURNING r.id
+
+-- name: open_versions
+-- Workflow versions of open runs, jumping from one to the next in the index.
+WITH RECURSIVE versions AS (
+    (SELECT workflow, version FROM runs WHERE ended_at IS NULL ORDER BY workflow, version LIMIT 1)
+    UNION ALL
+    SELECT n.workflow, n.version
+    FROM versions v CROSS JOIN LATERAL (
+        SELECT r.workflow, r.version FROM runs r
+        WHERE r.ended_at IS NULL AND (r.workflow, r.version) > (v.workflow, v.version)
+        ORDER BY r.workflow, r.version LIMIT 1
+    ) n
+)
+SELECT workflow, version FROM versions

@@ -1,0 +1,199 @@
+"""Guards broken on purpose, one (or a pair that backs each other up) at a time: staying green is a hole.
+
+A mutant patches a class for as long as its block lasts; the program has no switch that turns a guard off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from pointsman.coordinator.driver import Driver, Exit
+from pointsman.coordinator.recorder import Recorder
+from pointsman.kernel import events as ev
+from pointsman.kernel.state import PendingCall
+from pointsman.ports.event_log import Append, AppendResult, Head, Outcome, Resolution
+from pointsman.stores.memory.database import HeadRow
+from pointsman.stores.memory.event_log import MemoryEventLog
+from pointsman.stores.memory.ownership import MemoryOwnership
+from pointsman.testing.sim.world import simulate
+
+
+@contextmanager
+def patched(owner: type, name: str, replacement: Any) -> Iterator[None]:
+    """Put another function in a class's place."""
+    before = owner.__dict__[name]
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def no_fence_and_no_primary_key() -> Iterator[None]:
+    """Appends go through whatever the epoch and the sequence are."""
+
+    def refuse(_: MemoryEventLog, row: HeadRow | None, item: Append) -> Outcome | None:
+        if row is None:
+            return Outcome.MISSING
+        return Outcome.MAIL_ARRIVED if item.closes and row.mail != item.folded else None
+
+    with patched(MemoryEventLog, "_refuse_move", refuse):
+        yield
+
+
+@contextmanager
+def no_request_first() -> Iterator[None]:
+    """A call goes to its agent as soon as it is decided, before it is durable."""
+    append, dispatch = Driver._append, Driver._dispatch
+
+    async def hasty(self: Driver, *args: Any, **kwargs: Any) -> Exit | None:
+        for produced in self._undurable:
+            if isinstance(produced.event, ev.CallRequested | ev.CallRetried):
+                self._take_effect(produced.event)
+        return await append(self, *args, **kwargs)
+
+    def once(self: Driver, pending: PendingCall) -> None:
+        if pending.call not in self._attempts:
+            dispatch(self, pending)
+
+    with patched(Driver, "_append", hasty), patched(Driver, "_dispatch", once):
+        yield
+
+
+@contextmanager
+def no_nonce() -> Iterator[None]:
+    """After a lost reply the same events are appended again, at the end of the stream, without finding out."""
+
+    async def blindly(self: Recorder, batch: list[Append], lane: int) -> list[AppendResult]:
+        heads = await _patiently(lambda: self._log.heads([append.run for append in batch]))
+        again = [_at_the_end(append, heads.get(append.run)) for append in batch]
+        results: list[AppendResult] = await _patiently(lambda: self._log.append(again, lane=lane))
+        return results
+
+    with patched(Recorder, "_find_out", blindly):
+        yield
+
+
+def _at_the_end(append: Append, head: Head | None) -> Append:
+    if head is None:
+        return append
+    return msgspec.structs.replace(append, expected=head.sequence, create=None, epoch=head.epoch)
+
+
+async def _patiently(ask: Callable[[], Any]) -> Any:
+    while True:
+        with contextlib.suppress(Exception):
+            return await ask()
+
+
+@contextmanager
+def every_lost_reply_believed() -> Iterator[None]:
+    """After a lost reply the append is taken for durable."""
+
+    async def ours(*_: Any) -> Resolution:
+        return Resolution.OURS
+
+    with patched(MemoryEventLog, "resolve", ours):
+        yield
+
+
+@contextmanager
+def no_lease_gate() -> Iterator[None]:
+    """Calls are dispatched on a lease that may have lapsed."""
+    dispatch = Driver._dispatch
+
+    class Trusting:
+        def __init__(self, lease: Any) -> None:
+            self._lease = lease
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._lease, name)
+
+        def is_trusted(self) -> bool:
+            return True
+
+    def careless(self: Driver, pending: PendingCall) -> None:
+        lease = self._crew.lease
+        self._crew.lease = Trusting(lease)
+        try:
+            dispatch(self, pending)
+        finally:
+            self._crew.lease = lease
+
+    with patched(Driver, "_dispatch", careless):
+        yield
+
+
+@contextmanager
+def no_mail_barrier() -> Iterator[None]:
+    """An append that parks or ends a run moves although mail has arrived."""
+    refuse = MemoryEventLog._refuse_move
+
+    def careless(self: MemoryEventLog, row: HeadRow | None, item: Append) -> Outcome | None:
+        outcome = refuse(self, row, item)
+        return None if outcome is Outcome.MAIL_ARRIVED else outcome
+
+    with patched(MemoryEventLog, "_refuse_move", careless):
+        yield
+
+
+@contextmanager
+def no_epoch_raised() -> Iterator[None]:
+    """A claim leaves the epoch as it was."""
+    claim = MemoryOwnership._claim
+
+    def flat(self: MemoryOwnership, row: HeadRow, *args: Any) -> Head:
+        row.epoch -= 1
+        return claim(self, row, *args)
+
+    with patched(MemoryOwnership, "_claim", flat):
+        yield
+
+
+Mutant = Callable[[], contextlib.AbstractContextManager[None]]
+MUTANTS: dict[str, Mutant] = {
+    "fence+primary-key": no_fence_and_no_primary_key,
+    "request-first": no_request_first,
+    "nonce": no_nonce,
+    "resolve": every_lost_reply_believed,
+    "lease-gate": no_lease_gate,
+    "mail-barrier": no_mail_barrier,
+    "epoch": no_epoch_raised,
+}
+
+
+@dataclass
+class Verdict:
+    """How a mutant fared: which checkers caught it, in how many seeds of how many."""
+
+    name: str
+    caught_by: dict[str, int] = field(default_factory=dict)
+    seeds_caught: int = 0
+    first_seed: int | None = None
+    seeds: int = 0
+
+
+def judge(name: str, seeds: Sequence[int], *, enough: int | None = None) -> Verdict:
+    """Run seeds with one guard broken, until `enough` of them have caught it."""
+    verdict = Verdict(name)
+    caught_by: Counter[str] = Counter()
+    with MUTANTS[name]():
+        for seed in seeds:
+            verdict.seeds += 1
+            violations = simulate(seed).violations
+            if violations:
+                verdict.seeds_caught += 1
+                verdict.first_seed = seed if verdict.first_seed is None else verdict.first_seed
+                caught_by.update({violation.partition(":")[0] for violation in violations})
+            if enough is not None and verdict.seeds_caught >= enough:
+                break
+    verdict.caught_by = dict(sorted(caught_by.items()))
+    return verdict

@@ -1,0 +1,373 @@
+"""Mutants of ownership: claims, takeovers and hand-overs."""
+
+import msgspec
+
+from pointsman.stores.memory.event_log import MemoryEventLog
+from pointsman.stores.memory.ownership import MemoryOwnership
+
+
+class NoEpochRaise(MemoryOwnership):
+    """A claim raises no epoch."""
+
+    caught_by = (
+        "ownership.a_claim_raises_the_epoch_by_one",
+        "fencing.a_stale_epoch_is_fenced",
+    )
+
+    def _claim(self, row, owner, builds):
+        row.epoch -= 1
+        return super()._claim(row, owner, builds)
+
+
+class EpochRaisedTwice(MemoryOwnership):
+    """A claim raises the epoch twice."""
+
+    caught_by = ("ownership.a_claim_raises_the_epoch_by_one",)
+
+    def _claim(self, row, owner, builds):
+        row.epoch += 1
+        return super()._claim(row, owner, builds)
+
+
+class AnyTimeIsDue(MemoryOwnership):
+    """Every run is due."""
+
+    caught_by = ("ownership.only_due_runs_are_claimed",)
+
+    def _is_due(self, row, builds):
+        wake_at, row.wake_at = row.wake_at, 1
+        due = super()._is_due(row, builds)
+        row.wake_at = wake_at
+        return due
+
+
+class FarIsDue(MemoryOwnership):
+    """Far timers are due."""
+
+    caught_by = (
+        "ownership.only_due_runs_are_claimed",
+        "ownership.a_timer_comes_due_by_itself",
+    )
+
+    def _is_due(self, row, builds):
+        wake_at = row.wake_at
+        row.wake_at = 1 if wake_at is not None else None
+        due = super()._is_due(row, builds)
+        row.wake_at = wake_at
+        return due
+
+
+class TimersNeverCome(MemoryOwnership):
+    """Timers never come due."""
+
+    caught_by = ("ownership.a_timer_comes_due_by_itself",)
+
+    def _is_due(self, row, builds):
+        return super()._is_due(row, builds) and row.wake_at < row.updated_at
+
+
+class OwnedIsDue(MemoryOwnership):
+    """Owned runs are due."""
+
+    caught_by = (
+        "ownership.only_due_runs_are_claimed",
+        "ownership.a_claim_can_name_its_runs",
+    )
+
+    def _is_due(self, row, builds):
+        owner, row.owner = row.owner, None
+        due = super()._is_due(row, builds) or owner is not None
+        row.owner = owner
+        return due
+
+
+class NoLimit(MemoryOwnership):
+    """No limit."""
+
+    caught_by = ("ownership.a_claim_takes_no_more_than_asked",)
+
+    async def claim_due(self, owner, definitions, *, limit, runs=None):
+        return await super().claim_due(owner, definitions, limit=1_000, runs=runs)
+
+
+class RunsIgnored(MemoryOwnership):
+    """Named runs ignored."""
+
+    caught_by = ("ownership.a_claim_can_name_its_runs",)
+
+    async def claim_due(self, owner, definitions, *, limit, runs=None):
+        return await super().claim_due(owner, definitions, limit=limit)
+
+
+class AnyDefinition(MemoryOwnership):
+    """Any definition."""
+
+    caught_by = ("ownership.only_known_definitions_are_claimed",)
+
+    def _is_due(self, row, builds):
+        builds.setdefault((row.new.workflow, row.new.version), "build-1")
+        return super()._is_due(row, builds)
+
+
+class StoppedForAnyBuild(MemoryOwnership):
+    """Stopped for any build."""
+
+    caught_by = ("ownership.stopped_is_due_for_another_build",)
+
+    def _is_due(self, row, builds):
+        build, row.build = row.build, ""
+        due = super()._is_due(row, builds)
+        row.build = build
+        return due
+
+
+class StoppedForNobody(MemoryOwnership):
+    """Stopped for nobody."""
+
+    caught_by = ("ownership.stopped_is_due_for_another_build",)
+
+    def _is_due(self, row, builds):
+        return super()._is_due(row, builds) and row.status != "stopped"
+
+
+class BuildNotRecorded(MemoryOwnership):
+    """The claimer's build not recorded."""
+
+    caught_by = ("ownership.stopped_is_due_for_another_build",)
+
+    def _claim(self, row, owner, builds):
+        build = row.build
+        super()._claim(row, owner, builds)
+        row.build = build
+        return row.head()
+
+
+class QuarantinedIsDue(MemoryOwnership):
+    """Quarantined is due."""
+
+    caught_by = (
+        "ownership.quarantined_is_never_claimed",
+        "mailbox.a_held_back_run_takes_mail",
+    )
+
+    def _is_due(self, row, builds):
+        status, row.status = row.status, "running"
+        due = super()._is_due(row, builds)
+        row.status = status
+        return due
+
+
+class QuarantinedIsOrphan(MemoryOwnership):
+    """Quarantined is an orphan."""
+
+    caught_by = ("ownership.quarantined_is_never_claimed",)
+
+    def _is_orphan(self, row, builds):
+        status, row.status = row.status, "running"
+        orphan = super()._is_orphan(row, builds)
+        row.status = status
+        return orphan
+
+
+class EndedIsDue(MemoryEventLog):
+    """Ended runs are due."""
+
+    caught_by = (
+        "ownership.ended_runs_are_never_claimed",
+        "mailbox.an_ended_run_takes_no_mail",
+        "append.created_and_ended_at_once",
+    )
+
+    def _move(self, row, item):
+        super()._move(row, item)
+        if row.ended_at is not None:
+            self._database.open_runs[row.id] = row
+            row.wake_at = 1
+
+
+class AnyoneMayClaim(MemoryOwnership):
+    """The ended may claim."""
+
+    caught_by = ("ownership.an_ended_incarnation_claims_nothing",)
+
+    def _may_claim(self, owner):
+        return True
+
+
+class AllAreOrphans(MemoryOwnership):
+    """All owned runs are orphans."""
+
+    caught_by = ("ownership.only_orphans_are_taken_over",)
+
+    def _is_orphan(self, row, builds):
+        return row.owner is not None and (row.new.workflow, row.new.version) in builds
+
+
+class ParkedAreOrphans(MemoryOwnership):
+    """Parked runs are orphans."""
+
+    caught_by = ("ownership.only_orphans_are_taken_over",)
+
+    def _is_orphan(self, row, builds):
+        return super()._is_orphan(row, builds) or row.owner is None
+
+
+class TakeoversNotCounted(MemoryOwnership):
+    """Takeovers not counted."""
+
+    caught_by = (
+        "ownership.takeovers_are_counted_until_the_next_append",
+        "races.orphans_go_to_one_heir_each",
+    )
+
+    def _claim(self, row, owner, builds):
+        row.takeovers = 0
+        return super()._claim(row, owner, builds)
+
+
+class TakeoversNotCleared(MemoryEventLog):
+    """Takeovers not cleared."""
+
+    caught_by = ("ownership.takeovers_are_counted_until_the_next_append",)
+
+    def _move(self, row, item):
+        takeovers = row.takeovers
+        super()._move(row, item)
+        row.takeovers = takeovers
+
+
+class NoneLeft(MemoryOwnership):
+    """None left."""
+
+    caught_by = ("ownership.orphans_left_are_counted",)
+
+    async def claim_orphans(self, owner, definitions, *, limit):
+        heads, _ = await super().claim_orphans(owner, definitions, limit=limit)
+        return heads, 0
+
+
+class UnknownVersionsLeft(MemoryOwnership):
+    """Unknown versions left."""
+
+    caught_by = ("ownership.orphans_left_are_counted",)
+
+    async def claim_orphans(self, owner, definitions, *, limit):
+        heads, left = await super().claim_orphans(owner, definitions, limit=limit)
+        living = self._database.is_living
+        return heads, left + sum(row.new.version == 2 and not living(row.owner) for row in self._open(None))
+
+
+class HandedOverIsNotDue(MemoryOwnership):
+    """Handed over, not due."""
+
+    caught_by = ("ownership.handed_over_is_due_at_once",)
+
+    async def hand_over(self, owner, runs=None):
+        before = [row for row in self._open(runs) if row.owner == owner]
+        count = await super().hand_over(owner, runs)
+        for row in before:
+            row.wake_at = None
+        return count
+
+
+class HandsOverOthers(MemoryOwnership):
+    """Hands over the runs of others."""
+
+    caught_by = ("ownership.handed_over_is_due_at_once",)
+
+    async def hand_over(self, owner, runs=None):
+        for row in self._open(runs):
+            row.owner = owner
+        return await super().hand_over(owner, runs)
+
+
+class HandsOverAll(MemoryOwnership):
+    """Hands over all."""
+
+    caught_by = ("ownership.handed_over_is_due_at_once",)
+
+    async def hand_over(self, owner, runs=None):
+        return await super().hand_over(owner)
+
+
+class WakesParkedRuns(MemoryOwnership):
+    """Handing over wakes parked runs."""
+
+    caught_by = ("ownership.handing_over_spares_ended_and_parked_runs",)
+
+    async def hand_over(self, owner, runs=None):
+        count = await super().hand_over(owner, runs)
+        for row in self._open(runs):
+            row.wake_at = 1
+        return count
+
+
+class SelectsThenClaims(MemoryOwnership):
+    """Chooses, lets others in, and then writes: a claim without SKIP LOCKED and without a second look."""
+
+    caught_by = ("races.claimers_get_disjoint_runs",)
+
+    async def claim_due(self, owner, definitions, *, limit, runs=None):
+        builds = {(item.workflow, item.version): item.build for item in definitions}
+        chosen = [row for row in self._open(runs) if self._is_due(row, builds)][:limit]
+        await self._session.enter()
+        return [self._claim(row, owner, builds) for row in chosen]
+
+
+class SelectsThenTakesOver(MemoryOwnership):
+    """Selects, then takes over."""
+
+    caught_by = ("races.orphans_go_to_one_heir_each",)
+
+    async def claim_orphans(self, owner, definitions, *, limit):
+        builds = {(item.workflow, item.version): item.build for item in definitions}
+        chosen = [row for row in self._open(None) if self._is_orphan(row, builds)][:limit]
+        await self._session.enter()
+        for row in chosen:
+            row.takeovers += 1
+        return [self._claim(row, owner, builds) for row in chosen], len(chosen)
+
+
+class StrandedCountsEnded(MemoryOwnership):
+    """Ended runs are stranded."""
+
+    caught_by = ("ownership.stranded_names_the_versions_nobody_has",)
+
+    async def stranded(self, definitions):
+        kept, self._database.open_runs = self._database.open_runs, self._database.runs
+        try:
+            return await super().stranded(definitions)
+        finally:
+            self._database.open_runs = kept
+
+
+class StrandedForgetsParked(MemoryOwnership):
+    """Parked runs are never stranded."""
+
+    caught_by = ("ownership.stranded_names_the_versions_nobody_has",)
+
+    async def stranded(self, definitions):
+        found = await super().stranded(definitions)
+        parked = [row.new.version for row in self._open(None) if row.status == "parked"]
+        return [item for item in found if item.version not in parked]
+
+
+class ClaimForgetsTheStatus(MemoryOwnership):
+    """A claim keeps the status."""
+
+    caught_by = ("ownership.a_claim_raises_the_epoch_by_one",)
+
+    def _claim(self, row, owner, builds):
+        status = row.status
+        super()._claim(row, owner, builds)
+        row.status = status
+        return row.head()
+
+
+class ClaimTellsOldHead(MemoryOwnership):
+    """A claim tells the old owner."""
+
+    caught_by = ("ownership.a_claim_raises_the_epoch_by_one",)
+
+    def _claim(self, row, owner, builds):
+        return msgspec.structs.replace(super()._claim(row, owner, builds), owner=None)
