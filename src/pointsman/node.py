@@ -1,7 +1,8 @@
-"""One coordinator process: the coordinator, its HTTP API and its announcements to the routers, started and stopped in
-the order in which no request and no run is lost.
+"""One coordinator process: the coordinator, its HTTP API and its announcements to the routers, started and
+stopped in the order in which no request and no run is lost.
 
-It wires rooms together as `app.py` does, one level above it. Must not know command lines, signals or other processes.
+It wires rooms together as `app.py` does, one level above it. Must not know command lines, signals or other
+processes.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import PointsmanError, SchemaMissing, StoreUnavailable
 from pointsman.ports.store import Store
+from pointsman.stores.postgres.connection import ConnectError, Server
+from pointsman.stores.postgres.settings import PostgresSettings
 
 ANNOUNCE_EVERY_S = 0.5
 ANNOUNCE_TIMEOUT_S = 1.0
 LEAVE_TIMEOUT_S = 0.5
 API_STOP_S = 1.0
 """How long requests in flight delay the hand-over of runs. Those that take longer end meanwhile."""
-CONNECT_TIMEOUT_S = 10.0
 HASH_SEED_KEY = "hash_seed"
 HASH_SEED_MAX = 2**32 - 1
 
@@ -121,7 +123,7 @@ class Node:
             await self._announcer.leave()
         if self._api is None:
             return
-        # The API first: what it answers needs a coordinator with an open store. But runs wait for their next owner.
+        # The API first: its answers need a coordinator with an open store. But runs wait for an owner.
         api = asyncio.create_task(self._api.stop(), name="api stop")
         await asyncio.wait([api], timeout=API_STOP_S)
         await self.coordinator.stop()
@@ -187,7 +189,7 @@ class Announcer:
             await asyncio.sleep(ANNOUNCE_EVERY_S)
 
     async def _announce(self, router: str, *, leaving: bool) -> str:
-        """Empty when the router took it, else why not. Not ready is not said: silence sends requests elsewhere."""
+        """Empty when the router took it, else why not. Not ready: silence sends requests elsewhere."""
         if not leaving and not self._coordinator.is_ready()[0]:
             return ""
         said = {
@@ -210,10 +212,12 @@ async def hash_seed(dsn: str) -> int:
     Raises:
         StoreUnavailable, SchemaMissing.
     """
+    server = Server(dsn, PostgresSettings())
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise StoreUnavailable(f"the store can't be reached: {error or type(error).__name__}") from error
+        connection, _ = await server.connect({}, codecs=False)
+    except ConnectError as error:
+        text = str(error) or type(error).__name__
+        raise StoreUnavailable(f"{server.description} can't be reached: {text}") from error
     try:
         drawn = str(random.SystemRandom().randint(1, HASH_SEED_MAX))
         await connection.execute(
@@ -224,11 +228,10 @@ async def hash_seed(dsn: str) -> int:
         return int(await connection.fetchval("SELECT value FROM cluster WHERE key = $1", HASH_SEED_KEY))
     except asyncpg.UndefinedTableError as error:
         raise SchemaMissing from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StoreUnavailable(f"the store refused: {error}") from error
+    except ConnectError as error:
+        raise StoreUnavailable(f"{server.description} refused: {error}") from error
     finally:
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await connection.close(timeout=1.0)
+        connection.terminate()
 
 
 def free_port(host: str, wanted: int = 0) -> int:
@@ -240,7 +243,8 @@ def free_port(host: str, wanted: int = 0) -> int:
             probe.bind((host.strip("[]"), wanted))
         except OSError as error:
             raise AddressInUse(
-                f"{join_address(host, wanted)}: {error.strerror or error}; give another --port, or 0 for any free one"
+                f"{join_address(host, wanted)}: {error.strerror or error}; "
+                "give another --port, or 0 for any free one"
             ) from error
         return int(probe.getsockname()[1])
 

@@ -51,8 +51,8 @@ class Client:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         try:
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                trust_env=False,
+                base_url=self.url, headers=headers, trust_env=False,
+                timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             )  # fmt: skip
         except (httpx.InvalidURL, ValueError) as error:
             raise Usage(f"--url {url}: {error}") from error
@@ -67,7 +67,7 @@ class Client:
     ) -> None:
         self._http.close()
 
-    # -- requests ---------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------
 
     def get(self, path: str, **params: Any) -> Any:
         """The answer's JSON. Reading is safe to repeat, so a connection that breaks is tried once more."""
@@ -120,11 +120,11 @@ class Client:
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(
-            f"no answer from {self.url} ({str(error) or type(error).__name__}): start a cluster with `pointsman up`, or "
-            "say where it is with --url or POINTSMAN_URL"
+            f"no answer from {self.url} ({str(error) or type(error).__name__}): "
+            "start a cluster with `pointsman up`, or say where it is with --url or POINTSMAN_URL"
         )
 
-    # -- waiting ----------------------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------------
 
     def result(self, run: str, timeout_s: float | None) -> Any:
         """The run's result once it has ended, whoever of the cluster dies meanwhile.
@@ -155,7 +155,7 @@ class Client:
     def follow(self, run: str, after: int) -> Iterator[Mapping[str, Any]]:
         """The run's events from `after` on as they come, each once, until it has ended.
 
-        A stream that breaks is taken up again after the last event that came, on whichever coordinator answers.
+        A stream that breaks is taken up again after the last event that came, wherever somebody answers.
         """
         retry = _Patience()
         while True:
@@ -172,7 +172,7 @@ class Client:
                 retry.failed(error)
 
     def _stream(self, run: str, after: int) -> Iterator[Mapping[str, Any] | None]:
-        """Events of one connection; None at the end of the run; stops without it when the connection was cut."""
+        """Events of one connection; None at the end of the run; without it, the connection was cut."""
         headers = {"accept": "text/event-stream", "last-event-id": str(after)}
         timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
         try:

@@ -78,7 +78,7 @@ def coordinator(
 
 
 def _share_hash_seed(store: str) -> None:
-    """Sets and dicts of strings in a workflow's body must come in the same order on every coordinator, so this process
+    """A set of strings in a workflow's body must come in the same order on every coordinator, so this process
     becomes one with the cluster's hash seed. Once: the environment says when it is done."""
     wanted = str(asyncio.run(hash_seed(store)))
     if os.environ.get(SEED) != wanted:

@@ -109,7 +109,7 @@ def guarded(verb: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt as error:
             raise typer.Exit(int(Exit.INTERRUPTED)) from error
         except BrokenPipeError as error:
-            # Whoever read us has enough (`| head`): not a failure. Nothing may be flushed into the pipe at exit.
+            # Whoever read us has enough (`| head`). Nothing may be flushed into the pipe at exit.
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
             raise typer.Exit(int(Exit.OK)) from error
 

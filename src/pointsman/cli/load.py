@@ -25,7 +25,7 @@ def load_app(spec: str) -> App:
     """The app, imported as if from the working directory.
 
     Raises:
-        AppNotFound: no such module, file or attribute; it is no App; importing it failed (with the error in it).
+        AppNotFound: no such module, file or attribute; it is no App; importing it failed.
     """
     where, colon, attribute = spec.rpartition(":")
     if not colon or not where or not attribute:

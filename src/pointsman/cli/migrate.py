@@ -10,19 +10,53 @@ import typer
 from pointsman.cli import output
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import AsJson, Store
-from pointsman.stores.postgres.migrate import migrate as migrate_store
-from pointsman.stores.postgres.migrate import pending
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.stores.postgres.connection import ConnectError, Server
+from pointsman.stores.postgres.migrate import check_schema
+from pointsman.stores.postgres.migrate import migrate as apply
+from pointsman.stores.postgres.settings import PostgresSettings
 
 
 @guarded
 def migrate(
     store: Store = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit code 1 if something would be.")
+        bool,
+        typer.Option("--check", help="Change nothing; exit code 3 unless this release can work with it."),
+    ] = False,
+    pre: Annotated[
+        bool,
+        typer.Option("--pre", help="Only what the release before survives: for deploying without a stop."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Apply the migrations that the database lacks. Safe to repeat, and while coordinators run."""
     if store is None:
         raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the PostgreSQL to migrate")
-    raise NotImplementedError
+    if check and pre:
+        raise Usage("--check changes nothing, so --pre has no meaning beside it")
+    if check:
+        asyncio.run(_check(store))
+        applied = []
+    else:
+        applied = asyncio.run(apply(store, post=not pre))
+    if as_json:
+        output.print_json({"applied": applied})
+    elif check:
+        typer.echo("the schema is one that this release works with")
+    else:
+        typer.echo("\n".join(f"applied {title}" for title in applied) or "nothing to apply")
+
+
+async def _check(store: str) -> None:
+    """Raises: SchemaMissing, SchemaFromFuture, StoreUnavailable."""
+    server = Server(store, PostgresSettings())
+    try:
+        connection, _ = await server.connect({}, codecs=False)
+    except ConnectError as error:
+        text = str(error) or type(error).__name__
+        raise StoreUnavailable(f"{server.description} can't be reached: {text}") from error
+    try:
+        await check_schema(connection)
+    finally:
+        connection.terminate()

@@ -1,6 +1,7 @@
 """What is written to stdout: JSON and nothing else, or tables that are plain where stdout is no terminal.
 
-Must not know what it shows. Text that came from outside goes through `clean`: a run's data must not steer a terminal.
+Must not know what it shows. Text that came from outside goes through `clean`: a run's data must not steer
+a terminal.
 """
 
 from __future__ import annotations

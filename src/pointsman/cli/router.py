@@ -55,7 +55,8 @@ def router(
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a router: it sends each request to the coordinator whose turn it is, and elsewhere when that one is gone."""
+    """Run a router: it sends each request to the coordinator whose turn it is, or to the next when that one is
+    gone."""
     if with_parent is not None:
         die_with_parent(with_parent)
     if log_level not in ("debug", "info", "warning", "error"):

@@ -15,7 +15,8 @@ from pointsman.coordinator.settings import CoordinatorSettings
 
 API = "api."
 OWN_OPTIONS = {
-    "name": "--name", "address": "--advertise", "api.host": "--host", "api.port": "--port", "api.token": "--token"
+    "name": "--name", "address": "--advertise", "api.host": "--host", "api.port": "--port",
+    "api.token": "--token",
 }  # fmt: skip
 
 

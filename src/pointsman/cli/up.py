@@ -45,9 +45,9 @@ def up(
 ) -> None:
     """Run APP on this machine: PostgreSQL (unless --store), a router and coordinators, each a process.
 
-    A dead coordinator is started again under its name; its runs have gone on elsewhere by then. Ctrl-C or SIGTERM
-    stops all of it in order. Only this machine can reach it: to be reached by others, run `pointsman coordinator` and
-    `pointsman router` with a token.
+    A dead coordinator is started again under its name; its runs have gone on elsewhere by then. Ctrl-C or
+    SIGTERM stops all of it in order. Only this machine can reach it: to be reached by others, run `pointsman
+    coordinator` and `pointsman router` with a token.
     """
     values = settings.parse(set_ or [])
     settings.coordinator_settings("coordinator-1", values)
@@ -69,7 +69,8 @@ def up(
 def default_directory(
     app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None
 ) -> Path:
-    """A directory of its own for each app. Root's home is closed to the user that the embedded server then runs as."""
+    """A directory of its own for each app. Not in root's home: it is closed to the user that the embedded
+    server then runs as."""
     environment = os.environ if environment is None else environment
     is_root = os.geteuid() == 0 if is_root is None else is_root
     where, _, attribute = app.rpartition(":")

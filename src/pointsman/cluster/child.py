@@ -126,7 +126,7 @@ class Child:
 def die_with_parent(parent: int) -> None:
     """SIGTERM to this process when its parent dies; if that died already, leave at once.
 
-    Other systems than Linux have no such thing: there a child of a killed supervisor goes on until it is stopped.
+    Other systems than Linux have no such thing: there, children of a killed supervisor go on until stopped.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

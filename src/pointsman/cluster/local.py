@@ -180,11 +180,12 @@ class LocalCluster:
             is_kept = self._restart and child.keeper is not None
             if child.exit_code is not None and not is_kept:
                 raise ClusterFailed(
-                    f"{child.name} ended with exit code {child.exit_code}: {child.last_words()} (its log: {child.log})"
+                    f"{child.name} ended with exit code {child.exit_code}: {child.last_words()} "
+                    f"(its log: {child.log})"
                 )
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal to one process; the pid that got it. Raises: KeyError, ProcessLookupError (it is dead)."""
+        """Signal one process; the pid that got it. Raises: KeyError, ProcessLookupError (it is dead)."""
         return self.children[name].send(number)
 
     async def wait_dead(self, name: str, pid: int) -> None:
@@ -237,7 +238,6 @@ def _free_ports(count: int) -> list[int]:
 
 
 async def _is_ready(http: httpx.AsyncClient, url: str) -> bool:
-    """A router is ready once it knows somebody, so it is asked for its health alone."""
     try:
         return (await http.get(f"{url}/ready")).is_success
     except httpx.HTTPError:

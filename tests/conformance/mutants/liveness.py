@@ -83,7 +83,9 @@ class NeverRenews(MemoryLiveness):
     caught_by = ("liveness.a_held_lease_outlives_its_ttl",)
 
     async def renew(self, incarnation):
-        return not self._database.incarnations[incarnation].ended
+        row = self._database.incarnations[incarnation]
+        self._reached(self._clock.monotonic(), row.ttl_ms)
+        return not row.ended
 
 
 class MembersForEver(MemoryDatabase):

@@ -1,4 +1,4 @@
-"""A timeline as text: one row for each span with its bar, one line for each mark, and inputs in full when asked for.
+"""A time line as text: one row for each span with its bar, one for each mark, and inputs in full.
 
 Pure but for the width that it is given. Must not know where events come from.
 """
@@ -18,8 +18,8 @@ BAR_WIDTH = 28
 PREVIEW_WIDTH = 44
 FULL, FAILED, EMPTY, WAIT, OPEN = "█", "▒", " ", "·", "▸"
 MARK_STYLES = {
-    "epoch": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow", "signal": "blue",
-    "end": "green",
+    "epoch": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow",
+    "signal": "blue", "end": "green",
 }  # fmt: skip
 OUTCOME_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yellow", "given up": "yellow"}
 
@@ -130,7 +130,8 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     style = "red" if failure else "green" if kind in ("CallCompleted", "RunCompleted") else ""
     return Text.assemble(
         text(f"{'+' + duration(since_ms):>10}", "dim"), text(f"{event['sequence']:>5}  ", "dim"),
-        text(f"{kind:<16}", style), text(f" {about}"), text(f"  {said}" if said else "", "red" if failure else "dim"),
+        text(f"{kind:<16}", style), text(f" {about}"),
+        text(f"  {said}" if said else "", "red" if failure else "dim"),
     )  # fmt: skip
 
 

@@ -42,9 +42,9 @@ class _Folding:
         self._epoch: int | None = None
         self._folds: dict[str, Callable[[Seen], None]] = {
             "RunStarted": self._started, "CallRequested": self._requested, "CallRetried": self._retried,
-            "AttemptFailed": self._attempt_failed, "CallCompleted": self._completed, "CallFailed": self._failed,
-            "CallRefused": self._refused, "CallCancelled": self._cancelled, "TimerSet": self._timer,
-            "TimerFired": self._fired, "SignalAwaited": self._awaited, "SignalReceived": self._signal,
+            "AttemptFailed": self._attempt_failed, "CallCompleted": self._completed,
+            "CallFailed": self._failed, "CallRefused": self._refused, "CallCancelled": self._cancelled,
+            "TimerSet": self._timer, "TimerFired": self._fired, "SignalAwaited": self._awaited, "SignalReceived": self._signal,
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
             "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
             "RunCompleted": self._end, "RunFailed": self._end_failed, "RunWasCancelled": self._end_cancelled,
@@ -65,7 +65,7 @@ class _Folding:
         else:
             fold(seen)
 
-    # -- spans --------------------------------------------------------------------------------------------------------
+    # -- spans ---------------------------------------------------------------------------------------------
 
     def _open_span(self, seen: Seen, call: str, kind: str, target: str) -> Span:
         span = Span(call, kind, target, seen.at, seen.sequence, notes=self._pending_notes.pop(call, []))
@@ -153,7 +153,7 @@ class _Folding:
         if span is not None:
             span.failure, span.output = seen.data.get("failure"), seen.data.get("output")
 
-    # -- marks --------------------------------------------------------------------------------------------------------
+    # -- marks ---------------------------------------------------------------------------------------------
 
     def _mark(self, seen: Seen, kind: str, text: str) -> None:
         self.timeline.marks.append(Mark(seen.at, seen.sequence, kind, text))

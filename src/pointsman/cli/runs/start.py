@@ -43,14 +43,9 @@ def start(
     if timeout is not None and not wait:
         raise Usage("--timeout says how long --wait waits: give both, or neither")
     # The id is made here, so that the request may be repeated when its answer is lost.
-    fields: dict[str, Any] = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}
-    for name, value in (
-        ("version", version),
-        ("tenant", tenant),
-        ("attributes", attributes(attribute or [])),
-    ):
-        if value:
-            fields[name] = value
+    given = {"version": version, "tenant": tenant, "attributes": attributes(attribute or [])}
+    fields = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}
+    fields |= {name: value for name, value in given.items() if value}
     raw = read_json(input_json, "INPUT")
     body = json.dumps(fields, ensure_ascii=False).encode()[:-1] + b',"input":' + raw + b"}"
     with Client(url, token) as client:

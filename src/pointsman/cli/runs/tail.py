@@ -21,7 +21,7 @@ def tail(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Follow a run until it ends: one line (with --json one object) for each event. Exit code 1 when it fails."""
+    """Follow a run until it ends, one line (or object) for each event. Exit code 1 when it fails."""
     status = "completed"
     with Client(url, token) as client:
         began = output.to_ms(client.get(f"/v1/runs/{run}")["created_at"])

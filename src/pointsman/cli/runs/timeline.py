@@ -23,7 +23,7 @@ class Attempt:
 
 @dataclass
 class Span:
-    """Something that takes time. `kind`: call, timer, signal or child. `outcome`: pending until it is over."""
+    """Something that takes time. `kind`: call, timer, signal or child. `outcome`: pending till it is over."""
 
     call: str
     kind: str

@@ -167,9 +167,9 @@ def requests_come_first(evidence: Evidence) -> Iterator[str]:
 
 
 def nothing_is_called_in_vain(evidence: Evidence) -> Iterator[str]:
-    """A committed call is not called again, no owner starts an attempt twice, nobody acts for a run it has lost.
+    """No committed call is made again, no owner starts an attempt twice, nobody acts for a run it has lost.
 
-    The one thing that no fence can prevent: a request already decided leaves a process that was stopped meanwhile.
+    What no fence can prevent: a request already decided leaves a process that was stopped meanwhile.
     """
     over: dict[tuple[str, str], int] = {}
     for run in evidence.streams:

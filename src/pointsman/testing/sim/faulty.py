@@ -82,7 +82,7 @@ class Network:
         self, name: str, operation: Callable[[], Coroutine[Any, Any, T]], *, about: str = "",
         appends: Sequence[Append] = (),
     ) -> T:  # fmt: skip
-        """Send one statement and wait for its reply. Raises StoreUnavailable, and what the operation raises."""
+        """Send one statement, wait for its reply. Raises StoreUnavailable, and what the operation raises."""
         if self.is_severed:
             raise StoreUnavailable("this process has ended")
         reply: asyncio.Future[T] = self.loop.create_future()
@@ -149,7 +149,7 @@ class Network:
         return "answered"
 
     def _latency(self) -> float:
-        """Seconds one way: mostly a fraction of a millisecond, sometimes long enough to overtake or to be overtaken."""
+        """Seconds one way: mostly a millisecond, sometimes long enough to be overtaken."""
         if self._rng.random() < self._faults.slow:
             return 0.02 + self._rng.random() * 0.6
         return 0.0001 + self._rng.random() * 0.002

@@ -1,8 +1,8 @@
 """A deterministic event loop: the clock jumps to the next timer, a seed chooses among ready callbacks.
 
 It knows simulated processes: a callback belongs to the process in whose context it was scheduled, and the
-callbacks of a stopped or dead process are held, as the operating system would. Threads are refused: nothing here
-may depend on what the machine does meanwhile.
+callbacks of a stopped or dead process are held, as by an operating system. Threads are refused: nothing may
+depend on what the machine does meanwhile.
 """
 
 from __future__ import annotations

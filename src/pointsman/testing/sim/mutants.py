@@ -70,7 +70,7 @@ def no_request_first() -> Iterator[None]:
 
 @contextmanager
 def no_nonce() -> Iterator[None]:
-    """After a lost reply the same events are appended again, at the end of the stream, without finding out."""
+    """After a lost reply the same events are appended again, at the end, without finding out."""
 
     async def blindly(self: Recorder, batch: list[Append], lane: int) -> list[AppendResult]:
         heads = await _patiently(lambda: self._log.heads([append.run for append in batch]))

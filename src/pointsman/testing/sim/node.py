@@ -43,8 +43,8 @@ class SimIds:
 def settings_of(name: str) -> CoordinatorSettings:
     """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
     return CoordinatorSettings(
-        name=name, lease_ttl_ms=LEASE_TTL_MS, park_after_ms=150, claim_poll_ms=150, mail_poll_ms=300, watch_poll_ms=200,
-        sweep_ms=700, claim_batch=5, drain_s=0.3, runs_max=12,
+        name=name, lease_ttl_ms=LEASE_TTL_MS, park_after_ms=150, claim_poll_ms=150, mail_poll_ms=300,
+        watch_poll_ms=200, sweep_ms=700, claim_batch=5, drain_s=0.3, runs_max=12,
     )  # fmt: skip
 
 
@@ -52,8 +52,8 @@ class Node:
     """A process is started once; after `crash` or `drain` a new one takes its name."""
 
     def __init__(
-        self, name: str, life: int, loop: SimLoop, rng: random.Random, database: MemoryDatabase, faults: Faults,
-        trace: Trace,
+        self, name: str, life: int, loop: SimLoop, rng: random.Random, database: MemoryDatabase,
+        faults: Faults, trace: Trace,
     ) -> None:  # fmt: skip
         self.name = name
         self.loop = loop
@@ -96,7 +96,7 @@ class Node:
     async def ask(
         self, operation: Callable[[CoordinatorRuns], Awaitable[T]], *, timeout_s: float, hangs_up: bool
     ) -> T:
-        """A request from outside, as over HTTP. Raises StoreUnavailable when nobody answers, and TimeoutError.
+        """A request from outside, as over HTTP. Raises StoreUnavailable (nobody answers) and TimeoutError.
 
         Args:
             hangs_up: after the timeout the request is cancelled within the process; else it goes on unheard.

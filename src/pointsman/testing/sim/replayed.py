@@ -26,7 +26,7 @@ def replays_identically(evidence: Evidence, rng: random.Random) -> Iterator[str]
 
 
 def replay_differs(run: str, stream: Sequence[ev.Recorded], cause: int | None) -> str | None:
-    """Replay up to and with the event at index `cause`, all without it; what comes next must be what the log has."""
+    """Replay up to the event at index `cause`, or everything; what comes next must be what the log has."""
     prefix = stream if cause is None else stream[: cause + 1]
     started = read_event(stream[0])
     if not isinstance(started, ev.RunStarted):

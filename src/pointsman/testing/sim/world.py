@@ -153,11 +153,12 @@ class World:
 
     def evidence(self) -> Evidence:
         rows = self.database.runs.values()
+        stamped = zip(self.feed, self.feed.stamps, strict=True)
         return Evidence(
             streams={row.id: tuple(row.events) for row in rows},
             heads={row.id: row.head() for row in rows},
             mails={row.id: tuple(row.letters.values()) for row in rows},
-            feed=[(run, event.sequence, at) for (run, event), at in zip(self.feed, self.feed.stamps, strict=True)],
+            feed=[(run, event.sequence, at) for (run, event), at in stamped],
             acks=tuple(self.clients.acks), invocations=tuple(self.journal.invocations),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
         )  # fmt: skip
@@ -168,7 +169,8 @@ class World:
         rows = self.database.runs.values()
         tried = [(i.run, i.call, i.attempt) for i in self.journal.invocations]
         report = Report(
-            seed, faults=dict(sorted(self.trace.faults.items())), operations=self.clients.operations, runs=len(rows),
+            seed, faults=dict(sorted(self.trace.faults.items())), operations=self.clients.operations,
+            runs=len(rows),
             runs_completed=sum(row.status in ENDED_STATUSES for row in rows),
             takeovers=sum(node.coordinator.stats.runs_taken_over for node in everyone),
             invocations=len(tried), repeated=len(tried) - len(set(tried)), steps=self.loop.steps,
