@@ -1,6 +1,6 @@
 """The entry point: which verbs there are.
 
-Another verb joins as a function in a file of its own, decorated with `guarded`: `app.command("name")(function)`.
+Another verb joins as a function in a file of its own, under `guarded`: `app.command("name")(function)`.
 """
 
 from __future__ import annotations

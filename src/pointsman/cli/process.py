@@ -28,7 +28,7 @@ def log_to_stderr(level: str) -> None:
 
 
 def serve(service: Service, started: Callable[[], Awaitable[None] | None]) -> None:
-    """Start it, call `started`, stop it at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    """Start it, call `started`, stop it at the first SIGTERM or SIGINT. A second one ends the process."""
 
     async def run() -> None:
         leave = asyncio.Event()

@@ -55,7 +55,7 @@ def router(
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a router: it sends each request to the coordinator whose turn it is, or to the next when that one is
+    """Run a router: it sends each request to the coordinator whose turn it is, or to the next when that is
     gone."""
     if with_parent is not None:
         die_with_parent(with_parent)

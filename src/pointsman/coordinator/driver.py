@@ -244,8 +244,8 @@ class Driver:
         if result.outcome is Outcome.MAIL_ARRIVED:
             self.mail_came(max(result.mail, state.folded + 1))
             return None
-        if result.outcome is Outcome.EXISTS and self._create is not None:
-            return Exit.EXISTS
+        if self._create is not None and result.outcome in (Outcome.EXISTS, Outcome.CONFLICT):
+            return Exit.EXISTS  # CONFLICT: the reply was lost, and what stands there is not ours
         self._crew.stats.runs_fenced += 1
         logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, self._durable, self.epoch)
         return Exit.LOST

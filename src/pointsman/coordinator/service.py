@@ -34,7 +34,7 @@ from pointsman.kernel.errors import (
 from pointsman.kernel.events import Event, Failure, Recorded, RunCompleted, RunFailed, RunStarted, RunWasCancelled
 from pointsman.kernel.execution import Execution, stop_note
 from pointsman.observe.stats import Stats, prometheus
-from pointsman.ports.event_log import Append, Head, NewEvent, NewRun
+from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
 from pointsman.ports.ids import Ids
 from pointsman.ports.liveness import Lease
 from pointsman.ports.runs import RunView
@@ -63,6 +63,8 @@ class Coordinator:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loading: dict[str, None] = {}
         """Claimed, and on the way to a driver: the sweep must not give them back meanwhile."""
+        self._claiming = asyncio.Lock()
+        """No run is given back while a claim is under way: what was claimed meanwhile would be given away again."""
         self._cache = ExecutionCache()
         self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
         self._hints: dict[str, None] = {}
@@ -207,7 +209,7 @@ class Coordinator:
         )  # fmt: skip
         result = (await crew.recorder.submit([append]))[0]
         self.store.wakeup.hint([run])
-        return Exit.EXISTS if result.outcome.value == "exists" else None
+        return None if result.outcome is Outcome.MOVED else Exit.EXISTS
 
     def _room(self) -> int:
         """How many more runs may be driven."""
@@ -229,7 +231,7 @@ class Coordinator:
             over = await driver.drive()
             keep = over is Exit.PARKED
             if over is Exit.LOST:
-                await self._give_back(run)
+                await self._give_back(run, driver)
             if over is Exit.ENDED:
                 self._ended.put(RunView(driver.head, *result_of(execution.state.outcome)))
                 self.stats.count_run(driver.head.status)
@@ -261,13 +263,16 @@ class Coordinator:
             driver.execution.close()
         self.watcher.driven_here(run, False)
 
-    async def _give_back(self, run: str) -> None:
-        """What this coordinator held of the run is void. If it still owns it, it is claimed afresh, by whoever."""
-        try:
-            if await self.store.ownership.hand_over(self.incarnation, [run]):
-                self._claim_now.set()
-        except StoreUnavailable:
-            return  # the sweep finds it
+    async def _give_back(self, run: str, driver: Driver | None = None) -> None:
+        """What this coordinator held of the run (`driver`) is void. If it still owns it, it is claimed afresh."""
+        async with self._claiming:
+            if self._drivers.get(run) is not driver or run in self._loading:
+                return
+            try:
+                if await self.store.ownership.hand_over(self.incarnation, [run]):
+                    self._claim_now.set()
+            except StoreUnavailable:
+                return  # the sweep finds it
 
     async def _stop_run(self, driver: Driver, error: PointsmanError) -> None:
         logger.warning("run %s: %s", driver.run, error)
@@ -296,7 +301,6 @@ class Coordinator:
         await asyncio.gather(*(self._load_noted(head) for head in heads))
 
     async def _load_noted(self, head: Head) -> None:
-        self._loading[head.id] = None
         try:
             await self._load(head)
         finally:
@@ -383,9 +387,11 @@ class Coordinator:
             self._claim_now.clear()
             self._hints.clear()
             while (limit := min(self._room(), self.settings.claim_batch)) > 0 and self._may_act():
-                heads = await self.store.ownership.claim_due(
-                    self.incarnation, self.directory.definitions(), limit=limit
-                )
+                async with self._claiming:
+                    heads = await self.store.ownership.claim_due(
+                        self.incarnation, self.directory.definitions(), limit=limit
+                    )
+                    self._loading.update((head.id, None) for head in heads)
                 self.stats.runs_claimed += len(heads)
                 await self._adopt(heads)
                 if len(heads) < limit:
@@ -418,9 +424,11 @@ class Coordinator:
             limit = min(self._room(), self.settings.claim_batch)
             if limit <= 0:
                 return
-            heads, left = await self.store.ownership.claim_orphans(
-                self.incarnation, self.directory.definitions(), limit=limit
-            )
+            async with self._claiming:
+                heads, left = await self.store.ownership.claim_orphans(
+                    self.incarnation, self.directory.definitions(), limit=limit
+                )
+                self._loading.update((head.id, None) for head in heads)
             self.stats.runs_taken_over += len(heads)
             await self._adopt(heads)
             if not heads and not left:

@@ -53,9 +53,10 @@ class RunState(msgspec.Struct):
         """Fold one event in. `data` is the full input of an event that has one."""
         self.sequence += 1
         self.last_at = max(at, self.last_at)
-        fold = _FOLDS.get(type(event))
-        if fold is not None:
-            fold(self, event, data)
+        if isinstance(event, ev.CallRequested):
+            self.calls[event.call] = PendingCall(event.call, event.target, event.key, data)
+        elif (fold := _FOLDS.get(type(event))) is not None:
+            fold(self, event)
 
     @property
     def is_ended(self) -> bool:
@@ -72,48 +73,44 @@ class RunState(msgspec.Struct):
         return all(pending.retry_at is not None for pending in self.calls.values())
 
 
-def _started(state: RunState, event: ev.RunStarted, data: bytes) -> None:
+def _started(state: RunState, event: ev.RunStarted) -> None:
     state.workflow, state.workflow_version = event.workflow, event.workflow_version
     state.tenant, state.seed = event.tenant, event.seed
     state.parent, state.parent_call = event.parent, event.parent_call
     state.started_at = state.last_at
 
 
-def _requested(state: RunState, event: ev.CallRequested, data: bytes) -> None:
-    state.calls[event.call] = PendingCall(event.call, event.target, event.key, data)
-
-
-def _call_over(state: RunState, event: ev.CallCompleted | ev.CallFailed | ev.CallCancelled, data: bytes) -> None:
+def _call_over(state: RunState, event: ev.CallCompleted | ev.CallFailed | ev.CallCancelled) -> None:
     state.calls.pop(event.call, None)
     state.timers.pop(event.call, None)
     state.waiting_for.pop(event.call, None)
 
 
-def _attempt_failed(state: RunState, event: ev.AttemptFailed, data: bytes) -> None:
+def _attempt_failed(state: RunState, event: ev.AttemptFailed) -> None:
     state.calls[event.call].retry_at = event.retry_at
 
 
-def _retried(state: RunState, event: ev.CallRetried, data: bytes) -> None:
+def _retried(state: RunState, event: ev.CallRetried) -> None:
     pending = state.calls[event.call]
     pending.attempt, pending.retry_at = event.attempt, None
 
 
-def _timer_set(state: RunState, event: ev.TimerSet, data: bytes) -> None:
+def _timer_set(state: RunState, event: ev.TimerSet) -> None:
     state.timers[event.call] = event.due
 
 
-def _timer_fired(state: RunState, event: ev.TimerFired, data: bytes) -> None:
+def _timer_fired(state: RunState, event: ev.TimerFired) -> None:
     state.timers.pop(event.call, None)
 
 
-def _signal_awaited(state: RunState, event: ev.SignalAwaited, data: bytes) -> None:
+def _signal_awaited(state: RunState, event: ev.SignalAwaited) -> None:
     if state.unclaimed.get(event.name, 0):
         state.unclaimed[event.name] -= 1
     else:
         state.waiting_for[event.call] = event.name
 
 
-def _signal(state: RunState, event: ev.SignalReceived, data: bytes) -> None:
+def _signal(state: RunState, event: ev.SignalReceived) -> None:
     state.folded = event.mail
     for call, name in state.waiting_for.items():
         if name == event.name:
@@ -122,30 +119,29 @@ def _signal(state: RunState, event: ev.SignalReceived, data: bytes) -> None:
     state.unclaimed[event.name] = state.unclaimed.get(event.name, 0) + 1
 
 
-def _child_started(state: RunState, event: ev.ChildStarted, data: bytes) -> None:
+def _child_started(state: RunState, event: ev.ChildStarted) -> None:
     state.children[event.call] = event.run
 
 
-def _child_ended(state: RunState, event: ev.ChildEnded, data: bytes) -> None:
+def _child_ended(state: RunState, event: ev.ChildEnded) -> None:
     state.folded = event.mail
     state.children.pop(event.call, None)
 
 
-def _cancel(state: RunState, event: ev.CancelRequested, data: bytes) -> None:
+def _cancel(state: RunState, event: ev.CancelRequested) -> None:
     state.folded = event.mail
     state.cancel_reason = event.reason
 
 
-def _ended(state: RunState, event: ev.Event, data: bytes) -> None:
+def _ended(state: RunState, event: ev.Event) -> None:
     state.outcome = event
     state.calls.clear()
     state.timers.clear()
     state.waiting_for.clear()
 
 
-_FOLDS: dict[type[ev.Event], Callable[[RunState, Any, bytes], None]] = {
+_FOLDS: dict[type[ev.Event], Callable[[RunState, Any], None]] = {
     ev.RunStarted: _started,
-    ev.CallRequested: _requested,
     ev.CallCompleted: _call_over,
     ev.CallFailed: _call_over,
     ev.CallCancelled: _call_over,

@@ -80,17 +80,12 @@ def test_cancel(served: Served) -> None:
 
 def test_ls_filters_and_pages(served: Served) -> None:
     for number in range(3):
-        served.invoke(
-            "start", "greet", '"p"', "--id", f"page-{number}", "--tenant", "pages", "--attribute", "n=1"
-        )
+        served.invoke("start", "greet", '"p"', "--id", f"page-{number}", "--tenant", "pages", "--attribute", "n=1")
     first = json.loads(served.invoke("ls", "--tenant", "pages", "--limit", "2", "--json").stdout)
     rest = served.invoke("ls", "--tenant", "pages", "--limit", "2", "--cursor", first["cursor"], "--json")
     ids = {run["id"] for run in first["runs"] + json.loads(rest.stdout)["runs"]}
     assert ids == {"page-0", "page-1", "page-2"}
-    assert (
-        json.loads(served.invoke("ls", "--attribute", "n=2", "--tenant", "pages", "--json").stdout)["runs"]
-        == []
-    )
+    assert json.loads(served.invoke("ls", "--attribute", "n=2", "--tenant", "pages", "--json").stdout)["runs"] == []
 
 
 def test_ls_without_a_terminal_is_plain_columns(served: Served) -> None:
@@ -131,9 +126,7 @@ def test_show_json_is_one_document(served: Served) -> None:
     served.invoke("start", "greet", '"doc"', "--id", "doc-1", "--wait")
     document = json.loads(served.invoke("show", "doc-1", "--json").stdout)
     assert document["run"]["id"] == "doc-1"
-    assert [event["sequence"] for event in document["events"]] == list(
-        range(1, document["run"]["sequence"] + 1)
-    )
+    assert [event["sequence"] for event in document["events"]] == list(range(1, document["run"]["sequence"] + 1))
 
 
 def test_tail_gives_each_event_once_and_ends(served: Served) -> None:

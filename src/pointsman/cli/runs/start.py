@@ -43,8 +43,8 @@ def start(
     if timeout is not None and not wait:
         raise Usage("--timeout says how long --wait waits: give both, or neither")
     # The id is made here, so that the request may be repeated when its answer is lost.
-    given = {"version": version, "tenant": tenant, "attributes": attributes(attribute or [])}
-    fields = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}
+    given: dict[str, Any] = {"version": version, "tenant": tenant, "attributes": attributes(attribute or [])}
+    fields: dict[str, Any] = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}
     fields |= {name: value for name, value in given.items() if value}
     raw = read_json(input_json, "INPUT")
     body = json.dumps(fields, ensure_ascii=False).encode()[:-1] + b',"input":' + raw + b"}"

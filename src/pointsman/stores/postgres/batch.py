@@ -92,8 +92,8 @@ def _events(
     is_packed = any(packed is not None for _, packed, _ in stored)
     return [
         [n for n, _, _ in rows],
-        [event.at for _, _, event in rows],
         [batch[n].expected + number + 1 for n, number, _ in rows],
+        [event.at for _, _, event in rows],
         [event.type for _, _, event in rows],
         [event.version for _, _, event in rows],
         [None if number else batch[n].nonce for n, number, _ in rows],

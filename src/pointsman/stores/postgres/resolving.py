@@ -70,11 +70,10 @@ async def _look(connection: Connection, append: Append) -> Resolution:
         return Resolution.ABSENT
     if not append.events:
         return Resolution.OTHERS
-    nonce = await connection.fetchval(_SQL["nonce_at"], append.run, append.expected + 1)
-    if nonce is None:
-        row = await connection.fetchrow(_SQL["nonce_at"], append.run, append.expected + 1)
-        return Resolution.ABSENT if row is None else Resolution.OTHERS
-    if bytes(nonce) != append.nonce:
+    row = await connection.fetchrow(_SQL["nonce_at"], append.run, append.expected + 1)
+    if row is None:
+        return Resolution.ABSENT
+    if row["nonce"] != append.nonce:
         return Resolution.OTHERS
     # It is visible, but after a crash that does not mean that a synchronous standby has it.
     await connection.execute(_SQL["barrier"], secrets.token_hex(8))

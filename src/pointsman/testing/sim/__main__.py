@@ -56,9 +56,7 @@ def summarise(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
         {"seed": report.seed, "what": what, "reproduce": f"{COMMAND} --seed {report.seed} --trace"}
         for report in reports for what in report.violations
     ]  # fmt: skip
-    violations += [
-        {"seed": None, "what": what, "reproduce": ""} for what in _vacuous(len(reports), faults, total)
-    ]
+    violations += [{"seed": None, "what": what, "reproduce": ""} for what in _vacuous(len(reports), faults, total)]
     return {
         "seeds": len(reports), **total, "faults": dict(sorted(faults.items())), "violations": violations,
         "callbacks": sum(report.steps for report in reports), "seconds": round(seconds, 2),
@@ -108,9 +106,7 @@ def _shown(summary: dict[str, Any]) -> str:
 
 
 def _violation(item: Any) -> str:
-    return (
-        f"seed {item['seed']}: {item['what']}\n  {item['reproduce']}" if isinstance(item, dict) else str(item)
-    )
+    return f"seed {item['seed']}: {item['what']}\n  {item['reproduce']}" if isinstance(item, dict) else str(item)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,9 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, help="one schedule alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened, line by line")
-    parser.add_argument(
-        "--mutants", action="store_true", help="break each guard in turn: every one must be caught"
-    )
+    parser.add_argument("--mutants", action="store_true", help="break each guard in turn: every one must be caught")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser
 

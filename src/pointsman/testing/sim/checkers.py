@@ -24,6 +24,8 @@ def acked_is_durable(evidence: Evidence) -> Iterator[str]:
             yield f"{ack.what} of {ack.run} was answered {ack.answer!r}, and there is no such run"
         elif ack.answer.startswith(("error", "unknown")):
             yield f"{ack.what} of {ack.run}: {ack.answer}"
+        elif ack.what == "start":
+            yield from _start_stands(evidence, ack)
         elif ack.what in ("signal", "cancel"):
             yield from _mail_is_kept(evidence, ack)
         elif ack.what == "result":
@@ -32,6 +34,14 @@ def acked_is_durable(evidence: Evidence) -> Iterator[str]:
             stream = tuple((row.sequence, row.type) for row in evidence.streams[ack.run])
             if stream[: len(ack.seen)] != ack.seen:
                 yield f"{ack.run}: a client read {ack.seen}, which is no prefix of its stream"
+
+
+def _start_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
+    """The run has the input that its starter gave, or he was told that it has another."""
+    started = evidence.events(ack.run)[0]
+    same = isinstance(started, ev.RunStarted) and bytes(started.input).decode() == ack.key
+    if same != (ack.answer == "accepted"):
+        yield f"{ack.run}: a start with {ack.key} was {ack.answer}, and the log begins with {started}"
 
 
 def _mail_is_kept(evidence: Evidence, ack: Ack) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
     PointsmanError,
+    RunConflict,
     RunEnded,
     StoreUnavailable,
     UnknownRun,
@@ -71,8 +72,9 @@ class Clients:
             workflow = self.runs[run] = self._rng.choice(NAMES)
             size = self._rng.randrange(1, 4)
             begin = self._rng.random() * self._span_s * 0.6
-            tasks += [self._after(begin + self._rng.random() * 0.3 * again, self.start(run, workflow, size))
-                      for again in range(self._rng.choice((1, 1, 2, 3)))]  # fmt: skip
+            for again in range(self._rng.choice((1, 1, 2, 3))):
+                other = size + (again > 0 and self._rng.random() < 0.2)
+                tasks.append(self._after(begin + self._rng.random() * 0.3 * again, self.start(run, workflow, other)))
             tasks += self._pestering(run, workflow, begin)
         await asyncio.gather(*tasks)
 
@@ -105,12 +107,10 @@ class Clients:
 
     async def start(self, run: str, workflow: str, size: int) -> None:
         request = StartRun(workflow=workflow, input=str(size).encode(), id=run)
-        await self._operation("start", run, "", lambda runs: runs.start(request))
+        await self._operation("start", run, str(size), lambda runs: runs.start(request))
 
     async def signal(self, run: str, name: str, key: str, payload: str) -> None:
-        await self._operation(
-            "signal", run, key, lambda runs: runs.signal(run, name, payload.encode(), key=key)
-        )
+        await self._operation("signal", run, key, lambda runs: runs.signal(run, name, payload.encode(), key=key))
 
     async def cancel(self, run: str) -> None:
         await self._operation("cancel", run, "", lambda runs: runs.cancel(run, reason="enough"))
@@ -131,9 +131,7 @@ class Clients:
 
         await self._operation("read", run, "", events)
 
-    async def _operation(
-        self, what: str, run: str, key: str, ask: Callable[[CoordinatorRuns], Awaitable[Any]]
-    ) -> None:
+    async def _operation(self, what: str, run: str, key: str, ask: Callable[[CoordinatorRuns], Awaitable[Any]]) -> None:
         """Ask one node after another until one answers, and note the answer."""
         self.operations += 1
         name = f"{what} {run} {key} #{self.operations}"
@@ -154,9 +152,7 @@ class Clients:
             del self.unfinished[name]
             return
 
-    async def _ask(
-        self, ask: Callable[[CoordinatorRuns], Awaitable[T]]
-    ) -> tuple[str, tuple[tuple[int, str], ...]]:
+    async def _ask(self, ask: Callable[[CoordinatorRuns], Awaitable[T]]) -> tuple[str, tuple[tuple[int, str], ...]]:
         node = self._world.any_node(self._rng)
         try:
             answer = await node.ask(ask, timeout_s=2.0, hangs_up=self._rng.random() < 0.5)
@@ -164,17 +160,15 @@ class Clients:
             return "ended", ()
         except DuplicateMail:
             return "duplicate", ()
+        except RunConflict:
+            return "conflict", ()
         except UnknownRun:
             return "unknown", ()
         except (StoreUnavailable, Draining):
             raise
         except PointsmanError as error:
             return f"error {error.code}: {error}", ()
-        return (
-            (answer, ())
-            if isinstance(answer, str)
-            else ("accepted", answer if isinstance(answer, tuple) else ())
-        )
+        return (answer, ()) if isinstance(answer, str) else ("accepted", answer if isinstance(answer, tuple) else ())
 
     def _is_started(self, run: str) -> bool:
         return any(ack.what == "start" and ack.run == run for ack in self.acks)

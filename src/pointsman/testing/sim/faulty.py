@@ -62,9 +62,7 @@ class Trace:
 class Network:
     """One process's way to the database."""
 
-    def __init__(
-        self, loop: SimLoop, rng: random.Random, process: Process, faults: Faults, trace: Trace
-    ) -> None:
+    def __init__(self, loop: SimLoop, rng: random.Random, process: Process, faults: Faults, trace: Trace) -> None:
         self.loop = loop
         self.trace = trace
         self.process = process
@@ -113,9 +111,7 @@ class Network:
         """As `call`, behind every statement of this process that may still hold the run's head."""
         while self._under_way.get(append.run):  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.005)
-        return await self.call(
-            "resolve", operation, about=f"{append.run} {append.expected}+{len(append.events)}"
-        )
+        return await self.call("resolve", operation, about=f"{append.run} {append.expected}+{len(append.events)}")
 
     def check(self) -> None:
         """Raises StoreUnavailable when nothing gets through."""
@@ -124,12 +120,7 @@ class Network:
 
     def send_hint(self, deliver: Callable[[], None]) -> None:
         """A hint goes out, and may be lost."""
-        if (
-            self.is_severed
-            or self.is_cut
-            or self._faults.is_down
-            or self._rng.random() < self._faults.lost_hint
-        ):
+        if self.is_severed or self.is_cut or self._faults.is_down or self._rng.random() < self._faults.lost_hint:
             return
         self._later(self._latency(), deliver)
 
@@ -154,9 +145,7 @@ class Network:
             return 0.02 + self._rng.random() * 0.6
         return 0.0001 + self._rng.random() * 0.002
 
-    def _serve(
-        self, reply: asyncio.Future[T], what: str, operation: Callable[[], T], fate: str, back: float
-    ) -> None:
+    def _serve(self, reply: asyncio.Future[T], what: str, operation: Callable[[], T], fate: str, back: float) -> None:
         """At the database: carry the statement out, and send its reply."""
         try:
             result = operation()

@@ -93,9 +93,7 @@ class Node:
         """Run something inside this process."""
         return self.loop.create_task(_awaited(operation), context=self._context)
 
-    async def ask(
-        self, operation: Callable[[CoordinatorRuns], Awaitable[T]], *, timeout_s: float, hangs_up: bool
-    ) -> T:
+    async def ask(self, operation: Callable[[CoordinatorRuns], Awaitable[T]], *, timeout_s: float, hangs_up: bool) -> T:
         """A request from outside, as over HTTP. Raises StoreUnavailable (nobody answers) and TimeoutError.
 
         Args:

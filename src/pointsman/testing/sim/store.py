@@ -52,9 +52,7 @@ class FaultyEventLog:
         return await self._network.resolve(append, lambda: _same(self._inner.resolve(append)))
 
     async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        return await self._network.call(
-            "read", lambda: _same(self._inner.read(run, after=after, limit=limit))
-        )
+        return await self._network.call("read", lambda: _same(self._inner.read(run, after=after, limit=limit)))
 
     async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
         return await self._network.call("heads", lambda: _same(self._inner.heads(runs)))
@@ -126,9 +124,7 @@ class SimLiveness(MemoryLiveness):
         self._network = network
         self.registered: list[int] = []
 
-    async def register(
-        self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int
-    ) -> Lease:
+    async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
         made: list[Lease] = []
 
         async def operation() -> Lease:
@@ -153,9 +149,7 @@ class SimLiveness(MemoryLiveness):
         return await self._network.call("members", lambda: MemoryLiveness.members(self))
 
     async def _end(self, incarnation: int) -> None:
-        await self._network.call(
-            "end", lambda: MemoryLiveness._end(self, incarnation), about=str(incarnation)
-        )
+        await self._network.call("end", lambda: MemoryLiveness._end(self, incarnation), about=str(incarnation))
 
 
 class FaultyWakeup:

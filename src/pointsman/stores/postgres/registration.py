@@ -1,0 +1,70 @@
+"""Registration: a new incarnation under a name that no living one has."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import asyncpg
+
+from pointsman.kernel.errors import CoordinatorExists
+from pointsman.stores.postgres.connection import Connection, Link, Server
+from pointsman.stores.postgres.queries import load
+
+_SQL = load("liveness")
+
+
+@dataclass(frozen=True)
+class Registration:
+    name: str
+    address: str
+    definitions: str
+    """JSON."""
+    ttl_ms: int
+
+
+async def register(link: Link, server: Server, key: int, wanted: Registration) -> tuple[int, int]:
+    """The new incarnation, whose lock the link's session then holds, and the database's time.
+
+    Raises:
+        CoordinatorExists, StoreUnavailable.
+    """
+    while True:
+        registered = await link.call(lambda connection: _enlist(connection, key, wanted))
+        if registered is not None:
+            return registered
+        await _clear_name(link, server, key, wanted.name)
+
+
+async def _enlist(connection: Connection, key: int, wanted: Registration) -> tuple[int, int] | None:
+    """The lock first: a living incarnation whose lock is free would be found dead. None: the name is taken."""
+    incarnation: int = await connection.fetchval(_SQL["next_incarnation"])
+    await connection.fetchval(_SQL["lock"], key, incarnation)
+    now_ms: int | None = await connection.fetchval(
+        _SQL["enlist"], incarnation, wanted.name, wanted.address, wanted.definitions, wanted.ttl_ms
+    )
+    if now_ms is not None:
+        return incarnation, now_ms
+    await connection.fetchval(_SQL["unlock"], key, incarnation)
+    return None
+
+
+async def _clear_name(link: Link, server: Server, key: int, name: str) -> None:
+    """End the holder of the name if its process is known to be dead: its lock is free, and stays free for a while."""
+    holder = await link.call(lambda connection: connection.fetchrow(_SQL["namesake"], name))
+    if holder is None:
+        return
+    if await _is_free(link, key, holder):
+        await asyncio.sleep(server.settings.death_confirm_ms / 1000)
+        if await link.call(
+            lambda connection: connection.fetchval(_SQL["end_if_free"], key, holder["incarnation"], holder["incarnation"])
+        ):
+            return
+    raise CoordinatorExists(
+        f"coordinator {name!r} is alive at {holder['address'] or 'an unknown address'} (incarnation {holder['incarnation']}): "
+        "give this one another --name, or stop the other; one that hangs is ended when its lease expires"
+    )
+
+
+async def _is_free(link: Link, key: int, holder: asyncpg.Record) -> bool:
+    return bool(await link.call(lambda connection: connection.fetchval(_SQL["is_free"], key, holder["incarnation"])))

@@ -1,0 +1,78 @@
+"""A PostgreSQL store: the ports of one coordinator over connections of its own."""
+
+from __future__ import annotations
+
+import time
+
+from pointsman.stores.postgres.appending import Appender
+from pointsman.stores.postgres.clock import PostgresClock
+from pointsman.stores.postgres.connection import Connection, Link, Pool, Server
+from pointsman.stores.postgres.event_log import PostgresEventLog
+from pointsman.stores.postgres.liveness import PostgresLiveness
+from pointsman.stores.postgres.mailbox import PostgresMailbox
+from pointsman.stores.postgres.migrate import check_schema
+from pointsman.stores.postgres.ownership import PostgresOwnership
+from pointsman.stores.postgres.partitions import bucket_of, make_partitions
+from pointsman.stores.postgres.queries import load
+from pointsman.stores.postgres.resolving import Resolver
+from pointsman.stores.postgres.settings import PostgresSettings
+from pointsman.stores.postgres.wakeup import PostgresWakeup
+
+CLOCK_READINGS = 3
+
+_SQL = load("liveness")
+
+
+class PostgresStore:
+    """See `ports/store.py`.
+
+    Args:
+        dsn: as libpq takes it; several hosts are tried for the one that takes writes.
+    """
+
+    def __init__(self, dsn: str, settings: PostgresSettings | None = None) -> None:
+        self._server = Server(dsn, settings or PostgresSettings())
+        self._readers = Pool(self._server, self._server.settings.readers)
+        self._planner = Link(self._server, {"plan_cache_mode": "force_custom_plan"})
+        self._appender = Appender(self._server, self._readers)
+        self._resolver = Resolver(self._server)
+        self.clock = PostgresClock()
+        self.log = PostgresEventLog(self._appender, self._resolver, self._readers, self._planner)
+        self.mailbox = PostgresMailbox(self._readers)
+        self.ownership = PostgresOwnership(self._readers, self._planner)
+        self.liveness = PostgresLiveness(self._server, self.clock, self._readers, self.ownership)
+        self.wakeup = PostgresWakeup(self._server)
+
+    @property
+    def description(self) -> str:
+        return self._server.description
+
+    async def open(self) -> None:
+        """Raises SchemaMissing, SchemaFromFuture, StoreUnavailable."""
+        await self._readers.call(check_schema)
+        await self._readers.call(make_partitions)
+        for _ in range(CLOCK_READINGS):
+            await self._readers.call(self._read_clock)
+        await self._appender.warm_up()
+        self.wakeup.start(await self._readers.call(lambda connection: connection.fetchval(_SQL["schema_key"])))
+        await self.wakeup.listening()
+
+    async def close(self) -> None:
+        """Lets go of leases without ending them: their incarnations are for others to judge, unless they were released."""
+        if self._server.is_closed:
+            return
+        self._server.is_closed = True
+        await self.liveness.stop()
+        await self.wakeup.stop()
+        await self._appender.close()
+        await self._resolver.close()
+        await self._planner.close()
+        await self._readers.close()
+
+    def bucket(self) -> int:
+        return bucket_of(self.clock.now())
+
+    async def _read_clock(self, connection: Connection) -> None:
+        sent = time.monotonic()
+        now_ms = await connection.fetchval(_SQL["now"])
+        self.clock.measured(now_ms, sent, time.monotonic())

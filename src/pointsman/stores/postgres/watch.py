@@ -1,0 +1,134 @@
+"""Watching the others: who died, told once by its freed lock and at the latest by its lease.
+
+In a ring, each coordinator waits on the lock of the next living one; that wait ends within milliseconds of a process's death.
+A freed lock is only a hint (a session can end without its process), confirmed after a short while. Beside it everyone looks
+regularly who lives, whose lease has run out, and which of the dead still own runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.stores.postgres.connection import Connection, Link, Pool, Server
+from pointsman.stores.postgres.queries import load
+
+LOCK_WAIT_MS = 1_000
+"""A wait on a lock is begun anew this often: the ring changes, and a dead connection would otherwise never show."""
+UNSEEN_POLL_S = 0.1
+RETRY_S = 0.1
+
+logger = logging.getLogger("pointsman.liveness")
+
+_SQL = load("liveness")
+
+
+class Watch:
+    """A service for one incarnation: `start`, `next_death`, `stop`.
+
+    Args:
+        in_touch_ms: for how long this process has itself reached the database without a gap.
+        dead_owners: ended incarnations that still own runs.
+    """
+
+    def __init__(
+        self, server: Server, readers: Pool, key: int, own: int,
+        in_touch_ms: Callable[[], int], ttl_ms: int, dead_owners: Callable[[], Awaitable[Sequence[int]]],
+    ) -> None:  # fmt: skip
+        self.own = own
+        self._server = server
+        self._readers = readers
+        self._key = key
+        self._in_touch_ms = in_touch_ms
+        self._ttl_ms = ttl_ms
+        self._dead_owners = dead_owners
+        self._link = Link(server, {"lock_timeout": str(LOCK_WAIT_MS)}, codecs=False)
+        self._living: list[int] = []
+        self._deaths: asyncio.Queue[int] = asyncio.Queue()
+        self._looked = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        duties = (("looking around", self._look_around), ("watching the next", self._watch_next))
+        self._tasks = [asyncio.create_task(self._keep(duty), name=name) for name, duty in duties]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._link.abort()
+        self._deaths.put_nowait(-1)
+
+    async def next_death(self) -> int:
+        """Raises StoreUnavailable once it is stopped."""
+        death = await self._deaths.get()
+        if death < 0:
+            self._deaths.put_nowait(death)
+            raise StoreUnavailable("this store is closed")
+        return death
+
+    async def _keep(self, duty: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await duty()
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                logger.exception("watching failed; it goes on")
+                await asyncio.sleep(RETRY_S)
+
+    # -- everyone, by their leases -----------------------------------------------------------------------------
+
+    async def _look_around(self) -> None:
+        rows = await self._readers.call(lambda connection: connection.fetch(_SQL["members"]))
+        living = [row["incarnation"] for row in rows if row["incarnation"] != self.own]
+        gone = [number for number in self._living if number not in living]
+        self._living = living
+        self._looked.set()
+        in_touch_ms = self._in_touch_ms()
+        if in_touch_ms and any(row["is_expired"] for row in rows):
+            ended = await self._readers.call(
+                lambda connection: connection.fetch(_SQL["end_expired"], self.own, in_touch_ms)
+            )
+            gone += [self._ended(row["incarnation"], "its lease ran out") for row in ended]
+        for number in {*gone, *await self._dead_owners()} - {self.own}:
+            self._deaths.put_nowait(number)
+        await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
+
+    # -- the next one, by its lock -----------------------------------------------------------------------------
+
+    async def _watch_next(self) -> None:
+        await self._looked.wait()
+        target = min((number for number in self._living if number > self.own), default=None)
+        target = target or min(self._living, default=None)
+        if target is None:
+            await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
+            return
+        try:
+            is_dead = await self._link.call(lambda connection: self._outlive(connection, target), retry=False)
+        except asyncpg.LockNotAvailableError:
+            return
+        if is_dead:
+            self._deaths.put_nowait(self._ended(target, "its process is gone"))
+
+    async def _outlive(self, connection: Connection, target: int) -> bool:
+        """All on one connection: one that breaks in between saw a database restart, and not a death."""
+        if await connection.fetchval(_SQL["is_free"], self._key, target):
+            # Never seen held: after a restart of the database its holder may not be back yet.
+            if self._in_touch_ms() < self._ttl_ms:
+                await asyncio.sleep(UNSEEN_POLL_S)
+                return False
+        else:
+            await connection.execute(_SQL["wait_until_free"].replace("$1::int", str(self._key)).replace("$2::int", str(target)))
+        await asyncio.sleep(self._server.settings.death_confirm_ms / 1000)
+        return await connection.fetchval(_SQL["end_if_free"], self._key, target, target) is not None
+
+    def _ended(self, number: int, why: str) -> int:
+        logger.warning("incarnation %d is dead (%s): ended by incarnation %d", number, why, self.own)
+        if number in self._living:
+            self._living.remove(number)
+        return number

@@ -1,0 +1,49 @@
+"""`--set`: every setting by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pointsman.api import InsecureBind
+from pointsman.cli import settings
+from pointsman.cli.exits import Exit, Usage, exit_code
+from pointsman.coordinator.settings import CoordinatorSettings
+
+
+def test_every_setting_of_a_coordinator_can_be_set() -> None:
+    for field in dataclasses.fields(CoordinatorSettings):
+        if field.name in settings.OWN_OPTIONS:
+            continue
+        value = getattr(CoordinatorSettings(), field.name)
+        values = settings.parse([f"{field.name}={value + 1}"])
+        assert getattr(settings.coordinator_settings("x", values), field.name) == value + 1
+
+
+def test_the_api_s_limits_too() -> None:
+    values = settings.parse(["api.idle_timeout_s=3", "api.body_bytes_max=1_000"])
+    api = settings.api_settings("127.0.0.1", 0, None, values)
+    assert (api.idle_timeout_s, api.body_bytes_max) == (3.0, 1_000)
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["lease=3", "lease_ttl_ms", "lease_ttl_ms=soon", "runs_max=1.5", "name=x", "api.token=x", "api.nothing=1"],
+)
+def test_what_there_is_not_is_refused_by_name(item: str) -> None:
+    with pytest.raises(Usage, match=item.partition("=")[0]) as caught:
+        settings.parse([item])
+    assert exit_code(caught.value) == Exit.USAGE
+
+
+def test_a_value_that_makes_no_sense() -> None:
+    with pytest.raises(Usage, match="lease_ttl_ms"):
+        settings.coordinator_settings("x", settings.parse(["lease_ttl_ms=1"]))
+
+
+def test_only_loopback_without_a_token() -> None:
+    with pytest.raises(InsecureBind) as caught:
+        settings.api_settings("0.0.0.0", 0, None, {})
+    assert exit_code(caught.value) == Exit.USAGE
+    assert settings.api_settings("0.0.0.0", 0, "secret", {}).token == "secret"
