@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from pointsman.agents.agent import Agent, define_agent
 from pointsman.agents.directory import AgentDirectory
@@ -19,20 +20,22 @@ from pointsman.kernel.policy.retry import Retry
 from pointsman.kernel.values import VALUE_BYTES_MAX
 from pointsman.ports.store import Store
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
 
 class SystemIds:
-    """Ids from the operating system's entropy; run ids begin with the time, so that an index takes them in order."""
+    """Ids from the operating system's entropy. Run ids are 22 characters that begin with the time, so that an index takes
+    them in order: 48 bits of milliseconds and 62 at random, in the alphabet of base 32 that sorts as it counts."""
 
     def run_id(self) -> str:
-        return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+        number = (time.time_ns() // 1_000_000) << 62 | int.from_bytes(os.urandom(8)) >> 2
+        return "".join(BASE32[number >> shift & 31] for shift in range(105, -1, -5))
 
     def nonce(self) -> bytes:
         return os.urandom(8)
 
     def seed(self) -> str:
-        return os.urandom(11).hex()
+        return urlsafe_b64encode(os.urandom(12)).decode()
 
 
 class App:

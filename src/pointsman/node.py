@@ -32,6 +32,8 @@ from pointsman.stores.postgres.settings import PostgresSettings
 ANNOUNCE_EVERY_S = 0.5
 ANNOUNCE_TIMEOUT_S = 1.0
 LEAVE_TIMEOUT_S = 0.5
+UNHEARD_TIMES = 4
+"""Failures in a row that are worth a word: a router may start or restart meanwhile."""
 API_STOP_S = 1.0
 """How long requests in flight delay the hand-over of runs. Those that take longer end meanwhile."""
 HASH_SEED_KEY = "hash_seed"
@@ -178,14 +180,14 @@ class Announcer:
         await self._http.aclose()
 
     async def _announce_forever(self, router: str) -> None:
-        was_heard = True
+        failures = 0
         while True:
             trouble = await self._announce(router, leaving=False)
-            if trouble and was_heard:
+            if not trouble and failures >= UNHEARD_TIMES:
+                logger.warning("router %s hears us again", router)
+            failures = failures + 1 if trouble else 0
+            if failures == UNHEARD_TIMES:
                 logger.warning("router %s does not hear us: %s; going on trying", router, trouble)
-            elif not trouble and not was_heard:
-                logger.info("router %s hears us again", router)
-            was_heard = not trouble
             await asyncio.sleep(ANNOUNCE_EVERY_S)
 
     async def _announce(self, router: str, *, leaving: bool) -> str:

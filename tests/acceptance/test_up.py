@@ -164,7 +164,7 @@ def test_a_coordinators_death_costs_no_run_and_no_event(cluster: Up) -> None:
     os.kill(old_pid, signal.SIGKILL)
 
     for run in ids:
-        result = answer("runs", "result", run, "--timeout", str(WAIT_S), url=url)
+        result = httpx.get(f"{url}/v1/runs/{run}/result", params={"timeout": WAIT_S}, timeout=2 * WAIT_S).json()
         assert (result["status"], result["output"]) == ("completed", steps)
 
     rest, trouble = tail.communicate(timeout=WAIT_S)
@@ -175,6 +175,9 @@ def test_a_coordinators_death_costs_no_run_and_no_event(cluster: Up) -> None:
     shown = answer("runs", "show", ids[0], url=url)
     assert shown["run"]["epoch"] > 1
     assert [event["sequence"] for event in shown["events"]] == [event["sequence"] for event in events]
+
+    process = pointsman("runs", "show", ids[0], url=url)
+    assert "claimed anew, by a coordinator: epoch 1 → 2" in process.communicate(timeout=WAIT_S)[0]
 
     # The supervisor starts it again: another process, a new incarnation, the same name and address.
     after = until(

@@ -58,6 +58,7 @@ class EventBody(msgspec.Struct):
     type: str
     version: int
     data: msgspec.Raw
+    epoch: int
 
 
 class EventsBody(msgspec.Struct):
@@ -108,7 +109,7 @@ def events(page: Sequence[EventView], limit: int) -> bytes:
 
 
 def event_body(event: EventView) -> EventBody:
-    return EventBody(event.sequence, time(event.at), event.type, event.version, event.data)
+    return EventBody(event.sequence, time(event.at), event.type, event.version, event.data, event.epoch)
 
 
 def accepted(what: Accepted) -> bytes:

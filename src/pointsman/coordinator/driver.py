@@ -26,6 +26,7 @@ from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable, U
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import PendingCall
+from pointsman.kernel.values import digest
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
 from pointsman.ports.ids import Ids
@@ -325,11 +326,11 @@ class Driver:
         workflow = self._crew.directory.workflow(event.workflow, event.workflow_version)
         started, tail = ev.with_input(
             ev.RunStarted, produced.data, workflow=event.workflow, workflow_version=event.workflow_version,
-            digest=event.digest, seed=self._crew.ids.seed(), tenant=state.tenant, parent=self.run, parent_call=event.call,
+            seed=self._crew.ids.seed(), tenant=state.tenant, parent=self.run, parent_call=event.call,
         )  # fmt: skip
         new_run = NewRun(
             workflow=event.workflow, version=event.workflow_version, build=workflow.build if workflow else "",
-            bucket=self._crew.store.bucket(), digest=event.digest, tenant=state.tenant, parent=self.run,
+            bucket=self._crew.store.bucket(), digest=digest(produced.data), tenant=state.tenant, parent=self.run,
             parent_call=event.call,
         )  # fmt: skip
         return Append(

@@ -54,12 +54,12 @@ class CoordinatorRuns:
         if not RUN_ID.fullmatch(run):
             raise InvalidValue(f"{run!r} can't be a run id: 1–128 of A–Z a–z 0–9 . _ : ~ @ -, a letter or digit first")
         started, tail = ev.with_input(
-            ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version, digest=digest(data),
+            ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version,
             seed=coordinator.ids.seed(), tenant=request.tenant,
         )  # fmt: skip
         new_run = NewRun(
             workflow=workflow.name, version=workflow.version, build=workflow.build, bucket=self._store.bucket(),
-            digest=started.digest, tenant=request.tenant, attributes=request.attributes,
+            digest=digest(data), tenant=request.tenant, attributes=request.attributes,
         )  # fmt: skip
         over = await coordinator.create(run, started, data, ev.encode_event(started, tail), new_run)
         if over is not Exit.EXISTS:
@@ -67,7 +67,7 @@ class CoordinatorRuns:
             return Started(await self.get(run), created=True)
         view = await self.get(run)
         head = view.head
-        same = (head.workflow, head.digest, head.tenant) == (workflow.name, started.digest, request.tenant)
+        same = (head.workflow, head.digest, head.tenant) == (workflow.name, new_run.digest, request.tenant)
         if not same or (request.version is not None and head.version != request.version):
             raise RunConflict(
                 f"run {run!r} exists, with workflow {head.workflow} v{head.version} and another input or tenant: use a new id "
@@ -133,7 +133,7 @@ class CoordinatorRuns:
             bodies = {n: await self._body(run, n) for n in {p[0] for p in event.pieces if len(p) == 3}}
             whole = rebuild(event.pieces, tail, row.sequence, bodies.__getitem__)
             header = ev.encode_event(msgspec.structs.replace(event, input=msgspec.Raw(whole), pieces=()))
-        return EventView(row.sequence, row.at, row.type, row.version, msgspec.Raw(header))
+        return EventView(row.sequence, row.at, row.type, row.version, msgspec.Raw(header), row.epoch)
 
     async def _body(self, run: str, sequence: int) -> bytes:
         found = await self._store.log.read(run, after=sequence - 1, limit=1)

@@ -8,7 +8,7 @@ Three groups, and the law between them (see `execution.py`):
 - a *request* is what the body did in answer; the requests of a cause follow it directly in the log;
 - a *note* changes the folded state alone; the body never sees it.
 
-An input stands in an event whole, as JSON in `input`, or as `pieces` (see `pieces.py`).
+An input stands in an event whole, as JSON in `input`, or as `pieces` (see `pieces.py`), and then with its digest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 from pointsman.kernel.errors import UnknownEvent
 from pointsman.kernel.pieces import INLINE_BYTES_MAX, Piece, literal, split_body
+from pointsman.kernel.values import digest
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -55,11 +56,11 @@ class Note(Event, frozen=True):
 
 class RunStarted(Cause, frozen=True, omit_defaults=True):
     workflow: str
-    workflow_version: int
-    digest: str
     seed: str
+    workflow_version: int = 1
     input: msgspec.Raw = msgspec.Raw(b"")
     pieces: tuple[Piece, ...] = ()
+    digest: str = ""
     tenant: str = "default"
     parent: str | None = None
     parent_call: str | None = None
@@ -108,17 +109,12 @@ class CancelRequested(Cause, frozen=True, omit_defaults=True):
 
 
 class CallRequested(Request, frozen=True, omit_defaults=True):
-    """Durable before the agent is called (request-first).
-
-    The idempotency key is derived, and yet recorded: a pending call goes out again under the key that it had, whatever a
-    later release derives.
-    """
+    """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this version."""
 
     target: str
-    key: str
-    digest: str
     input: msgspec.Raw = msgspec.Raw(b"")
     pieces: tuple[Piece, ...] = ()
+    digest: str = ""
 
 
 class TimerSet(Request, frozen=True):
@@ -132,10 +128,10 @@ class SignalAwaited(Request, frozen=True):
 class ChildStarted(Request, frozen=True, omit_defaults=True):
     run: str
     workflow: str
-    workflow_version: int
-    digest: str
+    workflow_version: int = 1
     input: msgspec.Raw = msgspec.Raw(b"")
     pieces: tuple[Piece, ...] = ()
+    digest: str = ""
 
 
 class AgentSelected(Request, frozen=True, omit_defaults=True):
@@ -240,7 +236,12 @@ def with_input(event_type: type[Any], data: bytes, **fields: Any) -> tuple[Any, 
     """An event with an input, and the tail of its body: empty when the input is small and stays whole."""
     if len(data) <= INLINE_BYTES_MAX:
         return event_type(input=msgspec.Raw(data), **fields), b""
-    return event_type(pieces=literal(data), **fields), data
+    return event_type(pieces=literal(data), digest=digest(data), **fields), data
+
+
+def same_bytes(event: RunStarted | CallRequested | ChildStarted, data: bytes) -> bool:
+    """Is `data` what the event recorded? Told by the digest where the input stands in pieces."""
+    return event.digest == digest(data) if event.pieces else bytes(event.input) == data
 
 
 def encode_event(event: Event, tail: bytes = b"") -> bytes:

@@ -90,10 +90,7 @@ class Requests:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of agent {target!r}"))
             self._compare_input(recorded, data, agent.signature)
         else:
-            key = f"{self._state.run}/{self._state.generation}/{call}"
-            event, tail = ev.with_input(
-                ev.CallRequested, data, call=call, target=target, key=key, digest=digest(data)
-            )
+            event, tail = ev.with_input(ev.CallRequested, data, call=call, target=target)
             self.produce(event, self.now, data, tail)
         self.signatures[call] = agent.signature
         return handle
@@ -110,11 +107,10 @@ class Requests:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of {target.name!r}"))
             self._compare_input(recorded, data, target.signature)
         else:
-            name = f"{self._state.run}/{self._state.generation}/{call}"
+            child = f"{self._state.run[:100]}~{digest(self._state.key_of(call).encode())[:16]}"
             event, tail = ev.with_input(
-                ev.ChildStarted, data, call=call, run=f"{self._state.run[:100]}~{digest(name.encode())[:16]}",
-                workflow=target.name, workflow_version=target.version, digest=digest(data),
-            )  # fmt: skip
+                ev.ChildStarted, data, call=call, run=child, workflow=target.name, workflow_version=target.version
+            )
             self.produce(event, self.now, data, tail)
         self.signatures[call] = target.signature
         return handle
@@ -274,7 +270,7 @@ class Requests:
         self, recorded: ev.CallRequested | ev.ChildStarted, data: bytes, signature: Signature
     ) -> None:
         """Other bytes than recorded: equal by value under today's schema is equal; else it matters while pending."""
-        if recorded.digest == digest(data):
+        if ev.same_bytes(recorded, data):
             return
         assert self.history is not None
         before = self.history.input_of(type(recorded), recorded.call)

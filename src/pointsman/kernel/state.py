@@ -54,9 +54,13 @@ class RunState(msgspec.Struct):
         self.sequence += 1
         self.last_at = max(at, self.last_at)
         if isinstance(event, ev.CallRequested):
-            self.calls[event.call] = PendingCall(event.call, event.target, event.key, data)
+            self.calls[event.call] = PendingCall(event.call, event.target, self.key_of(event.call), data)
         elif (fold := _FOLDS.get(type(event))) is not None:
             fold(self, event)
+
+    def key_of(self, call: str) -> str:
+        """The idempotency key of a call: the same on every attempt, replay and coordinator."""
+        return f"{self.run}/{self.generation}/{call}"
 
     @property
     def is_ended(self) -> bool:

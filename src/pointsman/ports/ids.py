@@ -13,5 +13,5 @@ class Ids(Protocol):
         ...
 
     def seed(self) -> str:
-        """Entropy for one run: 22 characters."""
+        """Entropy for one run: 16 characters."""
         ...

@@ -42,13 +42,15 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class EventView(msgspec.Struct, frozen=True):
-    """An event for outside: `data` is its JSON; inputs held as pieces are rebuilt only when asked for."""
+    """An event for outside: `data` is its JSON; inputs held as pieces are rebuilt only when asked for.
+    `epoch`: the owner number of whoever appended it."""
 
     sequence: int
     at: int
     type: str
     version: int
     data: msgspec.Raw
+    epoch: int = 0
 
 
 class Accepted(msgspec.Struct, frozen=True):

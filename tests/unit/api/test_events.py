@@ -32,6 +32,7 @@ async def test_a_stream_has_every_event_and_then_ends_in_words():
             "type": "RunStarted",
             "version": 1,
             "data": {"x": 1},
+            "epoch": 0,
         }
         assert (second["id"], end) == ("2", {"event": "end", "data": "{}"})
 

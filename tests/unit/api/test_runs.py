@@ -225,6 +225,7 @@ async def test_events_come_in_pages():
         "type": "RunStarted",
         "version": 1,
         "data": "in",
+        "epoch": 0,
     }
     assert page["next_after"] == 1
     rest = (await bench.client.get("/v1/runs/a/events?after=1&inputs=true")).json()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pointsman.kernel import values
+
 if TYPE_CHECKING:
     import asyncpg
 
 EPOCH_MS = 946_684_800_000
 """PostgreSQL counts microseconds from 2000 on."""
-
-_encoder = msgspec.json.Encoder()
 
 
 async def set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -31,7 +31,8 @@ def _same(value: bytes) -> bytes:
 
 
 def _to_jsonb(value: Any) -> str:
-    return _encoder.encode(value).decode() if value else "{}"
+    """Refuses what `json` would take and `jsonb` would not, and what an encoder would write as something else."""
+    return values.encode(value).decode() if value else "{}"
 
 
 def _to_time(ms: int) -> tuple[int]:

@@ -54,6 +54,10 @@ class PostgresOwnership:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["dead_owners"]))
         return [row["owner"] for row in rows]
 
+    async def owned(self, owner: int) -> list[str]:
+        rows = await self._readers.call(lambda connection: connection.fetch(_SQL["owned"], owner))
+        return [row["id"] for row in rows]
+
     async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
         named = None if runs is None else list(runs)
         rows = await self._planner.call(lambda connection: connection.fetch(_SQL["hand_over"], owner, named))

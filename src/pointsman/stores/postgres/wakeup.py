@@ -117,8 +117,6 @@ class PostgresWakeup:
 
     async def _listen(self, connection: Connection) -> None:
         await connection.add_listener(self._channel, self._on_message)
-        with contextlib.suppress(asyncio.QueueFull):
-            self._heard.put_nowait([])  # what came while nobody listened is lost: look for yourself
 
     def _on_message(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:

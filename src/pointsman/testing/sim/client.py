@@ -74,7 +74,7 @@ class Clients:
             begin = self._rng.random() * self._span_s * 0.6
             for again in range(self._rng.choice((1, 1, 2, 3))):
                 other = size + (again > 0 and self._rng.random() < 0.2)
-                tasks.append(self._after(begin + self._rng.random() * 0.3 * again, self.start(run, workflow, other)))
+                tasks.append(self._after(begin + self._rng.random() * 0.3 * again, self.start, run, workflow, other))
             tasks += self._pestering(run, workflow, begin)
         await asyncio.gather(*tasks)
 
@@ -83,15 +83,14 @@ class Clients:
         rng, out = self._rng, []
         for number in range(rng.choice((2, 3)) if workflow == "waiter" else rng.choice((0, 0, 1))):
             key = f"k{rng.randrange(3)}" if rng.random() < 0.3 else f"n{number}"
-            signal = self.signal(run, "go", key, f'"{key}"')
-            out.append(self._after(begin + rng.random() * 2.5, signal))
+            out.append(self._after(begin + rng.random() * 2.5, self.signal, run, "go", key, f'"{key}"'))
         if rng.random() < 0.15:
             at = begin + rng.random() * 2
-            out += [self._after(at + rng.random() * 0.2, self.cancel(run)) for _ in range(rng.choice((1, 2)))]
+            out += [self._after(at + rng.random() * 0.2, self.cancel, run) for _ in range(rng.choice((1, 2)))]
         if rng.random() < 0.4:
-            out.append(self._after(begin + rng.random() * 3, self.read(run)))
+            out.append(self._after(begin + rng.random() * 3, self.read, run))
         if rng.random() < 0.3:
-            out.append(self._after(begin + rng.random() * 2, self.result(run)))
+            out.append(self._after(begin + rng.random() * 2, self.result, run))
         return out
 
     async def finish(self) -> None:
@@ -99,9 +98,9 @@ class Clients:
         waiters = [run for run, workflow in self.runs.items() if workflow == "waiter"]
         await asyncio.gather(*(self.signal(run, "done", "done", '"over"') for run in waiters))
 
-    async def _after(self, seconds: float, operation: Coroutine[Any, Any, None]) -> None:
+    async def _after(self, seconds: float, operation: Callable[..., Awaitable[None]], *args: Any) -> None:
         await asyncio.sleep(seconds)
-        await operation
+        await operation(*args)
 
     # -- operations ------
 

@@ -17,6 +17,10 @@ STEPS_MAX = 400_000
 """Callbacks in one schedule; a schedule that needs more is in a livelock."""
 
 
+STEP_S = 1e-7
+"""Virtual seconds that a callback takes: time must pass, or a wait for the last femtosecond never ends."""
+
+
 class Livelock(BaseException):
     """More callbacks than any sound schedule needs. Not an Exception: nothing under test may catch it."""
 
@@ -83,6 +87,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if not ready:
             raise Deadlock("nothing is ready and no timer is set")
         self.steps += 1
+        self._virtual += STEP_S
         if self.steps > self.steps_max:
             raise Livelock(f"more than {self.steps_max} callbacks, at {self._virtual:.3f} s")
         place = int(self._rng.random() * len(ready))

@@ -29,7 +29,7 @@ CREATE TABLE runs (
     parent_call text        COLLATE "C",
     attributes  jsonb       NOT NULL DEFAULT '{}',
     CONSTRAINT runs_pkey PRIMARY KEY (id)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 35);
 
 -- What is due: the poll reads only this.
 CREATE INDEX runs_due ON runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;

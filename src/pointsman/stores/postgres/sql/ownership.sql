@@ -63,6 +63,10 @@ SELECT count(*)
 FROM runs r JOIN unnest($1::text[], $2::int[]) AS d (workflow, version) USING (workflow, version)
 WHERE r.owner = ANY ($3::bigint[]) AND r.status <> 'quarantined'
 
+-- name: owned
+-- The runs of an incarnation.
+SELECT id FROM runs WHERE owner = $1
+
 -- name: hand_over
 -- Give up runs: unowned and due at once. Locked in the order in which appends lock.
 WITH picked AS MATERIALIZED (

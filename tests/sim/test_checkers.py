@@ -1,0 +1,203 @@
+"""Each checker can fail: a sound log by hand, and for each rule a log that breaks it."""
+
+import logging
+import random
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from pointsman.kernel import events as ev
+from pointsman.ports.event_log import Head
+from pointsman.ports.mailbox import Mail
+from pointsman.testing.sim import checkers
+from pointsman.testing.sim.evidence import Ack, Evidence
+from pointsman.testing.sim.replayed import replay_differs, replays_identically
+from pointsman.testing.sim.workload import Invocation
+from pointsman.testing.sim.world import World, _listening, simulate
+
+STARTED = ev.RunStarted(workflow="chain", workflow_version=1, digest="d", seed="s", input=msgspec.Raw(b"1"))
+REQUESTED = ev.CallRequested(call="a#1", target="a", key="r/1/a#1", digest="d")
+COMPLETED = ev.CallCompleted(call="a#1", output=msgspec.Raw(b'"x"'))
+SIGNAL = ev.SignalReceived(name="go", key="signal:k", mail=1)
+ENDED = ev.RunCompleted(output=msgspec.Raw(b"1"))
+SOUND = (STARTED, REQUESTED, COMPLETED, SIGNAL, ENDED)
+
+
+def head_of(run, status, sequence, *, epoch=1, parent=None):
+    return Head(
+        id=run, workflow="chain", version=1, build="", status=status, sequence=sequence, epoch=epoch, owner=None,
+        mail=1, folded=1, takeovers=0, wake_at=None, tenant="default", attributes={}, digest="d", bucket=0,
+        parent=parent, created_at=0, updated_at=0, ended_at=None,
+    )  # fmt: skip
+
+
+def log(*events, epochs=None, status="completed", mails=(1,), **more):
+    """The evidence of one run, `r`, whose events came 100 ms apart."""
+    rows = tuple(
+        ev.Recorded(n, 100 * n, type(event).__name__, 1, ev.encode_event(event), (epochs or [1] * len(events))[n - 1])
+        for n, event in enumerate(events, 1)
+    )
+    letters = [
+        Mail(number=n, key="signal:k" if n == 1 else f"signal:k{n}", kind="signal", body=b"", at=0) for n in mails
+    ]
+    return Evidence(
+        streams={"r": rows}, heads={"r": head_of("r", status, len(rows))}, mails={"r": letters},
+        feed=[("r", row.sequence, row.at) for row in rows], **more,
+    )  # fmt: skip
+
+
+def made(**fields):
+    base = Invocation("r", "a#1", 1, "r/1/a#1", 1, "n0.1", 0.25, 2, False, 1)
+    return base._replace(**fields)
+
+
+def acked(what, answer, **fields):
+    return log(*SOUND, acks=[Ack(what, "r", answer, position=9, **fields)])
+
+
+def test_a_sound_log_passes():
+    acks = [
+        Ack("start", "r", "accepted", 1, "1"),
+        Ack("start", "r", "conflict", 1, "2"),
+        Ack("signal", "r", "accepted", 3, "k"),
+        Ack("signal", "r", "ended", 5, "late"),
+        Ack("cancel", "r", "ended", 5),
+        Ack("result", "r", "completed 1", 5),
+        Ack("read", "r", "accepted", 2, seen=((1, "RunStarted"), (2, "CallRequested"))),
+    ]
+    evidence = log(*SOUND, acks=acks, invocations=[made()])
+    assert [what for checker in checkers.CHECKERS for what in checker(evidence)] == []
+
+
+TIMER = ev.TimerSet(call="sleep#1", due=250)
+FIRED = ev.TimerFired(call="sleep#1")
+FAILED = ev.AttemptFailed(call="a#1", attempt=1, failure=ev.Failure("x"), retry_at=1_000)
+RETRIED = ev.CallRetried(call="a#1", attempt=2)
+CHILD = ev.ChildStarted(call="c#1", run="r~c", workflow="nap", workflow_version=1, digest="d")
+
+BAD = [
+    (checkers.acked_is_durable, log(*SOUND, acks=[Ack("start", "lost", "accepted", 1, "1")])),
+    (checkers.acked_is_durable, acked("start", "accepted", key="2")),
+    (checkers.acked_is_durable, acked("start", "conflict", key="1")),
+    (checkers.acked_is_durable, acked("read", "unknown")),
+    (checkers.acked_is_durable, acked("signal", "accepted", key="other")),
+    (checkers.acked_is_durable, acked("cancel", "accepted")),
+    (checkers.acked_is_durable, acked("signal", "ended", key="k")),
+    (checkers.acked_is_durable, log(*SOUND, acks=[Ack("signal", "r", "ended", 4, "early")])),
+    (checkers.acked_is_durable, log(*SOUND[:-1], status="running", acks=[Ack("cancel", "r", "ended", 9)])),
+    (checkers.acked_is_durable, acked("result", "completed 2")),
+    (checkers.acked_is_durable, acked("read", "accepted", seen=((1, "RunStarted"), (2, "TimerSet")))),
+    (checkers.one_end_and_it_is_last, log(*SOUND, ENDED)),
+    (checkers.one_end_and_it_is_last, log(ENDED, STARTED)),
+    (checkers.one_end_and_it_is_last, log(*SOUND, status="failed")),
+    (checkers.one_end_and_it_is_last, log(*SOUND[:-1])),
+    (checkers.epochs_never_fall, log(*SOUND, epochs=[1, 2, 1, 1, 1])),
+    (checkers.epochs_never_fall, log(*SOUND, epochs=[1, 1, 1, 1, 2])),
+    (checkers.mail_is_folded_once, log(STARTED, ENDED)),
+    (checkers.mail_is_folded_once, log(STARTED, SIGNAL, SIGNAL, ENDED)),
+    (checkers.mail_is_folded_once, log(STARTED, SIGNAL, ENDED, mails=(1, 2))),
+    (checkers.mail_is_folded_once, log(STARTED, SIGNAL, ENDED, mails=())),
+    (checkers.timers_fire_once_and_never_early, log(STARTED, FIRED)),
+    (checkers.timers_fire_once_and_never_early, log(TIMER, FIRED)),
+    (checkers.timers_fire_once_and_never_early, log(STARTED, TIMER, FIRED, FIRED)),
+    (checkers.timers_fire_once_and_never_early, log(STARTED, REQUESTED, FAILED, RETRIED)),
+    (checkers.one_outcome_a_call, log(STARTED, COMPLETED)),
+    (checkers.one_outcome_a_call, log(STARTED, REQUESTED, COMPLETED, COMPLETED)),
+    (checkers.one_outcome_a_call, log(STARTED, REQUESTED, REQUESTED)),
+    (checkers.requests_come_first, log(STARTED, invocations=[made()])),
+    (checkers.requests_come_first, log(*SOUND, invocations=[made(position=1)])),
+    (checkers.requests_come_first, log(*SOUND, invocations=[made(attempt=2)])),
+    (checkers.requests_come_first, log(*SOUND, invocations=[made(key="another")])),
+    (checkers.nothing_is_called_in_vain, log(*SOUND, invocations=[made(position=3)])),
+    (checkers.nothing_is_called_in_vain, log(*SOUND, invocations=[made(), made()])),
+    (checkers.nothing_is_called_in_vain, log(*SOUND, invocations=[made(epoch_now=2)])),
+    (checkers.children_belong, log(STARTED, CHILD, ENDED)),
+    (checkers.everything_ends, log(STARTED, status="parked")),
+    (checkers.everything_ends, log(*SOUND, unfinished=["start r"])),
+    (checkers.everything_ends, log(*SOUND, errors=["logged: oh"])),
+    (checkers.everything_ends, log(*SOUND, is_over=False)),
+]
+
+
+@pytest.mark.parametrize(("checker", "evidence"), BAD, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_rule_is_seen(checker, evidence):
+    assert list(checker(evidence))
+
+
+def test_a_call_that_left_a_stopped_process_late_is_nobodys_fault():
+    late = made(position=4, epoch_now=2, was_held=True)
+    assert list(checkers.nothing_is_called_in_vain(log(*SOUND, invocations=[late]))) == []
+
+
+def test_a_hole_a_repeat_and_a_feed_that_forgets_are_seen():
+    sound = log(*SOUND)
+    rows = sound.streams["r"]
+    for stream in (rows[:1] + rows[2:], (*rows[:2], *rows[1:])):
+        assert list(checkers.sequences_are_dense(replace(sound, streams={"r": stream}, _read={})))
+    assert list(checkers.sequences_are_dense(replace(sound, feed=sound.feed[1:], _places={})))
+    assert list(checkers.sequences_are_dense(replace(sound, heads={"r": head_of("r", "completed", 9)})))
+
+
+def test_times_that_go_back_or_come_from_the_future_are_seen():
+    sound = log(*SOUND)
+    rows = list(sound.streams["r"])
+    rows[3] = msgspec.structs.replace(rows[3], at=1)
+    assert list(checkers.times_never_fall(replace(sound, streams={"r": rows}, _read={})))
+    rows[3] = msgspec.structs.replace(rows[3], at=450)
+    assert list(checkers.times_never_fall(replace(sound, streams={"r": rows}, _read={})))
+
+
+def test_an_orphaned_child_is_seen():
+    sound = log(*SOUND)
+    heads = {**sound.heads, "x": head_of("x", "completed", 0, parent="r")}
+    assert list(checkers.children_belong(replace(sound, heads=heads)))
+
+
+# -- replay ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stream():
+    """A run of the workload, as a schedule left it."""
+    worlds = []
+    keep = World.report
+
+    def report(self, seed):
+        worlds.append(self)
+        return keep(self, seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "report", report)
+        simulate(1)
+    streams = worlds[0].evidence().streams
+    return max(streams.items(), key=lambda item: sum(row.type == "CallRequested" for row in item[1]))
+
+
+def test_a_sound_stream_replays_from_every_prefix(stream):
+    run, rows = stream
+    causes = [n for n, row in enumerate(rows) if issubclass(ev.EVENT_TYPES[row.type], ev.Cause)]
+    assert [replay_differs(run, rows, cause) for cause in [None, *causes]] == [None] * (len(causes) + 1)
+
+
+def test_a_request_that_the_code_does_not_make_is_seen(stream):
+    run, rows = stream
+    asked = next(n for n, row in enumerate(rows) if row.type == "CallRequested")
+    renamed = msgspec.structs.replace(rows[asked], body=rows[asked].body.replace(b'"call":"', b'"call":"x'))
+    bad = (*rows[:asked], renamed, *rows[asked + 1 :])
+    evidence = Evidence({run: bad}, {}, {}, [])
+    assert list(replays_identically(evidence, random.Random(1)))
+
+
+def test_a_request_that_the_log_lacks_is_seen(stream):
+    run, rows = stream
+    asked = next(n for n, row in enumerate(rows) if row.type == "CallRequested")
+    short = [msgspec.structs.replace(row, sequence=n) for n, row in enumerate(rows[:asked], 1)]
+    assert replay_differs(run, short, None)
+
+
+def test_what_the_program_logs_as_an_error_is_a_violation():
+    errors = []
+    with _listening(errors):
+        logging.getLogger("pointsman.anything").error("it broke")
+    assert errors == ["logged: it broke"]

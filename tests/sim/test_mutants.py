@@ -1,0 +1,27 @@
+"""Every guard has a mutant, and the simulator catches it."""
+
+import pytest
+
+from pointsman.testing.sim.mutants import MUTANTS, judge
+
+CATCHERS = {
+    "fence+primary-key": {"epochs_never_fall", "replays_identically", "one_end_and_it_is_last", "one_outcome_a_call"},
+    "request-first": {"requests_come_first"},
+    "nonce": {"one_outcome_a_call", "replays_identically", "one_end_and_it_is_last"},
+    "resolve": {"requests_come_first", "acked_is_durable", "nothing_is_called_in_vain"},
+    "lease-gate": {"nothing_is_called_in_vain"},
+    "mail-barrier": {"mail_is_folded_once"},
+    "epoch": {"nothing_is_called_in_vain", "epochs_never_fall", "replays_identically"},
+}
+SEEDS_MAX = 150
+
+
+def test_every_mutant_is_expected():
+    assert CATCHERS.keys() == MUTANTS.keys()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_guard_is_caught(name):
+    verdict = judge(name, range(SEEDS_MAX), enough=3)
+    assert verdict.seeds_caught, f"{name} survived {verdict.seeds} seeds"
+    assert CATCHERS[name] & verdict.caught_by.keys()

@@ -1,0 +1,75 @@
+"""Seeds that must be clean, and proof that they are worth something: enough happens, and a seed is a schedule."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pointsman.testing.sim.__main__ import main, summarise
+from pointsman.testing.sim.world import simulate
+
+SEEDS = 150
+SHOW_DIGESTS = """
+import json
+from pointsman.testing.sim import simulate
+print(json.dumps([simulate(seed).digest for seed in (3, 1, 2)]))
+"""
+
+
+def test_seeds_are_clean_and_not_vacuous():
+    reports = [simulate(seed) for seed in range(SEEDS)]
+    summary = summarise(reports, seconds=1.0)
+    assert summary["violations"] == []
+    assert summary["operations"] >= 20 * SEEDS
+    assert summary["repeated"] > 0
+    assert summary["runs_completed"] == summary["runs"]
+
+
+def test_a_seed_is_a_schedule():
+    first = simulate(7)
+    simulate(8)
+    again = simulate(7)
+    assert first.trace == again.trace
+    assert first.digest == again.digest
+    assert simulate(9).digest != first.digest
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "4242"])
+def test_it_is_the_same_in_a_process_with_another_hash_seed(hash_seed):
+    environment = {"PYTHONHASHSEED": hash_seed, "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_DIGESTS], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [simulate(seed).digest for seed in (3, 1, 2)]
+
+
+def test_the_command_prints_one_json_object(capsys):
+    assert main(["--seeds", "2", "--start", "20", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["seeds"] == 2
+    assert shown["violations"] == []
+    assert {"operations", "runs_completed", "faults", "takeovers", "schedules_per_s"} <= shown.keys()
+
+
+def test_the_command_shows_one_seed_line_by_line(capsys):
+    assert main(["--seed", "5", "--trace"]) == 0
+    shown = capsys.readouterr().out
+    assert "HEALED" in shown
+    assert "digest" in shown
+
+
+def test_a_violation_names_its_seed_and_fails_the_command(monkeypatch, capsys):
+    report = simulate(0)
+    report.violations = ["one_end_and_it_is_last: made up"]
+    monkeypatch.setattr("pointsman.testing.sim.__main__.simulate", lambda seed: report)
+    assert main(["--seeds", "1"]) == 1
+    assert "python -m pointsman.testing.sim --seed 0 --trace" in capsys.readouterr().out
+
+
+def test_a_pass_in_which_nothing_happens_is_a_failure():
+    quiet = simulate(0)
+    quiet.faults, quiet.takeovers = {}, 0
+    whats = [violation["what"] for violation in summarise([quiet] * 60, 1.0)["violations"]]
+    assert any("crash" in what for what in whats)
+    assert any("takeovers" in what for what in whats)
