@@ -92,9 +92,7 @@ class Node:
         api, settings = self._settings.api, self._settings
         port = free_port(api.host, api.port)
         self.address = settings.advertise or join_address(api.host, port)
-        self.coordinator = self._app.coordinator(
-            self._store, replace(settings.coordinator, address=self.address)
-        )
+        self.coordinator = self._app.coordinator(self._store, replace(settings.coordinator, address=self.address))
         runs = CoordinatorRuns(self.coordinator, bytes_max=self._app.value_bytes_max)
         self._api = ApiServer(runs, self.coordinator, _with_port(api, port))
         try:
@@ -107,9 +105,7 @@ class Node:
             await self._api.start()
         except OSError as error:
             await self.coordinator.stop()
-            raise AddressInUse(
-                f"{self.address}: {error.strerror or error}; give another --port, or 0"
-            ) from error
+            raise AddressInUse(f"{self.address}: {error.strerror or error}; give another --port, or 0") from error
         token = settings.announce_token or api.token
         self._announcer = Announcer(self.coordinator, self.address, settings.routers, token)
         self._announcer.start()
@@ -152,9 +148,7 @@ class Node:
 class Announcer:
     """Says to each router every half second that this coordinator lives, and once that it leaves."""
 
-    def __init__(
-        self, coordinator: Coordinator, address: str, routers: Sequence[str], token: str | None
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, address: str, routers: Sequence[str], token: str | None) -> None:
         self._coordinator = coordinator
         self._address = address
         self._routers = [router.rstrip("/") for router in routers]
@@ -245,8 +239,7 @@ def free_port(host: str, wanted: int = 0) -> int:
             probe.bind((host.strip("[]"), wanted))
         except OSError as error:
             raise AddressInUse(
-                f"{join_address(host, wanted)}: {error.strerror or error}; "
-                "give another --port, or 0 for any free one"
+                f"{join_address(host, wanted)}: {error.strerror or error}; give another --port, or 0 for any free one"
             ) from error
         return int(probe.getsockname()[1])
 

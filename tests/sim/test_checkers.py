@@ -17,7 +17,7 @@ from pointsman.testing.sim.workload import Invocation
 from pointsman.testing.sim.world import World, _listening, simulate
 
 STARTED = ev.RunStarted(workflow="chain", workflow_version=1, digest="d", seed="s", input=msgspec.Raw(b"1"))
-REQUESTED = ev.CallRequested(call="a#1", target="a", key="r/1/a#1", digest="d")
+REQUESTED = ev.CallRequested(call="a#1", target="a")
 COMPLETED = ev.CallCompleted(call="a#1", output=msgspec.Raw(b'"x"'))
 SIGNAL = ev.SignalReceived(name="go", key="signal:k", mail=1)
 ENDED = ev.RunCompleted(output=msgspec.Raw(b"1"))

@@ -76,9 +76,7 @@ class Client:
         except Unreachable:
             return self._send("GET", path, params=params)
 
-    def post(
-        self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, Any]:
+    def post(self, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
         """Status and JSON. Everything that is posted carries an id or key, so it is safe to repeat too."""
         try:
             return self._exchange("POST", path, body=body, headers=headers)
@@ -96,9 +94,7 @@ class Client:
         sent = {**(headers or {}), **({"content-type": "application/json"} if body is not None else {})}
         timeout = httpx.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S)
         try:
-            response = self._http.request(
-                method, path, params=given, content=body, headers=sent, timeout=timeout
-            )
+            response = self._http.request(method, path, params=given, content=body, headers=sent, timeout=timeout)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         return response.status_code, self._checked(response)
@@ -111,9 +107,7 @@ class Client:
         if response.status_code < 400 and answer is not None:
             return answer
         if not isinstance(answer, dict) or "code" not in answer:
-            message = (
-                f"{self.url} answered {response.status_code}, but not as Pointsman's API does: check --url"
-            )
+            message = f"{self.url} answered {response.status_code}, but not as Pointsman's API does: check --url"
             raise Refused("not_pointsman", message, response.status_code)
         message = str(answer.get("detail") or answer.get("title") or "")
         raise Refused(str(answer["code"]), message, response.status_code)
@@ -148,9 +142,7 @@ class Client:
             if answer["status"] in ENDED:
                 return answer
             if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlinePassed(
-                    f"run {run} is {answer['status']} after {timeout_s:g} s; it goes on, ask again"
-                )
+                raise DeadlinePassed(f"run {run} is {answer['status']} after {timeout_s:g} s; it goes on, ask again")
 
     def follow(self, run: str, after: int) -> Iterator[Mapping[str, Any]]:
         """The run's events from `after` on as they come, each once, until it has ended.
@@ -176,9 +168,7 @@ class Client:
         headers = {"accept": "text/event-stream", "last-event-id": str(after)}
         timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
         try:
-            with self._http.stream(
-                "GET", f"/v1/runs/{run}/stream", headers=headers, timeout=timeout
-            ) as response:
+            with self._http.stream("GET", f"/v1/runs/{run}/stream", headers=headers, timeout=timeout) as response:
                 if response.status_code != 200:
                     response.read()
                     self._checked(response)

@@ -27,9 +27,7 @@ def coordinator(
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     store: Store = None,
     name: Annotated[str, typer.Option(help="Unique among the living coordinators.")] = "coordinator-1",
-    host: Annotated[
-        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any free one.")] = 0,
     router: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A router to announce to; may be repeated.")

@@ -39,11 +39,7 @@ def load_app(spec: str) -> App:
     except AppNotFound:
         raise
     except ModuleNotFoundError as error:
-        hint = (
-            f" Write {where}.py:{attribute} for a file."
-            if Path(f"{where}.py").exists() and not is_file
-            else ""
-        )
+        hint = f" Write {where}.py:{attribute} for a file." if Path(f"{where}.py").exists() and not is_file else ""
         raise AppNotFound(f"{spec}: no module {error.name!r} from {here}.{hint}") from error
     except Exception as error:
         raise AppNotFound(f"{spec}: importing it failed with {type(error).__name__}: {error}") from error

@@ -10,9 +10,7 @@ from pointsman.cli.client import DEFAULT_URL
 
 Url = Annotated[
     str,
-    typer.Option(
-        "--url", envvar="POINTSMAN_URL", help="The router's or a coordinator's address.", show_default=True
-    ),
+    typer.Option("--url", envvar="POINTSMAN_URL", help="The router's or a coordinator's address.", show_default=True),
 ]
 Token = Annotated[
     str | None,
@@ -22,9 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothin
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 Store = Annotated[
     str | None,
-    typer.Option(
-        "--store", envvar="POINTSMAN_STORE", metavar="DSN", help="postgresql://user:password@host:port/db"
-    ),
+    typer.Option("--store", envvar="POINTSMAN_STORE", metavar="DSN", help="postgresql://user:password@host:port/db"),
 ]
 
 __all__ = ["DEFAULT_URL", "AsJson", "RunId", "Store", "Token", "Url"]

@@ -27,22 +27,16 @@ class _Router(RouterService):
         try:
             await super().start()
         except OSError as error:
-            raise AddressInUse(
-                f"{error.strerror or error}; give another --port, or 0 for any free one"
-            ) from error
+            raise AddressInUse(f"{error.strerror or error}; give another --port, or 0 for any free one") from error
 
 
 @guarded
 def router(
-    host: Annotated[
-        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any free one.")] = DEFAULT_PORT,
     coordinator: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT", help="One to try always; others announce themselves. May be repeated."
-        ),
+        typer.Option(metavar="HOST:PORT", help="One to try always; others announce themselves. May be repeated."),
     ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="POINTSMAN_TOKEN", help="Bearer token that clients must show.")

@@ -77,6 +77,4 @@ def _typed(name: str, value: str, kind: type) -> Any:
     try:
         return float(value) if kind is float else int(value.replace("_", "")) if kind is int else value
     except ValueError as error:
-        raise Usage(
-            f"--set {name}={value}: {'a whole number' if kind is int else 'a number'} is wanted"
-        ) from error
+        raise Usage(f"--set {name}={value}: {'a whole number' if kind is int else 'a number'} is wanted") from error

@@ -28,9 +28,7 @@ LOUD = re.compile(r" (?:WARNING|ERROR|CRITICAL) ")
 def up(
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     coordinators: Annotated[int, typer.Option(min=1, max=64, help="How many coordinator processes.")] = 3,
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="The router's; 0 for any free one.")
-    ] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The router's; 0 for any free one.")] = DEFAULT_PORT,
     store: Store = None,
     data: Annotated[
         Path | None,
@@ -66,9 +64,7 @@ def up(
     serve(_Watched(cluster), lambda: introduce(cluster, as_json))
 
 
-def default_directory(
-    app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None
-) -> Path:
+def default_directory(app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None) -> Path:
     """A directory of its own for each app. Not in root's home: it is closed to the user that the embedded
     server then runs as."""
     environment = os.environ if environment is None else environment

@@ -117,9 +117,7 @@ class Child:
             lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
         except OSError:
             lines = []
-        said = [line for line in lines if line.startswith("pointsman: ")] or [
-            line for line in lines if line.strip()
-        ]
+        said = [line for line in lines if line.startswith("pointsman: ")] or [line for line in lines if line.strip()]
         return said[-1].removeprefix("pointsman: ") if said else "it said nothing"
 
 

@@ -73,9 +73,7 @@ class LocalCluster:
         self.logs = self.directory / "logs"
         self.dsn = store
         self.children: dict[str, Child] = {}
-        self.postgres = (
-            None if store else EmbeddedPostgres(self.directory / "postgres", settings=postgres_settings)
-        )
+        self.postgres = None if store else EmbeddedPostgres(self.directory / "postgres", settings=postgres_settings)
         self._app = app
         self._count = coordinators
         self._port = port
@@ -165,9 +163,7 @@ class LocalCluster:
                 while not await _is_ready(http, f"http://{child.address}"):
                     self._check_alive()
                     if time.monotonic() > deadline:
-                        raise ClusterFailed(
-                            f"{child.name} is not ready after {timeout_s:g} s; see {child.log}"
-                        )
+                        raise ClusterFailed(f"{child.name} is not ready after {timeout_s:g} s; see {child.log}")
                     await asyncio.sleep(POLL_S)
             wanted = {child.name for child in self.coordinators()}
             while not wanted <= (known := await _routed(http, self.url)):
@@ -180,8 +176,7 @@ class LocalCluster:
             is_kept = self._restart and child.keeper is not None
             if child.exit_code is not None and not is_kept:
                 raise ClusterFailed(
-                    f"{child.name} ended with exit code {child.exit_code}: {child.last_words()} "
-                    f"(its log: {child.log})"
+                    f"{child.name} ended with exit code {child.exit_code}: {child.last_words()} (its log: {child.log})"
                 )
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
@@ -210,9 +205,7 @@ class LocalCluster:
             self.logs.mkdir(parents=True, exist_ok=True)
             lock = (self.directory / "up.lock").open("a")
         except OSError as error:
-            raise ClusterFailed(
-                f"{self.directory}: {error.strerror}; give another directory with --data"
-            ) from error
+            raise ClusterFailed(f"{self.directory}: {error.strerror}; give another directory with --data") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

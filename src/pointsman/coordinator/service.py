@@ -310,6 +310,8 @@ class Coordinator:
         crew, workflow = self._crew, self.directory.workflow(head.workflow, head.version)
         if crew is None or workflow is None or head.id in self._drivers:
             return
+        if head.owner != crew.lease.incarnation:
+            return  # claimed in the name of an incarnation that is over: the epoch may be another's by now
         execution = self._cache.take(head.id, head.sequence)
         if execution is None:
             execution = Execution(head.id, workflow, self.directory, events_max=self.settings.events_max)

@@ -118,9 +118,7 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     """One event in one line, for `tail`."""
     data, kind = event["data"], event["type"]
     failure = data.get("failure")
-    about = " ".join(
-        str(data[name]) for name in ("call", "target", "name", "agent", "run", "status") if name in data
-    )
+    about = " ".join(str(data[name]) for name in ("call", "target", "name", "agent", "run", "status") if name in data)
     if "attempt" in data and data["attempt"] > 1:
         about += f" (attempt {data['attempt']})"
     said = failure_text(failure) if failure else ""

@@ -12,8 +12,6 @@ from pointsman.cli.runs.signal import signal
 from pointsman.cli.runs.start import start
 from pointsman.cli.runs.tail import tail
 
-runs = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Start, see and steer runs, over the HTTP API."
-)
+runs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Start, see and steer runs, over the HTTP API.")
 for verb in (ls, show, tail, start, signal, cancel, result):
     runs.command(verb.__name__)(verb)

@@ -14,9 +14,7 @@ from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
 
 @guarded
 def ls(
-    status: Annotated[
-        list[str] | None, typer.Option(help="running, parked, completed, …; may be repeated.")
-    ] = None,
+    status: Annotated[list[str] | None, typer.Option(help="running, parked, completed, …; may be repeated.")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only runs of this tenant.")] = None,
     attribute: Annotated[
@@ -37,9 +35,7 @@ def ls(
     if as_json:
         output.print_json(page)
         return
-    out = output.table(
-        ["id", "workflow", "status", "tenant", "events", "started", "took"], right=("events", "took")
-    )
+    out = output.table(["id", "workflow", "status", "tenant", "events", "started", "took"], right=("events", "took"))
     for run in page["runs"]:
         ended = run["ended_at"]
         took = output.duration(output.to_ms(ended) - output.to_ms(run["created_at"])) if ended else ""

@@ -18,9 +18,7 @@ from pointsman.cli.runs.start import read_json
 def signal(
     run: RunId,
     name: Annotated[str, typer.Argument(help="The signal's name.")],
-    payload: Annotated[
-        str, typer.Argument(metavar="JSON", help="Its payload; `-` reads it from stdin.")
-    ] = "null",
+    payload: Annotated[str, typer.Argument(metavar="JSON", help="Its payload; `-` reads it from stdin.")] = "null",
     key: Annotated[str | None, typer.Option(help="Sent twice under one key, it counts once.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

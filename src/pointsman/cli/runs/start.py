@@ -31,9 +31,7 @@ def start(
         list[str] | None,
         typer.Option(metavar="K=V", help="To find it by; V as JSON, else text; may be repeated."),
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until it has ended, and show what it gave.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended, and show what it gave.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds that --wait waits.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

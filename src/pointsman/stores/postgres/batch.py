@@ -89,14 +89,14 @@ def _events(
     """The first event of an append carries its nonce. Packed columns stay empty when nothing is packed: `unnest` pads."""
     rows = [(n, number, event) for n, append in enumerate(batch) for number, event in enumerate(append.events)]
     stored = [store(event.body, plain_bytes_max) for _, _, event in rows]
-    is_packed = any(packed is not None for _, packed, _ in stored)
+    is_packed = any(codec is not None for _, _, codec in stored)
     return [
         [n for n, _, _ in rows],
         [batch[n].expected + number + 1 for n, number, _ in rows],
         [event.at for _, _, event in rows],
         [event.type for _, _, event in rows],
         [event.version for _, _, event in rows],
-        [None if number else batch[n].nonce for n, number, _ in rows],
+        [b"" if number else batch[n].nonce for n, number, _ in rows],
         [body for body, _, _ in stored],
         [packed for _, packed, _ in stored] if is_packed else [],
         [codec for _, _, codec in stored] if is_packed else [],

@@ -13,8 +13,9 @@ import zstandard
 
 from pointsman.kernel.errors import CorruptLog
 
-RAW: Final = 0
-ZSTD: Final = 1
+PLAIN: Final = 0
+RAW: Final = 1
+ZSTD: Final = 2
 PACK_BYTES_MIN: Final = 512
 """Smaller ones are not worth compressing."""
 
@@ -22,7 +23,7 @@ _compressor = zstandard.ZstdCompressor(level=1)
 _decompressor = zstandard.ZstdDecompressor()
 
 Stored = tuple[bytes | None, bytes | None, int | None]
-"""The columns body, packed, codec."""
+"""The columns body, packed, codec; None for what the statement fills in."""
 
 
 def store(body: bytes, plain_bytes_max: int) -> Stored:
@@ -50,14 +51,14 @@ def is_json(body: bytes) -> bool:
     return True
 
 
-def load(body: bytes | None, packed: bytes | None, codec: int | None) -> bytes:
+def load(body: bytes, packed: bytes, codec: int) -> bytes:
     """The body as it was appended.
 
     Raises:
         CorruptLog: the packed form is damaged, or of a codec that this release does not know.
     """
-    if packed is None:
-        return body or b""
+    if codec == PLAIN:
+        return body
     if codec == RAW:
         return packed
     if codec != ZSTD:

@@ -1,6 +1,7 @@
 """Leases of the memory store under a clock that the test moves, and a loop whose sleeps it ends."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +27,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         if not self._ready and self._scheduled:
             next_s = self._scheduled[0].when()
-            self._clock.time_ms = max(self._clock.time_ms, round(next_s * 1000))
+            self._clock.time_ms = max(self._clock.time_ms, math.ceil(next_s * 1000))
         super()._run_once()
 
 

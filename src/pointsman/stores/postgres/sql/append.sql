@@ -99,9 +99,9 @@ RETURNING id, bucket, epoch, mail
 -- name: insert_events
 -- Events of the heads that moved or were created, in those heads' buckets and epochs, all under this statement's xid.
 INSERT INTO events (sequence, at, xid, epoch, bucket, version, codec, run, type, nonce, body, packed)
-SELECT e.sequence, e.at, (SELECT pg_current_xact_id()::text::bigint), h.epoch, h.bucket, e.version, e.codec, h.id, e.type,
-       e.nonce, e.body, e.packed
-FROM unnest($28::int[], $29::bigint[], $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::json[], $35::bytea[],
+SELECT e.sequence, e.at, (SELECT pg_current_xact_id()::text::bigint), h.epoch, h.bucket, e.version, coalesce(e.codec, 0),
+       h.id, e.type, e.nonce, coalesce(e.body, 'null'), coalesce(e.packed, '')
+FROM unnest($28::int[], $29::int[], $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::json[], $35::bytea[],
             $36::smallint[])
      AS e (n, sequence, at, type, version, nonce, body, packed, codec)
 JOIN heads h USING (n)
