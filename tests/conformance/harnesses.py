@@ -1,11 +1,16 @@
 """How each store joins the suite."""
 
+import asyncio
 from collections.abc import Callable
+
+import asyncpg
 
 from pointsman.ports.liveness import Lease
 from pointsman.ports.store import Store
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.lease import MemoryLease
+from pointsman.stores.postgres import PostgresSettings, PostgresStore
+from pointsman.stores.postgres.lease import PostgresLease
 from pointsman.testing.conformance import Harness
 
 
@@ -28,3 +33,28 @@ class MemoryHarness(Harness):
 
     async def end(self, incarnation: int) -> None:
         assert self.database.end(incarnation)
+
+
+class PostgresHarness(Harness):
+    """Each store has connections of its own to the migrated database at `dsn`."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__()
+        self._dsn = dsn
+
+    def new_store(self) -> Store:
+        return PostgresStore(self._dsn, PostgresSettings(loop_stall_exits=False))
+
+    async def freeze(self, store: Store, lease: Lease) -> None:
+        """A main loop without a sign of life: the lease is not renewed, and its connection stays."""
+        assert isinstance(lease, PostgresLease)
+        assert lease.heartbeat is not None
+        lease.heartbeat.cancel()
+        await asyncio.wait((lease.heartbeat,))
+
+    async def end(self, incarnation: int) -> None:
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            await connection.execute("UPDATE coordinators SET ended_at = now() WHERE incarnation = $1", incarnation)
+        finally:
+            await connection.close()

@@ -22,10 +22,7 @@ Mutant = type[Any]
 
 THEMES = (append, children, feed, listing, values, mail, ownership, liveness)
 MUTANTS: list[Mutant] = [
-    item
-    for theme in THEMES
-    for item in vars(theme).values()
-    if isinstance(item, type) and "caught_by" in vars(item)
+    item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)
 ]
 BY_NAME = {case_name(case): case for case in CASES}
 PAIRS = [
@@ -36,9 +33,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("mutant", "case"), PAIRS)
-async def test_the_case_catches_the_mutant(
-    mutant: Mutant, case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_case_catches_the_mutant(mutant: Mutant, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(support, "PATIENCE_S", 1.0)
     database = _part(mutant, MemoryDatabase)()
     with pytest.raises(Exception):  # noqa: B017, PT011 (a broken store may fail in any way, as long as it fails)

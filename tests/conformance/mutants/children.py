@@ -37,11 +37,7 @@ class NoChildren(MemoryEventLog):
     caught_by = ("children.a_child_comes_with_its_parents_append",)
 
     def _refuse_creation(self, row, item, settled):
-        return (
-            Outcome.MISSING
-            if item.create.parent is not None
-            else super()._refuse_creation(row, item, settled)
-        )
+        return Outcome.MISSING if item.create.parent is not None else super()._refuse_creation(row, item, settled)
 
 
 class LettersUnguarded(MemoryEventLog):

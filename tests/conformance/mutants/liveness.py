@@ -102,7 +102,7 @@ class ReleaseIsNothing(MemoryLiveness):
 
     caught_by = (
         "liveness.releasing_twice_is_once",
-        "liveness.a_release_is_noticed",
+        "liveness.a_release_that_leaves_runs_is_noticed",
         "liveness.incarnations_grow",
     )
 
@@ -161,7 +161,7 @@ class TellsOneWatcher(MemoryLiveness):
 class OwnDeathCounts(MemoryLiveness):
     """One's own death counts."""
 
-    caught_by = ("liveness.a_release_is_noticed",)
+    caught_by = ("liveness.a_release_that_leaves_runs_is_noticed",)
 
     async def next_death(self, own):
         await super().next_death(own)
@@ -171,7 +171,7 @@ class OwnDeathCounts(MemoryLiveness):
 class ReleasesUnseen(MemoryLiveness):
     """A release is unseen."""
 
-    caught_by = ("liveness.a_release_is_noticed",)
+    caught_by = ("liveness.a_release_that_leaves_runs_is_noticed",)
 
     async def _end(self, incarnation):
         self._database.incarnations[incarnation].ended = True

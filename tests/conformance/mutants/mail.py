@@ -204,9 +204,7 @@ class UnreadForgetsFolded(MemoryMailbox):
     caught_by = ("mailbox.unread_shows_what_an_owner_missed",)
 
     async def unread(self, owner):
-        return {
-            row.id: row.mail for row in self._database.open_runs.values() if row.owner == owner and row.mail
-        }
+        return {row.id: row.mail for row in self._database.open_runs.values() if row.owner == owner and row.mail}
 
 
 class MailBodiesStripped(MemoryMailbox):

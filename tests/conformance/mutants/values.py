@@ -34,9 +34,7 @@ class BodiesCutAtTheTail(MemoryEventLog):
     caught_by = ("values.bodies_come_back_byte_for_byte",)
 
     def _move(self, row, item):
-        events = [
-            msgspec.structs.replace(event, body=event.body.partition(b"\n")[0]) for event in item.events
-        ]
+        events = [msgspec.structs.replace(event, body=event.body.partition(b"\n")[0]) for event in item.events]
         super()._move(row, msgspec.structs.replace(item, events=events))
 
 

@@ -120,9 +120,7 @@ class MemoryDatabase:
 
     # -- incarnations ----------------------------------------------------------------------------------------
 
-    def register(
-        self, name: str, address: str, definitions: Sequence[Definition], ttl_ms: int
-    ) -> IncarnationRow:
+    def register(self, name: str, address: str, definitions: Sequence[Definition], ttl_ms: int) -> IncarnationRow:
         now = self.clock.now()
         row = IncarnationRow(
             number=len(self.incarnations) + 1, name=name, address=address, definitions=tuple(definitions),

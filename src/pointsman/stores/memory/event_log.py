@@ -127,9 +127,7 @@ class MemoryEventLog:
             return Outcome.MAIL_ARRIVED
         return None
 
-    def _refuse_creation(
-        self, row: HeadRow | None, item: Append, settled: dict[str, AppendResult]
-    ) -> Outcome | None:
+    def _refuse_creation(self, row: HeadRow | None, item: Append, settled: dict[str, AppendResult]) -> Outcome | None:
         parent = item.create.parent if item.create is not None else None
         if parent is not None and (parent not in settled or settled[parent].outcome is not Outcome.MOVED):
             return Outcome.MISSING
@@ -168,9 +166,7 @@ def _check_batch(batch: Sequence[Append]) -> None:
         raise ValueError("a run appears once in a batch")
     for item in batch:
         if item.letter is not None and item.letter.run in runs:
-            raise ValueError(
-                f"the letter of {item.run} goes to {item.letter.run}, which is in the same batch"
-            )
+            raise ValueError(f"the letter of {item.run} goes to {item.letter.run}, which is in the same batch")
 
 
 def _position(cursor: str | None, end: int) -> int:

@@ -32,9 +32,7 @@ class MemoryLiveness:
         self._reached_since: float | None = None
         self._reached_at = 0.0
 
-    async def register(
-        self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int
-    ) -> Lease:
+    async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
         await self._session.enter()
         for row in [row for row in self._database.living() if row.name == name]:
             if not row.severed and row.expires_at > self._database.clock.now():
@@ -54,8 +52,7 @@ class MemoryLiveness:
     async def members(self) -> list[Member]:
         await self._session.enter()
         members = [
-            Member(row.number, row.name, row.address, row.started_at, row.expires_at)
-            for row in self._database.living()
+            Member(row.number, row.name, row.address, row.started_at, row.expires_at) for row in self._database.living()
         ]
         await asyncio.sleep(0)
         return members

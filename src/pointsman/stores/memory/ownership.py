@@ -61,9 +61,7 @@ class MemoryOwnership:
         builds = _builds(definitions)
         needed = {(row.new.workflow, row.new.version): None for row in self._open(None)}
         await asyncio.sleep(0)
-        return [
-            Definition(workflow, version, "") for workflow, version in sorted(needed.keys() - builds.keys())
-        ]
+        return [Definition(workflow, version, "") for workflow, version in sorted(needed.keys() - builds.keys())]
 
     # -- rules -----------------------------------------------------------------------------------------------
 
@@ -74,16 +72,10 @@ class MemoryOwnership:
         build = builds.get((row.new.workflow, row.new.version))
         if build is None or row.owner is not None or row.wake_at is None or row.status == "quarantined":
             return False
-        return row.wake_at <= self._database.clock.now() and not (
-            row.status == "stopped" and row.build == build
-        )
+        return row.wake_at <= self._database.clock.now() and not (row.status == "stopped" and row.build == build)
 
     def _is_orphan(self, row: HeadRow, builds: Builds) -> bool:
-        if (
-            row.owner is None
-            or row.status == "quarantined"
-            or (row.new.workflow, row.new.version) not in builds
-        ):
+        if row.owner is None or row.status == "quarantined" or (row.new.workflow, row.new.version) not in builds:
             return False
         return not self._database.is_living(row.owner)
 

@@ -103,9 +103,7 @@ async def many_children_end_in_one_batch(harness: Harness) -> None:
     for parent in ("parent", "other"):
         await b.moved(b.step(parent, 1), *(b.create(f"{parent}/{run}", parent=parent) for run in children))
     endings = [
-        b.finish(f"{parent}/{run}", 1, letter=letter(parent, run))
-        for run in children
-        for parent in ("parent", "other")
+        b.finish(f"{parent}/{run}", 1, letter=letter(parent, run)) for run in children for parent in ("parent", "other")
     ]
     await b.moved(*endings)
     for parent in ("parent", "other"):

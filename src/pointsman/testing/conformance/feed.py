@@ -60,9 +60,7 @@ async def a_refused_append_is_not_in_the_feed(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     await a.moved(a.create("run"), a.create("good"), a.create("had"))
     await b.take("run", a)
-    await a.store.log.append(
-        [a.step("run", 1, epoch=1), a.step("good", 1), a.create("had"), a.step("nobody", 0)]
-    )
+    await a.store.log.append([a.step("run", 1, epoch=1), a.step("good", 1), a.create("had"), a.step("nobody", 0)])
     await b.moved(b.step("run", 1, epoch=2))
     events, _ = await _drain(b.store, 5)
     assert sorted((item.run, item.recorded.sequence, item.recorded.epoch) for item in events) == [

@@ -133,7 +133,7 @@ async def a_held_lease_outlives_its_ttl(harness: Harness) -> None:
 
 
 async def a_crash_is_noticed_before_the_lease_expires(harness: Harness) -> None:
-    a, b = await coordinator(harness, "a", ttl_ms=60_000), await coordinator(harness, "b")
+    a, b = await _long_and_short(harness)
     await a.moved(a.create("run"))
     watching = asyncio.create_task(_death_of(b, a.number))
     await harness.crash(a.store)
@@ -144,13 +144,14 @@ async def a_crash_is_noticed_before_the_lease_expires(harness: Harness) -> None:
 
 
 async def a_crash_during_nobodys_watch_is_noticed(harness: Harness) -> None:
-    a, b = await coordinator(harness, "a", ttl_ms=60_000), await coordinator(harness, "b")
+    a, b = await _long_and_short(harness)
     await harness.crash(a.store)
     await soon(_death_of(b, a.number))
 
 
 async def all_survivors_notice_a_death(harness: Harness) -> None:
-    watched, *watchers = await coordinators(harness, 4)
+    watched, watcher = await _long_and_short(harness)
+    watchers = [watcher, *[await coordinator(harness, name, ttl_ms=SHORT_TTL_MS) for name in ("c", "d")]]
     watching = [asyncio.create_task(_death_of(watcher, watched.number)) for watcher in watchers]
     await harness.crash(watched.store)
     await soon(asyncio.gather(*watching))
@@ -169,11 +170,20 @@ async def a_silent_holder_ends_with_its_lease(harness: Harness) -> None:
     assert [head.id for head in (await b.claim_orphans())[0]] == ["run"]
 
 
-async def a_release_is_noticed(harness: Harness) -> None:
+async def a_release_that_leaves_runs_is_noticed(harness: Harness) -> None:
+    """A holder should hand over first. One that has no time to do so leaves orphans, and somebody must hear of it."""
     a, b = await coordinators(harness, 2)
+    await a.moved(a.create("run"))
     watching = asyncio.create_task(_death_of(b, a.number))
     await a.lease.release()
     await soon(watching)
+    assert [head.id for head in (await b.claim_orphans())[0]] == ["run"]
+
+
+async def _long_and_short(harness: Harness) -> tuple[Coordinator, Coordinator]:
+    """One whose lease won't expire during the case, and a watcher that may judge it soon."""
+    watched = await coordinator(harness, "a", ttl_ms=60_000)
+    return watched, await coordinator(harness, "b", ttl_ms=SHORT_TTL_MS)
 
 
 async def _register(store: Store, name: str) -> Lease:
@@ -205,5 +215,5 @@ CASES = (
     a_crash_during_nobodys_watch_is_noticed,
     all_survivors_notice_a_death,
     a_silent_holder_ends_with_its_lease,
-    a_release_is_noticed,
+    a_release_that_leaves_runs_is_noticed,
 )

@@ -140,9 +140,7 @@ async def only_orphans_are_taken_over(harness: Harness) -> None:
     assert await c.claim_orphans() == ([], 0)
     await harness.end(a.number)
     heads, left = await c.claim_orphans()
-    assert [(head.id, head.epoch, head.owner, head.status) for head in heads] == [
-        ("orphan", 2, c.number, "running")
-    ]
+    assert [(head.id, head.epoch, head.owner, head.status) for head in heads] == [("orphan", 2, c.number, "running")]
     assert left == 0
     assert await b.head("parked") == parked
     assert (await b.head("of b")).owner == b.number

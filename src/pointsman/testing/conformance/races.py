@@ -100,9 +100,7 @@ async def mail_is_folded_or_refused_by_an_end(harness: Harness) -> None:
     async def contest(number: int) -> None:
         run = f"run-{number}"
         await a.moved(a.create(run))
-        outcome, accepted = await _together(
-            chance, a.outcome(a.finish(run, 1)), _accepted(b.post(run, "mail"))
-        )
+        outcome, accepted = await _together(chance, a.outcome(a.finish(run, 1)), _accepted(b.post(run, "mail")))
         assert (outcome, accepted) in ((Outcome.MOVED, False), (Outcome.MAIL_ARRIVED, True))
         assert (await b.head(run)).mail == int(accepted)
         assert len(await b.store.mailbox.read(run, after=0)) == int(accepted)

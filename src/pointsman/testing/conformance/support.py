@@ -69,9 +69,7 @@ class Coordinator:
             status="running", owner=self.number, folded=folded,
         )  # fmt: skip
 
-    def park(
-        self, run: str, expected: int, *, epoch: int = 1, folded: int = 0, wake_at: int | None = None
-    ) -> Append:
+    def park(self, run: str, expected: int, *, epoch: int = 1, folded: int = 0, wake_at: int | None = None) -> Append:
         return Append(
             run=run, epoch=epoch, expected=expected, nonce=nonce(), events=[event()], status="parked",
             owner=None, folded=folded, closes=True, wake_at=wake_at,
@@ -129,9 +127,7 @@ class Coordinator:
 
 async def coordinator(harness: Harness, name: str = "a", *, ttl_ms: int = TTL_MS) -> Coordinator:
     store = await harness.open()
-    return Coordinator(
-        store, await store.liveness.register(name, f"http://{name}", [DEFINITION], ttl_ms=ttl_ms)
-    )
+    return Coordinator(store, await store.liveness.register(name, f"http://{name}", [DEFINITION], ttl_ms=ttl_ms))
 
 
 async def coordinators(harness: Harness, count: int, *, ttl_ms: int = TTL_MS) -> list[Coordinator]:
