@@ -416,7 +416,7 @@ class Coordinator:
         while True:
             dead = await self.store.liveness.next_death(self.incarnation)
             if dead != self.incarnation:
-                logger.warning("incarnation %d is dead: taking over its runs", dead)
+                logger.info("incarnation %d is over: claiming what it left", dead)
                 self.stats.takeovers += 1
                 await self._take_over()
 

@@ -24,6 +24,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
     CallError,
     ChildError,
+    CorruptLog,
     NonDeterministicWorkflow,
     PointsmanError,
     RunCancelled,
@@ -73,8 +74,14 @@ class Execution:
         Raises:
             NonDeterministicWorkflow, UnknownEvent, CorruptLog: the run can't be driven by this code.
         """
+        try:
+            self._replay(list(recorded))
+        except KeyError as error:  # an event about a call that the log never made
+            raise CorruptLog(f"run {self.state.run}: an event speaks of {error}, which the log does not have") from error
+
+    def _replay(self, recorded: list[ev.Recorded]) -> None:
         requests = self._requests
-        history = requests.history = History(self.state.run, list(recorded))
+        history = requests.history = History(self.state.run, recorded)
         for group in history.groups():
             requests.recorded = group.requests
             self.state.evolve(group.cause.event, group.cause.at, group.cause.data)

@@ -1,6 +1,7 @@
 """The folded state of a run: what its events add up to, but for what its body remembers in local variables.
 
-`evolve` is total: it takes any event in a lawful order and never refuses; whether an event may happen is decided before.
+`evolve` takes any event in a lawful order and never refuses; whether an event may happen is decided before. An unlawful
+order is a KeyError here, and `CorruptLog` to whoever replays.
 The state is what a coordinator needs to go on: which calls are under way and with which bytes, which timers are set, which
 mail was folded. It is mutable and owned by one `Execution` (copying it per event would make step n cost O(n)).
 """

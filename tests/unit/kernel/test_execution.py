@@ -200,6 +200,13 @@ def test_a_hole_in_the_log_is_never_replayed_over() -> None:
         replayed_by("sequence", log[:2] + log[3:])
 
 
+def test_an_event_about_a_call_that_was_never_made_is_corruption() -> None:
+    log = lab("sequence", b"1").log
+    stray = ev.Recorded(3, 0, "CallRetried", 1, b'{"call":"nobody#1","attempt":2}')
+    with pytest.raises(CorruptLog, match="nobody#1"):
+        replayed_by("sequence", [*log, stray])
+
+
 def test_an_event_from_the_future_is_refused() -> None:
     log = lab("sequence", b"1").run().log
     with pytest.raises(UnknownEvent, match="newer release"):

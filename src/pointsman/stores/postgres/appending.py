@@ -96,7 +96,6 @@ class Appender:
                 [append.run for append in left],
                 [append.expected for append in left],
                 [len(append.events) for append in left],
-                [append.create.bucket if append.create is not None else None for append in left],
             )
         )
         occupied = {row["id"] for row in rows}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -32,6 +31,7 @@ FEED_WINDOW = 4_096
 BIGINT_MAX: Final = 2**63 - 1
 
 _SQL = load("log")
+_cursor_decoder = msgspec.json.Decoder(list[int])
 
 
 class PostgresEventLog:
@@ -67,30 +67,30 @@ class PostgresEventLog:
     async def list_runs(
         self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Head], str | None]:
-        created_at, run = (None, None) if cursor is None else _decode_cursor(cursor, [int, str])
+        before = None if cursor is None else _decode_cursor(cursor, 1)[0]
         only_open = bool(where.status) and set(where.status) <= set(OPEN_STATUSES)
         limit = max(limit, 0)
         rows = await self._planner.call(
             lambda connection: connection.fetch(
                 _SQL["list_runs"], list(where.status) or None, only_open, where.workflow, where.tenant,
-                where.attributes or None, created_at, run, limit + 1,
+                where.attributes or None, before, limit + 1,
             )  # fmt: skip
         )
-        heads = [Head(*row) for row in rows[:limit]]
+        heads = [Head(*row[:-1]) for row in rows[:limit]]
         if len(rows) <= limit or not heads:
             return heads, None
-        return heads, _encode_cursor(heads[-1].created_at, heads[-1].id)
+        return heads, _encode_cursor(rows[limit - 1]["number"])
 
     async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
-        """In the order (transaction, run, sequence), below the oldest transaction that is still under way.
+        """In the order (transaction, run's number, sequence), below the oldest transaction that is still under way.
 
         Positions are transaction numbers: a dump that is restored into another cluster ends the validity of cursors.
         """
         if cursor is None:
-            xid, run, sequence = await self._first_xid(), "", 0
+            xid, number, sequence = await self._first_xid(), 0, 0
         else:
-            xid, run, sequence = _decode_cursor(cursor, [int, str, int])
-        return await self._planner.call(lambda connection: _feed(connection, xid, run, sequence, max(limit, 0)))
+            xid, number, sequence = _decode_cursor(cursor, 3)
+        return await self._planner.call(lambda connection: _feed(connection, xid, number, sequence, max(limit, 0)))
 
     async def feed_lag_ms(self) -> int:
         """How long the oldest writing transaction of the cluster has been holding back the feed."""
@@ -104,7 +104,7 @@ class PostgresEventLog:
 
 
 async def _feed(
-    connection: asyncpg.Connection[asyncpg.Record], xid: int, run: str, sequence: int, limit: int
+    connection: asyncpg.Connection[asyncpg.Record], xid: int, number: int, sequence: int, limit: int
 ) -> tuple[list[FeedEvent], str]:
     """What is below the horizon is complete and never changes, so it may be read in several statements."""
     horizon: int = await connection.fetchval(_SQL["horizon"])
@@ -112,14 +112,14 @@ async def _feed(
     window = FEED_WINDOW
     while xid < horizon and len(events) < limit:
         end = min(xid + window, horizon)
-        rows = await connection.fetch(_SQL["feed"], xid, end, run, sequence, limit - len(events))
+        rows = await connection.fetch(_SQL["feed"], xid, end, number, sequence, limit - len(events))
         events += [FeedEvent(row["run"], _recorded(row)) for row in rows]
         if len(events) >= limit:
-            xid, run, sequence = rows[-1]["xid"], rows[-1]["run"], rows[-1]["sequence"]
+            xid, number, sequence = rows[-1]["xid"], rows[-1]["number"], rows[-1]["sequence"]
         else:
-            xid, run, sequence = end, "", 0
+            xid, number, sequence = end, 0, 0
             window *= 4
-    return events, _encode_cursor(xid, run, sequence)
+    return events, _encode_cursor(xid, number, sequence)
 
 
 def _recorded(row: asyncpg.Record) -> Recorded:
@@ -129,17 +129,15 @@ def _recorded(row: asyncpg.Record) -> Recorded:
     )  # fmt: skip
 
 
-def _encode_cursor(*parts: int | str) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode()
+def _encode_cursor(*numbers: int) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(numbers)).decode()
 
 
-def _decode_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
+def _decode_cursor(cursor: str, length: int) -> list[int]:
     try:
-        parts = msgspec.json.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, msgspec.MsgspecError, UnicodeError) as error:
+        numbers = _cursor_decoder.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+    except (ValueError, msgspec.MsgspecError) as error:
         raise InvalidValue("this is not a cursor that this store gave") from error
-    if not isinstance(parts, list) or [type(part) for part in parts] != list(types):
+    if len(numbers) != length or not all(0 <= number <= BIGINT_MAX for number in numbers):
         raise InvalidValue("this is not a cursor that this store gave")
-    if not all(0 <= part <= BIGINT_MAX for part in parts if isinstance(part, int)):
-        raise InvalidValue("this is not a cursor that this store gave")
-    return parts
+    return numbers

@@ -1,4 +1,4 @@
-"""Partitions of the events: one per bucket, a bucket being a week of the store's clock."""
+"""Partitions of the streams: one per bucket, a bucket being a week of the store's clock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WEEK_MS = 7 * 24 * 3600 * 1000
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _EXISTS = "SELECT to_regclass($1) IS NOT NULL"
 _CREATE = """
-CREATE TABLE IF NOT EXISTS {name} (LIKE events INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING CONSTRAINTS)
+CREATE TABLE IF NOT EXISTS {name} (LIKE streams INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING CONSTRAINTS)
 WITH (toast_tuple_target = 4080)
 """
-_ATTACH = "ALTER TABLE events ATTACH PARTITION {name} FOR VALUES FROM ({first}) TO ({last})"
+_ATTACH = "ALTER TABLE streams ATTACH PARTITION {name} FOR VALUES FROM ({first}) TO ({last})"
 
 
 def bucket_of(now_ms: int) -> int:
@@ -24,7 +24,7 @@ def bucket_of(now_ms: int) -> int:
 
 
 def partition_name(bucket: int) -> str:
-    return f"events_{bucket}" if bucket >= 0 else f"events_minus_{-bucket}"
+    return f"streams_{bucket}" if bucket >= 0 else f"streams_minus_{-bucket}"
 
 
 async def make_partitions(connection: Connection, buckets: Iterable[int] = ()) -> None:

@@ -10,11 +10,11 @@ WITH roots AS (
     -- include: unless_it_exists
 ), moved AS (
     -- include: move
-    RETURNING h.n, r.id, r.bucket, r.epoch, r.mail
+    RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail
 ), heads AS MATERIALIZED (
-    SELECT n, id, bucket, epoch, mail FROM moved
+    SELECT n, number, bucket, epoch, mail FROM moved
     UNION ALL
-    SELECT c.n, r.id, r.bucket, r.epoch, r.mail FROM roots r JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
+    SELECT c.n, r.number, r.bucket, r.epoch, r.mail FROM roots r JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
 ), inserted AS (
     -- include: insert_events
 )
@@ -32,15 +32,15 @@ WITH locked AS MATERIALIZED (
 ), moved AS (
     -- include: move
       AND (SELECT count(*) FROM locked) >= 0
-    RETURNING h.n, r.id, r.bucket, r.epoch, r.mail
+    RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail
 ), children AS (
     -- include: create
     WHERE c.parent IN (SELECT id FROM moved UNION ALL SELECT id FROM roots)
     -- include: unless_it_exists
 ), heads AS MATERIALIZED (
-    SELECT n, id, bucket, epoch, mail FROM moved
+    SELECT n, number, bucket, epoch, mail FROM moved
     UNION ALL
-    SELECT c.n, r.id, r.bucket, r.epoch, r.mail
+    SELECT c.n, r.number, r.bucket, r.epoch, r.mail
     FROM (SELECT * FROM roots UNION ALL SELECT * FROM children) r
     JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
 ), inserted AS (
@@ -80,11 +80,11 @@ WHERE r.id = h.id AND r.epoch = h.epoch AND r.sequence = h.expected AND r.ended_
   AND (NOT h.closes OR r.mail = h.folded)
 
 -- name: create
--- Make heads. Creation times are whole milliseconds: they are part of the listing's cursor.
+-- Make heads.
 INSERT INTO runs (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant,
                   attributes, parent, parent_call, created_at, updated_at, ended_at)
 SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.bucket, c.workflow, c.version, c.build, c.digest,
-       c.tenant, c.attributes, c.parent, c.parent_call, date_trunc('milliseconds', now()), now(),
+       c.tenant, c.attributes, c.parent, c.parent_call, now(), now(),
        CASE WHEN c.status IN ('completed', 'failed', 'cancelled') THEN now() END
 FROM unnest($12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::timestamptz[], $18::int[], $19::int[],
             $20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::jsonb[], $26::text[], $27::text[])
@@ -94,13 +94,13 @@ FROM unnest($12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[
 -- name: unless_it_exists
 -- The end of `create`.
 ON CONFLICT (id) DO NOTHING
-RETURNING id, bucket, epoch, mail
+RETURNING id, number, bucket, epoch, mail
 
 -- name: insert_events
 -- Events of the heads that moved or were created, in those heads' buckets and epochs, all under this statement's xid.
-INSERT INTO events (sequence, at, xid, epoch, bucket, version, codec, run, type, nonce, body, packed)
+INSERT INTO streams (sequence, at, xid, epoch, bucket, version, codec, number, type, nonce, body, packed)
 SELECT e.sequence, e.at, (SELECT pg_current_xact_id()::text::bigint), h.epoch, h.bucket, e.version, coalesce(e.codec, 0),
-       h.id, e.type, e.nonce, coalesce(e.body, 'null'), coalesce(e.packed, '')
+       h.number, e.type, e.nonce, coalesce(e.body, 'null'), coalesce(e.packed, '')
 FROM unnest($28::int[], $29::int[], $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::json[], $35::bytea[],
             $36::smallint[])
      AS e (n, sequence, at, type, version, nonce, body, packed, codec)
@@ -113,8 +113,7 @@ SELECT id, epoch, sequence, mail FROM runs WHERE id = ANY ($1::text[])
 -- name: occupied
 -- Runs whose next event's place is taken although their heads are not there yet: somebody wrote past the head.
 SELECT DISTINCT a.id
-FROM unnest($1::text[], $2::bigint[], $3::int[], $4::int[]) AS a (id, expected, events, bucket)
-LEFT JOIN runs r ON r.id = a.id
-JOIN events e ON e.bucket = coalesce(r.bucket, a.bucket) AND e.run = a.id
-             AND e.sequence > a.expected AND e.sequence <= a.expected + a.events
-WHERE coalesce(r.sequence, 0) = a.expected
+FROM unnest($1::text[], $2::bigint[], $3::int[]) AS a (id, expected, events)
+JOIN runs r ON r.id = a.id AND r.sequence = a.expected
+JOIN streams s ON s.number = r.number AND s.bucket = r.bucket
+              AND s.sequence > a.expected AND s.sequence <= a.expected + a.events

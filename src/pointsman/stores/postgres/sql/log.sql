@@ -13,24 +13,26 @@ FROM runs r WHERE r.id = ANY ($1::text[])
 
 -- name: read
 -- A stretch of one run's stream. Its bucket prunes the partitions.
-SELECT e.sequence, e.at, e.type, e.version, e.epoch, e.body, e.packed, e.codec
-FROM events e
-WHERE e.bucket = (SELECT bucket FROM runs WHERE id = $1) AND e.run = $1 AND e.sequence > $2
-ORDER BY e.sequence LIMIT $3
+SELECT s.sequence, s.at, s.type, s.version, s.epoch, s.body, s.packed, s.codec
+FROM streams s
+WHERE s.number = (SELECT number FROM runs WHERE id = $1) AND s.bucket = (SELECT bucket FROM runs WHERE id = $1)
+  AND s.sequence > $2
+ORDER BY s.sequence LIMIT $3
 
 -- name: list_runs
 -- Newest first, by keyset. A condition whose parameter is null falls out of the plan: this runs with custom plans only.
 SELECT
     -- include: head_columns
+    , r.number
 FROM runs r
 WHERE ($1::text[] IS NULL OR r.status = ANY ($1))
   AND (NOT $2::bool OR r.ended_at IS NULL)
   AND ($3::text IS NULL OR r.workflow = $3)
   AND ($4::text IS NULL OR r.tenant = $4)
   AND ($5::jsonb IS NULL OR (r.attributes <> '{}' AND r.attributes @> $5))
-  AND ($6::timestamptz IS NULL OR (r.created_at, r.id) < ($6, $7::text))
-ORDER BY r.created_at DESC, r.id DESC
-LIMIT $8
+  AND ($6::bigint IS NULL OR r.number < $6)
+ORDER BY r.number DESC
+LIMIT $7
 
 -- name: horizon
 -- Every transaction below it has ended: what the feed may show.
@@ -42,11 +44,13 @@ SELECT value::bigint FROM cluster WHERE key = 'feed_floor'
 
 -- name: feed
 -- Events of transactions from $1 to below $2, behind the event ($1, $3, $4).
-SELECT e.run, e.xid, e.sequence, e.at, e.type, e.version, e.epoch, e.body, e.packed, e.codec
-FROM events e
-WHERE e.xid >= $1::bigint AND e.xid < $2::bigint AND (e.xid > $1::bigint OR (e.run, e.sequence) > ($3::text, $4::bigint))
-ORDER BY e.xid, e.run, e.sequence
-LIMIT $5
+SELECT r.id AS run, s.xid, s.number, s.sequence, s.at, s.type, s.version, s.epoch, s.body, s.packed, s.codec
+FROM (SELECT * FROM streams
+      WHERE xid >= $1::bigint AND xid < $2::bigint AND (xid > $1::bigint OR (number, sequence) > ($3::bigint, $4::bigint))
+      ORDER BY xid, number, sequence
+      LIMIT $5) s
+JOIN runs r ON r.number = s.number
+ORDER BY s.xid, s.number, s.sequence
 
 -- name: feed_lag
 -- For how long the oldest writing transaction, anywhere in the cluster, has held the feed back; milliseconds.
@@ -74,8 +78,8 @@ ON CONFLICT (id) DO NOTHING
 
 -- name: nonce_at
 -- Whose append wrote an event: one row where the event exists. Only the first event of an append has a nonce.
-SELECT e.nonce FROM runs r JOIN events e ON e.bucket = r.bucket AND e.run = r.id
-WHERE r.id = $1 AND e.sequence = $2
+SELECT s.nonce FROM runs r JOIN streams s ON s.number = r.number AND s.bucket = r.bucket
+WHERE r.id = $1 AND s.sequence = $2
 
 -- name: barrier
 -- A small commit. Once a synchronous standby has it, it has everything before it too.
