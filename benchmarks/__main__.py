@@ -47,7 +47,11 @@ def _measure(arguments: argparse.Namespace, dsn: str, directory: Path | None) ->
         await migrate(dsn)
         if arguments.workload == "w1":
             return await w1.measure(
-                dsn, directory, runs=arguments.runs or 20_000, concurrency=arguments.concurrency, repeat=arguments.repeat
+                dsn,
+                directory,
+                runs=arguments.runs or 20_000,
+                concurrency=arguments.concurrency,
+                repeat=arguments.repeat,
             )
         return await w5.measure(dsn, runs=arguments.runs or 500, repeat=arguments.repeat)
 

@@ -22,7 +22,9 @@ class Reading:
     commits: int
 
     def since(self, before: Reading) -> Reading:
-        return Reading(*(after - start for after, start in zip(vars(self).values(), vars(before).values(), strict=True)))
+        return Reading(
+            *(after - start for after, start in zip(vars(self).values(), vars(before).values(), strict=True))
+        )
 
 
 class Meter:
@@ -42,7 +44,11 @@ class Meter:
         assert row is not None
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return Reading(
-            time.perf_counter(), usage.ru_utime + usage.ru_stime, self._server_cpu(), int(row["wal"]), int(row["commits"])
+            time.perf_counter(),
+            usage.ru_utime + usage.ru_stime,
+            self._server_cpu(),
+            int(row["wal"]),
+            int(row["commits"]),
         )
 
     def _server_cpu(self) -> float:

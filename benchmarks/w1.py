@@ -1,6 +1,7 @@
 """w1: throughput. Runs of five sequential steps of 200 bytes, 100 at a time, one coordinator, PostgreSQL.
 
-The coordinator is configured as `pointsman coordinator` configures itself. Runs are started in process. In the same run the
+The coordinator is configured as `pointsman coordinator` configures itself. Runs are started in process. In the same
+run the
 raw append path is measured: two connections that insert batches of 100 rows of the same size and do nothing else.
 """
 
@@ -53,7 +54,8 @@ async def raw_append_rate(dsn: str, seconds: float = 2.0) -> float:
 
     async def writer(number: int) -> int:
         statement = await connections[number].prepare(
-            "INSERT INTO raw_append SELECT r, s, 'CallCompleted', b FROM unnest($1::text[], $2::bigint[], $3::bytea[]) u(r, s, b)"
+            "INSERT INTO raw_append SELECT r, s, 'CallCompleted', b"
+            " FROM unnest($1::text[], $2::bigint[], $3::bytea[]) u(r, s, b)"
         )
         sequence = 0
         while time.perf_counter() < deadline:

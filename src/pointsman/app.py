@@ -24,7 +24,8 @@ BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
 
 class SystemIds:
-    """Ids from the operating system's entropy. Run ids are 22 characters that begin with the time, so that an index takes
+    """Ids from the operating system's entropy. Run ids are 22 characters that begin with the time, so that an index
+    takes
     them in order: 48 bits of milliseconds and 62 at random, in the alphabet of base 32 that sorts as it counts."""
 
     def run_id(self) -> str:
@@ -47,9 +48,7 @@ class App:
         value_bytes_max: limit of one input or output, in bytes of JSON.
     """
 
-    def __init__(
-        self, name: str, *, generalist: str | None = None, value_bytes_max: int = VALUE_BYTES_MAX
-    ) -> None:
+    def __init__(self, name: str, *, generalist: str | None = None, value_bytes_max: int = VALUE_BYTES_MAX) -> None:
         self.name = name
         self.value_bytes_max = value_bytes_max
         self._generalist = generalist
@@ -61,7 +60,14 @@ class App:
 
     @overload
     def agent(
-        self, function: None = None, /, *, name: str | None = ..., capabilities: Sequence[str] = ..., timeout: float = ..., retry: Retry | None = ...
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = ...,
+        capabilities: Sequence[str] = ...,
+        timeout: float = ...,
+        retry: Retry | None = ...,
     ) -> Callable[[Callable[..., Any]], Agent]: ...
 
     def agent(

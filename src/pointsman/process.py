@@ -7,8 +7,8 @@ import gc
 from collections.abc import Callable
 
 GC_THRESHOLDS = (50_000, 50, 100)
-"""A coordinator makes many objects that die young and few cycles: with the default (700, 10, 10) a quarter of its time goes
-into looking for cycles (measured: 82 µs of CPU a step against 62)."""
+"""A coordinator makes many objects that die young and few cycles: with the default (700, 10, 10) a quarter of its time
+goes into looking for cycles (measured: 82 µs of CPU a step against 62)."""
 
 
 def tune_process() -> None:
@@ -21,7 +21,7 @@ def tune_process() -> None:
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop where it is to be had."""
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop

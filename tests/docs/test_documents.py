@@ -31,7 +31,7 @@ async def test_the_program_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -
     (source,) = blocks("README.md", "python")
     module = ModuleType("support")
     monkeypatch.setitem(sys.modules, "support", module)
-    exec(compile(source, "support.py", "exec"), module.__dict__)
+    exec(compile(source, "support.py", "exec"), module.__dict__)  # noqa: S102  that is the test
     async with module.app.running(MemoryStore()) as runs:
         for id_, text in (("1", "I was charged twice"), ("2", "where am I?")):
             await runs.start(StartRun("support", msgspec.json.encode({"id": id_, "text": text}), id=id_))
@@ -46,7 +46,7 @@ async def test_the_program_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_every_query_of_the_sql_page_is_answered(fresh_database: str) -> None:
     await migrate(fresh_database)
-    from tests.support import programs  # noqa: PLC0415
+    from tests.support import programs
 
     async with programs.app.running(PostgresStore(fresh_database)) as runs:
         await runs.start(StartRun("sequence", b"1", id="ticket-4711", attributes={"customer": "acme"}))

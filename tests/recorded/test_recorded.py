@@ -37,7 +37,8 @@ def test_every_event_type_is_in_some_history() -> None:
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_histories_replay_under_another_hash_seed(seed: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pointsman.testing.replay", "tests.support.programs:app", *map(str, HISTORIES)],
+        [sys.executable, "-W", "error", "-m", "pointsman.testing.replay", "tests.support.programs:app",
+         *map(str, HISTORIES)],
         env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -63,8 +64,8 @@ def test_a_body_that_iterates_over_a_set_is_caught_by_another_hash_seed() -> Non
     outputs = set()
     for seed in ("1", "2", "3"):
         done = subprocess.run(
-            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}, cwd=ROOT,
-            capture_output=True, text=True, check=True,
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
         outputs.add(done.stdout)
     assert len(outputs) > 1

@@ -69,7 +69,7 @@ def test_a_held_process_runs_nothing_until_it_is_released(loop):
 
 def test_a_livelock_and_a_deadlock_are_named():
     async def spin():
-        while True:  # noqa: ASYNC110 - it is the livelock
+        while True:
             await asyncio.sleep(0)
 
     async def hang():

@@ -1,4 +1,6 @@
-"""Drive runs through the kernel alone: agents are a function, time is a number, and the run may leave memory at any step."""
+"""Drive runs through the kernel alone: agents are a function, time is a number, and the run may leave memory at any
+step.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Answer = Callable[[PendingCall], bytes | ev.Failure]
 
 
 class Lab:
-    """One run of one workflow. `evict` says, by the number of steps taken, whether the run leaves memory before the next."""
+    """One run of one workflow. `evict` says, by the number of steps taken, whether the run leaves memory before the
+    next.
+    """
 
     def __init__(
         self,
@@ -83,7 +87,8 @@ class Lab:
             name, payload = self._signals.pop(0)
             self._mail += 1
             self.execution.mailed(
-                ev.SignalReceived(name=name, key=str(self._mail), mail=self._mail, payload=msgspec.Raw(payload)), self.now
+                ev.SignalReceived(name=name, key=str(self._mail), mail=self._mail, payload=msgspec.Raw(payload)),
+                self.now,
             )
         elif (due := state.next_due()) is not None:
             self.now = max(self.now, due)

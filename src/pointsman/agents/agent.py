@@ -86,10 +86,11 @@ def define_agent(
     chosen = name or str(getattr(function, "__name__", ""))
     if not NAME.fullmatch(chosen) or chosen in RESERVED:
         raise ValueError(
-            f"{chosen!r} can't name an agent: 1–64 letters, digits, '_' or '-', a letter first, none of {sorted(RESERVED)}"
+            f"{chosen!r} can't name an agent: 1–64 letters, digits, '_' or '-', a letter first, "
+            f"and none of {sorted(RESERVED)}"
         )
     if not 0 < timeout < 1e7:
         raise ValueError(f"agent {chosen}: timeout={timeout}: seconds, more than 0")
     signature = Signature(function, given=Context, bytes_max=bytes_max)
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     return Agent(chosen, function, signature, tuple(capabilities), timeout, retry, is_async)

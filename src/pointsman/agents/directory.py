@@ -18,10 +18,12 @@ class AgentDirectory:
     def __init__(self, agents: Iterable[Agent], workflows: Iterable[Workflow], generalist: str | None) -> None:
         self._agents = {agent.name: agent for agent in agents}
         self._workflows = {(workflow.name, workflow.version): workflow for workflow in workflows}
-        self._newest = {name: version for name, version in sorted(self._workflows)}
+        self._newest = dict(sorted(self._workflows))
         self._generalist = generalist
         if generalist is not None and generalist not in self._agents:
-            raise ValueError(f"generalist={generalist!r} is not a registered agent; the agents are {sorted(self._agents)}")
+            raise ValueError(
+                f"generalist={generalist!r} is not a registered agent; the agents are {sorted(self._agents)}"
+            )
 
     def agent(self, name: str) -> Agent | None:
         return self._agents.get(name)

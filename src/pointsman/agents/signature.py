@@ -1,7 +1,7 @@
 """A function's signature as its schema: arguments and result to canonical JSON and back, checked by pydantic.
 
-A function of one parameter takes its JSON value as it is; of several, an object by name; of none, null. A parameter of type
-`Context` or `Run` is given by the runtime and is no part of the schema.
+A function of one parameter takes its JSON value as it is; of several, an object by name; of none, null. A parameter
+of type `Context` or `Run` is given by the runtime and is no part of the schema.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def demo(
         directory.chmod(0o755)  # as root the embedded server runs as another user, who must reach its data
     console = Console(stderr=True)
     try:
-        with _progress(console, tickets, quiet=as_json or not sys.stderr.isatty()) as on_progress:
+        with _ProgressBar(console, tickets, quiet=as_json or not sys.stderr.isatty()) as on_progress:
             drill = Drill(
                 corpus, directory, tickets=tickets, coordinators=coordinators, kills=kill, in_flight=in_flight,
                 on_progress=on_progress,
@@ -73,7 +73,7 @@ def demo(
         raise typer.Exit(Exit.FAILED)
 
 
-class _progress:
+class _ProgressBar:
     """A progress bar on stderr, or silence."""
 
     def __init__(self, console: Console, tickets: int, *, quiet: bool) -> None:

@@ -1,7 +1,8 @@
 """Dispatch: hand one attempt of a call to its agent, hold it to its timeout, and give back what came of it.
 
-One task per attempt, and one sweeper over deadlines that are in order within each timeout: a deadline of its own for every
-task (`asyncio.timeout`) costs 5.3 µs a call, this 1.4. An attempt that goes on after its timeout has no effect on the run.
+One task per attempt, and one sweeper over deadlines that are in order within each timeout: a deadline of its own
+for every task (`asyncio.timeout`) costs 5.3 µs a call, this 1.4. An attempt that goes on after its timeout has no
+effect on the run.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Dispatcher:
             if attempt.is_over:
                 return
             result = Failure("cancelled", "the agent cancelled itself")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever an agent raises is its attempt's failure
             result = failure_of(error)
         finally:
             self._under_way.pop(attempt, None)
@@ -163,7 +164,9 @@ class Dispatcher:
         ignored when it comes."""
         self._stats.agents_overdue += 1
         agent = attempt.agent
-        logger.warning("agent %s, call %s: no result within %s s", agent.name, attempt.context.idempotency_key, agent.timeout)
+        logger.warning(
+            "agent %s, call %s: no result within %s s", agent.name, attempt.context.idempotency_key, agent.timeout
+        )
         self._end(attempt, Failure("timeout", f"no result within {agent.timeout} s"))
         if attempt.task is not None:
             attempt.task.cancel()

@@ -74,9 +74,7 @@ class Crew:
 class Driver:
     """See the module. `post`, `poke` and `mail_came` may be called at any time."""
 
-    def __init__(
-        self, crew: Crew, execution: Execution, head: Head, *, create: NewRun | None = None
-    ) -> None:
+    def __init__(self, crew: Crew, execution: Execution, head: Head, *, create: NewRun | None = None) -> None:
         self.execution = execution
         self.epoch = head.epoch
         self.created: asyncio.Future[Exit | None] | None = None
@@ -224,7 +222,8 @@ class Driver:
         self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
         last: Produced | None = None,
     ) -> Exit | None:  # fmt: skip
-        """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing happened."""
+        """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing happened.
+        """
         state = self.execution.state
         events = self._undurable + ([last] if last else [])
         letter = None
@@ -334,7 +333,8 @@ class Driver:
             parent_call=event.call,
         )  # fmt: skip
         return Append(
-            run=event.run, epoch=0, expected=0, nonce=self._crew.ids.nonce(), create=new_run, status="running", owner=None,
+            run=event.run, epoch=0, expected=0, nonce=self._crew.ids.nonce(), create=new_run, status="running",
+            owner=None,
             events=[NewEvent("RunStarted", started.VERSION, produced.at, ev.encode_event(started, tail))],
             wake_at=self._crew.store.clock.now(),
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """Group commit in two lanes: while one append is under way, what becomes ready waits, and goes in the next.
 
-An idle system pays no delay, and a busy one pays one commit for hundreds of steps. A run is always in the same lane, so its
-appends never overtake each other. It knows nothing of workflows; it answers what became of each append, also when the
-reply was lost.
+An idle system pays no delay, and a busy one pays one commit for hundreds of steps. A run is always in the same
+lane, so its appends never overtake each other. It knows nothing of workflows; it answers what became of each
+append, also when the reply was lost.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Recorder:
                 queue.popleft().done.cancel()
 
     def submit(self, appends: Sequence[Append]) -> asyncio.Future[list[AppendResult]]:
-        """Queue appends that belong together, the owner's run first. One run is queued once until its answer is there."""
+        """Queue appends that belong together, the owner's run first. One run is queued once until its answer is there.
+        """
         done: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
         lane = zlib.crc32(appends[0].run.encode()) % LANES
         self._queues[lane].append(Ticket(appends, done))

@@ -9,7 +9,8 @@ import msgspec
 
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.driver import Exit
-from pointsman.coordinator.service import Coordinator, result_of
+from pointsman.coordinator.roster import result_of
+from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
     CorruptLog,
@@ -61,7 +62,7 @@ class CoordinatorRuns:
             workflow=workflow.name, version=workflow.version, build=workflow.build, bucket=self._store.bucket(),
             digest=digest(data), tenant=request.tenant, attributes=request.attributes,
         )  # fmt: skip
-        over = await coordinator.create(run, started, data, ev.encode_event(started, tail), new_run)
+        over = await coordinator.roster.create(run, started, data, ev.encode_event(started, tail), new_run)
         if over is not Exit.EXISTS:
             coordinator.stats.runs_started += 1
             return Started(await self.get(run), created=True)
@@ -70,15 +71,15 @@ class CoordinatorRuns:
         same = (head.workflow, head.digest, head.tenant) == (workflow.name, new_run.digest, request.tenant)
         if not same or (request.version is not None and head.version != request.version):
             raise RunConflict(
-                f"run {run!r} exists, with workflow {head.workflow} v{head.version} and another input or tenant: use a new id "
-                "or key, or send the same input"
+                f"run {run!r} exists, with workflow {head.workflow} v{head.version} and another input or tenant: "
+                "use a new id or key, or send the same input"
             )
         return Started(view, created=False)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def get(self, run: str) -> RunView:
-        known = self._coordinator.view(run)
+        known = self._coordinator.roster.view(run)
         if known is not None:
             return known
         head = (await self._store.log.heads([run])).get(run)
@@ -108,7 +109,7 @@ class CoordinatorRuns:
                 if view.head.status in ENDED_STATUSES or left <= 0 or self._coordinator.is_draining:
                     return view
                 await watch.changed(left)
-                while self._coordinator.is_driving(run) and (left := deadline - clock.monotonic()) > 0:
+                while self._coordinator.roster.driver(run) and (left := deadline - clock.monotonic()) > 0:
                     # What is driven here has not ended: no need to ask the store at each of its steps.
                     await watch.changed(left)
 
@@ -117,9 +118,7 @@ class CoordinatorRuns:
     ) -> tuple[Sequence[Head], str | None]:
         return await self._store.log.list_runs(where, limit=limit, cursor=cursor)
 
-    async def events(
-        self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False
-    ) -> Sequence[EventView]:
+    async def events(self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False) -> Sequence[EventView]:
         recorded = await self._store.log.read(run, after=after, limit=limit)
         if not recorded and not await self._store.log.heads([run]):
             raise UnknownRun(f"no run has the id {run!r}")

@@ -84,7 +84,5 @@ def baseline(corpus: Corpus, domain: Domain) -> float:
 
 def most_frequent(tickets: Iterable[CorpusTicket], domain: Domain) -> Desk:
     """The desk that is right for most of these tickets."""
-    right = Counter(
-        desk for ticket in tickets for desk in BY_DOMAIN[domain] if is_right(ticket, desk.capability)
-    )
+    right = Counter(desk for ticket in tickets for desk in BY_DOMAIN[domain] if is_right(ticket, desk.capability))
     return max(BY_DOMAIN[domain], key=lambda desk: right[desk])

@@ -31,9 +31,7 @@ def booking(case: Case, database: Database) -> Proposal:
     return propose(agent, "book_reservation", arguments, 0.8 if day else 0.5, summary)
 
 
-def _offers(
-    case: Case, database: Database, cabin: str, day: str | None
-) -> list[tuple[int, str, str, str, str]]:
+def _offers(case: Case, database: Database, cabin: str, day: str | None) -> list[tuple[int, str, str, str, str]]:
     """(price, flight, date, origin, destination) of flights that have seats; cities count in the text's
     order."""
     cities = case.facts.cities
@@ -43,11 +41,7 @@ def _offers(
             for number in database.routes.get((origin, destination), []):
                 flight = database.get("flights", number) or {"dates": {}}
                 for date, on in flight["dates"].items():
-                    if (
-                        on["status"] == "available"
-                        and on["available_seats"].get(cabin)
-                        and day in (None, date)
-                    ):
+                    if on["status"] == "available" and on["available_seats"].get(cabin) and day in (None, date):
                         found.append((int(on["prices"][cabin]), number, date, origin, destination))
     return found
 
@@ -109,9 +103,7 @@ def compensation(case: Case, database: Database) -> Proposal:
                 summary = f"Certificate of ${amount}: {leg['flight_number']} on {leg['date']} was {status}."
                 return propose(agent, "send_certificate", arguments, 0.85, summary)
     arguments = {"user_id": user, "reservation_id": [row["reservation_id"] for row in rows]}
-    summary = (
-        f"No leg of {', '.join(ids(records))} was late or cancelled up to {TODAY}: nothing to make good."
-    )
+    summary = f"No leg of {', '.join(ids(records))} was late or cancelled up to {TODAY}: nothing to make good."
     return propose(agent, "send_certificate", {**arguments, "amount_usd": "0"}, 0.4, summary)
 
 

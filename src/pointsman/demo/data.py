@@ -99,9 +99,7 @@ class Database:
             user = decoder.decode(raw)
             made.by_email[user.email.lower()] = user_id
             made.by_phone[user.phone_number] = user_id
-            made.by_name.setdefault(f"{user.name.first_name} {user.name.last_name}".lower(), []).append(
-                user_id
-            )
+            made.by_name.setdefault(f"{user.name.first_name} {user.name.last_name}".lower(), []).append(user_id)
             made.zips[user_id] = user.address.zip
         for index in (made.by_email, made.by_phone):
             index.pop("", None)

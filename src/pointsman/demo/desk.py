@@ -12,9 +12,7 @@ from pointsman.demo.models import Case, Check, Draft, Proposal, Record, Reply, R
 from pointsman.demo.proposing import propose
 
 _UPSET = re.compile(r"\b(?:angry|upset|frustrat\w+|complain\w*|unacceptable|ridiculous|bad mood|insist\w*)\b")
-_URGENT = re.compile(
-    r"\b(?:urgent|asap|as soon as possible|right away|immediately|today|rush|damaged|no service)\b"
-)
+_URGENT = re.compile(r"\b(?:urgent|asap|as soon as possible|right away|immediately|today|rush|damaged|no service)\b")
 _RELAXED = re.compile(r"\b(?:wonder|would like to know|want to know|no hurry|whenever)\b")
 
 # action -> the status that the records it touches must have
@@ -43,9 +41,7 @@ def assess(ticket: Ticket) -> Urgency:
 def generalist(case: Case) -> Proposal:
     """What is left when no specialist fits: an answer from the customer's records, or a person."""
     if not case.customer.records:
-        return propose(
-            "generalist", TRANSFER, {}, 0.3, "Nothing of the customer's was found; a person should look."
-        )
+        return propose("generalist", TRANSFER, {}, 0.3, "Nothing of the customer's was found; a person should look.")
     shown = case.customer.mentioned() or case.customer.records[:3]
     summary = "; ".join(f"{record.id}: {record.about} ({record.status})" for record in shown)
     return propose("generalist", "answer", {"records": [record.id for record in shown]}, 0.5, summary)

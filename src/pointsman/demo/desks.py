@@ -65,12 +65,8 @@ DESKS: tuple[Desk, ...] = (
         "data",
         ("refuel_data", "enable_roaming", "toggle_roaming", "toggle_data", "disconnect_vpn"),
     ),
-    Desk(
-        "telecom", "service", ("reseat_sim_card", "toggle_airplane_mode", "reset_apn_settings", "resume_line")
-    ),
-    Desk(
-        "telecom", "messaging", ("grant_app_permission", "toggle_wifi_calling", "set_network_mode_preference")
-    ),
+    Desk("telecom", "service", ("reseat_sim_card", "toggle_airplane_mode", "reset_apn_settings", "resume_line")),
+    Desk("telecom", "messaging", ("grant_app_permission", "toggle_wifi_calling", "set_network_mode_preference")),
     Desk("telecom", "billing", ("send_payment_request", "make_payment")),
 )
 

@@ -1,8 +1,8 @@
 """The drill: a cluster of processes, tickets through its router, SIGKILL to a coordinator in the middle, and a count.
 
-It trusts nobody's word: what was repeated is read from the agents' own journal, what was lost from the tables, and when each
-orphaned run went on from both. A repeated call is one whose agent was started more than once; it is a fault only when its
-outcome had been committed before.
+It trusts nobody's word: what was repeated is read from the agents' own journal, what was lost from the tables, and
+when each orphaned run went on from both. A repeated call is one whose agent was started more than once; it is a
+fault only when its outcome had been committed before.
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ class Drill:
         await self._half_way.wait()
         for _ in range(self._kills_wanted):
             rows = await connection.fetch(
-                "SELECT c.name, c.incarnation, count(*) AS runs FROM runs r JOIN coordinators c ON c.incarnation = r.owner"
+                "SELECT c.name, c.incarnation, count(*) AS runs"
+                " FROM runs r JOIN coordinators c ON c.incarnation = r.owner"
                 " WHERE c.ended_at IS NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1"
             )
             victims = [row for row in rows if row["name"] not in {kill.name for kill in self._kills}]
@@ -183,8 +184,8 @@ class Drill:
         like = self._prefix + "-%"
         statuses = await connection.fetch("SELECT status, count(*) AS n FROM runs WHERE id LIKE $1 GROUP BY 1", like)
         outcomes = await connection.fetch(
-            "SELECT run, epoch, body->>'call' AS call FROM events WHERE run LIKE $1 AND type IN ('CallCompleted', 'CallFailed')"
-            " AND body IS NOT NULL",
+            "SELECT run, epoch, body->>'call' AS call FROM events"
+            " WHERE run LIKE $1 AND type IN ('CallCompleted', 'CallFailed') AND codec = 0",
             like,
         )
         firsts: dict[str, float] = {}

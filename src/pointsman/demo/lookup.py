@@ -117,15 +117,11 @@ def _reservation(row: dict[str, Any], facts: Facts) -> Record:
     first = min((flight["date"] for flight in row["flights"]), default="")
     status = "cancelled" if row.get("status") == "cancelled" else "upcoming" if first >= TODAY else "flown"
     insured = "insured" if row["insurance"] == "yes" else "not insured"
-    about = (
-        f"{row['origin']}-{row['destination']} {row['cabin']}, {insured}, {len(row['passengers'])} travelling"
-    )
+    about = f"{row['origin']}-{row['destination']} {row['cabin']}, {insured}, {len(row['passengers'])} travelling"
     route = row["origin"] in facts.cities and row["destination"] in facts.cities
     flown = any(flight["flight_number"] in facts.flights for flight in row["flights"])
     mentioned = row["reservation_id"] in facts.reservations or (not facts.reservations and (route or flown))
-    return Record(
-        id=row["reservation_id"], kind="reservation", status=status, about=about, mentioned=mentioned
-    )
+    return Record(id=row["reservation_id"], kind="reservation", status=status, about=about, mentioned=mentioned)
 
 
 def _orders(user: dict[str, Any], facts: Facts, database: Database) -> list[Record]:
@@ -136,9 +132,7 @@ def _orders(user: dict[str, Any], facts: Facts, database: Database) -> list[Reco
             names = _once(item["name"] for item in row["items"])
             named = number in facts.orders or any(name in facts.products for name in names)
             about = ", ".join(names)
-            records.append(
-                Record(id=number, kind="order", status=row["status"], about=about, mentioned=named)
-            )
+            records.append(Record(id=number, kind="order", status=row["status"], about=about, mentioned=named))
     return records
 
 

@@ -31,9 +31,7 @@ def propose(agent: str, action: str, arguments: Arguments, confidence: float, su
 
 def unable(agent: str, missing: str) -> Proposal:
     """The honest answer of a specialist that found nothing to act on."""
-    return propose(
-        agent, TRANSFER, {"missing": missing}, 0.2, f"I could not find {missing}; a person should look."
-    )
+    return propose(agent, TRANSFER, {"missing": missing}, 0.2, f"I could not find {missing}; a person should look.")
 
 
 def chosen(case: Case, *statuses: str) -> list[Record]:
@@ -64,6 +62,4 @@ def says(case: Case, words: str) -> bool:
 
 def dates(text: str, year: int = 2024) -> list[str]:
     """Days that the text names ("May 20"), as ISO dates."""
-    return [
-        f"{year}-{_MONTHS.index(month.lower()) + 1:02}-{int(day):02}" for month, day in _DAY.findall(text)
-    ]
+    return [f"{year}-{_MONTHS.index(month.lower()) + 1:02}-{int(day):02}" for month, day in _DAY.findall(text)]

@@ -98,9 +98,7 @@ def _swap(case: Case, items: list[dict[str, Any]], database: Database) -> tuple[
     words = set(re.findall(r"[a-z0-9]+", case.ticket.text.lower()))
     for item in items:
         product = database.get("products", item["product_id"]) or {"variants": {}}
-        others = [
-            v for v in product["variants"].values() if v["available"] and v["item_id"] != item["item_id"]
-        ]
+        others = [v for v in product["variants"].values() if v["available"] and v["item_id"] != item["item_id"]]
         if others:
             best = max(others, key=lambda v: (_fit(v, item, words), -v["price"], v["item_id"]))
             old.append(str(item["item_id"]))
@@ -127,6 +125,4 @@ def _address(case: Case, database: Database) -> str:
     known = [one["address"] for one in (*orders, user) if one and "address" in one]
     text = case.ticket.text.lower()
     meant = [one for one in known if str(one.get("city", "-")).lower() in text] or known[-1:]
-    return (
-        ", ".join(str(meant[0].get(key, "")) for key in ("address1", "city", "zip")) if meant else "unknown"
-    )
+    return ", ".join(str(meant[0].get(key, "")) for key in ("address1", "city", "zip")) if meant else "unknown"

@@ -31,9 +31,7 @@ def data(case: Case, database: Database) -> Proposal:
         action, why = "disconnect_vpn", "a VPN is in the way"
     else:
         action, why = "toggle_data", "data is allowed and not used up, so the phone may have it off"
-    return propose(
-        agent, action, arguments, certainty([record]), f"{action} on {line['phone_number']}: {why}."
-    )
+    return propose(agent, action, arguments, certainty([record]), f"{action} on {line['phone_number']}: {why}.")
 
 
 def service(case: Case, database: Database) -> Proposal:

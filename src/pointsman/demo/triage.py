@@ -48,18 +48,14 @@ RULES: dict[Domain, tuple[Rule, ...]] = {
             r"mix-?up|(?:two|multiple|several) (?:flights|reservations) for the same day|call off",
         ),
         _rule("cancellation", 1, r"refund|money back|can(?:'t|not) (?:make|travel)|no longer"),
-        _rule(
-            "changes", 3, r"change|changing|modify|switch|rebook|push back|move|postpone|reschedule|update"
-        ),
+        _rule("changes", 3, r"change|changing|modify|switch|rebook|push back|move|postpone|reschedule|update"),
         _rule(
             "changes",
             3,
             r"upgrade|downgrade|remove (?:a )?passenger|passenger name"
             r"|add (?:\w+ ){0,3}(?:bags?|baggage|luggage|suitcases?)",
         ),
-        _rule(
-            "changes", 1, r"nonstop|non-stop|earlier flight|later flight|business class|bags?|suitcases?|seat"
-        ),
+        _rule("changes", 1, r"nonstop|non-stop|earlier flight|later flight|business class|bags?|suitcases?|seat"),
         _rule("compensation", 4, r"complain|compensat\w+|delayed|delay|voucher|certificate for"),
         _rule("compensation", 1.5, r"frustrated|upset|missed|was cancel?led|inconvenience"),
     ),
@@ -84,9 +80,7 @@ RULES: dict[Domain, tuple[Rule, ...]] = {
         ),
     ),
     "telecom": (
-        _rule(
-            "data", 3, r"mobile data|internet|slow|speed|roaming|hotspot|gigabytes?|gb|data allowance|refuel"
-        ),
+        _rule("data", 3, r"mobile data|internet|slow|speed|roaming|hotspot|gigabytes?|gb|data allowance|refuel"),
         _rule("service", 4, r"no service|signal|sim|airplane mode|no bars|network at all|reception"),
         _rule("messaging", 4, r"mms|sms|picture messages?|text messages?|messaging|send (?:photos|pictures)"),
         _rule("billing", 4, r"bill|bills|billed|invoice|charged?|overdue|payment|suspended|paid|pay"),

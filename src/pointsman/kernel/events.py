@@ -109,7 +109,8 @@ class CancelRequested(Cause, frozen=True, omit_defaults=True):
 
 
 class CallRequested(Request, frozen=True, omit_defaults=True):
-    """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this version."""
+    """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this version.
+    """
 
     target: str
     input: msgspec.Raw = msgspec.Raw(b"")
@@ -216,9 +217,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
 }  # fmt: skip
 
 _encoder = msgspec.json.Encoder()
-_decoders: dict[str, msgspec.json.Decoder[Any]] = {
-    name: msgspec.json.Decoder(cls) for name, cls in EVENT_TYPES.items()
-}
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in EVENT_TYPES.items()}
 
 
 class Recorded(msgspec.Struct, frozen=True):

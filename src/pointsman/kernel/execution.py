@@ -2,9 +2,9 @@
 
 The law of replay, which is also the law of the live run:
 1. A *cause* is delivered to the body, which then runs until every strand of it waits.
-2. What the body asked for meanwhile are the *requests* of that cause. In the log they follow it directly, before the next
-   cause. So in replay the recorded requests of a cause are known before it is delivered, and each request of the body must
-   be among them, by call id and target; none may be left over.
+2. What the body asked for meanwhile are the *requests* of that cause. In the log they follow it directly, before
+   the next cause. So in replay the recorded requests of a cause are known before it is delivered, and each request of
+   the body must be among them, by call id and target; none may be left over.
 3. After the last recorded cause, what the body asks for and the log does not have is new.
 4. *Notes* between them change the folded state and are invisible to the body.
 The one exception is the terminal event: mail that arrives while it is on its way is recorded before it.
@@ -51,9 +51,7 @@ class Execution:
         warnings: what a replay noticed and let pass.
     """
 
-    def __init__(
-        self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX
-    ) -> None:
+    def __init__(self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX) -> None:
         self.state = RunState(run=run)
         self.ending: ev.Event | None = None
         self.warnings: list[str] = []
@@ -77,7 +75,9 @@ class Execution:
         try:
             self._replay(list(recorded))
         except KeyError as error:  # an event about a call that the log never made
-            raise CorruptLog(f"run {self.state.run}: an event speaks of {error}, which the log does not have") from error
+            raise CorruptLog(
+                f"run {self.state.run}: an event speaks of {error}, which the log does not have"
+            ) from error
 
     def _replay(self, recorded: list[ev.Recorded]) -> None:
         requests = self._requests
@@ -90,9 +90,7 @@ class Execution:
                 left = next(iter(requests.recorded.values()))
                 raise NonDeterministicWorkflow(describe(left), "nothing of the kind at this point")
             if requests.new and not group.is_last:
-                raise NonDeterministicWorkflow(
-                    "nothing of the kind at this point", describe(requests.new[0].event)
-                )
+                raise NonDeterministicWorkflow("nothing of the kind at this point", describe(requests.new[0].event))
             for entry in group.entries:
                 self.state.evolve(entry.event, entry.at, entry.data)
         requests.history = None
@@ -211,7 +209,7 @@ class Execution:
     def _start_body(self, data: bytes) -> None:
         try:
             coroutine = self._workflow.body(Run(self._requests, self.state), data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever a body raises is its run's failure
             self._end(ev.RunFailed(failure=failure_of(error)))
             return
         self._scheduler.spawn(coroutine, None)

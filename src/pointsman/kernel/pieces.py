@@ -1,8 +1,8 @@
 """How an event holds a large input: pieces of the run's own log, and what is new.
 
 The body of an event is a JSON header, and behind it, after one newline, a tail of raw bytes (compact JSON holds no raw
-newline). A piece is `[length]`, the next bytes of this tail, or `[sequence, offset, length]`, bytes of an earlier event's
-body, as stored and before upcasting. Copies point backwards only, and are resolved iteratively.
+newline). A piece is `[length]`, the next bytes of this tail, or `[sequence, offset, length]`, bytes of an earlier
+event's body, as stored and before upcasting. Copies point backwards only, and are resolved iteratively.
 
 Today's writer records a whole input as one literal; the format, and the reader, take any pieces.
 """

@@ -1,8 +1,8 @@
 """What a body asks for: each request is found in the log (replay) or produced (new).
 
-A request is known by its call id. In replay the recorded requests of the cause that is being delivered are at hand; one that
-is found is taken out and must fit in target and input, one that is not found is new, and `execution.py` decides whether
-anything may be new at this point. A request of either kind has a handle, which the body awaits.
+A request is known by its call id. In replay the recorded requests of the cause that is being delivered are at hand;
+one that is found is taken out and must fit in target and input, one that is not found is new, and `execution.py`
+decides whether anything may be new at this point. A request of either kind has a handle, which the body awaits.
 """
 
 from __future__ import annotations
@@ -258,7 +258,9 @@ class Requests:
         return generalist
 
     def _refuse(self, call: str, asked: str) -> Handle[Any]:
-        message = f"no agent is named {asked!r}, and the app names no generalist: check the name, or set App(generalist=)"
+        message = (
+            f"no agent is named {asked!r}, and the app names no generalist: check the name, or set App(generalist=)"
+        )
         if self._take(ev.CallRefused, call) is None:
             failure = ev.Failure("unknown_agent", message, retryable=False)
             self.produce(ev.CallRefused(call=call, asked=asked, failure=failure), self.now)
@@ -266,9 +268,7 @@ class Requests:
         self.resolve(handle, error=UnknownAgent(message))
         return handle
 
-    def _compare_input(
-        self, recorded: ev.CallRequested | ev.ChildStarted, data: bytes, signature: Signature
-    ) -> None:
+    def _compare_input(self, recorded: ev.CallRequested | ev.ChildStarted, data: bytes, signature: Signature) -> None:
         """Other bytes than recorded: equal by value under today's schema is equal; else it matters while pending."""
         if ev.same_bytes(recorded, data):
             return

@@ -1,7 +1,7 @@
 """`Run`: what a workflow's body holds. Every durable thing that a body can do is a method here.
 
-The methods only shape requests; what becomes of them is decided in `requests.py`. Each branch has a `Run` of its own, and
-call ids count within the branch, so no interleaving can shift them.
+The methods only shape requests; what becomes of them is decided in `requests.py`. Each branch has a `Run` of its
+own, and call ids count within the branch, so no interleaving can shift them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Run:
         """Call an agent or a child workflow, and wait for what it gives.
 
         Args:
-            target: an agent or workflow, or an agent's name (what `select` gave). A name that does not exist goes to the
-                app's generalist, and that is recorded.
+            target: an agent or workflow, or an agent's name (what `select` gave). A name that does not exist goes
+                to the app's generalist, and that is recorded.
             key: a call id of one's own, instead of the target's name and ordinal.
 
         Raises:
@@ -112,8 +112,9 @@ class Run:
         return handle.result()
 
     async def gather(self, *handles: Handle[Any], return_errors: bool = False) -> list[Any]:
-        """The results of all, in the order given. The first failure is raised as soon as it is there, and the others go on;
-        with `return_errors`, errors stand in the list in place of results."""
+        """The results of all, in the order given. The first failure is raised as soon as it is there, and the others go
+        on; with `return_errors`, errors stand in the list in place of results.
+        """
         self._check_handles(handles)
         while True:
             failed = [handle for handle in handles if handle.done and handle.error is not None]
@@ -131,7 +132,8 @@ class Run:
         return min((handle for handle in handles if handle.done), key=lambda handle: handle.order)
 
     def branch(self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Handle[T]:
-        """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what it does."""
+        """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what it does.
+        """
         self._count(f"{name}/")
         path = f"{self._prefix(self._path)}{name}/{self._counts[f'{name}/']}"
         return self._requests.start_branch(path, body(Run(self._requests, self._state, path), *args, **kwargs))
@@ -194,4 +196,3 @@ class _AnyOf:
 
     def __await__(self) -> Any:
         return self._requests.until_any_done(self._handles)
-

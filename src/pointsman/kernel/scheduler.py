@@ -69,7 +69,7 @@ class Scheduler:
             self._forget(strand)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit too: a body must not end its coordinator
+        except BaseException as error:  # noqa: BLE001  SystemExit too: a body must not end its coordinator
             self._over(strand, None, error)
 
     def _over(self, strand: Strand, value: Any, error: BaseException | None) -> None:

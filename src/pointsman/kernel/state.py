@@ -2,8 +2,9 @@
 
 `evolve` takes any event in a lawful order and never refuses; whether an event may happen is decided before. An unlawful
 order is a KeyError here, and `CorruptLog` to whoever replays.
-The state is what a coordinator needs to go on: which calls are under way and with which bytes, which timers are set, which
-mail was folded. It is mutable and owned by one `Execution` (copying it per event would make step n cost O(n)).
+The state is what a coordinator needs to go on: which calls are under way and with which bytes, which timers are
+set, which mail was folded. It is mutable and owned by one `Execution` (copying it per event would make step n cost
+O(n)).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Handles and strands: the kernel's own concurrency, driven by hand with `send()`.
 
-A strand is one coroutine of a run: its body, or a branch of it. It waits on handles; when one of them is done it becomes
-ready, and ready strands run in the order in which they became so. No event loop, no tasks, nothing that time can shift.
+A strand is one coroutine of a run: its body, or a branch of it. It waits on handles; when one of them is done it
+becomes ready, and ready strands run in the order in which they became so. No event loop, no tasks, nothing that
+time can shift.
 """
 
 from __future__ import annotations
@@ -93,6 +94,6 @@ class Strand:
         except (RunEvicted, RuntimeError):
             # RuntimeError: the body awaited again while closing. It is leaving memory either way.
             return
-        except Exception:
+        except Exception:  # noqa: BLE001
             # An error in the author's clean-up while the run leaves memory has no effect on the run: it is not over.
             return

@@ -35,6 +35,4 @@ def read_event(recorded: Recorded, upcasters: Mapping[tuple[str, int], Upcaster]
         fields = upcaster(fields)
         version += 1
     body = msgspec.json.encode(fields)
-    return decode_event(
-        msgspec.structs.replace(recorded, version=version, body=body + b"\n" + tail if tail else body)
-    )
+    return decode_event(msgspec.structs.replace(recorded, version=version, body=body + b"\n" + tail if tail else body))

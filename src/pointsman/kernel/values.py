@@ -14,6 +14,7 @@ import hashlib
 import math
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -120,22 +121,23 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidValue("NaN and Infinity are not JSON; send null or a string")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check(key, depth + 1)
-            _check(item, depth + 1)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            _check(getattr(value, name), depth + 1)
     else:
-        plain = _strict_builtins(value)
-        if plain is not value:
-            _check(plain, depth)
-        elif hasattr(value, "__dict__"):
-            _check(vars(value), depth)
+        for item in _parts(value):
+            _check(item, depth + 1)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a container holds."""
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if isinstance(value, msgspec.Struct):
+        return [getattr(value, name) for name in value.__struct_fields__]
+    plain = _strict_builtins(value)
+    if plain is not value:
+        return _parts(plain)
+    return _parts(vars(value)) if hasattr(value, "__dict__") else ()
 
 
 def _check_text(text: str) -> None:

@@ -1,8 +1,8 @@
 """The event log: append-only streams, one per run, with a head row each. The single source of truth.
 
 Obligations, each with a case in the conformance suite:
-- an append moves a head and inserts its events, or does neither; several runs travel in one batch and do not share a fate:
-  one that does not move leaves its neighbours moved;
+- an append moves a head and inserts its events, or does neither; several runs travel in one batch and do not share
+  a fate: one that does not move leaves its neighbours moved;
 - a head moves only for its owner's epoch and only from the expected sequence (fencing lives here and nowhere else);
 - sequences are dense from 1, and one append wins each;
 - an append that closes (parks or ends the run) moves only if all mail was folded;
@@ -150,7 +150,8 @@ class Resolution(Enum):
 
 
 class EventLog(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached; after that, assume nothing of an append."""
+    """Every method raises `StoreUnavailable` when the store can't be reached; after that, assume nothing of an append.
+    """
 
     async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
         """Append for many runs at once; a run appears once in a batch. The results are in the batch's order.

@@ -3,12 +3,13 @@
 Lease semantics:
 - An *incarnation* is one registration. It lives until somebody ends it, by a conditional write: the first wins, and its
   number never comes back. Runs are owned by incarnations.
-- Its holder renews a lease. It may trust the lease until (moment before the renewal was *sent*) + TTL − margin, on its own
-  monotonic clock; after that it stops acting, because others may have ended it.
+- Its holder renews a lease. It may trust the lease until (moment before the renewal was *sent*) + TTL − margin, on
+  its own monotonic clock; after that it stops acting, because others may have ended it.
 - A process death is noticed at once where the store can (a session lock that the database frees); that is only a hint,
-  confirmed after a short wait, and then made a fact by ending the incarnation. A silent one ends when its lease expires.
-- Whoever has not itself reached the store for a whole TTL judges nobody's lease: after a database restart all leases look
-  expired while their holders are well.
+  confirmed after a short wait, and then made a fact by ending the incarnation. A silent one ends when its lease
+  expires.
+- Whoever has not itself reached the store for a whole TTL judges nobody's lease: after a database restart all
+  leases look expired while their holders are well.
 - A lost connection ends nothing: the holder takes lock and lease again under the same incarnation, if nobody ended it.
 """
 
@@ -52,9 +53,7 @@ class Lease(Protocol):
 
 
 class Liveness(Protocol):
-    async def register(
-        self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int
-    ) -> Lease:
+    async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
         """A new incarnation.
 
         Raises:

@@ -1,8 +1,8 @@
 """The mailbox: what others want of a run. One row each; the owner folds them into the run's stream, in their order.
 
-Obligations: the first mail of a (run, key) wins and the second is told so; a run that has ended refuses; mails of a run are
-numbered densely from 1 in the order in which they were accepted; a parked run becomes due at once; mail that was accepted
-is either folded before the run ends or the ending append does not move.
+Obligations: the first mail of a (run, key) wins and the second is told so; a run that has ended refuses; mails of a
+run are numbered densely from 1 in the order in which they were accepted; a parked run becomes due at once; mail
+that was accepted is either folded before the run ends or the ending append does not move.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ownership: to become the owner of runs, always by raising their epoch.
 
-Obligations: a claim raises the epoch by one and never takes a run that a living incarnation owns; two claimers never get
-the same run; an incarnation that has been ended claims nothing; claimers do not wait for each other.
+Obligations: a claim raises the epoch by one and never takes a run that a living incarnation owns; two claimers
+never get the same run; an incarnation that has been ended claims nothing; claimers do not wait for each other.
 """
 
 from __future__ import annotations

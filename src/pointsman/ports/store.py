@@ -14,7 +14,8 @@ from pointsman.ports.wakeup import Wakeup
 
 class Store(Protocol):
     """Obligations: `open` fails with a named error when the store can't be used (`SchemaMissing`, `SchemaFromFuture`,
-    `StoreUnavailable`); `close` twice is once. Each coordinator has its own store object, with connections of its own."""
+    `StoreUnavailable`); `close` twice is once. Each coordinator has its own store object, with connections of its
+    own."""
 
     log: EventLog
     mailbox: Mailbox

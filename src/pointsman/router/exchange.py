@@ -48,9 +48,10 @@ class Exchange:
         self._request = request
         self._placement = placement = place(request, router.new_id)
         added = placement.added
-        if b"x-request-id" not in request.named:
-            added += b"X-Request-Id: %b\r\n" % router.new_request_id()
+        if b"pointsman-request-id" not in request.named:
+            added += b"Pointsman-Request-Id: %b\r\n" % router.new_request_id()
         self._bytes = request.serialized(added)
+        request.body = b""  # held once, not twice
         self.bodyless = request.method == b"HEAD"
         self._member: Member | None = None
         self._tried: list[Member] = []
@@ -145,6 +146,7 @@ class Exchange:
         )  # fmt: skip
         self._passed = True
         self._bytes = b""
+        router.held.release(self._request)
         self._touch()
 
     def on_body(self, chunk: bytes) -> None:

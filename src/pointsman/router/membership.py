@@ -39,7 +39,7 @@ class Member:
 
     __slots__ = (
         "_hash", "address", "down_until", "failing", "heard_at", "incarnation", "leaving", "load", "name",
-        "silence_told",
+        "silence_told", "unanswered",
     )  # fmt: skip
 
     def __init__(self, name: str, address: str) -> None:
@@ -52,6 +52,7 @@ class Member:
         self.failing = False
         self.down_until = 0.0
         self.silence_told = False
+        self.unanswered = False  # one of the static list, and the last probe got no answer
         self._hash = blake2b(name.encode() + b"\0", digest_size=8)
 
     def weight(self, key: bytes) -> bytes:
@@ -77,13 +78,17 @@ class Membership:
         down_s: float = 0.5,
         coordinators_max: int = 1_000,
     ) -> None:
-        self._static = [Member(address, address) for address in dict.fromkeys(static)]
+        self.static = [Member(address, address) for address in dict.fromkeys(static)]
         self._announced: dict[str, Member] = {}
         self._silent_s = silent_s
         self._forget_s = forget_s
         self._down_s = down_s
         self._max = coordinators_max
         self._turn = 0
+
+    def announced(self, address: str, now: float) -> bool:
+        """Whoever is there speaks for itself."""
+        return any(m.address == address and self._heard(m, now) for m in self._announced.values())
 
     def announce(self, said: Announcement, now: float) -> None:
         """Raises: StaleIncarnation, TooManyCoordinators."""
@@ -158,7 +163,7 @@ class Membership:
                 "state": self._state(m, now),
                 "age_ms": None if m.heard_at is None else round((now - m.heard_at) * 1_000),
             }
-            for m in (*self._announced.values(), *self._static)
+            for m in (*self._announced.values(), *self.static)
         ]
 
     def _state(self, member: Member, now: float) -> str:
@@ -166,6 +171,8 @@ class Membership:
             return "silent"
         if member.leaving:
             return "leaving"
+        if member.unanswered:
+            return "silent"
         if member not in self._used(now):
             return "announced"  # of the static list; it goes by its announced name
         return "down" if member.failing else "live"
@@ -176,7 +183,7 @@ class Membership:
     def _used(self, now: float) -> list[Member]:
         heard = [m for m in self._announced.values() if self._heard(m, now)]
         used = [m for m in heard if not m.leaving]
-        if self._static:
+        if self.static:
             addresses = {m.address for m in heard}
-            used += [m for m in self._static if m.address not in addresses]
+            used += [m for m in self.static if m.address not in addresses and not m.unanswered]
         return used

@@ -64,8 +64,6 @@ def place(request: Request, new_id: Callable[[], str]) -> Placement:
 def _place_start(request: Request, new_id: Callable[[], str]) -> Placement:
     """A new run gets its id here if the caller gave none: sent to a second coordinator it is the same run."""
     given = request.named.get(RUN_ID_HEADER)
-    if given is not None:
-        return Placement(given, True, b"")
     try:
         start = _start_decoder.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -74,6 +72,11 @@ def _place_start(request: Request, new_id: Callable[[], str]) -> Placement:
         run = str(start.id).encode("utf-8", "replace")
         if not _RUN_ID.fullmatch(run):  # no run may be called so; said again in a header it could do harm
             return Placement(run, True, b"")
+        if given == run:
+            return Placement(run, True, b"")
+        request.drop([RUN_ID_HEADER])  # the body's wins, as it does in the API
+    elif given is not None:
+        return Placement(given, True, b"")
     elif KEY_HEADER in request.named:
         tenant = request.named.get(TENANT_HEADER) or str(start.tenant or "default").encode("utf-8", "replace")
         digest = hashlib.sha256(tenant + b"\0" + request.named[KEY_HEADER]).hexdigest()

@@ -81,9 +81,7 @@ class Upstreams:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(pool), pool.host, pool.port
-                )
+                _, connection = await loop.create_connection(lambda: UpstreamConnection(pool), pool.host, pool.port)
         except OSError as error:  # TimeoutError is one
             receiver.on_connect_failed(error)
             return

@@ -60,9 +60,7 @@ METHOD_NOT_ALLOWED = Problem(
 HEADERS_TIMEOUT = Problem(
     408, "headers_timeout", "The headers took too long", "Send the request's headers without pauses."
 )
-BODY_TIMEOUT = Problem(
-    408, "body_timeout", "The body took too long", "Send the body without pauses, or a smaller one."
-)
+BODY_TIMEOUT = Problem(408, "body_timeout", "The body took too long", "Send the body without pauses, or a smaller one.")
 STALE_INCARNATION = Problem(
     409, "stale_incarnation", "A newer incarnation of this coordinator is announced",
     "Stop this process or let it register again: another one has its name.",
@@ -102,6 +100,10 @@ TOO_MANY_CONNECTIONS = Problem(
     503, "too_many_connections", "The router has no connection left",
     "Repeat after Retry-After, keep connections open between requests, or raise connections_max.",
     _RETRY_AFTER,
+)  # fmt: skip
+TOO_MANY_BODIES = Problem(
+    503, "too_many_bodies", "The router holds as many bytes of bodies as it may",
+    "Repeat after Retry-After, or raise bodies_bytes_max.", _RETRY_AFTER,
 )  # fmt: skip
 TOO_MANY_COORDINATORS = Problem(
     503, "too_many_coordinators", "The router knows too many coordinators",

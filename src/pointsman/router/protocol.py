@@ -24,7 +24,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class ClientConnection(asyncio.Protocol):
     def __init__(self, router: RouterState) -> None:
         self._router = router
-        self._reader = RequestReader(router.settings, router.clock)
+        self._reader = RequestReader(router.settings, router.held, router.clock)
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._request: Request | None = None
@@ -54,7 +54,11 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None
         self._router.clients.discard(self)
-        exchange, self._exchange, self._request = self._exchange, None, None
+        exchange, request = self._exchange, self._request
+        self._exchange = self._request = None
+        self._reader.close()
+        if request is not None:
+            self._router.held.release(request)
         if exchange is not None:
             exchange.abandon()
         if self._router.on_client_gone is not None:
@@ -125,8 +129,8 @@ class ClientConnection(asyncio.Protocol):
         metrics, request = self._router.metrics, self._request
         metrics.problems[problem.code] += 1
         metrics.requests[problem.status // 100] += 1
-        given = None if request is None else request.named.get(b"x-request-id")
-        headers = problem.headers + b"X-Request-Id: %b\r\n" % (given or self._router.new_request_id())
+        given = None if request is None else request.named.get(b"pointsman-request-id")
+        headers = problem.headers + b"Pointsman-Request-Id: %b\r\n" % (given or self._router.new_request_id())
         head = request is not None and request.method == b"HEAD"
         self.write(
             response(
@@ -159,6 +163,8 @@ class ClientConnection(asyncio.Protocol):
 
     def finish(self) -> None:
         request, self._request, self._exchange = self._request, None, None
+        if request is not None:
+            self._router.held.release(request)
         if self._transport is None or request is None:
             return
         if request.closes:
@@ -174,6 +180,8 @@ class ClientConnection(asyncio.Protocol):
         """Closed without the end of the body, which is how a client can tell. HTTP/1.0 cannot, but from a
         reset."""
         request, self._request, self._exchange = self._request, None, None
+        if request is not None:
+            self._router.held.release(request)
         self._lingering = True
         if self._transport is None:
             return

@@ -24,7 +24,7 @@ HOP_BY_HOP = frozenset(
 _NAMED = frozenset(
     (
         b"authorization", b"host", b"idempotency-key", b"origin", b"pointsman-run-id", b"pointsman-tenant",
-        b"x-request-id",
+        b"pointsman-request-id",
     )
 )  # fmt: skip
 _SPECIAL = HOP_BY_HOP | _NAMED | {b"content-length", b"expect"}
@@ -32,11 +32,34 @@ _CHUNK_OVERHEAD = 8
 """Bytes on the wire for one of a chunked body: `1\r\nx\r\n` takes 6. More is chunk extensions or trailers."""
 
 
+class Held:
+    """Bytes of bodies in memory, of all clients together."""
+
+    __slots__ = ("bytes", "bytes_max")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes = 0
+        self.bytes_max = bytes_max
+
+    def take(self, request: Request, size: int) -> bool:
+        """False: that would be too many."""
+        if self.bytes + size > self.bytes_max:
+            return False
+        self.bytes += size
+        request.held_bytes += size
+        return True
+
+    def release(self, request: Request) -> None:
+        self.bytes -= request.held_bytes
+        request.held_bytes = 0
+        request.body = b""
+
+
 class Request:
     """One request, complete. `lines` are its header lines as they came, without hop-by-hop ones;
     `named` those that the router looks at, in lower case. With a `refusal` nothing else counts."""
 
-    __slots__ = ("body", "closes", "lines", "method", "named", "old", "path", "refusal", "target")
+    __slots__ = ("body", "closes", "held_bytes", "lines", "method", "named", "old", "path", "refusal", "target")
 
     def __init__(self) -> None:
         self.method = b""
@@ -45,9 +68,17 @@ class Request:
         self.lines: list[bytes] = []
         self.named: dict[bytes, bytes] = {}
         self.body = b""
+        self.held_bytes = 0
         self.old = False  # HTTP/1.0: no chunked response, closes unless asked
         self.closes = False
         self.refusal: Problem | None = None
+
+    def drop(self, names: list[bytes]) -> None:
+        """Do not pass on the headers of these names (lower case)."""
+        starts = tuple(name + b": " for name in names)
+        self.lines = [line for line in self.lines if not line.lower().startswith(starts)]
+        for name in names:
+            self.named.pop(name, None)
 
     def serialized(self, added: bytes) -> bytes:
         """As it is sent on: one framing, whatever the client used."""
@@ -62,8 +93,9 @@ class Request:
 class RequestReader:
     """Feed it; take complete requests from `done`. `deadline` is when what it is in the middle of is late."""
 
-    def __init__(self, settings: RouterSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: RouterSettings, held: Held, clock: Callable[[], float]) -> None:
         self._settings = settings
+        self._held = held
         self._clock = clock
         self._parser = httptools.HttpRequestParser(self)
         self.done: deque[Request] = deque()
@@ -98,10 +130,7 @@ class RequestReader:
                 piece, data = piece[:room], piece[room:]
             self._raw_bytes += len(piece)
             self._parse(piece)
-            if (
-                self._raw_bytes
-                > settings.header_bytes_max + _CHUNK_OVERHEAD * settings.body_bytes_max + 1_024
-            ):
+            if self._raw_bytes > settings.header_bytes_max + _CHUNK_OVERHEAD * settings.body_bytes_max + 1_024:
                 self.refuse(problems.BODY_TOO_LARGE)
 
     def _parse(self, piece: bytes) -> None:
@@ -115,6 +144,7 @@ class RequestReader:
     def refuse(self, problem: Problem) -> None:
         if self.deaf:
             return
+        self._held.release(self._request)
         self._request.refusal = problem
         self._request.closes = True
         self._finish()
@@ -124,6 +154,12 @@ class RequestReader:
         """What came in while another request was served did not have its time yet."""
         if self.deadline != math.inf:
             self._start_deadline()
+
+    def close(self) -> None:
+        """The client is gone: what it sent is held no longer."""
+        self.deaf = True
+        for request in (*self.done, self._request):
+            self._held.release(request)
 
     def _start_deadline(self) -> None:
         settings = self._settings
@@ -198,7 +234,7 @@ class RequestReader:
             self.refuse(problems.EXPECTATION_FAILED)
         else:
             if self._dropped:
-                self._drop_nominated()
+                request.drop(self._dropped)
             self.in_body = True
             self._start_deadline()
 
@@ -223,18 +259,15 @@ class RequestReader:
         self.continue_owed = not self._request.old
         return True
 
-    def _drop_nominated(self) -> None:
-        names = tuple(name + b": " for name in self._dropped)
-        self._request.lines = [line for line in self._request.lines if not line.lower().startswith(names)]
-        for name in self._dropped:
-            self._request.named.pop(name, None)
-
     def on_body(self, body: bytes) -> None:
         if self.deaf:
             return
         self._body_bytes += len(body)
         if self._body_bytes > self._settings.body_bytes_max:
             self.refuse(problems.BODY_TOO_LARGE)
+            return
+        if not self._held.take(self._request, len(body)):
+            self.refuse(problems.TOO_MANY_BODIES)
             return
         self.continue_owed = False
         self._chunks.append(body)

@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 
+from pointsman.router.probing import Prober
 from pointsman.router.protocol import ClientConnection
 from pointsman.router.settings import RouterSettings
 from pointsman.router.state import RouterState
@@ -33,6 +34,7 @@ class RouterService:
         self.settings = settings
         self._clock = clock
         self._router = RouterState(settings, clock)
+        self._prober = Prober(self._router)
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._stop_wanted = asyncio.Event()
@@ -68,6 +70,7 @@ class RouterService:
             lambda: ClientConnection(self._router), self.settings.host, self.settings.port, backlog=1_024
         )
         self._sweeper = loop.call_later(self.settings.sweep_every_s, self._sweep_again)
+        self._prober.start()
         logger.info("router on %s port %d", self.settings.host, self.port)
 
     def request_stop(self) -> None:
@@ -97,6 +100,7 @@ class RouterService:
         await self._wait_empty(1.0)
         if self._sweeper is not None:
             self._sweeper.cancel()
+        await self._prober.stop()
         await self._router.upstreams.close()
         await self._server.wait_closed()
 

@@ -31,12 +31,15 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
         forget_s: silent for so long, it is no longer listed.
         down_s: after a refused connection, for so long nothing is sent there but one probe at its end.
         coordinators_max: announced at the same time; further names are refused.
+        probe_every_s: how often one of `coordinators` that does not announce itself is asked for /health.
+        probe_timeout_s: without an answer for so long, it counts as silent.
         retry_for_s: how long a request that no coordinator took is tried again before it gets 503.
         backoff_s: pause after all coordinators were tried.
         breaks_max: connections that may break under one request; then it may be the request that kills, and
             it gets 502.
         header_bytes_max: request line and headers of one request, in bytes (431).
         body_bytes_max: body of one request (413); it is held until the response begins, for retries.
+        bodies_bytes_max: all bodies held at the same time, of every client (503).
         response_header_bytes_max: status line and headers of a coordinator's response (502).
         connections_max: client connections; the next one gets 503.
         headers_timeout_s: from a request's first byte to the end of its headers (408).
@@ -65,11 +68,14 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     forget_s: float = 60.0
     down_s: float = 0.5
     coordinators_max: int = 1_000
+    probe_every_s: float = 0.5
+    probe_timeout_s: float = 1.0
     retry_for_s: float = 5.0
     backoff_s: float = 0.05
     breaks_max: int = 6
     header_bytes_max: int = 32_768
     body_bytes_max: int = 1_100_000
+    bodies_bytes_max: int = 256_000_000
     response_header_bytes_max: int = 65_536
     connections_max: int = 4_096
     headers_timeout_s: float = 10.0
@@ -91,9 +97,9 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, int | float) and (value < 0 or not math.isfinite(value)):
                 raise InvalidRouterSettings(f"{name} is {value}; it must be finite and not negative")
-        if self.sweep_every_s == 0 or self.backoff_s == 0:
+        if 0 in (self.sweep_every_s, self.backoff_s, self.probe_every_s):
             raise InvalidRouterSettings(
-                "sweep_every_s and backoff_s must be above 0, or the router only spins"
+                "sweep_every_s, backoff_s and probe_every_s must be above 0, or the router only spins"
             )
         if self.token == "" or self.announce_token == "":
             raise InvalidRouterSettings("a token is empty; give one, or None")

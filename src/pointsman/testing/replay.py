@@ -1,8 +1,8 @@
 """Replay a recorded history from every prefix, and say whether the code still fits it.
 
-A history is a file of JSON lines, one event each, with its body as text (`save`, `load`). Recorded histories are kept for
-ever; `python -m pointsman.testing.replay MODULE:APP FILE...` replays them in a process of its own, so that another
-PYTHONHASHSEED shows what depends on the order of a set.
+A history is a file of JSON lines, one event each, with its body as text (`save`, `load`). Recorded histories are
+kept for ever; `python -m pointsman.testing.replay MODULE:APP FILE...` replays them in a process of its own, so that
+another PYTHONHASHSEED shows what depends on the order of a set.
 """
 
 from __future__ import annotations

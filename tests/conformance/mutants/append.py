@@ -108,6 +108,7 @@ class ChecksThenWrites(MemoryEventLog):
         "races.one_writer_wins_each_sequence",
         "races.one_creator_wins_each_id",
         "races.mail_and_parking_never_miss_each_other",
+        "races.parking_in_a_crowd_counts_what_came_before",
         "races.mail_is_folded_or_refused_by_an_end",
         "fencing.a_claim_cuts_between_two_appends",
     )

@@ -38,7 +38,7 @@ async def rows(http: httpx.AsyncClient) -> dict[str, str]:
 
 async def until(http: httpx.AsyncClient, wanted: Callable[[dict[str, str]], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not wanted(await rows(http)):  # noqa: ASYNC110 - it is told over HTTP
+        while not wanted(await rows(http)):
             await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,5 @@
-"""The coordinator as a service, on the memory store: whole runs, several coordinators, deaths, drains, changes of code."""
+"""The coordinator as a service, on the memory store: whole runs, several coordinators, deaths, drains, changes of code.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def coordinator(app: App, database: MemoryDatabase, name: str = "one", **options: object) -> AsyncIterator[Coordinator]:
+async def coordinator(
+    app: App, database: MemoryDatabase, name: str = "one", **options: object
+) -> AsyncIterator[Coordinator]:
     settings = CoordinatorSettings(name=name, lease_ttl_ms=1_000, claim_poll_ms=20, mail_poll_ms=20, **options)  # type: ignore[arg-type]
     service = app.coordinator(MemoryStore(database), settings)
     await service.start()
@@ -160,10 +163,11 @@ async def test_a_run_goes_on_where_its_dead_coordinator_left_it() -> None:
 
 async def kill(service: Coordinator) -> None:
     """What SIGKILL leaves of a coordinator: nothing is said to anybody, and its session's lock is free."""
-    for task in [*service._loops, *service._tasks.values()]:
-        task.cancel()
-    crew = service._crew
+    crew = service.roster.crew
     assert crew is not None
+    for part in (service._lease_keeper, *service.claims._tasks, *service.roster._tasks.values()):
+        if part is not None:
+            part.cancel()
     for part in (*crew.recorder._tasks, crew.dispatcher._sweeper, crew.timers._task):
         if part is not None:
             part.cancel()

@@ -172,7 +172,9 @@ def test_other_code_is_refused_and_both_sides_are_shown() -> None:
     log = lab("sequence", b"1").run().log
     with pytest.raises(NonDeterministicWorkflow, match=r"CallRequested call='double#1'.*nothing of the kind"):
         replayed_by("waiting", log)
-    with pytest.raises(NonDeterministicWorkflow, match="the log has RunFailed; the code now does something else, and waits"):
+    with pytest.raises(
+        NonDeterministicWorkflow, match="the log has RunFailed; the code now does something else, and waits"
+    ):
         replayed_by("stubborn", lab("foreign").log)
 
 
@@ -186,7 +188,10 @@ def test_another_input_for_a_pending_call_stops_the_run_but_for_a_completed_one_
     run = lab("sequence", b"1")
     equal = msgspec.structs.replace(run.log[1], body=run.log[1].body.replace(b'"input":1', b'"input": 1'))
     replayed_by("sequence", [run.log[0], equal])  # other bytes, equal value
-    pending = [run.log[0], msgspec.structs.replace(run.log[1], body=run.log[1].body.replace(b'"input":1', b'"input":9'))]
+    pending = [
+        run.log[0],
+        msgspec.structs.replace(run.log[1], body=run.log[1].body.replace(b'"input":1', b'"input":9')),
+    ]
     with pytest.raises(NonDeterministicWorkflow, match="pending call"):
         replayed_by("sequence", pending)
     run.step()

@@ -61,7 +61,8 @@ def test_hostile_json_is_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, [None, 1], "nullify", "\\u0000 as text", 2**53, -(2**53), nested(DEPTH_MAX), "𝄞", {"b": 1, "a": [0.5]}]
+    "value",
+    [None, [None, 1], "nullify", "\\u0000 as text", 2**53, -(2**53), nested(DEPTH_MAX), "𝄞", {"b": 1, "a": [0.5]}],
 )
 def test_ordinary_values_that_look_suspect_pass(value: Any) -> None:
     assert decode(encode(value)) == value

@@ -21,9 +21,7 @@ def test_removing_one_coordinator_moves_only_its_runs():
     before = owners(members)
     announce(members, "b", leaving=True)
     after = owners(members)
-    assert {name: 100 < list(before.values()).count(name) < 300 for name in "abc"} == dict.fromkeys(
-        "abc", True
-    )
+    assert {name: 100 < list(before.values()).count(name) < 300 for name in "abc"} == dict.fromkeys("abc", True)
     assert {key for key in before if before[key] != after[key]} == {k for k in before if before[k] == "b"}
 
 

@@ -10,7 +10,8 @@ from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.ports.event_log import Append, AppendResult, Outcome
 from pointsman.stores.postgres import batch as batches
 from pointsman.stores.postgres import payload
-from pointsman.stores.postgres.connection import Connection, Link, Pool, Server
+from pointsman.stores.postgres.connection import Link, Pool
+from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.partitions import make_partitions
 from pointsman.stores.postgres.queries import load
 
@@ -33,7 +34,7 @@ class Appender:
     def __init__(self, server: Server, readers: Pool) -> None:
         self._server = server
         self._readers = readers
-        self._lanes = [Link(server, SESSION) for _ in range(LANES)]
+        self._lanes = [Link(server, SESSION, appends=True) for _ in range(LANES)]
 
     async def warm_up(self) -> None:
         """Connect, so that the first append finds its connection."""
@@ -67,14 +68,16 @@ class Appender:
         self, batch: Sequence[Append], lane: int, refused: dict[str, AppendResult]
     ) -> dict[str, AppendResult]:
         """Send it until it is taken; runs whose place in the log is taken go to `refused`."""
-        left, store = list(batch), payload.store
+        left, store = batches.in_order(batch), payload.store
         for _ in range(ATTEMPTS_MAX):
+            if not left:
+                return {}
             sql = _SQL["append_family" if batches.is_family(left) else "append"]
             values = batches.parameters(left, self._server.settings.plain_json_bytes_max, store)
             try:
-                rows = await self._lanes[lane % LANES].call(lambda connection, v=values, s=sql: connection.fetch(s, *v))
+                rows = await self._execute(lane, sql, values)
             except asyncpg.CheckViolationError:
-                await self._readers.call(lambda connection: _partitions_for(connection, left))
+                await self._make_partitions(left)
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name is None or not error.constraint_name.startswith("mailbox"):
                     left = await self._without_occupied(left, refused)
@@ -83,10 +86,15 @@ class Appender:
                     raise
                 store = _store_safely
             else:
-                return {left[n].run: AppendResult(Outcome.MOVED, mail) if mail else MOVED for n, mail in rows}
-            if not left:
-                return {}
-        raise StoreUnavailable(f"the database refused a batch of {len(batch)} runs {ATTEMPTS_MAX} times; nothing was appended")
+                return {left[n - 1].run: AppendResult(Outcome.MOVED, mail) if mail else MOVED for n, mail in rows}
+        raise StoreUnavailable(f"the database refused {len(left)} runs {ATTEMPTS_MAX} times; they were not appended")
+
+    async def _execute(self, lane: int, sql: str, values: batches.Parameters) -> list[asyncpg.Record]:
+        return await self._lanes[lane % LANES].call(lambda connection: connection.fetch(sql, *values))
+
+    async def _make_partitions(self, batch: Sequence[Append]) -> None:
+        buckets = {append.create.bucket for append in batch if append.create is not None}
+        await self._readers.call(lambda connection: make_partitions(connection, buckets))
 
     async def _without_occupied(self, left: list[Append], refused: dict[str, AppendResult]) -> list[Append]:
         """Somebody wrote events past a head. Its run is in conflict; its neighbours are not to blame."""
@@ -127,7 +135,3 @@ def _store_safely(body: bytes, plain_bytes_max: int) -> payload.Stored:
     """For a batch that was refused: what is not certainly JSON is packed."""
     stored = payload.store(body, plain_bytes_max)
     return stored if stored[0] is None or payload.is_json(body) else payload.pack(body)
-
-
-async def _partitions_for(connection: Connection, batch: Sequence[Append]) -> None:
-    await make_partitions(connection, {append.create.bucket for append in batch if append.create is not None})

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from pointsman.ports.event_log import Append, Letter, NewRun
+from pointsman.ports.event_log import Append, NewRun
 from pointsman.stores.postgres import payload
 
 Parameters = list[Any]
+SEQUENCE_MAX: Final = 2**31 - 1
 
 
 def check(batch: Sequence[Append]) -> None:
     """PostgreSQL ignores a second update of a row in one statement without a word, so it must never come to that.
 
     Raises:
-        ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch.
+        ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch; or a sequence is none.
     """
     runs = {append.run for append in batch}
     if len(runs) != len(batch):
@@ -23,91 +24,112 @@ def check(batch: Sequence[Append]) -> None:
     for append in batch:
         if append.letter is not None and append.letter.run in runs:
             raise ValueError(f"the letter of {append.run} goes to {append.letter.run}, which is in the same batch")
+        if not 0 <= append.expected <= SEQUENCE_MAX - len(append.events):
+            raise ValueError(f"run {append.run}: there is no sequence {append.expected}")
 
 
 def is_family(batch: Sequence[Append]) -> bool:
     """Whether it needs the longer statement."""
-    return any(a.letter is not None or (a.create is not None and a.create.parent is not None) for a in batch)
+    for append in batch:
+        if append.letter is not None or (append.create is not None and append.create.parent is not None):
+            return True
+    return False
 
 
-def parameters(batch: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]) -> Parameters:
+def in_order(batch: Sequence[Append]) -> list[Append]:
+    """Moves before creations, each by code point, as the database sorts ids: all statements lock in one order."""
+    return sorted(batch, key=_place)
+
+
+def _place(append: Append) -> tuple[bool, str]:
+    return append.create is not None, append.run
+
+
+def parameters(
+    ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
+) -> Parameters:
     """Columns of heads to move, heads to create, and events; for a family also letters and all heads to lock.
 
-    Ids are sorted by code point, as the database sorts them: all statements lock in one order.
+    Args:
+        ordered: what `in_order` gave.
     """
-    order = sorted(range(len(batch)), key=lambda n: batch[n].run)
-    moves = [(n, batch[n]) for n in order if batch[n].create is None]
-    creates = [(n, batch[n], new) for n in order if (new := batch[n].create) is not None]
-    values = _moves(moves) + _creates(creates) + _events(batch, plain_bytes_max, store)
-    if is_family(batch):
-        letters = [(n, letter) for n in order if (letter := batch[n].letter) is not None]
-        locks = {append.run for append in batch} | {letter.run for _, letter in letters}
-        values += [*_letters(letters), sorted(locks)]
+    moves = [append for append in ordered if append.create is None]
+    creates = [(append, new) for append in ordered if (new := append.create) is not None]
+    values = [*_moves(moves), len(moves), *_creates(creates), *_events(ordered, plain_bytes_max, store)]
+    if is_family(ordered):
+        values += _letters(ordered)
     return values
 
 
-def _moves(moves: Sequence[tuple[int, Append]]) -> Parameters:
+def _moves(moves: Sequence[Append]) -> Parameters:
     return [
-        [n for n, _ in moves],
-        [a.run for _, a in moves],
-        [a.epoch for _, a in moves],
-        [a.expected for _, a in moves],
-        [len(a.events) for _, a in moves],
-        [a.status for _, a in moves],
-        [a.owner for _, a in moves],
-        [a.wake_at for _, a in moves],
-        [a.folded for _, a in moves],
-        [a.closes for _, a in moves],
+        [a.run for a in moves],
+        [a.epoch for a in moves],
+        [a.expected for a in moves],
+        [2 * len(a.events) + a.closes for a in moves],
+        [a.status for a in moves],
+        [a.owner for a in moves],
+        [a.nonce for a in moves],
+        _unless_all([a.folded for a in moves], 0),
+        _unless_all([a.wake_at for a in moves], None),
     ]
 
 
-def _creates(creates: Sequence[tuple[int, Append, NewRun]]) -> Parameters:
+def _creates(creates: Sequence[tuple[Append, NewRun]]) -> Parameters:
     return [
-        [n for n, _, _ in creates],
-        [a.run for _, a, _ in creates],
-        [a.epoch for _, a, _ in creates],
-        [len(a.events) for _, a, _ in creates],
-        [a.status for _, a, _ in creates],
-        [a.owner for _, a, _ in creates],
-        [a.wake_at for _, a, _ in creates],
-        [a.folded for _, a, _ in creates],
-        [new.bucket for _, _, new in creates],
-        [new.workflow for _, _, new in creates],
-        [new.version for _, _, new in creates],
-        [new.build for _, _, new in creates],
-        [new.digest for _, _, new in creates],
-        [new.tenant for _, _, new in creates],
-        [new.attributes for _, _, new in creates],
-        [new.parent for _, _, new in creates],
-        [new.parent_call for _, _, new in creates],
+        [a.run for a, _ in creates],
+        [a.epoch for a, _ in creates],
+        [len(a.events) for a, _ in creates],
+        [a.status for a, _ in creates],
+        [a.owner for a, _ in creates],
+        [a.wake_at for a, _ in creates],
+        [a.folded for a, _ in creates],
+        [a.nonce for a, _ in creates],
+        [new.bucket for _, new in creates],
+        [new.workflow for _, new in creates],
+        [new.version for _, new in creates],
+        [new.build for _, new in creates],
+        [new.digest for _, new in creates],
+        [new.tenant for _, new in creates],
+        [new.attributes for _, new in creates],
+        [new.parent for _, new in creates],
+        [new.parent_call for _, new in creates],
     ]
 
 
 def _events(
-    batch: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
+    ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
 ) -> Parameters:
-    """The first event of an append carries its nonce. Packed columns stay empty when nothing is packed: `unnest` pads."""
-    rows = [(n, number, event) for n, append in enumerate(batch) for number, event in enumerate(append.events)]
-    stored = [store(event.body, plain_bytes_max) for _, _, event in rows]
-    is_packed = any(codec is not None for _, _, codec in stored)
+    places = [
+        (n << 32) + sequence
+        for n, append in enumerate(ordered, 1)
+        for sequence in range(append.expected + 1, append.expected + len(append.events) + 1)
+    ]
+    events = [event for append in ordered for event in append.events]
+    stored = [store(event.body, plain_bytes_max) for event in events]
     return [
-        [n for n, _, _ in rows],
-        [batch[n].expected + number + 1 for n, number, _ in rows],
-        [event.at for _, _, event in rows],
-        [event.type for _, _, event in rows],
-        [event.version for _, _, event in rows],
-        [b"" if number else batch[n].nonce for n, number, _ in rows],
+        places,
+        [event.at for event in events],
+        [event.type for event in events],
         [body for body, _, _ in stored],
-        [packed for _, packed, _ in stored] if is_packed else [],
-        [codec for _, _, codec in stored] if is_packed else [],
+        _unless_all([event.version for event in events], 1),
+        _unless_all([packed for _, packed, _ in stored], None),
+        _unless_all([codec for _, _, codec in stored], None),
     ]
 
 
-def _letters(letters: Sequence[tuple[int, Letter]]) -> Parameters:
+def _letters(ordered: Sequence[Append]) -> Parameters:
+    letters = [(n, letter) for n, append in enumerate(ordered, 1) if (letter := append.letter) is not None]
     return [
         [n for n, _ in letters],
         [letter.run for _, letter in letters],
         [letter.key for _, letter in letters],
         [letter.kind for _, letter in letters],
         [letter.body for _, letter in letters],
+        sorted({append.run for append in ordered} | {letter.run for _, letter in letters}),
     ]
+
+
+def _unless_all(column: list[Any], value: object) -> list[Any]:
+    """Empty for a column that holds nothing else: the statement knows its default."""
+    return [] if column.count(value) == len(column) else column

@@ -1,4 +1,4 @@
-"""The store's clock: this process's monotonic clock and the offset of the database's clock, measured at each heartbeat."""
+"""The store's clock: this process's monotonic clock, and the database's offset from it, measured at each heartbeat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PostgresClock:
     def measured(self, now_ms: int, sent: float, received: float) -> None:
         """The database said `now_ms` between two moments of the monotonic clock.
 
-        A slow answer says little: it counts only when the last good one has aged, by a hundredth of it at each turn away.
+        A slow answer says little: it counts only once the last good one has aged.
         """
         width = received - sent
         if width <= max(NARROW_S, self._width_s):

@@ -1,8 +1,8 @@
 """Connections: how they are made, kept, lost and made again, and what an error on one of them means.
 
-A `Link` is one session that is made again when it breaks. Nothing here cancels a statement: a cancelled synchronous commit
-reports success and can be lost. A statement that takes too long loses its connection, and a caller that is cancelled leaves
-its statement running to its end. Must not know: runs, events, or any query.
+A `Link` is one session that is made again when it breaks. Nothing here cancels a statement: a cancelled synchronous
+commit reports success and can be lost. A statement that takes too long loses its connection, and a caller that is
+cancelled leaves its statement running to its end. Must not know: runs, events, or any query.
 """
 
 from __future__ import annotations
@@ -10,33 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import secrets
-import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import asyncpg
 
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SchemaMissing, StoreUnavailable
-from pointsman.stores.postgres.codecs import set_codecs
-from pointsman.stores.postgres.settings import PostgresSettings
+from pointsman.stores.postgres.server import ConnectError, Connection, Server
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 T = TypeVar("T")
 
-SESSION = {
-    # With the defaults a partition is noticed after two hours, or never.
-    "tcp_keepalives_idle": "2",
-    "tcp_keepalives_interval": "1",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "3000",
-    # A killed client's statement, and its locks, otherwise live until the statement ends.
-    "client_connection_check_interval": "1000",
-    "idle_in_transaction_session_timeout": "5000",
-    "timezone": "UTC",
-    "jit": "off",
-}
 BACKOFF_S = (0.01, 0.25)
 RETRIES_MAX = 8
 SYNC_WAIT_CANCELLED = "canceling wait for synchronous replication"
@@ -46,64 +29,6 @@ CONTENTION_STATES = ("40001", "40P01")
 RAW_CLASSES = ("23", "55")
 """Refusals that callers tell apart themselves: constraints, and locks that were not available."""
 
-ConnectError = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-
-class Server:
-    """What all links of one store share: the address, and which of their sessions were lost in the middle of something."""
-
-    def __init__(self, dsn: str, settings: PostgresSettings) -> None:
-        self.settings = settings
-        self.is_closed = False
-        self.generation = 0
-        """Raised whenever a connection is lost: all others then reconnect before they are used again."""
-        self.lost_sessions: set[tuple[int, str]] = set()
-        self._dsn = dsn
-        self._unsupported: frozenset[str] = frozenset()
-
-    @property
-    def description(self) -> str:
-        """The address without user and password."""
-        try:
-            parts = urlsplit(self._dsn)
-            address = parts.netloc.rpartition("@")[2]
-            return f"PostgreSQL at {address or 'the default address'}{parts.path or ''}"
-        except ValueError:
-            return "PostgreSQL"
-
-    def check_open(self) -> None:
-        if self.is_closed:
-            raise StoreUnavailable("this store is closed")
-
-    async def connect(self, session: Mapping[str, str], *, codecs: bool = True) -> tuple[Connection, str]:
-        """One attempt. Returns the connection and the name that its session bears in the server.
-
-        Raises:
-            what asyncpg raises.
-        """
-        name = f"pointsman-{secrets.token_hex(6)}"
-        wanted = {**SESSION, **session, "application_name": name}
-        wanted = {key: value for key, value in wanted.items() if key not in self._unsupported}
-        try:
-            connection = await asyncpg.connect(
-                self._dsn, timeout=self.settings.connect_timeout_s, server_settings=wanted,
-                target_session_attrs="read-write",
-            )  # fmt: skip
-        except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError):
-            if self._unsupported:
-                raise
-            self._unsupported = frozenset({"client_connection_check_interval", "tcp_user_timeout"})
-            return await self.connect(session, codecs=codecs)
-        try:
-            _keep_alive(connection)
-            if codecs:
-                async with asyncio.timeout(self.settings.connect_timeout_s):
-                    await set_codecs(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection, name
-
 
 class Link:
     """One session, made on demand and again when it broke. Calls on it are served one after another.
@@ -111,6 +36,7 @@ class Link:
     Args:
         session: settings of the session beyond the common ones.
         prepare: what a new connection needs before it is used (locks, LISTEN); it must not use the link.
+        appends: its sessions are remembered when they are lost, for `resolve`.
     """
 
     def __init__(
@@ -121,6 +47,7 @@ class Link:
         self._session = session or {}
         self._prepare = prepare
         self._codecs = codecs
+        self._appends = appends
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._name = ""
@@ -258,8 +185,9 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        with contextlib.suppress(asyncpg.InterfaceError):
-            self._server.lost_sessions.add((connection.get_server_pid(), self._name))
+        if self._appends and self._lock.locked():
+            with contextlib.suppress(asyncpg.InterfaceError):
+                self._server.lost_sessions.add((connection.get_server_pid(), self._name))
         if raise_generation:
             self._server.generation += 1
         connection.terminate()
@@ -305,20 +233,6 @@ HOPELESS = (
     asyncpg.exceptions.ClientConfigurationError,
 )  # fmt: skip
 """No database, no access, no DSN: to try again in a moment does not help."""
-
-
-def _keep_alive(connection: Connection) -> None:
-    """The client's half: asyncpg sets nothing on its socket."""
-    transport = getattr(connection, "_transport", None)
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    options = (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 3_000))
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in options:
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -72,9 +72,15 @@ class PostgresEventLog:
         limit = max(limit, 0)
         rows = await self._planner.call(
             lambda connection: connection.fetch(
-                _SQL["list_runs"], list(where.status) or None, only_open, where.workflow, where.tenant,
-                where.attributes or None, before, limit + 1,
-            )  # fmt: skip
+                _SQL["list_runs"],
+                list(where.status) or None,
+                only_open,
+                where.workflow,
+                where.tenant,
+                where.attributes or None,
+                before,
+                limit + 1,
+            )
         )
         heads = [Head(*row[:-1]) for row in rows[:limit]]
         if len(rows) <= limit or not heads:

@@ -1,8 +1,9 @@
-"""A lease: held and renewed by a thread of its own, so that a busy event loop costs no incarnation, and given up by a hung one.
+"""A lease: held and renewed by a thread of its own, so that a busy event loop costs no incarnation, and given up by a
+hung one.
 
-The thread has its own loop and its own connection, whose session holds the incarnation's advisory lock: a killed process frees
-it within milliseconds. It renews only while the main loop shows that it runs; a loop that stopped for too long is dumped to
-stderr and ends the process, for nobody else can tell what it hangs in.
+The thread has its own loop and its own connection, whose session holds the incarnation's advisory lock: a killed
+process frees it within milliseconds. It renews only while the main loop shows that it runs; a loop that stopped for
+too long is dumped to stderr and ends the process, for nobody else can tell what it hangs in.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Callable
 
 from pointsman.kernel.errors import PointsmanError, StoreUnavailable
 from pointsman.stores.postgres.clock import PostgresClock
-from pointsman.stores.postgres.connection import Connection, Link, Server
+from pointsman.stores.postgres.connection import Link
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.registration import Registration, register
 
@@ -103,8 +105,8 @@ class PostgresLease:
         self._lost.set()
 
     def in_touch_ms(self) -> int:
-        """For how long it has renewed without a gap: who has not for a whole TTL judges nobody. A renewal is a commit, so a
-        disk that hangs for everyone counts as a gap too."""
+        """For how long it has renewed without a gap: who has not for a whole TTL judges nobody. A renewal is a
+        commit, so a disk that hangs for everyone counts as a gap too."""
         if self._is_ended or time.monotonic() - self._in_touch_at > self._ttl_s / 2:
             return 0
         return int((self._in_touch_at - self._in_touch_since) * 1000)
@@ -198,8 +200,8 @@ class PostgresLease:
         return bool(await connection.fetchval(_SQL["lock"], self._key, self._incarnation))
 
     async def _take_lock_again(self, connection: Connection) -> None:
-        """The lock went with the connection. A watcher, or our own dying session, may hold it for a moment: the lease counts,
-        so renewing it does not wait for the lock."""
+        """The lock went with the connection. A watcher, or our own dying session, may hold it for a moment: the lease
+        counts, so renewing it does not wait for the lock."""
         if self._incarnation:
             self._has_lock = await self._take_lock(connection)
 
@@ -210,7 +212,7 @@ class PostgresLease:
             logger.warning("incarnation %d could not end itself: its lease will expire", self._incarnation)
 
     async def _watch_main_loop(self) -> None:
-        """Counts only what it saw itself: after a SIGSTOP of the whole process the main loop deserves its turn first."""
+        """Counts only what it saw itself: after a SIGSTOP of the whole process the main loop has its turn first."""
         settings = self._server.settings
         tick_s = settings.loop_tick_ms / 1000
         seen, last = self._beat, time.monotonic()
@@ -234,8 +236,8 @@ class PostgresLease:
 def _exit_hung(name: str, seconds: float) -> None:
     """Nothing is lost by this: the runs go to others, and a blocked loop drives none."""
     print(  # noqa: T201 (logging may be what hangs)
-        f"pointsman: coordinator {name}: the event loop has not run for {seconds:.1f} s: something blocks it (an async agent "
-        "that should be a plain function?). All stacks follow; the process exits, and its runs are taken over.",
+        f"pointsman: coordinator {name}: the event loop has not run for {seconds:.1f} s: something blocks it "
+        "(an async agent that should be a plain function?). All stacks follow; the process exits, and its runs are taken over.",
         file=sys.stderr, flush=True,
     )  # fmt: skip
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)

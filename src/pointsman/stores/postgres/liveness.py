@@ -10,7 +10,8 @@ import msgspec
 from pointsman.ports.liveness import Lease, Member
 from pointsman.ports.ownership import Definition
 from pointsman.stores.postgres.clock import PostgresClock
-from pointsman.stores.postgres.connection import Pool, Server
+from pointsman.stores.postgres.connection import Pool
+from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.lease import PostgresLease
 from pointsman.stores.postgres.ownership import PostgresOwnership
 from pointsman.stores.postgres.queries import load
@@ -31,9 +32,7 @@ class PostgresLiveness:
         self._watch: Watch | None = None
         self._key: int | None = None
 
-    async def register(
-        self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int
-    ) -> Lease:
+    async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
         described = msgspec.json.encode(list(definitions)).decode()
         wanted = Registration(name, address, described, ttl_ms)
         lease = PostgresLease(self._server, self._clock, await self._lock_class(), wanted)
@@ -45,7 +44,8 @@ class PostgresLiveness:
     async def members(self) -> list[Member]:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["members"]))
         return [
-            Member(row["incarnation"], row["name"], row["address"], row["started_at"], row["expires_at"]) for row in rows
+            Member(row["incarnation"], row["name"], row["address"], row["started_at"], row["expires_at"])
+            for row in rows
         ]
 
     async def next_death(self, own: int) -> int:

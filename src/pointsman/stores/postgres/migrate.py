@@ -1,7 +1,8 @@
 """Bring a database to this release's schema, and find out whether it is there.
 
-A migration is a file `NNNN_name.pre.sql`, which code of the release before still runs on, or `NNNN_name.post.sql`, for when
-none of it is left. Each is applied once, in order, in a transaction of its own; `schema.sql` is what they add up to.
+A migration is a file `NNNN_name.pre.sql`, which code of the release before still runs on, or `NNNN_name.post.sql`,
+for when none of it is left. Each is applied once, in order, in a transaction of its own; `schema.sql` is what they
+add up to.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 import asyncpg
 
 from pointsman.kernel.errors import SchemaFromFuture, SchemaMissing, StoreUnavailable
-from pointsman.stores.postgres.connection import ConnectError, Connection, Server
+from pointsman.stores.postgres.server import ConnectError, Connection, Server
 from pointsman.stores.postgres.partitions import make_partitions
 from pointsman.stores.postgres.settings import PostgresSettings
 
@@ -48,10 +49,11 @@ class Migration:
 
 def known_migrations() -> Sequence[Migration]:
     """In the order in which they are applied: of one number, `pre` before `post`."""
-    found = []
-    for file in resources.files(__package__).joinpath("migrations").iterdir():
-        if match := _FILE.match(file.name):
-            found.append(Migration(int(match[1]), match[3], match[2], file.read_text("utf-8")))
+    found = [
+        Migration(int(match[1]), match[3], match[2], file.read_text("utf-8"))
+        for file in resources.files(__package__).joinpath("migrations").iterdir()
+        if (match := _FILE.match(file.name))
+    ]
     return sorted(found, key=lambda migration: (migration.number, migration.phase == "post"))
 
 
@@ -68,7 +70,9 @@ async def migrate(dsn: str, *, post: bool = True) -> list[str]:
     try:
         connection, _ = await server.connect({"lock_timeout": "60000"})
     except ConnectError as error:
-        raise StoreUnavailable(f"{server.description} can't be reached: {error or type(error).__name__}") from error
+        raise StoreUnavailable(
+            f"{server.description} can't be reached: {str(error) or type(error).__name__}"
+        ) from error
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         await connection.execute(_TABLE)
@@ -119,5 +123,6 @@ def _refuse_future(done: set[tuple[int, str]]) -> None:
     ahead = max((number for number, _ in done), default=0)
     if ahead > newest:
         raise SchemaFromFuture(
-            f"the database's schema is at migration {ahead}, this release knows {newest}: deploy a newer release of Pointsman"
+            f"the database's schema is at migration {ahead}, this release knows {newest}: "
+            "deploy a newer release of Pointsman"
         )

@@ -40,9 +40,7 @@ class PostgresOwnership:
             return [], 0
         workflows, versions, builds = _columns(definitions)
         rows = await self._planner.call(
-            lambda connection: connection.fetch(
-                _SQL["claim_orphans"], owner, workflows, versions, builds, dead, limit
-            )
+            lambda connection: connection.fetch(_SQL["claim_orphans"], owner, workflows, versions, builds, dead, limit)
         )
         left: int = await self._readers.call(
             lambda connection: connection.fetchval(_SQL["count_orphans"], workflows, versions, dead)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import asyncpg
 
-from pointsman.stores.postgres.connection import Connection
+from pointsman.stores.postgres.server import Connection
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 

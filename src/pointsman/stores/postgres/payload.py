@@ -1,7 +1,8 @@
 """How the body of an event lies in its row: as JSON that SQL can read, or packed.
 
-`body` holds plain JSON, byte for byte. `packed` holds everything else under a codec mark: what is too large for a row that is
-to stay small, a header with a raw tail (see `kernel/pieces.py`), and whatever PostgreSQL's JSON parser refuses.
+`body` holds plain JSON, byte for byte. `packed` holds everything else under a codec mark: what is too large for a row
+that is to stay small, a header with a raw tail (see `kernel/pieces.py`), and whatever PostgreSQL's JSON parser
+refuses.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The tiny parser of `sql/*.sql`: each query has a name, a description, and its text.
 
-    -- name: heads
-    -- Those that exist.
-    SELECT ...
-        -- include: another_query_of_the_same_file
+-- name: heads
+-- Those that exist.
+SELECT ...
+    -- include: another_query_of_the_same_file
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from pointsman.kernel.errors import CoordinatorExists
-from pointsman.stores.postgres.connection import Connection, Link, Server
+from pointsman.stores.postgres.connection import Link
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
 
 _SQL = load("liveness")
@@ -57,12 +58,14 @@ async def _clear_name(link: Link, server: Server, key: int, name: str) -> None:
     if await _is_free(link, key, holder):
         await asyncio.sleep(server.settings.death_confirm_ms / 1000)
         if await link.call(
-            lambda connection: connection.fetchval(_SQL["end_if_free"], key, holder["incarnation"], holder["incarnation"])
+            lambda connection: connection.fetchval(
+                _SQL["end_if_free"], key, holder["incarnation"], holder["incarnation"]
+            )
         ):
             return
     raise CoordinatorExists(
-        f"coordinator {name!r} is alive at {holder['address'] or 'an unknown address'} (incarnation {holder['incarnation']}): "
-        "give this one another --name, or stop the other; one that hangs is ended when its lease expires"
+        f"coordinator {name!r} is alive at {holder['address'] or 'an unknown address'} "
+        f"(incarnation {holder['incarnation']}): give this one another --name, or stop the other; one that hangs is ended when its lease expires"
     )
 
 

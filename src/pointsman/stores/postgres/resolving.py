@@ -1,9 +1,10 @@
 """What became of an append whose reply was lost.
 
-The statement may still be under way, on a session whose connection is gone: before its head, at it, or past it. So first every
-session that was lost is ended in the server, and gone; only then can nothing of it come any more. Where that is not allowed
-(or the server does not show the session), the head's lock makes us wait for a statement that has reached it; one that has not
-will find the sequence moved by whoever appends next. Either way an append that is sent again under its nonce is there once.
+The statement may still be under way, on a session whose connection is gone: before its head, at it, or past it. So
+first every session that was lost is ended in the server, and gone; only then can nothing of it come any more. Where
+that is not allowed (or the server does not show the session), the head's lock makes us wait for a statement that has
+reached it; one that has not will find the sequence moved by whoever appends next. Either way an append that is sent
+again under its nonce is there once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import asyncpg
 
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import Append, Resolution
-from pointsman.stores.postgres.connection import Connection, Link, Server
+from pointsman.stores.postgres.connection import Link
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
 
 SESSION_END_S = 2.0
@@ -52,7 +54,7 @@ class Resolver:
                 break
             try:
                 for pid in remaining:
-                    await connection.execute(_SQL["end_session"].replace("$1", str(int(pid))))
+                    await connection.fetchval(_SQL["end_session"], pid)
             except asyncpg.InsufficientPrivilegeError:
                 logger.warning("this role may not end its own sessions: waiting for the head's lock instead")
                 break

@@ -14,9 +14,9 @@ class PostgresSettings:
         readers: connections for everything but appends, which have one per lane.
         connect_timeout_s: for one attempt to connect.
         unreachable_s: a call tries to connect for so long before it says StoreUnavailable.
-        statement_timeout_s: a statement without an answer for so long loses its connection; its outcome is then open.
-        plain_json_bytes_max: JSON bodies up to this size stay readable by SQL; beyond it they are compressed. Inputs up to
-            2 KB stay whole in an event, and the rest of the event needs some room.
+        statement_timeout_s: a statement without an answer for so long loses its connection; its outcome is open.
+        plain_json_bytes_max: JSON bodies up to this size stay readable by SQL; beyond it they are compressed.
+            Inputs up to 2 KB stay whole in an event, and the rest of the event needs some room.
         hint_interval_ms: hints of at least this long travel in one message.
         listener_check_s: how often the listener must hear itself; a broken one is otherwise silent for ever.
         ring_refresh_ms: how often a watcher looks who lives, and whose lease has expired.

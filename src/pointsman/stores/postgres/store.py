@@ -6,7 +6,8 @@ import time
 
 from pointsman.stores.postgres.appending import Appender
 from pointsman.stores.postgres.clock import PostgresClock
-from pointsman.stores.postgres.connection import Connection, Link, Pool, Server
+from pointsman.stores.postgres.connection import Link, Pool
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.event_log import PostgresEventLog
 from pointsman.stores.postgres.liveness import PostgresLiveness
 from pointsman.stores.postgres.mailbox import PostgresMailbox

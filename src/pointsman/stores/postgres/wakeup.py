@@ -1,7 +1,8 @@
 """Wake-up by LISTEN and NOTIFY: see `ports/wakeup.py`.
 
-A NOTIFY takes a lock that all commits of the database share, so it is never part of an append, and many hints travel in one.
-A listener whose connection is silently dead hears nothing and gets no error, so it must hear itself every few seconds.
+A NOTIFY takes a lock that all commits of the database share, so it is never part of an append, and many hints travel
+in one. A listener whose connection is silently dead hears nothing and gets no error, so it must hear itself every few
+seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.stores.postgres.connection import Connection, Link, Server
+from pointsman.stores.postgres.connection import Link
+from pointsman.stores.postgres.server import Connection, Server
 
 MESSAGE_BYTES_MAX = 7_900
 """PostgreSQL refuses 8,000."""
@@ -97,7 +99,9 @@ class PostgresWakeup:
         await asyncio.sleep(self._server.settings.hint_interval_ms / 1000)
 
     async def _send(self, message: str) -> None:
-        await self._notifier.call(lambda connection: connection.execute("SELECT pg_notify($1, $2)", self._channel, message))
+        await self._notifier.call(
+            lambda connection: connection.execute("SELECT pg_notify($1, $2)", self._channel, message)
+        )
 
     async def _check_listener(self) -> None:
         """Whatever happens to the listener, it is found out here: it must hear its own echo in time."""

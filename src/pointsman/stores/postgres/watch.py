@@ -1,8 +1,8 @@
 """Watching the others: who died, told once by its freed lock and at the latest by its lease.
 
-In a ring, each coordinator waits on the lock of the next living one; that wait ends within milliseconds of a process's death.
-A freed lock is only a hint (a session can end without its process), confirmed after a short while. Beside it everyone looks
-regularly who lives, whose lease has run out, and which of the dead still own runs.
+In a ring, each coordinator waits on the lock of the next living one; that wait ends within milliseconds of a
+process's death. A freed lock is only a hint (a session can end without its process), confirmed after a short while.
+Beside it everyone looks regularly who lives, whose lease has run out, and which of the dead still own runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.stores.postgres.connection import Connection, Link, Pool, Server
+from pointsman.stores.postgres.connection import Link, Pool
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
 
 LOCK_WAIT_MS = 1_000
@@ -123,7 +124,7 @@ class Watch:
                 await asyncio.sleep(UNSEEN_POLL_S)
                 return False
         else:
-            await connection.execute(_SQL["wait_until_free"].replace("$1::int", str(self._key)).replace("$2::int", str(target)))
+            await connection.fetchval(_SQL["wait_until_free"], self._key, target)
         await asyncio.sleep(self._server.settings.death_confirm_ms / 1000)
         return await connection.fetchval(_SQL["end_if_free"], self._key, target, target) is not None
 

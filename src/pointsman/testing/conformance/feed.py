@@ -14,6 +14,7 @@ from pointsman.testing.conformance.support import (
     Coordinator,
     coordinator,
     coordinators,
+    every,
     jitter,
     patience,
     raises,
@@ -80,28 +81,33 @@ async def a_cursor_that_nobody_gave_is_refused(harness: Harness) -> None:
 
 
 async def a_reader_beside_writers_misses_nothing(harness: Harness) -> None:
-    """Eight writers in two lanes of four stores; one reader that comes back with every cursor at once."""
+    """Eight writers in two lanes of four stores, whose batches take more and less time, so that late positions commit
+    early. Two readers come back with every cursor at once: one is always at the newest, one lags behind in small pages.
+    """
     owners = await coordinators(harness, 4)
-    reader = await harness.open()
-    writers, rounds, width = 8, 12, 6
+    readers = [await harness.open(), await harness.open()]
+    rounds, widths = 20, [1, 60, 1, 30, 1, 1, 40, 5]
     chance = random.Random(11)
 
     async def write(owner: Coordinator, writer: int) -> None:
-        runs = [f"writer-{writer}/run-{number}" for number in range(width)]
+        runs = [f"writer-{writer}/run-{number}" for number in range(widths[writer])]
         await owner.store.log.append([owner.create(run) for run in runs], lane=writer % 2)
         for sequence in range(1, rounds):
             await jitter(chance)
             batch = [owner.step(run, sequence) for run in runs]
             await owner.store.log.append(batch, lane=writer % 2)
 
-    total = writers * rounds * width
-    reading = asyncio.create_task(_drain(reader, total, limit=7))
-    await asyncio.gather(*(write(owners[writer % 4], writer) for writer in range(writers)))
-    events, cursor = await reading
-    _assert_each_once(events, rounds, writers * width)
-    assert (await reader.log.feed(cursor=cursor))[0] == []
-    again, _ = await _drain(reader, total)
-    assert again == events, "the order changed between two readings"
+    total = rounds * sum(widths)
+    reading = [
+        asyncio.create_task(_drain(reader, total, limit=limit))
+        for reader, limit in zip(readers, (1000, 50), strict=True)
+    ]
+    await asyncio.gather(*(write(owners[writer % 4], writer) for writer in range(len(widths))))
+    await every(*reading)
+    newest, cursor = reading[0].result()
+    _assert_each_once(newest, rounds, sum(widths))
+    assert (await readers[0].log.feed(cursor=cursor))[0] == []
+    assert reading[1].result()[0] == newest, "two readers saw different orders"
 
 
 async def _drain(

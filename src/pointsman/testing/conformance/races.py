@@ -72,7 +72,7 @@ async def one_creator_wins_each_id(harness: Harness) -> None:
 
 
 async def mail_and_parking_never_miss_each_other(harness: Harness) -> None:
-    """Either the append learns of the mail, or the mail makes the parked run due: no third."""
+    """Either the append learns of the mail, or the mail makes the parked run due: the lost wake-up is no third."""
     a, b = await coordinators(harness, 2)
     chance = random.Random(3)
 
@@ -90,6 +90,32 @@ async def mail_and_parking_never_miss_each_other(harness: Harness) -> None:
             assert dict(await a.store.mailbox.unread(a.number)).get(run) == 1
 
     await _rounds(contest)
+
+
+async def parking_in_a_crowd_counts_what_came_before(harness: Harness) -> None:
+    """Mail queues for the head while the append does: it must judge the head that it gets, not the one that it saw."""
+    a, *senders = await coordinators(harness, 4)
+
+    async def contest(number: int) -> None:
+        run = f"run-{number}"
+        await a.moved(a.create(run))
+        posts = [
+            asyncio.create_task(sender.post(run, f"{key}-{sender.number}")) for key in range(3) for sender in senders
+        ]
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        result = await a.append(a.park(run, 1))
+        await every(*posts)
+        claimed = await a.claim(run)
+        if result.outcome is Outcome.MOVED:
+            assert result.mail == 0, "parked over unread mail"
+            assert len(claimed) == 1, "lost wake-up"
+        else:
+            assert (result.outcome, claimed) == (Outcome.MAIL_ARRIVED, [])
+        assert (await a.head(run)).mail == len(posts)
+
+    for number in range(ROUNDS):
+        await contest(number)
 
 
 async def mail_is_folded_or_refused_by_an_end(harness: Harness) -> None:
@@ -155,13 +181,13 @@ async def a_letter_and_a_post_of_one_key_are_one(harness: Harness) -> None:
 
 async def claimers_get_disjoint_runs(harness: Harness) -> None:
     claimers = await coordinators(harness, 4)
-    runs = [f"run-{number:03}" for number in range(120)]
+    runs = [f"run-{number:03}" for number in range(500)]
     await claimers[0].moved(*(claimers[0].create(run, epoch=0) for run in runs))
     taken: list[tuple[str, int]] = []
 
     async def claim_all(claimer: Coordinator) -> None:
         while len(taken) < len(runs):
-            for head in await claimer.claim(limit=7):
+            for head in await claimer.claim(limit=40):
                 assert (head.epoch, head.owner) == (1, claimer.number)
                 taken.append((head.id, claimer.number))
 
@@ -278,6 +304,7 @@ CASES = (
     one_writer_wins_each_sequence,
     one_creator_wins_each_id,
     mail_and_parking_never_miss_each_other,
+    parking_in_a_crowd_counts_what_came_before,
     mail_is_folded_or_refused_by_an_end,
     letters_and_a_parking_parent_never_miss_each_other,
     a_letter_and_a_post_of_one_key_are_one,

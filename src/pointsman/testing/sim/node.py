@@ -131,9 +131,9 @@ class Node:
 
     def bury(self) -> None:
         """Close the bodies that its memory still held; a kill would not have run their `finally` either."""
-        for driver in self.coordinator._drivers.values():
+        for driver in self.coordinator.roster._drivers.values():
             driver.execution.close()
-        self.coordinator._cache.clear()
+        self.coordinator.roster._cache.clear()
 
     async def drain(self) -> None:
         """SIGTERM: it hands over and leaves, or is killed when it takes too long."""

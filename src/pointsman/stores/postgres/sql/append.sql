@@ -1,6 +1,8 @@
 -- The append: one statement for a whole batch, never inside an explicit transaction (a stopped client would keep its locks).
--- `n` is a run's place in the batch. Heads are locked in the order of their ids, which the client has sorted by code point.
--- Parameters: $1-$10 heads to move, $11-$27 heads to create, $28-$36 events, $37-$41 letters, $42 all heads to lock.
+-- `n` is a run's place in the batch, from 1: first the heads to move, then those to create, each sorted by code point, which is
+-- the order in which all statements lock. Each array element costs the client 0.2 µs, so some carry two numbers, and a column
+-- that holds nothing but its default is an empty array (`unnest` fills it up with nulls).
+-- Parameters: $1-$9 heads to move, $10-$27 heads to create, $28-$34 events, $35-$39 letters, $40 all heads to lock.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -10,11 +12,12 @@ WITH roots AS (
     -- include: unless_it_exists
 ), moved AS (
     -- include: move
-    RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail
+    -- include: as_heads
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail FROM moved
+    SELECT n, number, bucket, epoch, mail, expected, nonce FROM moved
     UNION ALL
-    SELECT c.n, r.number, r.bucket, r.epoch, r.mail FROM roots r JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
+    SELECT $10::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0, c.nonce
+    FROM roots r JOIN unnest($11::text[], $18::bytea[]) WITH ORDINALITY AS c (id, nonce, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 )
@@ -24,7 +27,7 @@ SELECT n, mail FROM heads
 -- The same for a batch with children or letters. Its heads are locked first, all in one order, so that batches which write to
 -- each other's runs can't deadlock. A run must not both move and get a letter: a row's second update would be ignored.
 WITH locked AS MATERIALIZED (
-    SELECT id FROM runs WHERE id = ANY ($42::text[]) ORDER BY id FOR UPDATE
+    SELECT id FROM runs WHERE id = ANY ($40::text[]) ORDER BY id FOR UPDATE
 ), roots AS (
     -- include: create
     WHERE c.parent IS NULL AND (SELECT count(*) FROM locked) >= 0
@@ -32,23 +35,23 @@ WITH locked AS MATERIALIZED (
 ), moved AS (
     -- include: move
       AND (SELECT count(*) FROM locked) >= 0
-    RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail
+    -- include: as_heads
 ), children AS (
     -- include: create
     WHERE c.parent IN (SELECT id FROM moved UNION ALL SELECT id FROM roots)
     -- include: unless_it_exists
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail FROM moved
+    SELECT n, number, bucket, epoch, mail, expected, nonce FROM moved
     UNION ALL
-    SELECT c.n, r.number, r.bucket, r.epoch, r.mail
+    SELECT $10::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0, c.nonce
     FROM (SELECT * FROM roots UNION ALL SELECT * FROM children) r
-    JOIN unnest($11::int[], $12::text[]) AS c (n, id) USING (id)
+    JOIN unnest($11::text[], $18::bytea[]) WITH ORDINALITY AS c (id, nonce, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 ), letters AS MATERIALIZED (
     SELECT run, key, kind, body, row_number() OVER (PARTITION BY run ORDER BY n) AS place
     FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
-          FROM unnest($37::int[], $38::text[], $39::text[], $40::text[], $41::bytea[]) AS l (n, run, key, kind, body)
+          FROM unnest($35::int[], $36::text[], $37::text[], $38::text[], $39::bytea[]) AS l (n, run, key, kind, body)
           JOIN heads h ON h.n = l.n
           WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = l.run AND m.key = l.key)) fresh
     WHERE copy = 1
@@ -69,15 +72,20 @@ SELECT n, mail FROM heads
 
 -- name: move
 -- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded.
+-- `shape` is twice the number of events, plus one for a closing append.
 UPDATE runs r
-SET sequence = h.expected + h.events, status = h.status, owner = h.owner, wake_at = h.wake_at, folded = h.folded,
-    takeovers = 0, updated_at = now(),
+SET sequence = h.expected + (h.shape >> 1), status = h.status, owner = h.owner, wake_at = h.wake_at,
+    folded = coalesce(h.folded, 0), takeovers = 0, updated_at = now(),
     ended_at = CASE WHEN h.status IN ('completed', 'failed', 'cancelled') THEN now() END
-FROM unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::bigint[], $8::timestamptz[],
-            $9::int[], $10::bool[])
-     AS h (n, id, epoch, expected, events, status, owner, wake_at, folded, closes)
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::bigint[], $7::bytea[], $8::int[],
+            $9::timestamptz[])
+     WITH ORDINALITY AS h (id, epoch, expected, shape, status, owner, nonce, folded, wake_at, n)
 WHERE r.id = h.id AND r.epoch = h.epoch AND r.sequence = h.expected AND r.ended_at IS NULL
-  AND (NOT h.closes OR r.mail = h.folded)
+  AND ((h.shape & 1) = 0 OR r.mail = coalesce(h.folded, 0))
+
+-- name: as_heads
+-- The end of `move`.
+RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail, h.expected, h.nonce
 
 -- name: create
 -- Make heads.
@@ -86,7 +94,7 @@ INSERT INTO runs (id, epoch, sequence, status, owner, wake_at, folded, bucket, w
 SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.bucket, c.workflow, c.version, c.build, c.digest,
        c.tenant, c.attributes, c.parent, c.parent_call, now(), now(),
        CASE WHEN c.status IN ('completed', 'failed', 'cancelled') THEN now() END
-FROM unnest($12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::timestamptz[], $18::int[], $19::int[],
+FROM unnest($11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[], $16::timestamptz[], $17::int[], $19::int[],
             $20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::jsonb[], $26::text[], $27::text[])
      AS c (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant, attributes,
            parent, parent_call)
@@ -98,13 +106,14 @@ RETURNING id, number, bucket, epoch, mail
 
 -- name: insert_events
 -- Events of the heads that moved or were created, in those heads' buckets and epochs, all under this statement's xid.
-INSERT INTO streams (sequence, at, xid, epoch, bucket, version, codec, number, type, nonce, body, packed)
-SELECT e.sequence, e.at, (SELECT pg_current_xact_id()::text::bigint), h.epoch, h.bucket, e.version, coalesce(e.codec, 0),
-       h.number, e.type, e.nonce, coalesce(e.body, 'null'), coalesce(e.packed, '')
-FROM unnest($28::int[], $29::int[], $30::bigint[], $31::text[], $32::smallint[], $33::bytea[], $34::json[], $35::bytea[],
-            $36::smallint[])
-     AS e (n, sequence, at, type, version, nonce, body, packed, codec)
-JOIN heads h USING (n)
+-- `place` is n * 2^32 + sequence; the first event of an append carries its nonce.
+INSERT INTO streams (number, bucket, sequence, epoch, at, xid, version, codec, body, type, nonce, packed)
+SELECT h.number, h.bucket, (e.place & 4294967295)::int, h.epoch, e.at, (SELECT pg_current_xact_id()::text::bigint),
+       coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null'), e.type,
+       CASE WHEN (e.place & 4294967295) = h.expected + 1 THEN h.nonce ELSE '' END, coalesce(e.packed, '')
+FROM unnest($28::bigint[], $29::bigint[], $30::text[], $31::json[], $32::smallint[], $33::bytea[], $34::smallint[])
+     AS e (place, at, type, body, version, packed, codec)
+JOIN heads h ON h.n = e.place >> 32
 
 -- name: refused
 -- Heads of appends that did not move, to tell why.

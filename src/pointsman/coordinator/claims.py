@@ -1,0 +1,167 @@
+"""Claims: which runs this coordinator becomes the owner of, and when. Every duty is a loop that goes on whatever
+happens.
+
+A hint makes a claim sooner; a poll makes it certain; a death brings the runs of another; a sweep finds what every
+other way missed. It knows nothing of how a run is driven (`roster.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator.roster import Roster
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.observe.stats import Stats
+from pointsman.ports.event_log import Head
+from pointsman.ports.store import Store
+
+LAG_PROBE_S = 0.25
+
+logger = logging.getLogger("pointsman.coordinator")
+
+
+class Claims:
+    """A service: `start`, `stop`; `hint` and `look` at any time."""
+
+    def __init__(self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats) -> None:
+        self._settings = settings
+        self._store = store
+        self._directory = directory
+        self._stats = stats
+        self._roster: Roster
+        self._now = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, roster: Roster) -> None:
+        self._roster = roster
+        duties = (
+            self._claim_due, self._take_hints, self._look_for_mail, self._watch_others, self._sweep, self._probe_loop,
+        )  # fmt: skip
+        self._tasks = [
+            asyncio.create_task(keep(duty, self._settings.claim_poll_ms / 1000), name=duty.__name__.lstrip("_"))
+            for duty in duties
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def look(self) -> None:
+        """Look for due runs now."""
+        self._now.set()
+
+    def hint(self, runs: Sequence[str]) -> None:
+        """There may be something to do for these runs."""
+        for run in runs:
+            driver = self._roster.driver(run)
+            if driver is not None:
+                driver.hinted()
+        self._now.set()
+
+    def _may_act(self) -> bool:
+        crew = self._roster.crew
+        return not self._roster.is_closed and crew is not None and crew.lease.is_trusted()
+
+    def _incarnation(self) -> int:
+        crew = self._roster.crew
+        return crew.lease.incarnation if crew is not None else 0
+
+    async def _claim_due(self) -> None:
+        """Claim unowned runs that are due: on a hint at once, and by a poll that can be relied on."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.claim_poll_ms / 1000):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+            self._now.clear()
+            while (limit := min(self._roster.room(), self._settings.claim_batch)) > 0 and self._may_act():
+                claimed = await self._roster.claim(lambda limit=limit: self._due(limit))  # type: ignore[misc]
+                self._stats.runs_claimed += claimed
+                if claimed < limit:
+                    break
+
+    async def _due(self, limit: int) -> Sequence[Head]:
+        return await self._store.ownership.claim_due(self._incarnation(), self._directory.definitions(), limit=limit)
+
+    async def _take_hints(self) -> None:
+        while True:
+            self.hint(await self._store.wakeup.next_hints())
+
+    async def _look_for_mail(self) -> None:
+        """Hints may be lost; this finds the mail of driven runs."""
+        while True:
+            await asyncio.sleep(self._settings.mail_poll_ms / 1000)
+            for run, count in (await self._store.mailbox.unread(self._incarnation())).items():
+                driver = self._roster.driver(run)
+                if driver is not None:
+                    driver.mail_came(count)
+
+    async def _watch_others(self) -> None:
+        while True:
+            own = self._incarnation()
+            dead = await self._store.liveness.next_death(own)
+            if dead != own:
+                logger.info("incarnation %d is over: claiming what it left", dead)
+                self._stats.takeovers += 1
+                await self._take_over()
+
+    async def _take_over(self) -> None:
+        """Claim until the dead own nothing: a last statement of theirs may still hold some heads."""
+        while self._may_act() and (limit := min(self._roster.room(), self._settings.claim_batch)) > 0:
+            left = 0
+
+            async def orphans(limit: int = limit) -> Sequence[Head]:
+                nonlocal left
+                heads, left = await self._store.ownership.claim_orphans(
+                    self._incarnation(), self._directory.definitions(), limit=limit
+                )
+                return heads
+
+            claimed = await self._roster.claim(orphans)
+            self._stats.runs_taken_over += claimed
+            if not claimed and not left:
+                return
+            if not claimed:
+                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
+
+    async def _sweep(self) -> None:
+        """Orphans, runs that are owned and not driven, and workflow versions that nobody has."""
+        suspects: set[str] = set()
+        while True:
+            await asyncio.sleep(self._settings.sweep_ms / 1000)
+            await self._take_over()
+            owned = await self._store.ownership.owned(self._incarnation())
+            undriven = {run for run in owned if not self._roster.is_busy_with(run)}
+            for run in sorted(suspects & undriven):
+                logger.warning("run %s is owned and not driven: giving it back", run)
+                await self._roster.give_back(run)
+            suspects = undriven
+            for missing in await self._store.ownership.stranded(self._directory.definitions()):
+                logger.warning("stranded: nobody here can drive %s v%d", missing.workflow, missing.version)
+
+    async def _probe_loop(self) -> None:
+        """How late the event loop is: an agent that blocks it is seen here."""
+        clock = self._store.clock
+        while True:
+            before = clock.monotonic()
+            await asyncio.sleep(LAG_PROBE_S)
+            self._stats.loop_lag_s = max(clock.monotonic() - before - LAG_PROBE_S, 0.0)
+
+
+async def keep(duty: Callable[[], Awaitable[None]], pause_s: float) -> None:
+    """Run a duty for ever: it goes on whatever happens to it."""
+    while True:
+        try:
+            await duty()
+        except StoreUnavailable as error:
+            logger.warning("%s: %s", duty.__name__.lstrip("_"), error)
+            await asyncio.sleep(pause_s)
+        except Exception:
+            logger.exception("%s failed; it goes on", duty.__name__.lstrip("_"))
+            await asyncio.sleep(pause_s)

@@ -1,0 +1,322 @@
+"""The runs that this coordinator drives: taken on, brought back from their log, driven to an end, given back.
+
+It acts under one incarnation at a time (`crew`); without one it takes nothing on. Who claims what, and when, is
+decided in `claims.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator.cache import ExecutionCache, RecentEnds
+from pointsman.coordinator.driver import Crew, Driver, Exit
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.watch import Watcher
+from pointsman.kernel.errors import (
+    CodeChanged,
+    CorruptLog,
+    Draining,
+    InvalidInput,
+    PointsmanError,
+    StoreUnavailable,
+    UnknownEvent,
+)
+from pointsman.kernel.events import Event, Failure, Recorded, RunCompleted, RunFailed, RunStarted, RunWasCancelled
+from pointsman.kernel.execution import Execution, stop_note
+from pointsman.observe.stats import Stats
+from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
+from pointsman.ports.ids import Ids
+from pointsman.ports.runs import RunView
+from pointsman.ports.store import Store
+
+PAGE = 1_000
+"""Events read in one statement."""
+RUN_BYTES = 4_500
+"""What a driven run is reckoned with, until it waits and is weighed (measured: a resident waiting run)."""
+ENDS_KEPT, ENDS_BYTES_MAX = 5_000, 32_000_000
+"""How many results of ended runs are kept for those who wait for them, so that they need not be read again."""
+
+logger = logging.getLogger("pointsman.coordinator")
+
+
+class Roster:
+    """See the module.
+
+    Attributes:
+        crew: what drivers work with; None between two incarnations.
+        claiming: no run is given back while a claim is under way: what was claimed meanwhile would be given away again.
+        is_closed: nothing more is taken on.
+        on_room: called when a run was given back that this coordinator may claim again.
+    """
+
+    def __init__(
+        self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids, stats: Stats,
+        watcher: Watcher, on_room: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.crew: Crew | None = None
+        self.claiming = asyncio.Lock()
+        self.is_closed = False
+        self._settings = settings
+        self._store = store
+        self._directory = directory
+        self._ids = ids
+        self._stats = stats
+        self._watcher = watcher
+        self._on_room = on_room
+        self._drivers: dict[str, Driver] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._loading: dict[str, None] = {}
+        """Claimed, and on the way to a driver: the sweep must not give them back meanwhile."""
+        self._cache = ExecutionCache()
+        self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
+
+    def __len__(self) -> int:
+        return len(self._drivers)
+
+    @property
+    def cached(self) -> int:
+        """Waiting runs kept in memory."""
+        return len(self._cache)
+
+    def driver(self, run: str) -> Driver | None:
+        return self._drivers.get(run)
+
+    def is_busy_with(self, run: str) -> bool:
+        """Driven, or on the way to it."""
+        return run in self._drivers or run in self._loading
+
+    def room(self) -> int:
+        """How many more runs may be driven."""
+        if self._cache.bytes + RUN_BYTES * len(self._drivers) > self._settings.memory_bytes_max:
+            return 0
+        return self._settings.runs_max - len(self._drivers)
+
+    def poke(self, run: str) -> None:
+        """A timer of the run is due."""
+        driver = self._drivers.get(run)
+        if driver is not None:
+            driver.poke()
+
+    def view(self, run: str) -> RunView | None:
+        """A run that is driven here, or lately ended here, without asking the store. What it shows is durable."""
+        driver = self._drivers.get(run)
+        if driver is not None:
+            return RunView(driver.head) if driver.durable else None
+        return self._ended.get(run)
+
+    # -- beginning ------------------------------------------------------------------------------------------------
+
+    async def create(self, run: str, started: RunStarted, data: bytes, body: bytes, new_run: NewRun) -> Exit | None:
+        """Start a run here, if there is room, or leave it to whoever has some. Exit.EXISTS when the id is taken.
+
+        Raises Draining, StoreUnavailable.
+        """
+        crew = self.crew
+        if crew is None or self.is_closed or not crew.lease.is_trusted():
+            raise Draining
+        now = self._store.clock.now()
+        workflow = self._directory.workflow(new_run.workflow, new_run.version)
+        if workflow is None or self.room() <= 0 or run in self._drivers:
+            return await self._create_unowned(crew, run, NewEvent("RunStarted", 1, now, body), new_run)
+        execution = Execution(run, workflow, self._directory, events_max=self._settings.events_max)
+        execution.begin(started, data, now)
+        driver = Driver(crew, execution, _first_head(run, new_run, crew.lease.incarnation, now), create=new_run)
+        created: asyncio.Future[Exit | None] = asyncio.get_running_loop().create_future()
+        driver.created = created
+        self._take_on(driver)
+        return await created
+
+    async def _create_unowned(self, crew: Crew, run: str, event: NewEvent, new_run: NewRun) -> Exit | None:
+        append = Append(
+            run=run, epoch=0, expected=0, nonce=self._ids.nonce(), events=[event], status="running", owner=None,
+            wake_at=event.at, create=new_run,
+        )  # fmt: skip
+        result = (await crew.recorder.submit([append]))[0]
+        self._store.wakeup.hint([run])
+        return None if result.outcome is Outcome.MOVED else Exit.EXISTS
+
+    async def claim(self, heads_of: Callable[[], Awaitable[Sequence[Head]]]) -> int:
+        """Claim by `heads_of` and drive what it gives. Returns how many."""
+        async with self.claiming:
+            heads = await heads_of()
+            self._loading.update((head.id, None) for head in heads)
+        await asyncio.gather(*(self._load_noted(head) for head in heads))
+        return len(heads)
+
+    # -- driving --------------------------------------------------------------------------------------------------
+
+    def _take_on(self, driver: Driver) -> None:
+        self._drivers[driver.run] = driver
+        self._watcher.driven_here(driver.run, True)
+        self._tasks[driver.run] = asyncio.create_task(self._drive(driver), name=f"run {driver.run}")
+
+    async def _drive(self, driver: Driver) -> None:
+        execution, run = driver.execution, driver.run
+        keep = False
+        try:
+            over = await driver.drive()
+            keep = over is Exit.PARKED
+            if over is Exit.LOST:
+                await self.give_back(run, driver)
+            if over is Exit.ENDED:
+                self._ended.put(RunView(driver.head, *result_of(execution.state.outcome)))
+                self._stats.count_run(driver.head.status)
+                self._stats.run_latency.observe((execution.state.last_at - execution.state.started_at) / 1000)
+            if driver.created is not None and not driver.created.done():
+                driver.created.set_result(over if over is not Exit.ENDED else None)
+        except PointsmanError as error:
+            await self._stop_run(driver, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # A bug of ours: the run is untouched in the log. Say so; the sweep gives it back.
+            logger.exception("run %s", run)
+            if driver.created is not None and not driver.created.done():
+                driver.created.set_exception(StoreUnavailable(f"run {run}: {error}"))
+        finally:
+            self._leave(driver, keep=keep)
+
+    def _leave(self, driver: Driver, *, keep: bool = False) -> None:
+        """The run is no longer driven here."""
+        run = driver.run
+        self._tasks.pop(run, None)
+        self._drivers.pop(run, None)
+        if driver.created is not None and not driver.created.done():
+            driver.created.set_exception(Draining())
+        if keep and not self.is_closed:
+            self._cache.put(driver.execution, bytes_max=self._settings.memory_bytes_max // 2)
+        else:
+            driver.execution.close()
+        self._watcher.driven_here(run, False)
+
+    async def give_back(self, run: str, driver: Driver | None = None) -> None:
+        """What this coordinator held of the run (`driver`) is void. If it still owns it, it is claimed afresh."""
+        async with self.claiming:
+            if self._drivers.get(run) is not driver or run in self._loading:
+                return
+            crew = self.crew
+            if crew is None:
+                return  # the incarnation is over, and what it owned is claimed as a dead one's
+            try:
+                if await self._store.ownership.hand_over(crew.lease.incarnation, [run]):
+                    self._on_room()
+            except StoreUnavailable:
+                return  # the sweep finds it
+
+    async def _stop_run(self, driver: Driver, error: PointsmanError) -> None:
+        logger.warning("run %s: %s", driver.run, error)
+        workflow = self._directory.workflow(driver.execution.state.workflow, driver.execution.state.workflow_version)
+        build = workflow.build if workflow is not None else ""
+        await self._refuse_run(driver.run, driver.epoch, driver.durable, build, error)
+
+    async def _refuse_run(self, run: str, epoch: int, sequence: int, build: str, error: PointsmanError) -> None:
+        """This code can't drive it: record that, and give it up until other code comes (or a person, if it is corrupt).
+        """
+        crew = self.crew
+        if crew is None:
+            return  # the next owner finds the same
+        now = self._store.clock.now()
+        note = stop_note(error, build, now)
+        fits_later = isinstance(error, CodeChanged | InvalidInput)
+        append = Append(
+            run=run, epoch=epoch, expected=sequence, nonce=self._ids.nonce(), owner=None,
+            events=[NewEvent("RunStopped", note.event.VERSION, note.at, note.body)],
+            status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
+        )  # fmt: skip
+        self._stats.runs_stopped += 1
+        await crew.recorder.submit([append])
+
+    async def _load_noted(self, head: Head) -> None:
+        try:
+            await self._load(head)
+        finally:
+            self._loading.pop(head.id, None)
+
+    async def _load(self, head: Head) -> None:
+        crew, workflow = self.crew, self._directory.workflow(head.workflow, head.version)
+        if crew is None or workflow is None or head.id in self._drivers:
+            return
+        if head.owner != crew.lease.incarnation:
+            return  # claimed in the name of an incarnation that is over: the epoch may be another's by now
+        execution = self._cache.take(head.id, head.sequence)
+        if execution is None:
+            execution = Execution(head.id, workflow, self._directory, events_max=self._settings.events_max)
+            try:
+                self._stats.replays += 1
+                execution.replay(await self._read(head.id))
+            except (CodeChanged, CorruptLog, InvalidInput, UnknownEvent) as error:
+                logger.warning("run %s: %s", head.id, error)
+                execution.close()
+                await self._refuse_run(head.id, head.epoch, head.sequence, workflow.build, error)
+                return
+            for warning in execution.warnings:
+                logger.warning("run %s: %s", head.id, warning)
+        if self.crew is not crew or head.id in self._drivers:  # the incarnation that claimed it is gone
+            execution.close()
+            return
+        self._take_on(Driver(crew, execution, head))
+
+    async def _read(self, run: str) -> list[Recorded]:
+        """A claimed run is not forgotten because the store could not be reached for a moment."""
+        while True:
+            try:
+                return await self._read_all(run)
+            except StoreUnavailable:
+                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
+
+    async def _read_all(self, run: str) -> list[Recorded]:
+        """All events of a run, none if there is no such run."""
+        out: list[Recorded] = []
+        while True:
+            page = await self._store.log.read(run, after=len(out), limit=PAGE)
+            out += page
+            if len(page) < PAGE:
+                return out
+
+    # -- leaving --------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let what is under way come to a rest. Nothing more is taken on, and waiting runs leave memory."""
+        self.is_closed = True
+        self._cache.clear()
+        for driver in self._drivers.values():
+            driver.poke()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=timeout_s)
+
+    async def drop(self) -> None:
+        """Drop every run at once: whatever is in memory of them is void."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for driver in list(self._drivers.values()):  # whose task was cancelled before its first step
+            self._leave(driver)
+        self._cache.clear()
+
+
+def _first_head(run: str, new: NewRun, owner: int, now: int) -> Head:
+    """The head of a run that is about to be created here."""
+    return Head(
+        id=run, workflow=new.workflow, version=new.version, build=new.build, status="running", sequence=0, epoch=1,
+        owner=owner, mail=0, folded=0, takeovers=0, wake_at=None, tenant=new.tenant, attributes=new.attributes,
+        digest=new.digest, bucket=new.bucket, parent=new.parent, created_at=now, updated_at=now, ended_at=None,
+    )  # fmt: skip
+
+
+def result_of(outcome: Event | None) -> tuple[msgspec.Raw | None, Failure | None]:
+    """What a run's terminal event gives to those who wait: an output or a failure."""
+    match outcome:
+        case RunCompleted():
+            return outcome.output, None
+        case RunFailed():
+            return None, outcome.failure
+        case RunWasCancelled():
+            return None, Failure("cancelled", outcome.reason, retryable=False)
+        case _:
+            return None, None

@@ -1,0 +1,106 @@
+"""The server: where it is, how a session on it is set up, and which sessions were lost in the middle of something."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.stores.postgres.codecs import set_codecs
+from pointsman.stores.postgres.settings import PostgresSettings
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+SESSION = {
+    # With the defaults a partition is noticed after two hours, or never.
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "3000",
+    # A killed client's statement, and its locks, otherwise live until the statement ends.
+    "client_connection_check_interval": "1000",
+    "idle_in_transaction_session_timeout": "5000",
+    "timezone": "UTC",
+    "jit": "off",
+}
+ConnectError = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What connecting may end in."""
+
+
+class Server:
+    """What all links of one store share: the address, and which of their sessions were lost in the middle of something."""
+
+    def __init__(self, dsn: str, settings: PostgresSettings) -> None:
+        self.settings = settings
+        self.is_closed = False
+        self.generation = 0
+        """Raised whenever a connection is lost: all others then reconnect before they are used again."""
+        self.lost_sessions: set[tuple[int, str]] = set()
+        """(pid, name) of sessions on which an append may still be under way."""
+        self._dsn = dsn
+        self._unsupported: frozenset[str] = frozenset()
+
+    @property
+    def description(self) -> str:
+        """The address without user and password."""
+        try:
+            parts = urlsplit(self._dsn)
+            address = parts.netloc.rpartition("@")[2]
+            return f"PostgreSQL at {address or 'the default address'}{parts.path or ''}"
+        except ValueError:
+            return "PostgreSQL"
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise StoreUnavailable("this store is closed")
+
+    async def connect(self, session: Mapping[str, str], *, codecs: bool = True) -> tuple[Connection, str]:
+        """One attempt. Returns the connection and the name that its session bears in the server.
+
+        Raises:
+            what asyncpg raises.
+        """
+        name = f"pointsman-{secrets.token_hex(6)}"
+        wanted = {**SESSION, **session, "application_name": name}
+        wanted = {key: value for key, value in wanted.items() if key not in self._unsupported}
+        try:
+            connection = await asyncpg.connect(
+                self._dsn, timeout=self.settings.connect_timeout_s, server_settings=wanted,
+                target_session_attrs=SessionAttribute.read_write,
+            )  # fmt: skip
+        except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError):
+            if self._unsupported:
+                raise
+            self._unsupported = frozenset({"client_connection_check_interval", "tcp_user_timeout"})
+            return await self.connect(session, codecs=codecs)
+        try:
+            _keep_alive(connection)
+            if codecs:
+                async with asyncio.timeout(self.settings.connect_timeout_s):
+                    await set_codecs(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection, name
+
+
+def _keep_alive(connection: Connection) -> None:
+    """The client's half: asyncpg sets nothing on its socket."""
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options = (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 3_000))
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in options:
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
