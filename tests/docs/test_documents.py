@@ -44,6 +44,19 @@ async def test_the_program_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -
     assert msgspec.json.decode(asked.output) == {"text": "here", "confidence": 1.0}
 
 
+def test_every_program_of_the_documents_is_accepted() -> None:
+    programs = [(page.name, source) for page in PAGES for source in blocks(str(page.relative_to(ROOT)), "python")]
+    assert len(programs) >= 2
+    for name, source in programs:
+        module = ModuleType("documented")
+        sys.modules["documented"] = module
+        try:
+            exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102  that is the test
+            assert module.app.directory.definitions(), name
+        finally:
+            del sys.modules["documented"]
+
+
 async def test_every_query_of_the_sql_page_is_answered(fresh_database: str) -> None:
     await migrate(fresh_database)
     from tests.support import programs

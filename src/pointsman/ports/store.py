@@ -17,12 +17,23 @@ class Store(Protocol):
     `StoreUnavailable`); `close` twice is once. Each coordinator has its own store object, with connections of its
     own."""
 
-    log: EventLog
-    mailbox: Mailbox
-    ownership: Ownership
-    liveness: Liveness
-    wakeup: Wakeup
-    clock: Clock
+    @property
+    def log(self) -> EventLog: ...
+
+    @property
+    def mailbox(self) -> Mailbox: ...
+
+    @property
+    def ownership(self) -> Ownership: ...
+
+    @property
+    def liveness(self) -> Liveness: ...
+
+    @property
+    def wakeup(self) -> Wakeup: ...
+
+    @property
+    def clock(self) -> Clock: ...
 
     @property
     def description(self) -> str:

@@ -311,8 +311,8 @@ class DeadlockSurfaces(MemoryEventLog):
     """Heads locked in the order of the batch: two that cross are told of it."""
 
     caught_by = (
-        "races.batches_that_cross_both_come_through",
-        "races.letters_that_cross_both_arrive",
+        "crossing.batches_that_cross_both_come_through",
+        "crossing.letters_that_cross_both_arrive",
     )
 
     async def append(self, batch, *, lane=0):
@@ -334,7 +334,7 @@ class DeadlockSurfaces(MemoryEventLog):
 class LanesShareAnything(MemoryEventLog):
     """What is in flight in one lane is overwritten by the other."""
 
-    caught_by = ("races.two_lanes_do_not_disturb_each_other",)
+    caught_by = ("crossing.two_lanes_do_not_disturb_each_other",)
 
     async def append(self, batch, *, lane=0):
         self._last = list(batch)

@@ -62,7 +62,7 @@ class LettersLost(MemoryEventLog):
         "children.a_childs_end_reaches_an_owned_parent_once",
         "children.a_childs_end_wakes_a_parked_parent",
         "children.many_children_end_in_one_batch",
-        "races.letters_that_cross_both_arrive",
+        "crossing.letters_that_cross_both_arrive",
     )
 
     def _deliver(self, item):

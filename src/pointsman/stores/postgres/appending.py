@@ -11,9 +11,9 @@ from pointsman.ports.event_log import Append, AppendResult, Outcome
 from pointsman.stores.postgres import batch as batches
 from pointsman.stores.postgres import payload
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.partitions import make_partitions
 from pointsman.stores.postgres.queries import load
+from pointsman.stores.postgres.server import Server
 
 LANES = 2
 ATTEMPTS_MAX = 5

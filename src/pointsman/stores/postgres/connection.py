@@ -41,7 +41,7 @@ class Link:
 
     def __init__(
         self, server: Server, session: Mapping[str, str] | None = None, *,
-        prepare: Callable[[Connection], Awaitable[None]] | None = None, codecs: bool = True,
+        prepare: Callable[[Connection], Awaitable[None]] | None = None, codecs: bool = True, appends: bool = False,
     ) -> None:  # fmt: skip
         self._server = server
         self._session = session or {}

@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pointsman.kernel.errors import PointsmanError, StoreUnavailable
 from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Link
-from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.registration import Registration, register
+from pointsman.stores.postgres.server import Connection, Server
 
 MARGIN = 0.1
 """Part of the TTL that a holder does not rely on."""
@@ -237,7 +237,8 @@ def _exit_hung(name: str, seconds: float) -> None:
     """Nothing is lost by this: the runs go to others, and a blocked loop drives none."""
     print(  # noqa: T201 (logging may be what hangs)
         f"pointsman: coordinator {name}: the event loop has not run for {seconds:.1f} s: something blocks it "
-        "(an async agent that should be a plain function?). All stacks follow; the process exits, and its runs are taken over.",
+        "(an async agent that should be a plain function?). All stacks follow; the process exits, and its runs are "
+        "taken over.",
         file=sys.stderr, flush=True,
     )  # fmt: skip
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)

@@ -11,11 +11,11 @@ from pointsman.ports.liveness import Lease, Member
 from pointsman.ports.ownership import Definition
 from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Pool
-from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.lease import PostgresLease
 from pointsman.stores.postgres.ownership import PostgresOwnership
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.registration import Registration
+from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.watch import Watch
 
 _SQL = load("liveness")

@@ -17,8 +17,8 @@ from typing import Final
 import asyncpg
 
 from pointsman.kernel.errors import SchemaFromFuture, SchemaMissing, StoreUnavailable
-from pointsman.stores.postgres.server import ConnectError, Connection, Server
 from pointsman.stores.postgres.partitions import make_partitions
+from pointsman.stores.postgres.server import ConnectError, Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 
 LOCK: Final = zlib.crc32(b"pointsman migrations")

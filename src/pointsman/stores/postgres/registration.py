@@ -9,8 +9,8 @@ import asyncpg
 
 from pointsman.kernel.errors import CoordinatorExists
 from pointsman.stores.postgres.connection import Link
-from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
+from pointsman.stores.postgres.server import Connection, Server
 
 _SQL = load("liveness")
 
@@ -65,7 +65,8 @@ async def _clear_name(link: Link, server: Server, key: int, name: str) -> None:
             return
     raise CoordinatorExists(
         f"coordinator {name!r} is alive at {holder['address'] or 'an unknown address'} "
-        f"(incarnation {holder['incarnation']}): give this one another --name, or stop the other; one that hangs is ended when its lease expires"
+        f"(incarnation {holder['incarnation']}): give this one another --name, "
+        "or stop the other; one that hangs is ended when its lease expires"
     )
 
 

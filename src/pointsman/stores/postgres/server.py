@@ -36,7 +36,7 @@ ConnectError = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceE
 
 
 class Server:
-    """What all links of one store share: the address, and which of their sessions were lost in the middle of something."""
+    """What all links of one store share: the address, and which of their sessions were lost."""
 
     def __init__(self, dsn: str, settings: PostgresSettings) -> None:
         self.settings = settings

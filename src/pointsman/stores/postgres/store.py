@@ -7,7 +7,6 @@ import time
 from pointsman.stores.postgres.appending import Appender
 from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.event_log import PostgresEventLog
 from pointsman.stores.postgres.liveness import PostgresLiveness
 from pointsman.stores.postgres.mailbox import PostgresMailbox
@@ -16,6 +15,7 @@ from pointsman.stores.postgres.ownership import PostgresOwnership
 from pointsman.stores.postgres.partitions import bucket_of, make_partitions
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.resolving import Resolver
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 from pointsman.stores.postgres.wakeup import PostgresWakeup
 
@@ -59,7 +59,7 @@ class PostgresStore:
         await self.wakeup.listening()
 
     async def close(self) -> None:
-        """Lets go of leases without ending them: their incarnations are for others to judge, unless they were released."""
+        """Lets go of leases without ending them: what was not released is for others to judge."""
         if self._server.is_closed:
             return
         self._server.is_closed = True

@@ -15,8 +15,8 @@ import asyncpg
 
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.queries import load
+from pointsman.stores.postgres.server import Connection, Server
 
 LOCK_WAIT_MS = 1_000
 """A wait on a lock is begun anew this often: the ring changes, and a dead connection would otherwise never show."""

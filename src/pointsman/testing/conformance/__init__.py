@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pointsman.testing.conformance import (
     append,
     children,
+    crossing,
     feed,
     fencing,
     lifecycle,
@@ -40,6 +41,7 @@ CASES: tuple[Case, ...] = (
     *listing.CASES,
     *values.CASES,
     *races.CASES,
+    *crossing.CASES,
     *wakeup.CASES,
     *lifecycle.CASES,
 )
