@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -33,7 +34,7 @@ class SystemIds:
         return "".join(BASE32[number >> shift & 31] for shift in range(105, -1, -5))
 
     def nonce(self) -> bytes:
-        return os.urandom(8)
+        return random.randbytes(8)  # tells appends apart and keeps no secret; a tenth of the cost of the system's entropy
 
     def seed(self) -> str:
         return urlsafe_b64encode(os.urandom(12)).decode()

@@ -32,7 +32,10 @@ class Ticket:
     def __init__(self, appends: Sequence[Append], done: asyncio.Future[list[AppendResult]]) -> None:
         self.appends = appends
         self.done = done
-        self.size = sum(len(event.body) for append in appends for event in append.events)
+        self.size = 0
+        for append in appends:
+            for event in append.events:
+                self.size += len(event.body)
 
 
 class Recorder:

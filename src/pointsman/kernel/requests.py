@@ -193,6 +193,14 @@ class Requests:
         self._scheduler.spawn(coroutine, handle)
         return handle
 
+    def until_done(self, handle: Handle[Any]) -> Generator[Wait, None, None]:
+        """Wait for one."""
+        self._check_open()
+        self._deliver_cancel()
+        while not handle.order:
+            yield Wait((handle,))
+            self._deliver_cancel()
+
     def until_any_done(self, handles: Sequence[Handle[Any]]) -> Generator[Wait, None, None]:
         """Wait. A cancel is delivered here, again at each await, unless the strand is shielded."""
         self._check_open()

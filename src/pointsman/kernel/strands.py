@@ -68,7 +68,7 @@ class Handle(Generic[T]):
         return woken
 
     def __await__(self) -> Generator[Wait, None, T]:
-        yield from self._requests.until_any_done((self,))
+        yield from self._requests.until_done(self)
         return self.result()
 
 

@@ -28,6 +28,7 @@ VALUE_BYTES_MAX = 1_000_000
 INTEGER_MAX = 2**53
 
 _LONG_NUMBER = re.compile(rb"\d{16}")
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 
 
 def _to_builtin(value: Any) -> Any:
@@ -95,7 +96,7 @@ def _is_suspect(encoded: bytes) -> bool:
         or b"u0000" in encoded
         or b"\\ud" in encoded
         or b"\\uD" in encoded
-        or _LONG_NUMBER.search(encoded) is not None
+        or (len(encoded.translate(None, _NO_DIGITS)) >= 16 and _LONG_NUMBER.search(encoded) is not None)
         or encoded.count(b"[") + encoded.count(b"{") > DEPTH_MAX
     )
 

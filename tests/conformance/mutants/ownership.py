@@ -257,6 +257,16 @@ class UnknownVersionsLeft(MemoryOwnership):
         return heads, left + sum(row.new.version == 2 and not living(row.owner) for row in self._open(None))
 
 
+class OwnedIsOnlyWhatWasCreated(MemoryOwnership):
+    """A run that was claimed is not shown."""
+
+    caught_by = ("ownership.owned_shows_what_a_lost_reply_hid",)
+
+    async def owned(self, owner):
+        rows = [self._database.runs[run] for run in await super().owned(owner)]
+        return [row.id for row in rows if row.events[-1].epoch == row.epoch]
+
+
 class HandedOverIsNotDue(MemoryOwnership):
     """Handed over, not due."""
 

@@ -46,7 +46,9 @@ class MemoryOwnership:
 
     async def owned(self, owner: int) -> list[str]:
         await self._session.enter()
-        return [row.id for row in self._open(None) if row.owner == owner]
+        owned = [row.id for row in self._open(None) if row.owner == owner]
+        await asyncio.sleep(0)
+        return owned
 
     async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
         await self._session.enter()

@@ -33,7 +33,7 @@ class PostgresStore:
 
     def __init__(self, dsn: str, settings: PostgresSettings | None = None) -> None:
         self._server = Server(dsn, settings or PostgresSettings())
-        self._readers = Pool(self._server, self._server.settings.readers)
+        self._readers = Pool(self._server, self._server.settings.readers, {"enable_seqscan": "off"})
         self._planner = Link(self._server, {"plan_cache_mode": "force_custom_plan"})
         self._appender = Appender(self._server, self._readers)
         self._resolver = Resolver(self._server)

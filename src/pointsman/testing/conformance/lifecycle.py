@@ -34,6 +34,7 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.mailbox.unread(a.number),
         lambda: store.ownership.claim_due(a.number, [DEFINITION], limit=1),
         lambda: store.ownership.claim_orphans(a.number, [DEFINITION], limit=1),
+        lambda: store.ownership.owned(a.number),
         lambda: store.ownership.hand_over(a.number),
         lambda: store.ownership.stranded([DEFINITION]),
         store.liveness.members,

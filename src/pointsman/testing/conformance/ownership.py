@@ -176,6 +176,20 @@ async def orphans_left_are_counted(harness: Harness) -> None:
     assert (await b.head("newer")).owner == a.number
 
 
+async def owned_shows_what_a_lost_reply_hid(harness: Harness) -> None:
+    """Every run of this incarnation, however it came to it; neither ended nor parked ones, nor those of others."""
+    a, b = await coordinators(harness, 2)
+    await a.moved(*(a.create(run) for run in ("kept", "parked", "ended", "given")), a.create("due", epoch=0))
+    await b.moved(b.create("of b"))
+    await a.moved(a.park("parked", 1), a.finish("ended", 1))
+    await b.take("given", a)
+    await a.claim("due")
+    assert sorted(await b.store.ownership.owned(a.number)) == ["due", "kept"]
+    assert sorted(await a.store.ownership.owned(b.number)) == ["given", "of b"]
+    await a.store.ownership.hand_over(a.number)
+    assert await a.store.ownership.owned(a.number) == []
+
+
 async def handed_over_is_due_at_once(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     await a.moved(*(a.create(f"run-{number}") for number in range(4)))
@@ -231,6 +245,7 @@ CASES = (
     only_orphans_are_taken_over,
     takeovers_are_counted_until_the_next_append,
     orphans_left_are_counted,
+    owned_shows_what_a_lost_reply_hid,
     handed_over_is_due_at_once,
     handing_over_spares_ended_and_parked_runs,
     stranded_names_the_versions_nobody_has,

@@ -2,6 +2,8 @@
 -- `n` is a run's place in the batch, from 1: first the heads to move, then those to create, each sorted by code point, which is
 -- the order in which all statements lock. Each array element costs the client 0.2 µs, so some carry two numbers, and a column
 -- that holds nothing but its default is an empty array (`unnest` fills it up with nulls).
+-- `= ANY (ARRAY [...])` where `=` would say the same: planned while the tables are small, `=` becomes a hash join over a whole
+-- index, and stays one when they have grown; an array can only be looked up.
 -- Parameters: $1-$9 heads to move, $10-$27 heads to create, $28-$34 events, $35-$39 letters, $40 all heads to lock.
 
 -- name: append
@@ -53,7 +55,7 @@ WITH locked AS MATERIALIZED (
     FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
           FROM unnest($35::int[], $36::text[], $37::text[], $38::text[], $39::bytea[]) AS l (n, run, key, kind, body)
           JOIN heads h ON h.n = l.n
-          WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = l.run AND m.key = l.key)) fresh
+          WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = ANY (ARRAY [l.run]) AND m.key = ANY (ARRAY [l.key]))) fresh
     WHERE copy = 1
 ), addressed AS (
     UPDATE runs r
@@ -61,7 +63,7 @@ WITH locked AS MATERIALIZED (
         wake_at = CASE WHEN r.owner IS NULL THEN least(r.wake_at, now()) END,
         updated_at = now()
     FROM (SELECT run, count(*)::int AS letters FROM letters GROUP BY run) c
-    WHERE r.id = c.run AND r.ended_at IS NULL
+    WHERE r.id = ANY (ARRAY [c.run]) AND r.status NOT IN ('completed', 'failed', 'cancelled')
     RETURNING r.id, r.mail - c.letters AS before
 ), delivered AS (
     INSERT INTO mailbox (run, key, kind, body, number)
@@ -80,7 +82,8 @@ SET sequence = h.expected + (h.shape >> 1), status = h.status, owner = h.owner, 
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::bigint[], $7::bytea[], $8::int[],
             $9::timestamptz[])
      WITH ORDINALITY AS h (id, epoch, expected, shape, status, owner, nonce, folded, wake_at, n)
-WHERE r.id = h.id AND r.epoch = h.epoch AND r.sequence = h.expected AND r.ended_at IS NULL
+WHERE r.id = ANY (ARRAY [h.id]) AND r.epoch = h.epoch AND r.sequence = h.expected
+  AND r.status NOT IN ('completed', 'failed', 'cancelled')
   AND ((h.shape & 1) = 0 OR r.mail = coalesce(h.folded, 0))
 
 -- name: as_heads

@@ -78,8 +78,9 @@ ON CONFLICT (id) DO NOTHING
 
 -- name: nonce_at
 -- Whose append wrote an event: one row where the event exists. Only the first event of an append has a nonce.
-SELECT s.nonce FROM runs r JOIN streams s ON s.number = r.number AND s.bucket = r.bucket
-WHERE r.id = $1 AND s.sequence = $2
+SELECT s.nonce FROM streams s
+WHERE s.number = (SELECT number FROM runs WHERE id = $1) AND s.bucket = (SELECT bucket FROM runs WHERE id = $1)
+  AND s.sequence = $2
 
 -- name: barrier
 -- A small commit. Once a synchronous standby has it, it has everything before it too.

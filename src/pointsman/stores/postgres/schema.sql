@@ -1,0 +1,123 @@
+-- The whole schema, as a new database gets it: what all migrations add up to (tests compare the catalogs). For reading.
+
+-- Which migrations have been applied.
+CREATE TABLE migrations (
+    number     integer     NOT NULL,
+    phase      text        NOT NULL,
+    name       text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT migrations_pkey PRIMARY KEY (number, phase)
+);
+
+-- The event log, the mailbox, the coordinators, and what the cluster agrees upon. Words: docs/glossary.
+--
+-- Identifiers sort by code point (COLLATE "C"): every process then locks heads in the same order, whatever its locale,
+-- and index comparisons are cheaper. No foreign keys: they would add locks on rows that every append touches.
+
+-- One row per run: where its stream stands, and who may move it. Deleted only with the run itself. `number` counts runs in the
+-- order of their creation: listings go by it, and the rows of the stream carry it in place of the id.
+-- Every append updates the first three columns, every mail `mail`: no index may name them, not even in its predicate, or
+-- updates stop being HOT. They stand together because the log of an update holds all bytes from the first changed one to the
+-- last. A batch often moves all runs of a page at once, so a page must hold two versions of each: at fillfactor 70 a third of
+-- all updates was not HOT and cost 12 µs more of server CPU.
+CREATE TABLE runs (
+    updated_at  timestamptz NOT NULL,
+    sequence    bigint      NOT NULL,
+    folded      integer     NOT NULL DEFAULT 0,
+    mail        integer     NOT NULL DEFAULT 0,
+    takeovers   integer     NOT NULL DEFAULT 0,
+    bucket      integer     NOT NULL,
+    epoch       bigint      NOT NULL,
+    owner       bigint,
+    created_at  timestamptz NOT NULL,
+    wake_at     timestamptz,
+    ended_at    timestamptz,
+    number      bigserial   NOT NULL,
+    version     integer     NOT NULL,
+    id          text        COLLATE "C" NOT NULL,
+    status      text        COLLATE "C" NOT NULL,
+    workflow    text        COLLATE "C" NOT NULL,
+    build       text        COLLATE "C" NOT NULL,
+    digest      text        COLLATE "C" NOT NULL,
+    tenant      text        COLLATE "C" NOT NULL,
+    parent      text        COLLATE "C",
+    parent_call text        COLLATE "C",
+    attributes  jsonb       NOT NULL DEFAULT '{}',
+    CONSTRAINT runs_pkey PRIMARY KEY (id),
+    CONSTRAINT runs_number UNIQUE (number)
+) WITH (fillfactor = 35);
+
+-- What is due: the poll reads only this.
+CREATE INDEX runs_due ON runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;
+CREATE INDEX runs_owner ON runs (owner) WHERE owner IS NOT NULL;
+CREATE INDEX runs_open ON runs (workflow, version, number) WHERE ended_at IS NULL;
+CREATE INDEX runs_open_tenant ON runs (tenant, number) WHERE ended_at IS NULL;
+-- Most runs have none: they then cost this index nothing.
+CREATE INDEX runs_attributes ON runs USING gin (attributes jsonb_path_ops) WHERE attributes <> '{}';
+
+-- The streams. `bucket` is that of the run's start, kept in its head, so that old ones can be dropped as whole partitions.
+-- A body is either `body`, JSON as it was appended, byte for byte, or `packed` with a `codec` that is not 0 (see payload.py).
+-- Only the first event of an append carries its nonce. `xid` orders the feed: a sequence number is not commit order. It is a
+-- bigint because BRIN knows no xid8. Every byte here is paid three times (row, log, standby): the run's number instead of its
+-- id saves 100 bytes of log a step, and nothing is null, because one null adds eight bytes to a row.
+CREATE TABLE streams (
+    number   bigint   NOT NULL,
+    at       bigint   NOT NULL,
+    xid      bigint   NOT NULL,
+    bucket   integer  NOT NULL,
+    sequence integer  NOT NULL,
+    epoch    integer  NOT NULL,
+    version  smallint NOT NULL,
+    codec    smallint NOT NULL DEFAULT 0,
+    body     json     NOT NULL DEFAULT 'null',
+    type     text     COLLATE "C" NOT NULL,
+    nonce    bytea    NOT NULL DEFAULT '',
+    packed   bytea    NOT NULL DEFAULT '',
+    CONSTRAINT streams_pkey PRIMARY KEY (number, bucket, sequence)
+) PARTITION BY RANGE (bucket);
+ALTER TABLE streams ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+-- BRIN: an insert adds nothing to it, where a btree would add 70 bytes of log an event.
+CREATE INDEX streams_feed ON streams USING brin (xid) WITH (autosummarize = on, pages_per_range = 32);
+
+-- The streams as people read them.
+CREATE VIEW events AS
+SELECT r.id AS run, s.sequence, s.at, s.epoch, s.type, s.version, s.body, s.codec, s.packed, s.nonce, s.xid, s.bucket
+FROM streams s JOIN runs r ON r.number = s.number AND r.bucket = s.bucket;
+
+-- What others want of a run, until the run is deleted.
+CREATE TABLE mailbox (
+    at     timestamptz NOT NULL DEFAULT now(),
+    number integer     NOT NULL,
+    run    text        COLLATE "C" NOT NULL,
+    key    text        COLLATE "C" NOT NULL,
+    kind   text        COLLATE "C" NOT NULL,
+    body   bytea       NOT NULL,
+    CONSTRAINT mailbox_pkey PRIMARY KEY (run, key),
+    CONSTRAINT mailbox_number UNIQUE (run, number)
+);
+ALTER TABLE mailbox ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- One row per incarnation, for ever: a number never comes back. All times are the database's.
+CREATE TABLE coordinators (
+    incarnation bigserial   NOT NULL,
+    started_at  timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL,
+    ended_at    timestamptz,
+    ttl_ms      integer     NOT NULL,
+    name        text        COLLATE "C" NOT NULL,
+    address     text        COLLATE "C" NOT NULL,
+    definitions jsonb       NOT NULL DEFAULT '[]',
+    CONSTRAINT coordinators_pkey PRIMARY KEY (incarnation)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX coordinators_living ON coordinators (name) WHERE ended_at IS NULL;
+
+-- What the whole cluster agrees upon (its hash seed), and the row that barrier writes touch.
+CREATE TABLE cluster (
+    key   text COLLATE "C" NOT NULL,
+    value text NOT NULL,
+    CONSTRAINT cluster_pkey PRIMARY KEY (key)
+) WITH (fillfactor = 50);
+
+-- The feed begins here: no event of this schema has a smaller xid.
+INSERT INTO cluster (key, value) VALUES ('feed_floor', pg_current_xact_id()::text);

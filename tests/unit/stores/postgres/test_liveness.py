@@ -1,0 +1,169 @@
+"""Liveness with real processes: SIGKILL, SIGSTOP, a hung loop, a restarted database."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pointsman.ports.liveness import Lease
+from pointsman.stores.postgres import PostgresStore, migrate
+from pointsman.stores.postgres.lease import HUNG_EXIT_CODE
+from tests.support.postgres import server_in_temporary_directory
+from tests.unit.stores.postgres.helpers import DEFINITION, PATIENCE_S, SETTINGS, connected, creation, opened, until
+
+pytestmark = pytest.mark.postgres
+
+HOLDER = Path(__file__).with_name("holder.py")
+TAKEOVER_S_MAX = 1.0
+
+
+@asynccontextmanager
+async def holder(dsn: str, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A process that holds a lease and owns one run; its incarnation."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(HOLDER), dsn, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[4],
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            line = await process.stdout.readline()
+        if not line:
+            raise AssertionError((await process.communicate())[1].decode())
+        yield process, int(line)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def register(store: PostgresStore, name: str = "watcher", ttl_ms: int = 3_000) -> Lease:
+    return await store.liveness.register(name, "", [DEFINITION], ttl_ms=ttl_ms)
+
+
+async def test_a_killed_process_is_found_and_its_runs_are_taken_within_a_second(fresh_database: str) -> None:
+    async with opened(fresh_database) as store:
+        lease = await register(store)
+        async with holder(fresh_database) as (process, incarnation):
+            watching = asyncio.create_task(store.liveness.next_death(lease.incarnation))
+            await blocked_on(fresh_database, incarnation)
+            killed = time.monotonic()
+            process.kill()
+            assert await asyncio.wait_for(watching, PATIENCE_S) == incarnation
+            heads, left = await store.ownership.claim_orphans(lease.incarnation, [DEFINITION], limit=10)
+            took = time.monotonic() - killed
+        assert ([(head.id, head.epoch, head.takeovers) for head in heads], left) == ([("held", 2, 1)], 0)
+        assert took < TAKEOVER_S_MAX, f"{took:.3f} s"
+
+
+async def blocked_on(dsn: str, incarnation: int) -> None:
+    """Until a watcher waits for this incarnation's lock."""
+    query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
+    async with connected(dsn) as observer:
+        await until(lambda: observer.fetchval(query, incarnation))
+
+
+async def test_a_stopped_process_ends_with_its_lease_and_learns_it(fresh_database: str) -> None:
+    async with opened(fresh_database) as store:
+        lease = await register(store, ttl_ms=800)
+        async with holder(fresh_database, "--ttl-ms", "800") as (process, incarnation):
+            os.kill(process.pid, signal.SIGSTOP)
+            stopped = time.monotonic()
+            while await asyncio.wait_for(store.liveness.next_death(lease.incarnation), PATIENCE_S) != incarnation:
+                pass
+            assert 0.5 < time.monotonic() - stopped < 4
+            os.kill(process.pid, signal.SIGCONT)
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_S) == b"lost\n"
+
+
+async def test_a_hung_loop_is_dumped_and_leaves(fresh_database: str) -> None:
+    async with holder(fresh_database, "--hang") as (process, _):
+        async with asyncio.timeout(PATIENCE_S):
+            _, err = await process.communicate()
+    assert process.returncode == HUNG_EXIT_CODE
+    text = err.decode()
+    assert "the event loop has not run for" in text
+    assert "time.sleep" in text or "block_the_loop" in text
+
+
+async def test_a_lost_connection_ends_nothing(fresh_database: str) -> None:
+    """The holder's session is ended under it; it takes lock and lease again before its watcher is sure."""
+    kill = """
+        SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
+        AND mode = 'ExclusiveLock'"""
+    async with opened(fresh_database) as a, opened(fresh_database) as b:
+        held, lease = await register(a, "held"), await register(b)
+        watching = asyncio.create_task(b.liveness.next_death(lease.incarnation))
+        await blocked_on(fresh_database, held.incarnation)
+        async with connected(fresh_database) as killer:
+            for _ in range(3):
+                assert await killer.fetchval(kill, held.incarnation)
+                await until(lambda: killer.fetchval(kill.replace("pg_terminate_backend(pid)", "1"), held.incarnation))
+        await blocked_on(fresh_database, held.incarnation)
+        assert not watching.done()
+        assert held.is_trusted()
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+async def test_two_processes_that_want_one_name_do_not_both_get_it(fresh_database: str) -> None:
+    async with holder(fresh_database, "--name", "one", "--run", "a"):
+        with pytest.raises(AssertionError, match="CoordinatorExists"):
+            async with holder(fresh_database, "--name", "one", "--run", "b"):
+                pass
+    async with holder(fresh_database, "--name", "one", "--run", "c") as (_, incarnation):
+        assert incarnation > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_restart_of_the_database_is_nobodys_death(how: str) -> None:
+    """All locks are free and all leases have run out while the holders are well."""
+    ttl_ms = 1_000
+    with server_in_temporary_directory() as server:
+        await migrate(server.dsn)
+        settings = dataclasses.replace(SETTINGS, unreachable_s=0.5)
+        async with (
+            opened(server.dsn, settings) as a,
+            opened(server.dsn, settings) as b,
+            opened(server.dsn, settings) as c,
+        ):
+            leases = [await register(store, name, ttl_ms) for store, name in ((a, "a"), (b, "b"), (c, "c"))]
+            await a.log.append([creation("run", owner=leases[0].incarnation)])
+            deaths = [
+                asyncio.create_task(store.liveness.next_death(lease.incarnation))
+                for store, lease in zip((a, b, c), leases, strict=True)
+            ]
+            for lease in leases:
+                await blocked_on(server.dsn, lease.incarnation)
+            await asyncio.to_thread(getattr(server.embedded, how))
+            await until(lambda: no_longer_trusted(leases))
+            assert await asyncio.to_thread(server.embedded.start) == server.dsn
+            await until(lambda: all_trusted(leases))
+            for lease in leases:
+                await blocked_on(server.dsn, lease.incarnation)
+            for _ in range(20):
+                assert not any(death.done() for death in deaths)
+                await asyncio.sleep(0.1)
+            members = await b.liveness.members()
+            assert [member.incarnation for member in members] == [lease.incarnation for lease in leases]
+            assert (await b.log.heads(["run"]))["run"].owner == leases[0].incarnation
+            for death in deaths:
+                death.cancel()
+            await asyncio.wait(deaths)
+
+
+async def no_longer_trusted(leases: list[Lease]) -> bool:
+    return not any(lease.is_trusted() for lease in leases)
+
+
+async def all_trusted(leases: list[Lease]) -> bool:
+    return all(lease.is_trusted() for lease in leases)
