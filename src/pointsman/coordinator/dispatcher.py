@@ -98,7 +98,10 @@ class Dispatcher:
         self._stats.calls_dispatched += 1
         self._under_way[attempt] = None
         attempt.task = asyncio.create_task(self._attempt(attempt, pending.data))
-        self._deadlines.setdefault(agent.timeout, deque()).append(attempt)
+        deadlines = self._deadlines.get(agent.timeout)
+        if deadlines is None:
+            deadlines = self._deadlines[agent.timeout] = deque()
+        deadlines.append(attempt)
         return attempt
 
     async def _attempt(self, attempt: Attempt, data: bytes) -> None:

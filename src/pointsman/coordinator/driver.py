@@ -154,7 +154,9 @@ class Driver:
                 attempt.abandon()
 
     async def _step(self) -> Exit | None:
-        await self._take_in()
+        if self._mail > self.execution.state.folded or self._is_hinted:
+            await self._read_mail()
+        self._take_in()
         self._undurable += self.execution.take()
         if self.execution.ending is not None:
             return await self._end()
@@ -168,16 +170,17 @@ class Driver:
         await self._wake.wait()
         return None
 
-    async def _take_in(self) -> None:
-        """Everything that has happened, one at a time, in the order in which it came."""
+    async def _read_mail(self) -> None:
         execution, clock = self.execution, self._crew.store.clock
-        if self._mail > execution.state.folded or self._is_hinted:
-            self._is_hinted = False
-            letters = await self._crew.store.mailbox.read(self.run, after=execution.state.folded)
-            for letter in letters:
-                execution.mailed(mails.event_of(letter), clock.now())
-            self._mail = max(self._mail, execution.state.folded)
-        now = clock.now()
+        self._is_hinted = False
+        letters = await self._crew.store.mailbox.read(self.run, after=execution.state.folded)
+        for letter in letters:
+            execution.mailed(mails.event_of(letter), clock.now())
+        self._mail = max(self._mail, execution.state.folded)
+
+    def _take_in(self) -> None:
+        """Everything that has happened in this process, one at a time, in the order in which it came."""
+        execution, now = self.execution, self._crew.store.clock.now()
         while self._outcomes:
             call, number, result = self._outcomes.popleft()
             if isinstance(result, ev.Failure):
@@ -261,7 +264,8 @@ class Driver:
         self._crew.on_moved(self.run)
         self.mail_came(mail)
         for produced in decided:
-            self._take_effect(produced.event)
+            if not isinstance(produced.event, ev.Cause):
+                self._take_effect(produced.event)
 
     # -- effects --------------------------------------------------------------------------------------------------
 

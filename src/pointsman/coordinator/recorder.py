@@ -20,6 +20,10 @@ from pointsman.ports.event_log import Append, AppendResult, EventLog, Outcome, R
 
 LANES = 2
 RECONNECT_S = 0.05
+BUSY_TICKETS = 8
+LINGER_TURNS = 4
+"""A lane whose last batch was no small one gives the event loop so many turns before it takes the next: the runs of that
+batch, which are being answered just now, are ready again after three, and join it. Larger batches cost less a run."""
 
 logger = logging.getLogger("pointsman.recorder")
 
@@ -76,12 +80,16 @@ class Recorder:
         return sum(len(queue) for queue in self._queues)
 
     async def _run(self, lane: int) -> None:
-        queue, wake = self._queues[lane], self._wakes[lane]
+        queue, wake, is_busy = self._queues[lane], self._wakes[lane], False
         while True:
             if not queue:
                 wake.clear()
                 await wake.wait()
+            if is_busy:
+                for _ in range(LINGER_TURNS):
+                    await asyncio.sleep(0)
             tickets = self._take(queue)
+            is_busy = len(tickets) >= BUSY_TICKETS
             try:
                 await self._append(tickets, lane)
             except Exception:

@@ -76,8 +76,11 @@ class Requests:
 
     def start_call(self, call: str, asked: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Handle[Any]:
         self._check_open()
-        target = self._reroute(call, asked)
-        agent = self._directory.agent(target) if target is not None else None
+        target: str | None = asked
+        agent = self._directory.agent(asked)
+        if agent is None or self.recorded:
+            target = self._reroute(call, asked)
+            agent = self._directory.agent(target) if target is not None else None
         if target is None or (agent is None and self.history is None):
             return self._refuse(call, asked)
         if agent is None:

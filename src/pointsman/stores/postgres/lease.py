@@ -50,7 +50,9 @@ class PostgresLease:
         self._over = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease of {registration.name}", daemon=True)
         self._inner: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._wake: asyncio.Event | None = None
+        """In the thread: do not wait for the next renewal."""
+        self._is_stopping = False
         self._ends_itself = False
         self._registered: asyncio.Future[int] = self._loop.create_future()
         self._incarnation = 0
@@ -94,9 +96,10 @@ class PostgresLease:
 
     async def let_go(self) -> None:
         """Stop renewing and free the lock, as the end of the process would; the row stays for others to judge."""
-        if self._inner is not None and self._stop is not None:
+        self._is_stopping = True
+        if self._inner is not None and self._wake is not None:
             with contextlib.suppress(RuntimeError):  # the thread's loop is closed: it is over
-                self._inner.call_soon_threadsafe(self._stop.set)
+                self._inner.call_soon_threadsafe(self._wake.set)
         if self._thread.is_alive() or not self._over.is_set():
             await self._over.wait()
         if self.heartbeat is not None:
@@ -127,7 +130,8 @@ class PostgresLease:
             self._tell_main(self._over.set)
 
     async def _keep(self) -> None:
-        self._inner, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = wake = asyncio.Event()
+        self._inner = asyncio.get_running_loop()
         link = Link(self._server, prepare=self._take_lock_again, codecs=False)
         try:
             sent = time.monotonic()
@@ -142,7 +146,7 @@ class PostgresLease:
             self._tell_main(lambda: self._settle(lambda future: future.set_result(self._incarnation)))
             stall = asyncio.create_task(self._watch_main_loop())
             try:
-                await self._renew_until_stopped(link, self._stop)
+                await self._renew_until_stopped(link, wake)
             finally:
                 stall.cancel()
             if self._ends_itself:
@@ -150,16 +154,16 @@ class PostgresLease:
         finally:
             await link.close()
 
-    async def _renew_until_stopped(self, link: Link, stop: asyncio.Event) -> None:
+    async def _renew_until_stopped(self, link: Link, wake: asyncio.Event) -> None:
         pause = self._ttl_s / RENEWALS_PER_TTL
         wait = pause
-        while not stop.is_set():
-            try:
+        while True:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await stop.wait()
+                    await wake.wait()
+            wake.clear()
+            if self._is_stopping:
                 return
-            except TimeoutError:
-                pass
             if self._stalled_s > self._ttl_s / 2 or self._server.is_closed:
                 wait = RETRY_S
                 continue
@@ -202,8 +206,14 @@ class PostgresLease:
     async def _take_lock_again(self, connection: Connection) -> None:
         """The lock went with the connection. A watcher, or our own dying session, may hold it for a moment: the lease
         counts, so renewing it does not wait for the lock."""
+        connection.add_termination_listener(self._on_termination)
         if self._incarnation:
             self._has_lock = await self._take_lock(connection)
+
+    def _on_termination(self, _connection: object) -> None:
+        """Watchers have seen the lock go: be back before they are sure."""
+        if self._wake is not None:
+            self._wake.set()
 
     async def _end(self, link: Link) -> None:
         try:

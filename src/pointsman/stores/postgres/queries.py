@@ -36,8 +36,9 @@ def parse(text: str) -> Mapping[str, str]:
         if not part.startswith("-- "):
             raise ValueError(f"query {name} has no description")
         lines = part.split("\n")
-        first = next(number for number, line in enumerate(lines) if not line.startswith("--"))
-        bodies[name] = "\n".join(lines[first:]).strip("\n")
+        while lines and lines[0].startswith("--") and not _INCLUDE.match(lines[0]):
+            del lines[0]
+        bodies[name] = "\n".join(lines).strip("\n")
     return {name: _expand(name, bodies) for name in bodies}
 
 

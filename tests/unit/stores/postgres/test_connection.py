@@ -84,11 +84,12 @@ async def test_one_lost_connection_drops_them_all(fresh_database: str) -> None:
         return connection.get_server_pid()
 
     before = [await pool.call(pid), await link.call(pid)]
+    napping = asyncio.create_task(link.call(nap))
     async with connected(fresh_database) as killer:
+        await until(lambda: killer.fetchval(SLEEPING))
         await killer.execute("SELECT pg_terminate_backend($1::int)", before[1])
     with pytest.raises(StoreUnavailable):
-        for _ in range(2):
-            await link.call(one)
+        await napping
     after = [await pool.call(pid), await link.call(pid)]
     assert not set(before) & set(after)
     await pool.close()
@@ -97,7 +98,7 @@ async def test_one_lost_connection_drops_them_all(fresh_database: str) -> None:
 
 async def test_an_unreachable_server_is_said_in_bounded_time(fresh_database: str) -> None:
     settings = dataclasses.replace(SETTINGS, unreachable_s=0.3)
-    async with proxied(fresh_database) as (proxy, through):
+    async with proxied(fresh_database) as (_, through):
         link = Link(Server(through, settings))
         assert await link.call(one) == 1
     with pytest.raises(StoreUnavailable):

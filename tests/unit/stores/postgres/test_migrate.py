@@ -73,7 +73,7 @@ async def test_a_half_migrated_database_says_what_to_do(fresh_database: str) -> 
     async with connected(fresh_database) as connection:
         await connection.execute("DELETE FROM migrations")
     store = PostgresStore(fresh_database)
-    with pytest.raises(SchemaMissing, match="0001_initial.*pointsman migrate"):
+    with pytest.raises(SchemaMissing, match=r"0001_initial.*pointsman migrate"):
         await store.open()
     await store.close()
 

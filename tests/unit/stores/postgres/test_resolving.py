@@ -18,6 +18,7 @@ WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() A
 async def lose_reply(dsn: str, append: Append) -> Resolution:
     """Send it, let the server commit, lose the reply and the connection, and ask."""
     async with proxied(dsn) as (proxy, through), opened(through) as store:
+        await store.log.append([creation("first")])  # the statement is prepared by then
         proxy.is_deaf = True
         appending = asyncio.create_task(store.log.append([append]))
         await asyncio.wait_for(proxy.swallowed.wait(), 10)
@@ -60,14 +61,13 @@ async def test_ours_is_believed_only_behind_a_barrier(fresh_database: str) -> No
 
 async def killed_while_it_waits(dsn: str, store: PostgresStore, append: Append, lock: str) -> None:
     """Another session holds what the append needs; the append's session is killed while it waits for it."""
-    async with connected(dsn) as holder, connected(dsn) as killer:
-        async with holder.transaction():
-            await holder.execute(lock)
-            appending = asyncio.create_task(store.log.append([append]))
-            pid = await until(lambda: killer.fetchval(WAITING))
-            await killer.fetchval("SELECT pg_terminate_backend($1)", pid)
-            with pytest.raises(StoreUnavailable):
-                await appending
+    async with connected(dsn) as holder, connected(dsn) as killer, holder.transaction():
+        await holder.execute(lock)
+        appending = asyncio.create_task(store.log.append([append]))
+        pid = await until(lambda: killer.fetchval(WAITING))
+        await killer.fetchval("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(StoreUnavailable):
+            await appending
 
 
 async def test_an_append_killed_in_the_middle_is_absent_and_can_be_sent_again(fresh_database: str) -> None:
@@ -81,8 +81,8 @@ async def test_an_append_killed_in_the_middle_is_absent_and_can_be_sent_again(fr
 
 
 async def test_absent_means_that_the_lost_statement_never_comes(fresh_database: str) -> None:
-    """The connection is gone, and the server has not noticed: its statement still waits for a neighbour's head and would move
-    ours when it gets it. Its session is ended before anybody is told that it is absent."""
+    """The connection is gone, and the server has not noticed: its statement still waits for a neighbour's head and
+    would move ours when it gets it. Its session is ended before anybody is told that it is absent."""
     async with (
         proxied(fresh_database) as (proxy, through),
         opened(through) as store,
@@ -107,7 +107,7 @@ async def test_absent_means_that_the_lost_statement_never_comes(fresh_database: 
 
 
 async def test_a_creation_under_way_is_waited_for(fresh_database: str) -> None:
-    """Somebody else's creation of the same id is not committed yet: it is neither absent nor ours until it is decided."""
+    """Somebody else's creation of the same id is not committed yet: neither absent nor ours until it is decided."""
     async with (
         opened(fresh_database) as store,
         connected(fresh_database) as other,
