@@ -26,7 +26,7 @@ check: $(STAMP) ## format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/vulture
 
 bench: $(STAMP) ## measure throughput (w1) and latency at rest (w5), one JSON object each

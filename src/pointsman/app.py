@@ -34,7 +34,7 @@ class SystemIds:
         return "".join(BASE32[number >> shift & 31] for shift in range(105, -1, -5))
 
     def nonce(self) -> bytes:
-        return random.randbytes(8)  # tells appends apart and keeps no secret; a tenth of the cost of the system's entropy
+        return random.randbytes(8)  # tells appends apart and keeps no secret, at a tenth of urandom's cost
 
     def seed(self) -> str:
         return urlsafe_b64encode(os.urandom(12)).decode()

@@ -55,11 +55,7 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidJson(f"the body is not JSON: {error}") from None
     # A field that is there once is written once; only what may be there twice pays for the exact look.
-    if (
-        any(body.count(b'"%s"' % name.encode()) > 1 for name in fields)
-        or b"\\u006" in body
-        or b"\\u007" in body
-    ):
+    if any(body.count(b'"%s"' % name.encode()) > 1 for name in fields) or b"\\u006" in body or b"\\u007" in body:
         _refuse_repeated(body)
     return value
 

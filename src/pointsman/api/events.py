@@ -121,9 +121,7 @@ class EventStream:
                     await self._send(send, b": still here\n\n")
         finally:
             await _dismiss(batch)
-            close = getattr(
-                batches, "aclose", None
-            )  # every generator has it; a bare iterator has nothing to close
+            close = getattr(batches, "aclose", None)  # every generator has it; a bare iterator has nothing to close
             if close is not None:
                 await close()
 

@@ -38,9 +38,7 @@ def describe(error: PointsmanError, *, instance: str | None = None) -> bytes:
     status = _status(error)
     title = (type(error).__doc__ or error.code).strip().splitlines()[0]
     detail = str(error)[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
-    return _encoder.encode(
-        Problem(f"urn:pointsman:problem:{error.code}", title, status, error.code, detail, instance)
-    )
+    return _encoder.encode(Problem(f"urn:pointsman:problem:{error.code}", title, status, error.code, detail, instance))
 
 
 def reply(error: PointsmanError, *, instance: str | None = None) -> Reply:

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 CLOSE_GRACE_S = 1.0
 _HEADER_OVERHEAD_BYTES = 4  # colon, space, line end
-_BODY_DRAIN_FACTOR = (
-    4  # of an already answered request, so much of its body is read and dropped before the cut
-)
+_BODY_DRAIN_FACTOR = 4  # of an already answered request, so much of its body is read and dropped before the cut
 
 
 class Phase(Enum):
@@ -105,9 +103,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._begin()
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(
-            len(name) + len(value) + _HEADER_OVERHEAD_BYTES for name, value in self.headers
-        )
+        size = len(self.url) + sum(len(name) + len(value) + _HEADER_OVERHEAD_BYTES for name, value in self.headers)
         if size > self._settings.header_bytes_max:
             self._refusal = HeadersTooLarge()
             raise self._refusal

@@ -75,9 +75,7 @@ class ApiRequest:
             return None
         text = value.decode("latin-1")
         if _KEY.fullmatch(text) is None:
-            raise InvalidHeader(
-                f"idempotency-key must be 1 to {KEY_CHARS_MAX} visible ASCII characters, no spaces"
-            )
+            raise InvalidHeader(f"idempotency-key must be 1 to {KEY_CHARS_MAX} visible ASCII characters, no spaces")
         return text
 
     def query(self, *known: str, repeatable: tuple[str, ...] = ()) -> Query:
@@ -123,9 +121,7 @@ class ApiRequest:
         limit = self.settings.body_bytes_max
         length = self.headers.get(b"content-length")
         if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limit):
-            raise BodyTooLarge(
-                f"content-length is {length[:32].decode('latin-1')}; the limit is {limit} bytes"
-            )
+            raise BodyTooLarge(f"content-length is {length[:32].decode('latin-1')}; the limit is {limit} bytes")
         chunks: list[bytes] = []
         size = 0
         while True:

@@ -77,9 +77,7 @@ class RunRoutes:
 
     async def result(self, request: ApiRequest) -> Reply:
         settings = request.settings
-        timeout_s = request.query("timeout").seconds(
-            "timeout", settings.wait_default_s, high=settings.wait_max_s
-        )
+        timeout_s = request.query("timeout").seconds("timeout", settings.wait_default_s, high=settings.wait_max_s)
         run = await self.visible(request)
         view = await self._wait(request, run, timeout_s)
         return Reply(200 if views.has_ended(view) else 202, views.result(view))

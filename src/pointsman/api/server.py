@@ -37,9 +37,7 @@ class ApiServer:
         InsecureBind, InvalidSetting: from `settings.validate()`.
     """
 
-    def __init__(
-        self, runs: Runs, status: Status, settings: ApiSettings, *, observer: Observer | None = None
-    ) -> None:
+    def __init__(self, runs: Runs, status: Status, settings: ApiSettings, *, observer: Observer | None = None) -> None:
         settings.validate()
         self._settings = settings
         self._waiting = Waiting()
@@ -92,9 +90,7 @@ class ApiServer:
             connection.shutdown()
         tasks = self.connections.state.tasks
         if await _left_after(tasks, self._settings.stop_timeout_s):
-            logger.warning(
-                "%d requests were still under way after %g s", len(tasks), self._settings.stop_timeout_s
-            )
+            logger.warning("%d requests were still under way after %g s", len(tasks), self._settings.stop_timeout_s)
             for task in list(tasks):
                 task.cancel()
             await _left_after(tasks, CANCEL_GRACE_S)

@@ -69,9 +69,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
                 f"binding {self.host!r} without a token would let anybody who reaches it start and read "
                 "runs: set a token, or bind 127.0.0.1"
             )
-        if self.token is not None and not (
-            self.token.isascii() and self.token.isprintable() and self.token.strip()
-        ):
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise InvalidSetting("token is empty, or has characters that a header can't carry")
         if self.token is not None and self.token != self.token.strip():
             raise InvalidSetting("token begins or ends with a space, which no header carries")
@@ -81,9 +79,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 < value < float("inf"):
                 raise InvalidSetting(f"{name} is {value}; it must be a positive number")
         if self.json_depth_max > DEPTH_MAX:
-            raise InvalidSetting(
-                f"json_depth_max is {self.json_depth_max}; a value can't nest beyond {DEPTH_MAX}"
-            )
+            raise InvalidSetting(f"json_depth_max is {self.json_depth_max}; a value can't nest beyond {DEPTH_MAX}")
         if self.page_limit_default > self.page_limit_max or self.wait_default_s > self.wait_max_s:
             raise InvalidSetting("a default is above its maximum")
 
@@ -91,9 +87,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Every limit and deadline by its name, as `/v1/coordinator` may show them. The token is not among
         them."""
         return {
-            name: getattr(self, name)
-            for name in self.__struct_fields__
-            if name.endswith(("_s", "_max", "_default"))
+            name: getattr(self, name) for name in self.__struct_fields__ if name.endswith(("_s", "_max", "_default"))
         }
 
     def __repr__(self) -> str:

@@ -121,9 +121,7 @@ def _outcome(view: RunView) -> tuple[msgspec.Raw | UnsetType, Failure | UnsetTyp
     return output, UNSET if view.failure is None else view.failure
 
 
-def _run_body(
-    head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Failure | UnsetType = UNSET
-) -> RunBody:
+def _run_body(head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Failure | UnsetType = UNSET) -> RunBody:
     return RunBody(
         id=head.id,
         workflow=head.workflow,

@@ -42,9 +42,7 @@ def demo(
     Exit code 1 unless every ticket was answered, none was lost, and no call was repeated whose outcome was committed.
     """
     if kill >= coordinators:
-        raise Usage(
-            f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more"
-        )
+        raise Usage(f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more")
     corpus = data.load(offline)
     directory = Path(tempfile.mkdtemp(prefix="pointsman-demo-"))
     if os.geteuid() == 0:
@@ -93,9 +91,7 @@ class _ProgressBar:
 
 
 def _show(result: dict[str, Any], note: str) -> None:
-    source = (
-        "the tau2 customer-service tasks" if result["source"] == "wheel" else f"the bundled sample ({note})"
-    )
+    source = "the tau2 customer-service tasks" if result["source"] == "wheel" else f"the bundled sample ({note})"
     takeover, latency, accuracy = result["takeover_ms"], result["latency_ms"], result["selection_accuracy"]
     rows = [
         ("tickets", f"{result['tickets']}, from {source}; model latency is simulated"),

@@ -22,8 +22,9 @@ LANES = 2
 RECONNECT_S = 0.05
 BUSY_TICKETS = 8
 LINGER_TURNS = 4
-"""A lane whose last batch was no small one gives the event loop so many turns before it takes the next: the runs of that
-batch, which are being answered just now, are ready again after three, and join it. Larger batches cost less a run."""
+"""A lane whose last batch was no small one gives the event loop so many turns before it takes the next: the runs of
+that batch, which are being answered just now, are ready again after three, and join it. Larger batches cost less a
+run."""
 
 logger = logging.getLogger("pointsman.recorder")
 
@@ -66,8 +67,7 @@ class Recorder:
                 queue.popleft().done.cancel()
 
     def submit(self, appends: Sequence[Append]) -> asyncio.Future[list[AppendResult]]:
-        """Queue appends that belong together, the owner's run first. One run is queued once until its answer is there.
-        """
+        """Queue appends that belong together, the owner's run first. One run is queued once until its answer is there."""
         done: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
         lane = zlib.crc32(appends[0].run.encode()) % LANES
         self._queues[lane].append(Ticket(appends, done))

@@ -1,5 +1,4 @@
-"""Watching runs for clients that wait: told at once of what this coordinator appends, and by a poll of what others do.
-"""
+"""Watching runs for clients that wait: told at once of what this coordinator appends, and by a poll of what others do."""
 
 from __future__ import annotations
 

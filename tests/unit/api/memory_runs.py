@@ -61,9 +61,7 @@ class MemoryRuns:
         if request.workflow == "echo":
             await self._end(entry, "completed", "RunCompleted", output=data)
         elif request.workflow == "break":
-            await self._end(
-                entry, "failed", "RunFailed", failure=Failure("boom", "it broke", retryable=False)
-            )
+            await self._end(entry, "failed", "RunFailed", failure=Failure("boom", "it broke", retryable=False))
         return Started(entry.view, created=True)
 
     async def get(self, run: str) -> RunView:
@@ -89,9 +87,7 @@ class MemoryRuns:
         start = int(cursor or 0)
         return heads[start : start + limit], str(start + limit) if len(heads) > start + limit else None
 
-    async def events(
-        self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False
-    ) -> Sequence[EventView]:
+    async def events(self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False) -> Sequence[EventView]:
         return self._entry(run).events[after : after + limit]
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:

@@ -106,9 +106,7 @@ async def test_runs_named_like_routes_are_runs():
     assert (hidden.status_code, hidden.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize(
-    "header", ["Host", "X-Forwarded-Host", "X-Forwarded-For", "X-Original-URL", "Forwarded"]
-)
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host", "X-Forwarded-For", "X-Original-URL", "Forwarded"])
 @pytest.mark.parametrize("value", ["127.0.0.1", "/health", "evil.test/health", "localhost", "a\tb", "[::1]"])
 async def test_no_header_about_hosts_or_paths_opens_anything(header, value):
     bench = Bench(token=TOKEN)

@@ -35,9 +35,7 @@ VALUES = [
 @pytest.mark.parametrize(("value", "status", "code"), VALUES, ids=range(len(VALUES)))
 async def test_a_value_that_no_store_holds_faithfully_is_refused(value, status, code):
     bench = Bench()
-    response = await bench.client.post(
-        "/v1/runs", content=b'{"workflow":"echo","id":"a","input":' + value + b"}"
-    )
+    response = await bench.client.post("/v1/runs", content=b'{"workflow":"echo","id":"a","input":' + value + b"}")
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert not bench.runs.entries
     if value:

@@ -215,9 +215,7 @@ async def test_an_absolute_target_is_judged_by_its_path():
 
 async def test_an_upgrade_is_not_taken():
     async with served(MemoryRuns()) as server, connected(server.port) as wire:
-        await wire.send(
-            b"GET /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-        )
+        await wire.send(b"GET /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert (await wire.response())[0] == 200
 
 

