@@ -129,9 +129,7 @@ class EmbeddedPostgres:
         if pid is None:
             return
         os.kill(pid, number)
-        _wait(
-            lambda: not _serves(pid, self.data), STOP_TIMEOUT_S, f"server {pid} did not end on {number.name}"
-        )
+        _wait(lambda: not _serves(pid, self.data), STOP_TIMEOUT_S, f"server {pid} did not end on {number.name}")
 
     def _wait_until_ready(self) -> None:
         def ready() -> bool:
@@ -162,9 +160,7 @@ class EmbeddedPostgres:
         authentication = ["--username=postgres", f"--pwfile={self._password_file}"]
         authentication += ["--auth-host=scram-sha-256", "--auth-local=reject"]
         locale = ["--encoding=UTF8", "--locale=C"]  # the same order of text on every machine
-        result = run(
-            [binaries / "initdb", "-D", unfinished, *authentication, *locale], self.directory, account
-        )
+        result = run([binaries / "initdb", "-D", unfinished, *authentication, *locale], self.directory, account)
         if result.returncode != 0:
             raise EmbeddedPostgresFailed(f"initdb failed in {self.directory}\n{result.stderr.strip()}")
         unfinished.rename(self.data)
@@ -184,9 +180,7 @@ class EmbeddedPostgres:
             said = self.log.read_bytes()[said_before:].decode(errors="replace") if self.log.exists() else ""
             passing = "could not bind" in said or "pre-existing shared memory block" in said
             if not passing or time.monotonic() > deadline:
-                raise EmbeddedPostgresFailed(
-                    f"the server did not start\n{result.stderr.strip()}\n{said.strip()}"
-                )
+                raise EmbeddedPostgresFailed(f"the server did not start\n{result.stderr.strip()}\n{said.strip()}")
             time.sleep(10 * POLL_S)
 
     def _configure(self) -> None:

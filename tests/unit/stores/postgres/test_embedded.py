@@ -140,9 +140,7 @@ async def test_root_runs_a_copy_when_the_environment_is_closed_to_others(
     assert len(list(directory.glob("binaries-*"))) == 1
 
 
-async def test_every_test_gets_an_empty_database_of_its_own(
-    fresh_database: str, postgres_server: TestServer
-) -> None:
+async def test_every_test_gets_an_empty_database_of_its_own(fresh_database: str, postgres_server: TestServer) -> None:
     assert await query(fresh_database, "CREATE TABLE t (n int)", "SELECT count(*) FROM t") == 0
     async with postgres_server.new_database() as other:
         assert await query(other, "SELECT to_regclass('t')") is None
