@@ -26,7 +26,7 @@ from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import PointsmanError, SchemaMissing, StoreUnavailable
 from pointsman.ports.store import Store
-from pointsman.stores.postgres.connection import ConnectError, Server
+from pointsman.stores.postgres.server import ConnectError, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 
 ANNOUNCE_EVERY_S = 0.5

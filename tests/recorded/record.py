@@ -1,4 +1,5 @@
-"""Write the histories of new features: `python -m tests.recorded.record`. A history that exists is never written again."""
+"""Write the histories of new features: `python -m tests.recorded.record`. A history that exists is never
+written again."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ def define_workflow(
 
 
 def build_digest(function: Callable[..., Any]) -> str:
-    """16 hex digits of the source of the module that the function stands in; of its bytecode where there is no source."""
+    """16 hex digits of the source of the module that the function stands in; of its bytecode where there is no
+    source."""
     module = sys.modules.get(function.__module__)
     try:
         source = inspect.getsource(module) if module is not None else inspect.getsource(function)

@@ -11,9 +11,9 @@ from pointsman.cli import output
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import AsJson, Store
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.stores.postgres.connection import ConnectError, Server
 from pointsman.stores.postgres.migrate import check_schema
 from pointsman.stores.postgres.migrate import migrate as apply
+from pointsman.stores.postgres.server import ConnectError, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 
 

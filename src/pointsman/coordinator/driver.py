@@ -225,7 +225,8 @@ class Driver:
         self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
         last: Produced | None = None,
     ) -> Exit | None:  # fmt: skip
-        """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing happened."""
+        """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing
+        happened."""
         state = self.execution.state
         events = self._undurable + ([last] if last else [])
         letter = None

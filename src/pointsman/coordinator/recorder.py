@@ -67,7 +67,8 @@ class Recorder:
                 queue.popleft().done.cancel()
 
     def submit(self, appends: Sequence[Append]) -> asyncio.Future[list[AppendResult]]:
-        """Queue appends that belong together, the owner's run first. One run is queued once until its answer is there."""
+        """Queue appends that belong together, the owner's run first. One run is queued once until its answer
+        is there."""
         done: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
         lane = zlib.crc32(appends[0].run.encode()) % LANES
         self._queues[lane].append(Ticket(appends, done))

@@ -215,7 +215,8 @@ class Roster:
         await self._refuse_run(driver.run, driver.epoch, driver.durable, build, error)
 
     async def _refuse_run(self, run: str, epoch: int, sequence: int, build: str, error: PointsmanError) -> None:
-        """This code can't drive it: record that, and give it up until other code comes (or a person, if it is corrupt)."""
+        """This code can't drive it: record that, and give it up until other code comes (or a person, if it is
+        corrupt)."""
         crew = self.crew
         if crew is None:
             return  # the next owner finds the same

@@ -1,4 +1,5 @@
-"""Watching runs for clients that wait: told at once of what this coordinator appends, and by a poll of what others do."""
+"""Watching runs for clients that wait: told at once of what this coordinator appends, and by a poll of what
+others do."""
 
 from __future__ import annotations
 

@@ -109,7 +109,8 @@ class CancelRequested(Cause, frozen=True, omit_defaults=True):
 
 
 class CallRequested(Request, frozen=True, omit_defaults=True):
-    """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this version."""
+    """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this
+    version."""
 
     target: str
     input: msgspec.Raw = msgspec.Raw(b"")

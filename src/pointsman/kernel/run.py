@@ -132,7 +132,8 @@ class Run:
         return min((handle for handle in handles if handle.done), key=lambda handle: handle.order)
 
     def branch(self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Handle[T]:
-        """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what it does."""
+        """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what
+        it does."""
         self._count(f"{name}/")
         path = f"{self._prefix(self._path)}{name}/{self._counts[f'{name}/']}"
         return self._requests.start_branch(path, body(Run(self._requests, self._state, path), *args, **kwargs))

@@ -1,1 +1,2 @@
-"""What the coordinator needs of the world: Protocols whose docstrings are obligations, tested by `testing/conformance`."""
+"""What the coordinator needs of the world: Protocols whose docstrings are obligations, tested by
+`testing/conformance`."""

@@ -150,7 +150,8 @@ class Resolution(Enum):
 
 
 class EventLog(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached; after that, assume nothing of an append."""
+    """Every method raises `StoreUnavailable` when the store can't be reached; after that, assume nothing of an
+    append."""
 
     async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
         """Append for many runs at once; a run appears once in a batch. The results are in the batch's order.

@@ -44,7 +44,8 @@ class Lease(Protocol):
         ...
 
     async def lost(self) -> None:
-        """Returns when the incarnation was ended or lapsed; it never comes back."""
+        """Returns when the incarnation is over: ended by others, or given up by its holder after a lapse. It
+        never comes back. While a lease has lapsed and is not over yet, `is_trusted` says no, and a late renewal says yes again."""
         ...
 
     async def release(self) -> None:

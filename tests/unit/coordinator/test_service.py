@@ -1,4 +1,5 @@
-"""The coordinator as a service, on the memory store: whole runs, several coordinators, deaths, drains, changes of code."""
+"""The coordinator as a service, on the memory store: whole runs, several coordinators, deaths, drains, changes
+of code."""
 
 from __future__ import annotations
 

@@ -11,8 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-import asyncpg
-
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.queries import load
@@ -109,11 +107,7 @@ class Watch:
         if target is None:
             await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
             return
-        try:
-            is_dead = await self._link.call(lambda connection: self._outlive(connection, target), retry=False)
-        except asyncpg.LockNotAvailableError:
-            return
-        if is_dead:
+        if await self._link.call(lambda connection: self._outlive(connection, target), retry=False):
             self._deaths.put_nowait(self._ended(target, "its process is gone"))
 
     async def _outlive(self, connection: Connection, target: int) -> bool:
@@ -124,7 +118,10 @@ class Watch:
                 await asyncio.sleep(UNSEEN_POLL_S)
                 return False
         else:
-            await connection.fetchval(_SQL["wait_until_free"], self._key, target)
+            await connection.execute(_SQL["watch_one"], self._key, target)
+            await connection.execute(_SQL["wait_until_free"])
+            if not await connection.fetchval(_SQL["was_freed"]):
+                return False
         await asyncio.sleep(self._server.settings.death_confirm_ms / 1000)
         return await connection.fetchval(_SQL["end_if_free"], self._key, target, target) is not None
 

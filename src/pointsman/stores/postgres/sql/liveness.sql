@@ -56,8 +56,23 @@ SELECT pg_advisory_unlock($1::int, $2::int)
 SELECT pg_try_advisory_xact_lock_shared($1::int, $2::int)
 
 -- name: wait_until_free
--- Wait, at most for lock_timeout, for its holder's session to end.
-SELECT pg_advisory_xact_lock_shared($1::int, $2::int)
+-- Wait, at most for lock_timeout, for its holder's session to end. In a block, because a timeout that is caught writes no error
+-- to the server's log, and this one happens every second. A block takes no parameters: they come as settings.
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(current_setting('pointsman.watched_key')::int, current_setting('pointsman.watched')::int);
+    PERFORM set_config('pointsman.is_free', 'yes', false);
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM set_config('pointsman.is_free', 'no', false);
+END $$
+
+-- name: watch_one
+-- Say whose lock `wait_until_free` waits for.
+SELECT set_config('pointsman.watched_key', $1::int::text, false), set_config('pointsman.watched', $2::int::text, false)
+
+-- name: was_freed
+-- Whether `wait_until_free` ended because the lock was free.
+SELECT current_setting('pointsman.is_free') = 'yes'
 
 -- name: now
 -- The clock.
