@@ -27,8 +27,10 @@ VALUE_BYTES_MAX = 1_000_000
 """Default limit of one encoded value, in bytes."""
 INTEGER_MAX = 2**53
 
-_LONG_NUMBER = re.compile(rb"\d{16}")
-_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
+LONG_NUMBER_DIGITS = 16
+"""2^53 has so many: no shorter integer is beyond it."""
+_LONG_NUMBER = re.compile(rb"\d{%d}" % LONG_NUMBER_DIGITS)
+_NOT_TELLING = bytes(set(range(256)) - set(b"0123456789[{\\"))
 
 
 def _to_builtin(value: Any) -> Any:
@@ -91,12 +93,17 @@ def digest(encoded: bytes) -> str:
 
 
 def _is_suspect(encoded: bytes) -> bool:
+    """Does the value need the slow, exact walk? Two cheap scans say no for almost all."""
+    if b"null" in encoded:
+        return True
+    telling = encoded.translate(None, _NOT_TELLING)
+    if len(telling) < LONG_NUMBER_DIGITS and b"\\" not in telling:
+        return False
     return (
-        b"null" in encoded
-        or b"u0000" in encoded
+        b"u0000" in encoded
         or b"\\ud" in encoded
         or b"\\uD" in encoded
-        or (len(encoded.translate(None, _NO_DIGITS)) >= 16 and _LONG_NUMBER.search(encoded) is not None)
+        or _LONG_NUMBER.search(encoded) is not None
         or encoded.count(b"[") + encoded.count(b"{") > DEPTH_MAX
     )
 

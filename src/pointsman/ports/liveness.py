@@ -44,8 +44,10 @@ class Lease(Protocol):
         ...
 
     async def lost(self) -> None:
-        """Returns when the incarnation is over: ended by others, or given up by its holder after a lapse. It
-        never comes back. While a lease has lapsed and is not over yet, `is_trusted` says no, and a late renewal says yes again."""
+        """Returns when the incarnation is over: ended by others, or given up by its holder after a lapse. It never
+        comes back. While a lease has lapsed and is not over yet, `is_trusted` says no, and a late renewal says
+        yes again.
+        """
         ...
 
     async def release(self) -> None:
