@@ -94,7 +94,8 @@ class Node:
         self.address = settings.advertise or join_address(api.host, port)
         self.coordinator = self._app.coordinator(self._store, replace(settings.coordinator, address=self.address))
         runs = CoordinatorRuns(self.coordinator, bytes_max=self._app.value_bytes_max)
-        self._api = ApiServer(runs, self.coordinator, _with_port(api, port))
+        observer = self.coordinator.stats.observe_request
+        self._api = ApiServer(runs, self.coordinator, _with_port(api, port), observer=observer)
         try:
             await self.coordinator.start()
         except BaseException:

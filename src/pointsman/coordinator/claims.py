@@ -142,8 +142,9 @@ class Claims:
                 logger.warning("run %s is owned and not driven: giving it back", run)
                 await self._roster.give_back(run)
             suspects = undriven
-            for missing in await self._store.ownership.stranded(self._directory.definitions()):
-                logger.warning("stranded: nobody here can drive %s v%d", missing.workflow, missing.version)
+            living = [definition for m in await self._store.liveness.members() for definition in m.definitions]
+            for missing in await self._store.ownership.stranded([*living, *self._directory.definitions()]):
+                logger.warning("stranded: no live coordinator has %s v%d", missing.workflow, missing.version)
 
     async def _probe_loop(self) -> None:
         """How late the event loop is: an agent that blocks it is seen here."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import resource
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+LABELS_MAX = 100
 LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -20,14 +22,12 @@ class Histogram:
         self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.total += seconds
 
-    def lines(self, name: str, labels: str = "") -> list[str]:
+    def lines(self, name: str) -> list[str]:
         out, cumulative = [], 0
-        comma = f"{labels}," if labels else ""
         for bound, count in zip((*LATENCY_BOUNDS_S, "+Inf"), self.counts, strict=True):
             cumulative += count
-            out.append(f'{name}_bucket{{{comma}le="{bound}"}} {cumulative}')
-        braces = f"{{{labels}}}" if labels else ""
-        return [*out, f"{name}_sum{braces} {self.total:.6f}", f"{name}_count{braces} {cumulative}"]
+            out.append(f'{name}_bucket{{le="{bound}"}} {cumulative}')
+        return [*out, f"{name}_sum {self.total:.6f}", f"{name}_count {cumulative}"]
 
 
 @dataclass
@@ -51,44 +51,90 @@ class Stats:
     agents_overdue: int = 0
     loop_lag_s: float = 0.0
     incarnations: int = 0
+    http_requests: dict[str, int] = field(default_factory=dict)
     run_latency: Histogram = field(default_factory=Histogram)
     call_latency: Histogram = field(default_factory=Histogram)
+    http_latency: Histogram = field(default_factory=Histogram)
 
     def count_run(self, status: str) -> None:
-        self.runs_ended[status] = self.runs_ended.get(status, 0) + 1
+        _count(self.runs_ended, status)
 
     def count_call(self, outcome: str) -> None:
-        self.calls_ended[outcome] = self.calls_ended.get(outcome, 0) + 1
+        """`outcome`: completed, or the kind of the failure, which agents may name as they like."""
+        _count(self.calls_ended, outcome)
+
+    def observe_request(self, _route: str, method: str, status: int, seconds: float) -> None:
+        """An HTTP request was answered."""
+        _count(self.http_requests, f"{method} {status}")
+        self.http_latency.observe(seconds)
 
 
-METRICS: dict[str, tuple[str, str]] = {
-    "pointsman_appends_total": ("counter", "Append statements that were answered."),
-    "pointsman_appended_runs_total": ("counter", "Runs moved by those statements, children included."),
-    "pointsman_append_errors_total": ("counter", "Appends whose reply was lost, or retries of finding out."),
-    "pointsman_events_total": ("counter", "Events appended."),
-    "pointsman_runs_started_total": ("counter", "Runs started here."),
-    "pointsman_runs_ended_total": ("counter", "Runs ended here, by status."),
-    "pointsman_runs_claimed_total": ("counter", "Unowned runs claimed."),
-    "pointsman_runs_taken_over_total": ("counter", "Runs claimed from dead coordinators."),
-    "pointsman_takeovers_total": ("counter", "Dead coordinators whose runs were claimed here."),
-    "pointsman_runs_fenced_total": ("counter", "Runs dropped because another owner has them."),
-    "pointsman_runs_stopped_total": ("counter", "Runs that this code can't drive."),
-    "pointsman_replays_total": ("counter", "Runs brought back from their log."),
-    "pointsman_calls_dispatched_total": ("counter", "Attempts handed to agents."),
-    "pointsman_calls_ended_total": ("counter", "Attempts that ended, by outcome (completed or a kind of failure)."),
-    "pointsman_agents_overdue_total": ("counter", "Attempts that went on after their timeout."),
-    "pointsman_incarnations_total": ("counter", "Registrations of this process."),
-    "pointsman_runs_active": ("gauge", "Runs driven now."),
-    "pointsman_runs_cached": ("gauge", "Waiting runs kept in memory."),
-    "pointsman_calls_active": ("gauge", "Attempts under way."),
-    "pointsman_append_queue_depth": ("gauge", "Appends that wait for their lane."),
-    "pointsman_loop_lag_seconds": ("gauge", "How late the event loop last was."),
-    "pointsman_memory_bytes": ("gauge", "Peak resident memory of the process."),
-    "pointsman_ready": ("gauge", "1 when it takes work."),
-    "pointsman_run_duration_seconds": ("histogram", "From start to end of the runs that ended here."),
-    "pointsman_call_duration_seconds": ("histogram", "Of attempts."),
-}
-"""Every metric of a coordinator: its type and help."""
+def _count(counts: dict[str, int], label: str) -> None:
+    """Labels that others choose must not grow without bound: what comes after the limit is counted as one."""
+    if label not in counts and len(counts) >= LABELS_MAX:
+        label = "other"
+    counts[label] = counts.get(label, 0) + 1
+
+
+class Metric(NamedTuple):
+    """A metric: its type and help, the attribute of `Stats` that holds it ("": a gauge, given when asked), and what its
+    label is called, if it has one."""
+
+    name: str
+    kind: str
+    help: str
+    attribute: str = ""
+    label: str = ""
+
+
+METRICS = (
+    Metric("pointsman_appends_total", "counter", "Append statements that were answered.", "appends"),
+    Metric(
+        "pointsman_appended_runs_total",
+        "counter",
+        "Runs moved by those statements, children included.",
+        "appended_runs",
+    ),
+    Metric(
+        "pointsman_append_errors_total",
+        "counter",
+        "Appends whose reply was lost, or retries of finding out.",
+        "append_errors",
+    ),
+    Metric("pointsman_events_total", "counter", "Events appended.", "events"),
+    Metric("pointsman_runs_started_total", "counter", "Runs started here.", "runs_started"),
+    Metric("pointsman_runs_ended_total", "counter", "Runs ended here, by status.", "runs_ended", "status"),
+    Metric("pointsman_runs_claimed_total", "counter", "Unowned runs claimed.", "runs_claimed"),
+    Metric("pointsman_runs_taken_over_total", "counter", "Runs claimed from dead coordinators.", "runs_taken_over"),
+    Metric("pointsman_takeovers_total", "counter", "Dead coordinators whose runs were claimed here.", "takeovers"),
+    Metric("pointsman_runs_fenced_total", "counter", "Runs dropped because another owner has them.", "runs_fenced"),
+    Metric("pointsman_runs_stopped_total", "counter", "Runs that this code can't drive.", "runs_stopped"),
+    Metric("pointsman_replays_total", "counter", "Runs brought back from their log.", "replays"),
+    Metric("pointsman_calls_dispatched_total", "counter", "Attempts handed to agents.", "calls_dispatched"),
+    Metric(
+        "pointsman_calls_ended_total",
+        "counter",
+        "Attempts that ended, by outcome (completed or a kind of failure).",
+        "calls_ended",
+        "outcome",
+    ),
+    Metric("pointsman_agents_overdue_total", "counter", "Attempts that went on after their timeout.", "agents_overdue"),
+    Metric("pointsman_incarnations_total", "counter", "Registrations of this process.", "incarnations"),
+    Metric("pointsman_runs_active", "gauge", "Runs driven now."),
+    Metric("pointsman_runs_cached", "gauge", "Waiting runs kept in memory."),
+    Metric("pointsman_calls_active", "gauge", "Attempts under way."),
+    Metric("pointsman_append_queue_depth", "gauge", "Appends that wait for their lane."),
+    Metric("pointsman_loop_lag_seconds", "gauge", "How late the event loop last was."),
+    Metric("pointsman_memory_bytes", "gauge", "Peak resident memory of the process."),
+    Metric("pointsman_ready", "gauge", "1 when it takes work."),
+    Metric(
+        "pointsman_run_duration_seconds", "histogram", "From start to end of the runs that ended here.", "run_latency"
+    ),
+    Metric("pointsman_call_duration_seconds", "histogram", "Of attempts.", "call_latency"),
+    Metric("pointsman_http_requests_total", "counter", "Requests, by method and status.", "http_requests", "answer"),
+    Metric("pointsman_http_request_duration_seconds", "histogram", "Of requests, waits included.", "http_latency"),
+)
+"""Every metric of a coordinator."""
 
 
 def prometheus(stats: Stats, gauges: dict[str, float]) -> str:
@@ -99,18 +145,17 @@ def prometheus(stats: Stats, gauges: dict[str, float]) -> str:
         **gauges,
     }
     out: list[str] = []
-    for name, (kind, help_text) in METRICS.items():
-        out += [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
-        if kind == "gauge":
-            out.append(f"{name} {gauges.get(name, 0):g}")
-        elif kind == "histogram":
-            short = "run_latency" if "run_duration" in name else "call_latency"
-            out += getattr(stats, short).lines(name)
+    for metric in METRICS:
+        out += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
+        value = getattr(stats, metric.attribute) if metric.attribute else gauges.get(metric.name, 0)
+        if isinstance(value, Histogram):
+            out += value.lines(metric.name)
+        elif isinstance(value, dict):
+            out += [f'{metric.name}{{{metric.label}="{_escape(key)}"}} {n}' for key, n in sorted(value.items())]
         else:
-            value = getattr(stats, name.removeprefix("pointsman_").removesuffix("_total"))
-            if isinstance(value, dict):
-                label = "status" if "runs" in name else "outcome"
-                out += [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(value.items())]
-            else:
-                out.append(f"{name} {value}")
+            out.append(f"{metric.name} {value:g}" if isinstance(value, float) else f"{metric.name} {value}")
     return "\n".join(out) + "\n"
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

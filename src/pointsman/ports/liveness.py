@@ -31,6 +31,8 @@ class Member(msgspec.Struct, frozen=True):
     address: str
     started_at: int
     expires_at: int
+    definitions: tuple[Definition, ...] = ()
+    """What it can drive, as it registered."""
 
 
 class Lease(Protocol):

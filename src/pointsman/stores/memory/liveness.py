@@ -52,7 +52,8 @@ class MemoryLiveness:
     async def members(self) -> list[Member]:
         await self._session.enter()
         members = [
-            Member(row.number, row.name, row.address, row.started_at, row.expires_at) for row in self._database.living()
+            Member(row.number, row.name, row.address, row.started_at, row.expires_at, row.definitions)
+            for row in self._database.living()
         ]
         await asyncio.sleep(0)
         return members

@@ -19,6 +19,7 @@ from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.watch import Watch
 
 _SQL = load("liveness")
+_definitions = msgspec.json.Decoder(tuple[Definition, ...])
 
 
 class PostgresLiveness:
@@ -44,7 +45,14 @@ class PostgresLiveness:
     async def members(self) -> list[Member]:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["members"]))
         return [
-            Member(row["incarnation"], row["name"], row["address"], row["started_at"], row["expires_at"])
+            Member(
+                row["incarnation"],
+                row["name"],
+                row["address"],
+                row["started_at"],
+                row["expires_at"],
+                _definitions.decode(row["definitions"]),
+            )
             for row in rows
         ]
 

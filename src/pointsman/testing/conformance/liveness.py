@@ -78,6 +78,7 @@ async def members_are_the_living(harness: Harness) -> None:
     for member in members:
         assert abs(member.started_at - now) < 60_000
         assert now - 60_000 < member.started_at < member.expires_at
+        assert member.definitions == (DEFINITION,)
     await b.lease.release()
     await harness.end(c.number)
     assert [member.incarnation for member in await a.store.liveness.members()] == [a.number]

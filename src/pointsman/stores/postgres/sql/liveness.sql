@@ -40,7 +40,8 @@ RETURNING incarnation
 -- name: members
 -- The living.
 SELECT incarnation, name, address, (extract(epoch FROM started_at) * 1000)::bigint AS started_at,
-       (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at, expires_at < clock_timestamp() AS is_expired
+       (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at, expires_at < clock_timestamp() AS is_expired,
+       definitions::text AS definitions
 FROM coordinators WHERE ended_at IS NULL ORDER BY incarnation
 
 -- name: lock
