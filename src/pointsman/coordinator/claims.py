@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.roster import Roster
@@ -74,11 +75,9 @@ class Claims:
     async def _claim_due(self) -> None:
         """Claim unowned runs that are due: on a hint at once, and by a poll that can be relied on."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.claim_poll_ms / 1000):
                     await self._now.wait()
-            except TimeoutError:
-                pass
             self._now.clear()
             while (limit := min(self._roster.room(), self._settings.claim_batch)) > 0 and self._may_act():
                 claimed = await self._roster.claim(lambda limit=limit: self._due(limit))  # type: ignore[misc]

@@ -10,28 +10,19 @@ import asyncio
 import enum
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
-from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator import mail as mails
-from pointsman.coordinator.dispatcher import Attempt, Dispatcher
-from pointsman.coordinator.recorder import Recorder
-from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.timers import Timers
+from pointsman.coordinator.children import cancel_children, first_append
+from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.dispatcher import Attempt
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import PendingCall
-from pointsman.kernel.values import digest
-from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
-from pointsman.ports.ids import Ids
-from pointsman.ports.liveness import Lease
-from pointsman.ports.store import Store
 
 logger = logging.getLogger("pointsman.driver")
 
@@ -52,23 +43,6 @@ class Exit(enum.Enum):
     """It was to be created, and was there already."""
     DRAINED = "drained"
     """Nothing of it is under way here: it can be handed over."""
-
-
-@dataclass
-class Crew:
-    """What every driver of a coordinator works with."""
-
-    settings: CoordinatorSettings
-    store: Store
-    directory: AgentDirectory
-    ids: Ids
-    recorder: Recorder
-    dispatcher: Dispatcher
-    timers: Timers
-    stats: Stats
-    lease: Lease
-    on_moved: Callable[[str], None]
-    is_draining: bool = False
 
 
 class Driver:
@@ -217,7 +191,7 @@ class Driver:
         """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
         ending = self.execution.ending
         assert ending is not None
-        await self._cancel_children()
+        await cancel_children(self._crew, self.execution.state)
         now = self._crew.store.clock.now()
         last = Produced(ending, max(now, self.execution.state.last_at), ev.encode_event(ending))
         over = await self._append(STATUS_OF[type(ending)], None, closes=True, last=last)
@@ -227,6 +201,8 @@ class Driver:
             self._head = msgspec.structs.replace(
                 self._head, status=STATUS_OF[type(ending)], owner=None, ended_at=last.at, wake_at=None
             )
+            if self.execution.state.parent is not None:
+                self._crew.on_due(self.execution.state.parent)
             return Exit.ENDED
         return over
 
@@ -247,7 +223,11 @@ class Driver:
             status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at,
             create=self._create, letter=letter,
         )  # fmt: skip
-        children = [self._child(p) for p in self._undurable if isinstance(p.event, ev.ChildStarted)]
+        children = [
+            first_append(self._crew, state, p.event, p.data, p.at)
+            for p in self._undurable
+            if isinstance(p.event, ev.ChildStarted)
+        ]
         result = (await self._crew.recorder.submit([append, *children]))[0]
         if result.outcome is Outcome.MOVED:
             self._is_closed = closes
@@ -287,6 +267,8 @@ class Driver:
                     self._dispatch(pending)
             case ev.TimerSet(due=due) | ev.AttemptFailed(retry_at=due):
                 self._crew.timers.wake_at(due, self.run)
+            case ev.ChildStarted():
+                self._crew.on_due(event.run)
             case ev.CallCancelled():
                 attempt = self._attempts.pop(event.call, None)
                 if attempt is not None:
@@ -329,34 +311,3 @@ class Driver:
             pending = self.execution.state.calls.get(call)
             if pending is not None and pending.retry_at is None and call not in self._attempts:
                 self._dispatch(pending)
-
-    def _child(self, produced: Produced) -> Append:
-        """The head and first event of a child, to be created in the statement that records its start."""
-        event = produced.event
-        assert isinstance(event, ev.ChildStarted)
-        state = self.execution.state
-        workflow = self._crew.directory.workflow(event.workflow, event.workflow_version)
-        started, tail = ev.with_input(
-            ev.RunStarted, produced.data, workflow=event.workflow, workflow_version=event.workflow_version,
-            seed=self._crew.ids.seed(), tenant=state.tenant, parent=self.run, parent_call=event.call,
-        )  # fmt: skip
-        new_run = NewRun(
-            workflow=event.workflow, version=event.workflow_version, build=workflow.build if workflow else "",
-            bucket=self._crew.store.bucket(), digest=digest(produced.data), tenant=state.tenant, parent=self.run,
-            parent_call=event.call,
-        )  # fmt: skip
-        return Append(
-            run=event.run, epoch=0, expected=0, nonce=self._crew.ids.nonce(), create=new_run, status="running",
-            owner=None,
-            events=[NewEvent("RunStarted", started.VERSION, produced.at, ev.encode_event(started, tail))],
-            wake_at=self._crew.store.clock.now(),
-        )  # fmt: skip
-
-    async def _cancel_children(self) -> None:
-        """A run's children do not outlive it: they are asked to stop before its end is durable."""
-        for child in self.execution.state.children.values():
-            try:
-                body = mails.encode(mails.CancelMail(f"its parent {self.run} has ended"))
-                await self._crew.store.mailbox.post(child, mails.CANCEL_KEY, mails.CANCEL, body)
-            except (RunEnded, UnknownRun, DuplicateMail):
-                continue

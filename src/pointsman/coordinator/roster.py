@@ -14,7 +14,8 @@ import msgspec
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.cache import ExecutionCache, RecentEnds
-from pointsman.coordinator.driver import Crew, Driver, Exit
+from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driver import Driver, Exit
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.watch import Watcher
 from pointsman.kernel.errors import (

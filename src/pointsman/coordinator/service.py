@@ -13,8 +13,8 @@ from typing import Any
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.claims import Claims, keep
+from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.dispatcher import Dispatcher
-from pointsman.coordinator.driver import Crew
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.roster import Roster
 from pointsman.coordinator.settings import CoordinatorSettings
@@ -68,6 +68,7 @@ class Coordinator:
             recorder=Recorder(self.store.log, self.settings, self.stats),
             dispatcher=Dispatcher(clock, self.stats, threads_max=self.settings.threads_max),
             timers=Timers(clock, self.roster.poke), stats=self.stats, lease=lease, on_moved=self.watcher.moved,
+            on_due=self.hint,
         )  # fmt: skip
         crew.recorder.start()
         crew.dispatcher.start()

@@ -290,6 +290,24 @@ async def test_following_sees_every_event_once_on_any_coordinator() -> None:
         assert await asyncio.gather(*followers) == [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6]] * 2
 
 
+async def test_nothing_is_dispatched_on_a_lease_that_may_have_lapsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    async with coordinator(desk.app, MemoryDatabase()) as one:
+        await start(one, "ask", b'"a"')
+        await desk.called.wait()
+        assert one.roster.crew is not None
+        lease_type = type(one.roster.crew.lease)
+        with monkeypatch.context() as patch:
+            patch.setattr(lease_type, "is_trusted", lambda self: False)
+            desk.go.set()
+            while await types(one) != ["RunStarted", "CallRequested", "CallCompleted", "CallRequested"]:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert len(desk.calls) == 1
+        assert await result(one, "r") == "a again"
+    assert len(desk.calls) == 2
+
+
 async def test_no_room_leaves_new_runs_to_others() -> None:
     desk, database = Desk(), MemoryDatabase()
     async with coordinator(desk.app, database, runs_max=1) as one:

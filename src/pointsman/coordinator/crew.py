@@ -1,0 +1,36 @@
+"""What every driver of a coordinator works with, under one incarnation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator.dispatcher import Dispatcher
+from pointsman.coordinator.recorder import Recorder
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.timers import Timers
+from pointsman.observe.stats import Stats
+from pointsman.ports.ids import Ids
+from pointsman.ports.liveness import Lease
+from pointsman.ports.store import Store
+
+
+@dataclass
+class Crew:
+    """See the module. `is_draining`: nothing more is dispatched."""
+
+    settings: CoordinatorSettings
+    store: Store
+    directory: AgentDirectory
+    ids: Ids
+    recorder: Recorder
+    dispatcher: Dispatcher
+    timers: Timers
+    stats: Stats
+    lease: Lease
+    on_moved: Callable[[str], None]
+    """An append of this run moved."""
+    on_due: Callable[[str], None]
+    """Another run has something to do: tell whoever may drive it."""
+    is_draining: bool = False
