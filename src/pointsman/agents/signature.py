@@ -13,9 +13,10 @@ from typing import Any, get_type_hints
 import msgspec
 from pydantic import PydanticUndefinedAnnotation, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError
 
-from pointsman.kernel.errors import InvalidInput
-from pointsman.kernel.values import encode
+from pointsman.kernel.errors import InvalidInput, InvalidValue
+from pointsman.kernel.values import check, encode
 
 _EMPTY = inspect.Parameter.empty
 
@@ -50,7 +51,15 @@ class Signature:
     def encode_input(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Canonical JSON of a call's arguments. Raises InvalidInput, InvalidValue."""
         if self._single is not None and len(args) == 1 and not kwargs:
-            return encode(self._dump(self._single, args[0]), bytes_max=self._bytes_max)
+            return self._encode(self._inputs[self._single], args[0])
+        values = self._bind(args, kwargs)
+        if self._single is not None:
+            return self._encode(self._inputs[self._single], values.get(self._single, self._parameters[self._single]))
+        fields = {name: msgspec.Raw(self._encode(self._inputs[name], value)) for name, value in values.items()}
+        return encode(fields or None, bytes_max=self._bytes_max)
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by name. Raises InvalidInput."""
         names = list(self._parameters)
         if len(args) > len(names):
             raise InvalidInput(f"{self._name} takes {len(names)} arguments, {len(args)} were given")
@@ -62,23 +71,23 @@ class Signature:
         for name, default in self._parameters.items():
             if name not in values and default is _EMPTY:
                 raise InvalidInput(f"{self._name} needs an argument {name!r}")
-        if self._single is not None:
-            return encode(self._dump(self._single, values.get(self._single, self._parameters[self._single])))
-        shown = {name: self._dump(name, value) for name, value in values.items()}
-        return encode(shown or None, bytes_max=self._bytes_max)
-
-    def _dump(self, name: str, value: Any) -> Any:
-        """A value as its declared type checks it: a wrong argument fails where it was given, not at the agent."""
-        adapter = self._inputs[name]
-        if type(value) in _PLAIN:
-            return value
-        return adapter.dump_python(value, mode="json", warnings=False)
+        return values
 
     def encode_output(self, value: Any) -> bytes:
         """Canonical JSON of a result. Raises InvalidValue."""
-        if type(value) not in _PLAIN:
-            value = self._output.dump_python(value, mode="json", warnings=False)
-        return encode(value, bytes_max=self._bytes_max)
+        return self._encode(self._output, value)
+
+    def _encode(self, adapter: TypeAdapter[Any], value: Any) -> bytes:
+        """Pydantic writes NaN as null without a word: where there is a null, what was given is looked at too."""
+        if type(value) in _PLAIN:
+            return encode(value, bytes_max=self._bytes_max)
+        try:
+            encoded = encode(adapter.dump_python(value, mode="json", warnings=False), bytes_max=self._bytes_max)
+            if b"null" in encoded:
+                check(adapter.dump_python(value, warnings=False))
+        except PydanticSerializationError as error:
+            raise InvalidValue(f"{self._name}: {error}") from error
+        return encoded
 
     # -- from the log --------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -22,10 +23,29 @@ STREAM_SILENCE_S = 45.0
 """A live stream says something every 15 s; three times that without a word, and it is taken for dead."""
 PATIENCE_S = 30.0
 """How long a stream or a wait that has once worked looks for a coordinator that answers again."""
-POLL_S_MAX = 20.0
+POLLS_S = (0.0, 1.0, 5.0, 20.0)
+"""How long each question for a result waits. A run that is held back does not answer before: hence the short ones."""
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 ENDED = ("completed", "failed", "cancelled")
+HELD = ("stopped", "quarantined")
+"""A run that nobody drives until somebody does something about it."""
 TERMINAL_EVENTS = {"RunCompleted": "completed", "RunFailed": "failed", "RunWasCancelled": "cancelled"}
+
+
+def run_path(run: str, *rest: str) -> str:
+    """The path of a run, or of something of it. What a person typed is one segment each, whatever is in it.
+
+    Raises:
+        Usage: a segment is empty.
+    """
+    if not all((run, *rest)):
+        raise Usage("the id is empty: give the run's id" if not run else "the name is empty: give the signal's name")
+    return "/".join(["/v1/runs", *map(_segment, (run, *rest))])
+
+
+def _segment(typed: str) -> str:
+    segment = quote(typed, safe="", errors="surrogateescape")
+    return segment if segment.strip(".") else segment.replace(".", "%2E")  # `..` would climb
 
 
 class Refused(CommandError):
@@ -121,25 +141,28 @@ class Client:
     # -- waiting -----------------------------------------------------------------------------------------
 
     def result(self, run: str, timeout_s: float | None) -> Any:
-        """The run's result once it has ended, whoever of the cluster dies meanwhile.
+        """The run's result once it has ended or is held back, whoever of the cluster dies meanwhile.
 
         Raises: DeadlinePassed.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         retry = _Patience()
+        polls = iter(POLLS_S)
+        poll_s = next(polls)
         while True:
-            left = POLL_S_MAX if deadline is None else max(deadline - time.monotonic(), 0.0)
-            wait_s = min(left, POLL_S_MAX)
+            left = poll_s if deadline is None else max(deadline - time.monotonic(), 0.0)
+            wait_s = min(left, poll_s)
             try:
                 _, answer = self._exchange(
-                    "GET", f"/v1/runs/{run}/result", params={"timeout": f"{wait_s:.3f}"},
+                    "GET", run_path(run, "result"), params={"timeout": f"{wait_s:.3f}"},
                     read_timeout_s=wait_s + READ_TIMEOUT_S,
                 )  # fmt: skip
             except (Unreachable, Refused) as error:
                 retry.failed(error)
                 continue
             retry.worked()
-            if answer["status"] in ENDED:
+            poll_s = next(polls, POLLS_S[-1])
+            if answer["status"] in ENDED + HELD:
                 return answer
             if deadline is not None and time.monotonic() >= deadline:
                 raise DeadlinePassed(f"run {run} is {answer['status']} after {timeout_s:g} s; it goes on, ask again")
@@ -165,10 +188,11 @@ class Client:
 
     def _stream(self, run: str, after: int) -> Iterator[Mapping[str, Any] | None]:
         """Events of one connection; None at the end of the run; without it, the connection was cut."""
+        path = run_path(run, "stream")
         headers = {"accept": "text/event-stream", "last-event-id": str(after)}
         timeout = httpx.Timeout(STREAM_SILENCE_S, connect=CONNECT_TIMEOUT_S)
         try:
-            with self._http.stream("GET", f"/v1/runs/{run}/stream", headers=headers, timeout=timeout) as response:
+            with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
                 if response.status_code != 200:
                     response.read()
                     self._checked(response)

@@ -7,18 +7,54 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from pointsman.app import App
-from pointsman.cli.exits import Usage
+from pointsman.cli.exits import Usage, one_line
 
 
 class AppNotFound(Usage):
     """APP names no Pointsman app; give it as module:attribute or file.py:attribute."""
 
     code = "app_not_found"
+
+
+CHECK = "import sys; from pointsman.cli.load import checked; sys.exit(checked(sys.argv[1]))"
+
+
+def check_app(spec: str) -> None:
+    """Can a process load the app? Tried in one of its own: what starts processes is to stay without it.
+
+    Raises:
+        AppNotFound: it can't.
+    """
+    child = subprocess.run(
+        [sys.executable, "-c", CHECK, spec], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        errors="replace", check=False,
+    )  # fmt: skip
+    if child.returncode == 0:
+        return
+    last_words = (child.stderr.strip().splitlines() or [""])[-1]
+    mark, _, message = last_words.partition(": ")
+    if mark == AppNotFound.code:
+        raise AppNotFound(message)
+    raise AppNotFound(f"{spec}: importing it ended Python with exit code {child.returncode}: {last_words}".rstrip(": "))
+
+
+def checked(spec: str) -> int:
+    """The process of `check_app`: its exit code, and what is wrong as the last line on stderr."""
+    try:
+        load_app(spec)
+    except AppNotFound as error:
+        print(one_line(error), file=sys.stderr)
+        return 2
+    except SystemExit as error:
+        print(f"{AppNotFound.code}: {spec}: importing it ends Python (SystemExit {error})", file=sys.stderr)
+        return 2
+    return 0
 
 
 def load_app(spec: str) -> App:

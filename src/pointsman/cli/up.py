@@ -15,6 +15,7 @@ import typer
 
 from pointsman.cli import output, settings
 from pointsman.cli.exits import guarded
+from pointsman.cli.load import check_app
 from pointsman.cli.options import AsJson, Store
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cli.router import DEFAULT_PORT
@@ -50,6 +51,7 @@ def up(
     values = settings.parse(set_ or [])
     settings.coordinator_settings("coordinator-1", values)
     settings.api_settings("127.0.0.1", 0, None, values)
+    check_app(app)
     log_to_stderr("warning")
     directory = data if data is not None else default_directory(app)
     cluster = LocalCluster(
@@ -88,6 +90,7 @@ def about(cluster: LocalCluster) -> dict[str, Any]:
         "pid": os.getpid(),
         "directory": str(cluster.directory),
         "logs": str(cluster.logs),
+        "dsn": cluster.dsn,
         "postgres": "embedded" if cluster.postgres is not None else "given",
         "processes": [
             {
@@ -116,6 +119,7 @@ def introduce(cluster: LocalCluster, as_json: bool) -> None:
         out.add_row("postgresql", "", "embedded", output.text(cluster.postgres.log))
     output.print_table(out)
     typer.echo(f"\nready: {cluster.url}   (Ctrl-C stops it; what it holds stays in {cluster.directory})")
+    typer.echo(f"store: {output.clean(said['dsn'])}")
     typer.echo(f"try:   POINTSMAN_URL={cluster.url} pointsman runs ls")
     output.console().file.flush()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,14 @@ from pointsman.agents.agent import Agent, AgentError, Context
 from pointsman.kernel.errors import InvalidInput, InvalidValue, PointsmanError
 from pointsman.kernel.events import Failure
 from pointsman.kernel.state import PendingCall
+from pointsman.kernel.values import faithful
 from pointsman.observe.stats import Stats
 from pointsman.ports.clock import Clock
 
 SWEEP_S = 0.02
+RETRY_AFTER_S_MAX = 1e7
+"""Four months: an agent that asks for more is given this."""
+KIND_CHARS_MAX = 64
 
 logger = logging.getLogger("pointsman.dispatcher")
 
@@ -112,7 +117,7 @@ class Dispatcher:
             if attempt.is_over:
                 return
             result = Failure("cancelled", "the agent cancelled itself")
-        except Exception as error:  # noqa: BLE001  whatever an agent raises is its attempt's failure
+        except BaseException as error:  # noqa: BLE001  SystemExit too: an agent must not end its coordinator
             result = failure_of(error)
         finally:
             self._under_way.pop(attempt, None)
@@ -175,11 +180,17 @@ class Dispatcher:
             attempt.task.cancel()
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """What the log keeps of an exception that an agent raised."""
     if isinstance(error, AgentError):
-        after = None if error.retry_after is None else round(error.retry_after * 1000)
-        return Failure(error.kind, str(error)[:2_000], retryable=error.is_retryable, retry_after_ms=after)
+        after = error.retry_after
+        after_ms = (
+            round(min(max(after, 0.0), RETRY_AFTER_S_MAX) * 1000)
+            if after is not None and not math.isnan(after)
+            else None
+        )
+        kind = faithful(error.kind, KIND_CHARS_MAX) or error.code
+        return Failure(kind, faithful(error), retryable=error.is_retryable, retry_after_ms=after_ms)
     if isinstance(error, PointsmanError):
-        return Failure(error.code, str(error)[:2_000], retryable=error.retryable)
-    return Failure("exception", f"{type(error).__name__}: {error}"[:2_000])
+        return Failure(error.code, faithful(error), retryable=error.retryable)
+    return Failure("exception", f"{type(error).__name__}: {faithful(error)}")

@@ -94,10 +94,17 @@ class Recorder:
             try:
                 await self._append(tickets, lane)
             except Exception:
-                # A bug in a store must not leave its callers waiting for ever: they are told, and their runs reloaded.
-                logger.exception("lane %d: an append of %d runs failed", lane, len(tickets))
-                for ticket in tickets:
-                    _answer(ticket, [AppendResult(Outcome.CONFLICT)] * len(ticket.appends))
+                logger.exception("lane %d: an append of %d runs was refused: one after the other", lane, len(tickets))
+                await self._append_singly(tickets, lane)
+
+    async def _append_singly(self, tickets: list[Ticket], lane: int) -> None:
+        """One bad run must not stop its neighbours: who is refused alone is told why."""
+        for ticket in tickets:
+            try:
+                await self._append([ticket], lane)
+            except Exception as error:  # noqa: BLE001  it is the submitter's
+                if not ticket.done.done():
+                    ticket.done.set_exception(error)
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch: limited in runs and bytes; no run in it twice, or both moved and addressed by a letter."""

@@ -24,6 +24,7 @@ from pointsman.kernel.errors import (
     Draining,
     InvalidInput,
     PointsmanError,
+    PoisonedRun,
     StoreUnavailable,
     UnknownEvent,
 )
@@ -244,6 +245,14 @@ class Roster:
             return
         if head.owner != crew.lease.incarnation:
             return  # claimed in the name of an incarnation that is over: the epoch may be another's by now
+        if head.takeovers >= self._settings.takeovers_max:
+            error = PoisonedRun(
+                f"{head.takeovers} coordinators died driving it, one after the other and without progress: deploy code "
+                "that does not block or end its process, and it goes on"
+            )
+            logger.error("run %s: %s", head.id, error)
+            await self._refuse_run(head.id, head.epoch, head.sequence, workflow.build, error)
+            return
         execution = self._cache.take(head.id, head.sequence)
         if execution is None:
             execution = Execution(head.id, workflow, self._directory, events_max=self._settings.events_max)

@@ -83,7 +83,7 @@ class Watcher:
             self._local.add(run)
         else:
             self._local.discard(run)
-            self._news(run)
+        self._news(run)  # at its coming too: what its former owner appended was left to the poll, which stops now
 
     async def _poll(self) -> None:
         while True:

@@ -13,7 +13,8 @@
     ├── WrongExpectedSequence          another append won
     ├── CodeChanged
     │   ├── NonDeterministicWorkflow   the code and the log disagree
-    │   └── UnknownEvent               an event type or version from the future
+    │   ├── UnknownEvent               an event type or version from the future
+    │   └── PoisonedRun                coordinators die when they drive it
     ├── ForeignAwaitable               a workflow awaited something that is not durable
     ├── EventLimitReached              a run has too many events
     ├── CorruptLog                     a hole or a damaged event in a run's stream
@@ -139,6 +140,12 @@ class UnknownEvent(CodeChanged):
     """The log holds an event that this release does not know; run a newer release of Pointsman."""
 
     code = "unknown_event"
+
+
+class PoisonedRun(CodeChanged):
+    """Coordinators died driving this run, again and again; deploy code that does not end them, and it goes on."""
+
+    code = "poisoned_run"
 
 
 class ForeignAwaitable(PointsmanError):

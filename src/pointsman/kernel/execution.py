@@ -37,9 +37,11 @@ from pointsman.kernel.run import Run
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Strand
+from pointsman.kernel.values import faithful
 
 EVENTS_MAX = 50_000
 """Default limit of events in one generation of a run."""
+NOTHING = "nothing of the kind at this point"
 
 
 class Execution:
@@ -86,11 +88,12 @@ class Execution:
             requests.recorded = group.requests
             self.state.evolve(group.cause.event, group.cause.at, group.cause.data)
             self._deliver(group.cause.event, group.cause.at, group.cause.data)
-            if requests.recorded:
-                left = next(iter(requests.recorded.values()))
-                raise NonDeterministicWorkflow(describe(left), "nothing of the kind at this point")
-            if requests.new and not group.is_last:
-                raise NonDeterministicWorkflow("nothing of the kind at this point", describe(requests.new[0].event))
+            if requests.recorded or (requests.new and not group.is_last):
+                left = next(iter(requests.recorded.values()), None)
+                made = requests.new[0].event if requests.new else self.ending
+                raise NonDeterministicWorkflow(
+                    describe(left) if left is not None else NOTHING, describe(made) if made is not None else NOTHING
+                )
             for entry in group.entries:
                 self.state.evolve(entry.event, entry.at, entry.data)
         requests.history = None
@@ -274,14 +277,14 @@ class Execution:
 
 def stop_note(error: PointsmanError, build: str, at: int) -> Produced:
     """The event that says that this build can't drive the run; it goes on when another can."""
-    event = ev.RunStopped(kind=error.code, message=str(error)[:4_000], build=build)
+    event = ev.RunStopped(kind=error.code, message=faithful(error, 4_000), build=build)
     return Produced(event, at, ev.encode_event(event))
 
 
 def failure_of(error: BaseException) -> ev.Failure:
     """What the log keeps of an exception that ended a run."""
     if isinstance(error, CallError):
-        return ev.Failure(error.kind, str(error), retryable=False)
+        return ev.Failure(faithful(error.kind, 64), faithful(error), retryable=False)
     if isinstance(error, PointsmanError):
-        return ev.Failure(error.code, str(error), retryable=False)
-    return ev.Failure("exception", f"{type(error).__name__}: {error}"[:2_000], retryable=False)
+        return ev.Failure(error.code, faithful(error), retryable=False)
+    return ev.Failure("exception", f"{type(error).__name__}: {faithful(error)}", retryable=False)

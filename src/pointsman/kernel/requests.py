@@ -212,6 +212,30 @@ class Requests:
             yield Wait(handles)
             self._deliver_cancel()
 
+    def all_of(self, handles: Sequence[Handle[Any]], *, until_failure: bool) -> Handle[None]:
+        """A handle that is done when all are, or fails as the first of them does. Each of them costs one step."""
+        latch: Handle[None] = Handle(self, "", "branch")
+        waiting = {id(handle): handle for handle in handles if not handle.done}
+
+        def on_done(handle: Handle[Any]) -> None:
+            waiting.pop(id(handle), None)
+            if latch.done:
+                return
+            if until_failure and handle.error is not None:
+                self.resolve(latch, error=handle.error)
+            elif not waiting:
+                self.resolve(latch)
+
+        failed = [handle for handle in handles if handle.done and handle.error is not None]
+        if until_failure and failed:
+            self.resolve(latch, error=min(failed, key=lambda handle: handle.order).error)
+        elif not waiting:
+            self.resolve(latch)
+        else:
+            for handle in waiting.values():
+                handle.followers.append(on_done)
+        return latch
+
     def _deliver_cancel(self) -> None:
         if self._state.cancel_reason is not None and not self.current.shields:
             raise RunCancelled(self._state.cancel_reason or "cancelled")
@@ -221,6 +245,9 @@ class Requests:
         self._done += 1
         for strand in handle.resolve(self._done, value, error):
             self._scheduler.wake(strand)
+        followers, handle.followers = handle.followers, []
+        for follow in followers:
+            follow(handle)
 
     # -- found or produced ----------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pointsman.kernel.state import RunState
 
 T = TypeVar("T")
+SECONDS_MAX = 1e10
+"""Three hundred years: no timer is longer."""
 
 
 class Run:
@@ -83,7 +85,7 @@ class Run:
 
     def start_sleep(self, seconds: float, *, key: str | None = None) -> Handle[None]:
         """A timer to race against other handles."""
-        if not 0 <= seconds < 1e10:
+        if not 0 <= seconds < SECONDS_MAX:
             raise InvalidValue(f"sleep({seconds}): seconds must be a finite number, 0 or more")
         return self._requests.set_timer(self._call_id("sleep", key), round(seconds * 1000))
 
@@ -99,6 +101,8 @@ class Run:
         Raises:
             SignalTimeout: none came in time.
         """
+        if timeout is not None and not 0 <= timeout < SECONDS_MAX:
+            raise InvalidValue(f"wait_for(timeout={timeout}): a finite number of seconds, 0 or more")
         call = self._call_id(f"signal:{signal}", key)
         handle = self._requests.await_signal(call, signal, expect)
         if timeout is None:
@@ -116,14 +120,8 @@ class Run:
         on; with `return_errors`, errors stand in the list in place of results.
         """
         self._check_handles(handles)
-        while True:
-            failed = [handle for handle in handles if handle.done and handle.error is not None]
-            if failed and not return_errors:
-                min(failed, key=lambda handle: handle.order).result()
-            waiting = [handle for handle in handles if not handle.done]
-            if not waiting:
-                return [handle.error if handle.error is not None else handle.result() for handle in handles]
-            await _AnyOf(self._requests, waiting)
+        await self._requests.all_of(handles, until_failure=not return_errors)
+        return [handle.error if handle.error is not None else handle.result() for handle in handles]
 
     async def first(self, *handles: Handle[Any]) -> Handle[Any]:
         """The handle that was done first, by the order of the log. The others go on; `cancel` those you don't want."""

@@ -7,7 +7,7 @@ time can shift.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pointsman.kernel.errors import RunEvicted
@@ -30,7 +30,7 @@ class Wait:
 class Handle(Generic[T]):
     """The result-to-be of something that a run has started. Await it, or give it to `run.gather` or `run.first`."""
 
-    __slots__ = ("_error", "_requests", "_value", "call", "kind", "order", "waiters")
+    __slots__ = ("_error", "_requests", "_value", "call", "followers", "kind", "order", "waiters")
 
     def __init__(self, requests: Requests, call: str, kind: str) -> None:
         self._requests = requests
@@ -41,6 +41,8 @@ class Handle(Generic[T]):
         self.order = 0
         """When it was done, counted over the run: what `run.first` goes by. 0 while it is not."""
         self.waiters: list[Strand] = []
+        self.followers: list[Callable[[Handle[Any]], None]] = []
+        """Told when it is done, after its waiters were woken."""
 
     @property
     def done(self) -> bool:

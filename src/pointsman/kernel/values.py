@@ -92,6 +92,20 @@ def digest(encoded: bytes) -> str:
     return urlsafe_b64encode(hashlib.sha256(encoded).digest()[:16])[:22].decode()
 
 
+def faithful(text: object, chars_max: int = 2_000) -> str:
+    """What others say, as text that every store takes: exceptions may hold anything, and even fail to say it."""
+    try:
+        said = str(text)
+    except Exception:  # noqa: BLE001  an exception's own __str__ may raise
+        said = "(its text can't be read)"
+    return said[:chars_max].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def check(value: Any) -> None:
+    """Raises InvalidValue: no store could hold it faithfully."""
+    _check(value, 0)
+
+
 def _is_suspect(encoded: bytes) -> bool:
     """Does the value need the slow, exact walk? Two cheap scans say no for almost all."""
     if b"null" in encoded:

@@ -2,6 +2,7 @@
 
 The law: as long as nothing of a response was passed on, a request that may be sent twice is; a request that
 may not is sent again only if no coordinator can have seen it. What was passed on is never taken back.
+A short response is passed on when it is complete, so that a coordinator's death in its middle is retried too.
 Must not know how requests are read nor how connections are kept.
 """
 
@@ -61,6 +62,7 @@ class Exchange:
         self._started_at = self._sent_at = router.clock()
         self._deadline = math.inf
         self._passed = False
+        self._held_back: ResponseHead | None = None
         self._elsewhere = False
         self._chunked = False
         self._out: list[bytes] = []
@@ -116,6 +118,7 @@ class Exchange:
 
     def _again(self, reason: str) -> None:
         self._connection = None
+        self._take_back()
         self._deadline = math.inf
         self._router.metrics.retries[reason] += 1
         self._next()
@@ -123,11 +126,21 @@ class Exchange:
     # What the upstream connection tells.
 
     def on_head(self, head: ResponseHead) -> None:
-        client, router, member = self._client, self._router, self._member
-        if client is None or member is None:
+        if self._client is None:
             return
         if head.status == 503 and head.elsewhere:
             self._elsewhere = True
+            return
+        short = head.length is not None and head.length <= self._router.settings.held_response_bytes_max
+        if short and not head.chunked:
+            self._held_back = head
+        else:
+            self._begin(head)
+
+    def _begin(self, head: ResponseHead) -> None:
+        """From here on the response cannot be taken back."""
+        client, router, member = self._client, self._router, self._member
+        if client is None or member is None:
             return
         router.metrics.answered(member.name, router.clock() - self._sent_at, head.status)
         bodyless = self.bodyless or head.status in (204, 304)
@@ -138,16 +151,22 @@ class Exchange:
             self._chunked = not self._request.old
             must_close = self._request.old
             framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
-        self._out.append(
+        self._out.insert(
+            0,
             b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
                 head.status, head.reason, b"".join(head.lines), framing,
                 client.connection_header(self._request, must_close=must_close),
-            )
+            ),
         )  # fmt: skip
         self._passed = True
         self._bytes = b""
         router.held.release(self._request)
         self._touch()
+
+    def _take_back(self) -> None:
+        """What came of a response that was held back counts for nothing."""
+        self._held_back = None
+        self._out.clear()
 
     def on_body(self, chunk: bytes) -> None:
         if self._elsewhere:
@@ -158,6 +177,8 @@ class Exchange:
             self._out.append(chunk)
 
     def on_flush(self) -> None:
+        if self._held_back is not None:
+            return
         if self._out and self._client is not None:
             data = b"".join(self._out)
             self._out.clear()
@@ -178,6 +199,8 @@ class Exchange:
         if self._elsewhere:
             self._leave_draining()
             return
+        if self._held_back is not None:
+            self._begin(self._held_back)
         if self._chunked:
             self._out.append(b"0\r\n\r\n")
         self._client = None
@@ -205,7 +228,7 @@ class Exchange:
             self._fail(problems.UPSTREAM_BROKEN)
         else:
             self._breaks += 1
-            if reused and self._member is not None:
+            if reused and self._held_back is None and self._member is not None:
                 self._deadline = math.inf
                 self._router.metrics.retries["stale"] += 1
                 self._send_to(self._member, fresh=True)
@@ -236,6 +259,7 @@ class Exchange:
     def abandon(self) -> None:
         """Nobody waits any more."""
         self._client = None
+        self._bytes = b""
         if self._timer is not None:
             self._timer.cancel()
         self._let_go()

@@ -141,13 +141,14 @@ class Membership:
         return any(not m.failing for m in self._used(now))
 
     def fallen_silent(self, now: float) -> list[Member]:
-        """The ones that fell silent since this was last asked. Forgets those that were silent for long."""
+        """The ones that fell silent since this was last asked; who said that it leaves did not. Forgets those
+        that were silent for long."""
         fallen = []
         for member in list(self._announced.values()):
             age = now - (member.heard_at or 0.0)
             if age >= self._forget_s:
                 del self._announced[member.name]
-            if age >= self._silent_s and not member.silence_told:
+            if age >= self._silent_s and not member.silence_told and not member.leaving:
                 member.silence_told = True
                 fallen.append(member)
         return fallen
@@ -167,10 +168,10 @@ class Membership:
         ]
 
     def _state(self, member: Member, now: float) -> str:
-        if member.heard_at is not None and not self._heard(member, now):
-            return "silent"
         if member.leaving:
             return "leaving"
+        if member.heard_at is not None and not self._heard(member, now):
+            return "silent"
         if member.unanswered:
             return "silent"
         if member not in self._used(now):

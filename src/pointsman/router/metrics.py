@@ -58,7 +58,8 @@ class Metrics:
 
     def _summary(self, lines: list[str]) -> None:
         name = PREFIX + "upstream_seconds"
-        lines += [f"# HELP {name} From a request sent to the response's headers.", f"# TYPE {name} summary"]
+        help_ = "From a request sent to the response's headers, or to its end if it is a short one."
+        lines += [f"# HELP {name} {help_}", f"# TYPE {name} summary"]
         for coordinator, count in sorted(self.upstream_count.items()):
             label = f'{{coordinator="{coordinator}"}}'
             lines.append(f"{name}_sum{label} {self.upstream_seconds[coordinator]:.6f}")

@@ -38,18 +38,23 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
         breaks_max: connections that may break under one request; then it may be the request that kills, and
             it gets 502.
         header_bytes_max: request line and headers of one request, in bytes (431).
-        body_bytes_max: body of one request (413); it is held until the response begins, for retries.
+        body_bytes_max: body of one request (413); it is held until the response is passed on, for
+            retries.
         bodies_bytes_max: all bodies held at the same time, of every client (503).
         response_header_bytes_max: status line and headers of a coordinator's response (502).
+        held_response_bytes_max: a response whose Content-Length is at most this is held back until it is complete:
+            a coordinator that dies in its middle costs a retry, not an error. Longer ones, and those without
+            a Content-Length, flow as they come. So much memory may be taken for each client connection.
         connections_max: client connections; the next one gets 503.
         headers_timeout_s: from a request's first byte to the end of its headers (408).
         body_timeout_s: from the end of its headers to the end of its body (408).
         idle_timeout_s: a client connection without a request under way.
         write_timeout_s: a client that takes nothing of what is sent to it.
         connect_timeout_s: opening a connection to a coordinator.
-        response_timeout_s: from a request sent to the response's headers (504). Longer than the longest wait
-            for a result.
-        stream_idle_timeout_s: silence in the middle of a response; None for no limit.
+        response_timeout_s: from a request sent to the response's headers, or to its end if it is held back
+            (504). Longer than the longest wait for a result.
+        stream_idle_timeout_s: silence in the middle of a response that is passed on as it comes; None for no
+            limit.
         upstream_idle_s: unused connections to coordinators are closed after so long. Must be shorter than the
             coordinators' own keep-alive.
         upstream_idle_max: unused connections kept for each coordinator.
@@ -77,6 +82,7 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_max: int = 1_100_000
     bodies_bytes_max: int = 256_000_000
     response_header_bytes_max: int = 65_536
+    held_response_bytes_max: int = 65_536
     connections_max: int = 4_096
     headers_timeout_s: float = 10.0
     body_timeout_s: float = 30.0

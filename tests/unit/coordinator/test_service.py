@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from pointsman import AgentError, App, Context, CoordinatorSettings, Retry, Run, StartRun
+from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel.errors import DuplicateMail, InvalidInput, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
@@ -306,6 +306,69 @@ async def test_nothing_is_dispatched_on_a_lease_that_may_have_lapsed(monkeypatch
             assert len(desk.calls) == 1
         assert await result(one, "r") == "a again"
     assert len(desk.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseExceptionGroup("group", [SystemExit()]),
+     ValueError("\ud800 and \x00"), AgentError("x", kind="\udfff", retryable=False),
+     AgentError("later", retry_after=float("inf")), AgentError("later", retry_after=float("nan"))],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+async def test_whatever_an_agent_raises_is_its_attempts_failure(error: BaseException) -> None:
+    app = App("hostile")
+
+    @app.agent(retry=Retry(attempts=2, base=0))
+    async def hostile(ctx: Context) -> int:
+        if ctx.attempt == 1:
+            raise error
+        return 1
+
+    @app.workflow()
+    async def body(run: Run) -> str:
+        try:
+            return str(await run.call(hostile))
+        except CallError as failed:
+            return failed.kind
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "body")
+        async with asyncio.timeout(10):
+            while len(await types(one)) < 3:
+                await asyncio.sleep(0)
+        events = await CoordinatorRuns(one).events("r")
+    assert events[2].type in ("AttemptFailed", "CallFailed")
+
+
+async def test_a_run_whose_coordinators_die_again_and_again_is_stopped() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "first") as first:
+        await start(first, "ask", b'"a"')
+        await desk.called.wait()
+        database.open_runs["r"].takeovers = 5
+        await kill(first)
+        async with coordinator(desk.app, database, "second") as second:
+            await until(lambda: database.open_runs["r"].status == "stopped")
+            view = await CoordinatorRuns(second).get("r")
+    assert view.failure is not None
+    assert view.failure.kind == "poisoned_run"
+
+
+async def test_gathering_thousands_costs_each_once() -> None:
+    app = App("wide")
+
+    @app.agent
+    async def echo(n: int) -> int:
+        return n
+
+    @app.workflow()
+    async def wide(run: Run, n: int) -> int:
+        return sum(await run.gather(*(run.start(echo, i) for i in range(n))))
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "wide", b"3000")
+        assert await result(one, "r") == 3000 * 2999 // 2
+        assert one.stats.loop_lag_s < 1.5
 
 
 async def test_no_room_leaves_new_runs_to_others() -> None:

@@ -170,7 +170,7 @@ def replayed_by(name: str, log: list[ev.Recorded]) -> Execution:
 
 def test_other_code_is_refused_and_both_sides_are_shown() -> None:
     log = lab("sequence", b"1").run().log
-    with pytest.raises(NonDeterministicWorkflow, match=r"CallRequested call='double#1'.*nothing of the kind"):
+    with pytest.raises(NonDeterministicWorkflow, match=r"CallRequested call='double#1'.*does RunFailed"):
         replayed_by("waiting", log)
     with pytest.raises(
         NonDeterministicWorkflow, match="the log has RunFailed; the code now does something else, and waits"
@@ -178,9 +178,26 @@ def test_other_code_is_refused_and_both_sides_are_shown() -> None:
         replayed_by("stubborn", lab("foreign").log)
 
 
+def test_both_sides_are_shown_when_a_call_was_put_in_between() -> None:
+    log = lab("sequence", b"1").run().log
+    with pytest.raises(
+        NonDeterministicWorkflow, match=r"CallRequested call='double#1'.*does CallRequested call='charge'"
+    ):
+        replayed_by("failing", log)
+
+
+def test_the_first_failure_is_raised_as_soon_as_it_is_there() -> None:
+    def answer(pending: PendingCall) -> bytes | ev.Failure:
+        return ev.Failure("refused", retryable=False) if pending.data == b"1" else doubled(pending)
+
+    failed = lab("parallel", b"3", answer=answer).run()
+    assert failed.failure.kind == "refused"
+    assert "RunFailed" in failed.types
+
+
 def test_code_that_no_longer_makes_a_pending_call_is_refused() -> None:
     run = lab("sequence", b"1")
-    with pytest.raises(NonDeterministicWorkflow, match="nothing of the kind"):
+    with pytest.raises(NonDeterministicWorkflow, match="does RunFailed"):
         replayed_by("foreign", run.log)
 
 

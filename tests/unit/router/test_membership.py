@@ -35,6 +35,19 @@ def test_silence_ends_use_and_is_told_once():
     assert members.rows(12.0)[0]["state"] == "silent"
 
 
+def test_who_said_that_it_leaves_did_not_fall_silent():
+    members = Membership(silent_s=2, forget_s=60)
+    announce(members, "a", 10.0)
+    announce(members, "a", 11.0, leaving=True)
+    assert members.fallen_silent(20.0) == []
+    assert members.rows(20.0)[0]["state"] == "leaving"
+    announce(members, "a", 21.0, incarnation=2)
+    assert [m.name for m in members.fallen_silent(23.0)] == ["a"]
+    announce(members, "a", 24.0, incarnation=2, leaving=True)
+    assert members.fallen_silent(84.0) == []
+    assert members.rows(84.0) == []
+
+
 def test_after_a_refusal_one_probe_at_a_time():
     members = Membership(static=["a:1"], down_s=0.5)
     member = members.pick(b"k", (), 0.0)

@@ -12,6 +12,10 @@ from pointsman.router import RouterService, RouterSettings
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+class Cut(bytes):
+    """Written, then the connection breaks."""
+
+
 class Upstream:
     """Answers each request as `react` says: bytes, or None to break the connection."""
 
@@ -35,6 +39,8 @@ class Upstream:
                 if answer is None:
                     break
                 writer.write(answer)
+                if isinstance(answer, Cut):
+                    break
         self.closed.set()
         await shut(writer)
 

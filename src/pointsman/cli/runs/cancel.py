@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.client import Client
+from pointsman.cli.client import Client, run_path
 from pointsman.cli.exits import guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 
@@ -23,7 +23,7 @@ def cancel(
 ) -> None:
     """Ask a run to stop: its workflow is told at its next await, and may clean up."""
     with Client(url, token) as client:
-        _, accepted = client.post(f"/v1/runs/{run}/cancel", json.dumps({"reason": reason}).encode())
+        _, accepted = client.post(run_path(run, "cancel"), json.dumps({"reason": reason}).encode())
     if as_json:
         output.print_json(accepted)
     else:

@@ -16,9 +16,11 @@ from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_t
 
 BAR_WIDTH = 28
 PREVIEW_WIDTH = 44
+REASON_WIDTH = 72
+"""Of a mark whose text the header has in full."""
 FULL, FAILED, EMPTY, WAIT, OPEN = "█", "▒", " ", "·", "▸"
 MARK_STYLES = {
-    "epoch": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow",
+    "takeover": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow",
     "signal": "blue", "end": "green",
 }  # fmt: skip
 OUTCOME_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yellow", "given up": "yellow"}
@@ -59,7 +61,7 @@ def rows(timeline: Timeline) -> Table:
         since = text(f"+{duration(_at(row) - timeline.start)}", "dim")
         if isinstance(row, Mark):
             style = MARK_STYLES.get(row.kind, "dim")
-            out.add_row(since, text(f"── {row.text}", style), "", "", "", "", "")
+            out.add_row(since, "", "", "", "", "", text(f"── {_mark_text(row)}", style))
             continue
         end = row.end if row.end is not None else timeline.last
         out.add_row(
@@ -139,6 +141,10 @@ def _block(title: str, value: Any) -> list[Text]:
     if first:
         lines.append(Text("  " + first))
     return lines + [Text(line) for line in rest]
+
+
+def _mark_text(mark: Mark) -> str:
+    return preview(mark.text, REASON_WIDTH) if mark.kind in ("stopped", "failed") else mark.text
 
 
 def _outcome(span: Span) -> Text:

@@ -23,11 +23,13 @@ class Seen(NamedTuple):
     data: Mapping[str, Any]
 
 
-def build(events: Iterable[Event]) -> Timeline:
-    """Fold a run's events, all of them or its first ones."""
+def build(events: Iterable[Event], now: int | None = None) -> Timeline:
+    """Fold a run's events, all of them or its first ones. `now` (ms) where the run still goes on."""
     builder = _Folding()
     for event in events:
         builder.add(event)
+    if now is not None:
+        builder.timeline.last = max(builder.timeline.last, now)
     return builder.timeline
 
 
@@ -58,13 +60,18 @@ class _Folding:
         self.timeline.last = max(self.timeline.last, seen.at)
         epoch = event.get("epoch")
         if epoch is not None and self._epoch is not None and epoch != self._epoch:
-            self._mark(seen, "epoch", f"claimed anew, by a coordinator: epoch {self._epoch} → {epoch}")
+            kind = "takeover" if self._has_attempt() else "epoch"
+            self._mark(seen, kind, f"claimed anew, by a coordinator: epoch {self._epoch} → {epoch}")
         self._epoch = epoch if epoch is not None else self._epoch
         fold = self._folds.get(event["type"])
         if fold is None:
             self._mark(seen, "event", str(event["type"]))
         else:
             fold(seen)
+
+    def _has_attempt(self) -> bool:
+        """Is an agent being called? Nobody parks a run then, so a new owner has taken it from another."""
+        return any(span.attempts and span.attempts[-1].end is None for span in self._open.values())
 
     # -- spans ---------------------------------------------------------------------------------------------
 
@@ -172,11 +179,19 @@ class _Folding:
     def _stopped(self, seen: Seen) -> None:
         self._mark(seen, "stopped", f"stopped: {seen.data['kind']}: {seen.data['message']}")
 
+    def _leave_open(self, seen: Seen) -> None:
+        """Nothing goes on in a run that has ended: what nobody waited for any more is over too."""
+        for call in list(self._open):
+            self._close(seen, call, "left open")
+
     def _end(self, seen: Seen) -> None:
+        self._leave_open(seen)
         self._mark(seen, "end", f"completed at event {seen.sequence}")
 
     def _end_failed(self, seen: Seen) -> None:
+        self._leave_open(seen)
         self._mark(seen, "failed", f"failed: {failure_text(seen.data['failure'])}")
 
     def _end_cancelled(self, seen: Seen) -> None:
+        self._leave_open(seen)
         self._mark(seen, "cancel", f"cancelled: {seen.data.get('reason', '')}".rstrip(": "))

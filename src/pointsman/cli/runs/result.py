@@ -8,10 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.client import Client
+from pointsman.cli.client import HELD, Client
 from pointsman.cli.exits import CommandError, Exit, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 from pointsman.cli.runs.timeline import failure_text
+
+
+WHAT_TO_DO = {
+    "stopped": "deploy code that fits its log, and it goes on by itself",
+    "quarantined": "nothing is replayed over damage; its events before it are whole: see `pointsman runs show`",
+}
 
 
 @guarded
@@ -25,7 +31,7 @@ def result(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Wait for a run and print its output as JSON. Exit code 1 when it failed or was cancelled."""
+    """Wait for a run and print its output as JSON. Exit code 1 when it failed, was cancelled, or is held back."""
     with Client(url, token) as client:
         print_result(client.result(run, timeout), as_json=as_json)
 
@@ -39,7 +45,9 @@ def print_result(answer: dict[str, Any], *, as_json: bool) -> None:
             raise typer.Exit(Exit.FAILED)
         return
     if not completed:
-        error = CommandError(f"run {answer['id']} {answer['status']}: {failure_text(answer.get('failure'))}")
-        error.code = f"run_{answer['status']}"
+        status = answer["status"]
+        said = f"run {answer['id']} {'is ' if status in HELD else ''}{status}: {failure_text(answer.get('failure'))}"
+        error = CommandError("; ".join(filter(None, [said.rstrip(": "), WHAT_TO_DO.get(status)])))
+        error.code = f"run_{status}"
         raise error
     typer.echo(json.dumps(answer.get("output"), ensure_ascii=False, indent=2))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.client import Client
+from pointsman.cli.client import HELD, Client, run_path
 from pointsman.cli.exits import guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 from pointsman.cli.runs import drawing, folding
@@ -25,12 +27,12 @@ def show(
 ) -> None:
     """Show a run: what happened when, who did it, what failed."""
     with Client(url, token) as client:
-        head = client.get(f"/v1/runs/{run}")
+        head = client.get(run_path(run))
         events = all_events(client, run, inputs=inputs)
     if as_json:
         output.print_json({"run": head, "events": events})
         return
-    story = folding.build(events)
+    story = folding.build(events, now(head))
     console = output.console()
     for line in drawing.header(head, story):
         console.print(line)
@@ -41,13 +43,19 @@ def show(
             console.print(line, soft_wrap=True)
 
 
+def now(head: Mapping[str, Any]) -> int | None:
+    """How far the run's time goes beyond its last event: to now while it goes on, by this machine's clock."""
+    goes_on = head["ended_at"] is None and head["status"] not in HELD
+    return round(datetime.now(UTC).timestamp() * 1000) if goes_on else None
+
+
 def all_events(client: Client, run: str, *, inputs: bool) -> list[Any]:
     """A run's whole stream, page by page."""
     events: list[Any] = []
     after: int | None = 0
     while after is not None:
         page = client.get(
-            f"/v1/runs/{run}/events", after=after, limit=PAGE, inputs="true" if inputs else None
+            run_path(run, "events"), after=after, limit=PAGE, inputs="true" if inputs else None
         )  # fmt: skip
         events += page["events"]
         after = page["next_after"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.client import Client
+from pointsman.cli.client import Client, run_path
 from pointsman.cli.exits import guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 from pointsman.cli.runs.start import read_json
@@ -25,10 +25,11 @@ def signal(
     token: Token = None,
 ) -> None:
     """Send a signal. It is durable once this returns."""
+    path = run_path(run, "signals", name)
     raw = read_json(payload, "JSON")
     with Client(url, token) as client:
         headers = {"idempotency-key": key or secrets.token_hex(16)}
-        _, accepted = client.post(f"/v1/runs/{run}/signals/{name}", raw, headers)
+        _, accepted = client.post(path, raw, headers)
     if as_json:
         output.print_json(accepted)
     else:

@@ -40,6 +40,8 @@ def start(
     """Start a run. Prints its id."""
     if timeout is not None and not wait:
         raise Usage("--timeout says how long --wait waits: give both, or neither")
+    if id == "":
+        raise Usage("--id is empty: give one, or leave it out for a new one")
     # The id is made here, so that the request may be repeated when its answer is lost.
     given: dict[str, Any] = {"version": version, "tenant": tenant, "attributes": attributes(attribute or [])}
     fields: dict[str, Any] = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.client import TERMINAL_EVENTS, Client
+from pointsman.cli.client import TERMINAL_EVENTS, Client, run_path
 from pointsman.cli.exits import Exit, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 from pointsman.cli.runs import drawing
@@ -24,7 +24,7 @@ def tail(
     """Follow a run until it ends, one line (or object) for each event. Exit code 1 when it fails."""
     status = "completed"
     with Client(url, token) as client:
-        began = output.to_ms(client.get(f"/v1/runs/{run}")["created_at"])
+        began = output.to_ms(client.get(run_path(run))["created_at"])
         console = output.console()
         for event in client.follow(run, after):
             status = TERMINAL_EVENTS.get(event["type"], status)

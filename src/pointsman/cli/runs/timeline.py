@@ -42,7 +42,7 @@ class Span:
 
 @dataclass
 class Mark:
-    """Something that happened at one moment. `kind`: epoch, signal, cancel, stopped, end or event."""
+    """Something that happened at one moment. `kind`: epoch (woken), takeover, select, signal, cancel, stopped, failed, end or event."""
 
     at: int
     sequence: int

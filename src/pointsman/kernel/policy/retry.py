@@ -6,6 +6,8 @@ import msgspec
 
 from pointsman.kernel.events import Failure
 
+SECONDS_MAX = 1e7
+
 
 class Retry(msgspec.Struct, frozen=True):
     """How often and how soon a call is tried again.
@@ -25,8 +27,17 @@ class Retry(msgspec.Struct, frozen=True):
     longest: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.base < 0 or self.factor < 1 or not 0 <= self.jitter < 1 or self.longest < 0:
-            raise ValueError(f"{self}: attempts >= 1, base >= 0, factor >= 1, 0 <= jitter < 1, longest >= 0")
+        if not (
+            self.attempts >= 1
+            and 0 <= self.base <= SECONDS_MAX
+            and 1 <= self.factor <= SECONDS_MAX
+            and 0 <= self.jitter < 1
+            and 0 <= self.longest <= SECONDS_MAX
+        ):
+            raise ValueError(
+                f"{self}: attempts >= 1, base >= 0, factor >= 1, 0 <= jitter < 1, longest >= 0, "
+                f"and none over {SECONDS_MAX:g}"
+            )
 
 
 def next_delay_ms(retry: Retry, attempt: int, failure: Failure, entropy: float) -> int | None:
@@ -36,6 +47,6 @@ def next_delay_ms(retry: Retry, attempt: int, failure: Failure, entropy: float) 
     """
     if not failure.retryable or attempt >= retry.attempts:
         return None
-    wait = min(retry.base * retry.factor ** (attempt - 1), retry.longest)
+    wait = min(retry.base * min(retry.factor ** min(attempt - 1, 64), SECONDS_MAX), retry.longest)
     wait *= 1 + retry.jitter * (2 * entropy - 1)
     return max(round(wait * 1000), failure.retry_after_ms or 0)
