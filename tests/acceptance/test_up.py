@@ -99,7 +99,7 @@ class Up:
 
     def owner(self, run: str) -> str | None:
         async def ask() -> str | None:
-            connection = await asyncpg.connect(EmbeddedPostgres(self.data / "postgres").start())
+            connection = await asyncpg.connect(self.said["dsn"])
             try:
                 name: str | None = await connection.fetchval(
                     "SELECT c.name FROM runs r JOIN coordinators c ON c.incarnation = r.owner WHERE r.id = $1", run
@@ -231,7 +231,7 @@ def test_an_app_that_does_not_exist_is_named(cluster: Up, tmp_path: Path) -> Non
         [*COMMAND, "up", "tests.acceptance.app:nothing", "--port", "0", "--data", str(tmp_path), "--store", dsn],
         capture_output=True, text=True, timeout=UP_TIMEOUT_S, check=False,
     )  # fmt: skip
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "app_not_found: " in process.stderr
     assert "its apps: app" in process.stderr
     assert processes_naming("tests.acceptance.app:nothing") == []

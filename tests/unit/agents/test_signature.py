@@ -18,10 +18,12 @@ class Line(BaseModel):
     note: str | None = None
 
 
-async def sell(line: Line, count: int, ctx: Context, tags: list[str] | None = None) -> dict[str, Any]: ...
+async def sell(line: Line, count: int, ctx: Context, tags: list[str] | None = None) -> dict[str, Any]:
+    return {"line": line, "count": count, "ctx": ctx, "tags": tags}
 
 
-async def one(line: Line) -> Line: ...
+async def one(line: Line) -> Line:
+    return line
 
 
 async def nothing() -> None: ...

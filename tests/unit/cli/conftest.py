@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from pointsman import AgentError, App, Retry, Run
 from pointsman.api import ApiServer, ApiSettings

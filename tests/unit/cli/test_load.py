@@ -10,7 +10,7 @@ import pytest
 
 from pointsman import App
 from pointsman.cli.exits import Exit, exit_code
-from pointsman.cli.load import AppNotFound, load_app
+from pointsman.cli.load import AppNotFound, check_app, load_app
 
 SOURCE = "from pointsman import App\napp = App('here')\nnumber = 1\nclass Box:\n    inner = app\n"
 
@@ -55,3 +55,20 @@ def test_what_is_no_app_is_named(directory: Path, spec: str, says: str) -> None:
     with pytest.raises(AppNotFound, match=says.replace(".", r"\.")) as caught:
         load_app(spec)
     assert exit_code(caught.value) == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import sys; sys.exit(0)", "ends Python"),
+        ("import os; os._exit(7)", "exit code 7"),
+        ("app = 1", "is a int, not a pointsman.App"),
+    ],
+)
+def test_a_check_happens_in_a_process_of_its_own(directory: Path, source: str, says: str) -> None:
+    (directory / "checked_app.py").write_text(source)
+    with pytest.raises(AppNotFound, match=says):
+        check_app("checked_app:app")
+    check_app("shop_app:app")
+    assert not {"checked_app", "shop_app"} & set(sys.modules)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pointsman.cli.client import Client
 from tests.unit.cli.conftest import Served
 
 
@@ -156,6 +157,49 @@ def test_an_unknown_run_is_exit_code_1(served: Served, arguments: tuple[str, ...
     assert result.stderr.startswith("pointsman: unknown_run: ")
 
 
+@pytest.mark.parametrize("verb", ["show", "tail", "result", "cancel"])
+@pytest.mark.parametrize("id_", ["quoted-1?b", "quoted-1#b", "quoted-1%3Fb", "../v1/runs/quoted-1", "./quoted-1", ".."])
+def test_an_id_is_asked_for_as_it_is_typed(served: Served, verb: str, id_: str) -> None:
+    served.invoke("start", "greet", '"q"', "--id", "quoted-1", "--wait")
+    result = served.invoke(verb, id_)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("pointsman: not_found: " if "/" in id_ else "pointsman: invalid_id: ")
+
+
+def test_a_signals_name_is_asked_for_as_it_is_typed(served: Served) -> None:
+    served.invoke("start", "waits", "--id", "quoted-2")
+    assert served.invoke("signal", "quoted-2", "go?x").exit_code == 1
+    assert served.invoke("result", "quoted-2", "--timeout", "0.05").exit_code == 4
+    assert served.invoke("cancel", "quoted-2").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "failure", "says"),
+    [
+        (
+            "stopped",
+            {"kind": "code_changed", "message": "no such step"},
+            "code_changed: no such step; deploy code that",
+        ),
+        ("quarantined", {"kind": "corrupt_log", "message": "a hole"}, "corrupt_log: a hole; a person must look at it"),
+        ("quarantined", None, "a person must look at it"),
+    ],
+)
+def test_a_run_that_is_held_back_says_why_and_what_to_do(
+    served: Served, monkeypatch: pytest.MonkeyPatch, status: str, failure: dict[str, str] | None, says: str
+) -> None:
+    answer = {"id": "held-1", "status": status, **({"failure": failure} if failure else {})}
+    monkeypatch.setattr(Client, "_exchange", lambda *_, **__: (202, answer))
+    result = served.invoke("result", "held-1", "--timeout", "1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"pointsman: run_{status}: run held-1 is {status}")
+    assert says in result.stderr
+    as_json = served.invoke("result", "held-1", "--json", "--timeout", "1")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout) == answer
+
+
 def test_errors_with_json_are_one_object_on_stderr(served: Served) -> None:
     result = served.invoke("show", "nobody", "--json")
     assert result.stdout == ""
@@ -172,6 +216,10 @@ def test_errors_with_json_are_one_object_on_stderr(served: Served) -> None:
         ("ls", "--attribute", "novalue"),
         ("ls", "--limit", "0"),
         ("show",),
+        *((verb, "") for verb in ("show", "tail", "result", "cancel")),
+        ("signal", "", "go"),
+        ("signal", "x", ""),
+        ("start", "greet", "1", "--id", ""),
         ("ls", "--url", "nonsense"),
         ("ls", "--url", "ftp://127.0.0.1"),
     ],

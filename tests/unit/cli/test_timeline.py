@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pointsman.cli.output import readable
+import pytest
+from rich.console import Console
+
+from pointsman.cli.output import readable, to_ms
 from pointsman.cli.runs import drawing, folding
+from pointsman.cli.runs.show import now
 
 
 def event(sequence: int, ms: int, type_: str, epoch: int | None = None, **data: Any) -> dict[str, Any]:
@@ -50,6 +54,78 @@ def test_a_change_of_epoch_is_a_mark() -> None:
     assert [(mark.kind, mark.text) for mark in story.marks] == [
         ("epoch", "claimed anew, by a coordinator: epoch 1 → 3")
     ]
+
+
+def test_only_a_change_of_epoch_under_an_attempt_is_a_takeover() -> None:
+    woken = folding.build(
+        [event(1, 0, "SignalAwaited", 1, call="s#1", name="go"), event(2, 5, "SignalReceived", 2, name="go", mail=1)]
+    )
+    assert woken.marks[0].kind == "epoch"
+    assert drawing.MARK_STYLES.get("epoch", "dim") == "dim"
+    orphaned = folding.build(
+        [
+            event(1, 0, "CallRequested", 1, call="a#1", target="a"),
+            event(2, 5, "CallCompleted", 2, call="a#1", output=1),
+        ]
+    )
+    assert orphaned.marks[0].kind == "takeover"
+    waited = folding.build([*RETRIED[:3], event(4, 300, "CallRetried", 2, call="a#1", attempt=2)])
+    assert [mark.kind for mark in waited.marks] == []  # no epoch before
+    parked = folding.build([{**row, "epoch": 1 + (row["sequence"] > 3)} for row in RETRIED])
+    assert parked.marks[0].kind == "epoch"
+
+
+def test_a_long_mark_leaves_the_columns_alone() -> None:
+    long = "x" * 400
+    story = folding.build([*RETRIED[:5], event(6, 400, "RunStopped", kind="code_changed", message=long)])
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(drawing.rows(story))
+    lines = captured.get().splitlines()
+    row = next(line for line in lines if "a#1" in line)
+    assert row.split()[:7] == ["+0", "ms", "a#1", "a", "2", "400", "ms"]
+    assert "completed" in row
+    stopped = next(line for line in lines if "stopped" in line)
+    assert stopped.index("──") >= row.index("completed")
+    assert captured.get().count("x") < 80
+
+
+def test_the_time_of_an_open_run_goes_on() -> None:
+    start = to_ms(RETRIED[0]["at"])
+    head = {"ended_at": None, "status": "parked"}
+    moment = now(head)
+    assert moment is not None
+    assert moment > start
+    assert now({**head, "status": "stopped"}) is None
+    assert now({"ended_at": RETRIED[5]["at"], "status": "completed"}) is None
+    story = folding.build([*RETRIED[:5], event(6, 400, "SignalAwaited", call="s#1", name="go")], start + 60_000)
+    assert story.last - story.start == 60_000
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(drawing.rows(story))
+    assert "59.6 s" in captured.get()
+    assert drawing.bar(story.spans[0], story.start, story.last, width=8).plain == "█       "
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"type_": "RunCompleted"},
+        {"type_": "RunFailed", "failure": {"kind": "boom"}},
+        {"type_": "RunWasCancelled", "reason": "enough"},
+    ],
+)
+def test_nothing_is_pending_in_an_ended_run(end: dict[str, Any]) -> None:
+    story = folding.build(
+        [
+            event(1, 0, "SignalAwaited", call="s#1", name="go"),
+            event(2, 0, "TimerSet", call="t#1", due=9_000),
+            event(3, 10, "TimerFired", call="other#1"),
+            event(4, 20, **end),
+        ]
+    )
+    assert [(span.outcome, (span.end or 0) - story.start) for span in story.spans] == [("left open", 20)] * 2
+    assert all("▸" not in drawing.bar(span, story.start, story.last).plain for span in story.spans)
 
 
 def test_signals_go_to_who_waits_else_to_who_asks_next() -> None:

@@ -91,12 +91,15 @@ async def test_a_short_response_that_does_not_end_in_time():
 
 async def test_the_middle_of_a_short_response_of_a_coordinator_that_fell_silent():
     script = Scripted(HEAD + b"o", OK)
-    async with upstream(script.react_as("a")) as (_, a), upstream(script.react_as("b")) as (_, b):
-        async with router(b, silent_s=0.2, sweep_every_s=0.02) as service:
-            await announce(service, "n", a)
-            members = service._router.membership
-            mine = next(k for n in range(99) if members.pick(k := b"%d" % n, (), time.monotonic()).name == "n")
-            assert (await ask(service, GET.replace(b"/x ", b"/%b " % mine))).endswith(b"\r\n\r\nok")
+    async with (
+        upstream(script.react_as("a")) as (_, a),
+        upstream(script.react_as("b")) as (_, b),
+        router(b, silent_s=0.2, sweep_every_s=0.02) as service,
+    ):
+        await announce(service, "n", a)
+        members = service._router.membership
+        mine = next(k for n in range(99) if members.pick(k := b"%d" % n, (), time.monotonic()).name == "n")
+        assert (await ask(service, GET.replace(b"/x ", b"/%b " % mine))).endswith(b"\r\n\r\nok")
     assert [name for name, _ in script.seen] == ["a", "b"]
 
 

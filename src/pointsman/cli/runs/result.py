@@ -13,10 +13,9 @@ from pointsman.cli.exits import CommandError, Exit, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 from pointsman.cli.runs.timeline import failure_text
 
-
 WHAT_TO_DO = {
     "stopped": "deploy code that fits its log, and it goes on by itself",
-    "quarantined": "nothing is replayed over damage; its events before it are whole: see `pointsman runs show`",
+    "quarantined": "a person must look at it: nothing is replayed over damage, and what is whole can be read",
 }
 
 
@@ -47,7 +46,8 @@ def print_result(answer: dict[str, Any], *, as_json: bool) -> None:
     if not completed:
         status = answer["status"]
         said = f"run {answer['id']} {'is ' if status in HELD else ''}{status}: {failure_text(answer.get('failure'))}"
-        error = CommandError("; ".join(filter(None, [said.rstrip(": "), WHAT_TO_DO.get(status)])))
+        advice = "" if "deploy" in said else WHAT_TO_DO.get(status, "")
+        error = CommandError("; ".join(filter(None, [said.rstrip(": "), advice])))
         error.code = f"run_{status}"
         raise error
     typer.echo(json.dumps(answer.get("output"), ensure_ascii=False, indent=2))

@@ -42,7 +42,8 @@ class Span:
 
 @dataclass
 class Mark:
-    """Something that happened at one moment. `kind`: epoch (woken), takeover, select, signal, cancel, stopped, failed, end or event."""
+    """Something that happened at one moment. `kind`: epoch (woken), takeover, select, signal, cancel, stopped, failed,
+    end or event."""
 
     at: int
     sequence: int
