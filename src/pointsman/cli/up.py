@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -90,7 +91,7 @@ def about(cluster: LocalCluster) -> dict[str, Any]:
         "pid": os.getpid(),
         "directory": str(cluster.directory),
         "logs": str(cluster.logs),
-        "dsn": cluster.dsn,
+        "dsn": cluster.dsn if cluster.postgres is not None else without_password(cluster.dsn or ""),
         "postgres": "embedded" if cluster.postgres is not None else "given",
         "processes": [
             {
@@ -103,6 +104,12 @@ def about(cluster: LocalCluster) -> dict[str, Any]:
             for child in cluster.children.values()
         ],
     }
+
+
+def without_password(dsn: str) -> str:
+    """A DSN that somebody gave, fit to be shown: the embedded server's password is ours to show, theirs is not."""
+    password = urlsplit(dsn).password
+    return dsn.replace(f":{password}@", ":***@") if password else dsn
 
 
 def introduce(cluster: LocalCluster, as_json: bool) -> None:

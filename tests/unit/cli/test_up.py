@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.cli.main import app
-from pointsman.cli.up import introduce
+from pointsman.cli.up import introduce, without_password
 from pointsman.cluster import LocalCluster
 from pointsman.cluster.child import Child
 from tests.unit.cli.conftest import command
@@ -36,3 +36,8 @@ def test_a_typo_leaves_nothing_behind(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("pointsman: app_not_found: nosuch:app: no module 'nosuch'")
     assert not data.exists()
+
+
+def test_a_given_password_is_not_shown() -> None:
+    assert without_password("postgresql://u:s3cret@h:5432/db") == "postgresql://u:***@h:5432/db"
+    assert without_password("postgresql://u@h/db") == "postgresql://u@h/db"

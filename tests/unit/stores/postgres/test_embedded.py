@@ -118,13 +118,13 @@ def test_missing_binaries_are_named_with_what_to_do(directory: Path, monkeypatch
         EmbeddedPostgres(directory).start()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
+@pytest.mark.root
 def test_root_is_told_of_a_directory_that_the_servers_user_cannot_reach(directory: Path) -> None:
     with pytest.raises(EmbeddedPostgresFailed, match=r"as user nobody it cannot reach .*/below"):
         EmbeddedPostgres(directory / "below").start()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
+@pytest.mark.root
 async def test_root_runs_a_copy_when_the_environment_is_closed_to_others(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
