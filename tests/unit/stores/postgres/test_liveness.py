@@ -96,17 +96,20 @@ async def test_a_hung_loop_is_dumped_and_leaves(fresh_database: str) -> None:
 
 async def test_a_lost_connection_ends_nothing(fresh_database: str) -> None:
     """The holder's session is ended under it; it takes lock and lease again before its watcher is sure."""
-    kill = """
-        SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
-        AND mode = 'ExclusiveLock'"""
+    holder_but = """
+        SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
+        AND mode = 'ExclusiveLock' AND pid <> $2"""
     async with opened(fresh_database) as a, opened(fresh_database) as b:
         held, lease = await register(a, "held"), await register(b)
         watching = asyncio.create_task(b.liveness.next_death(lease.incarnation))
         await blocked_on(fresh_database, held.incarnation)
         async with connected(fresh_database) as killer:
+            gone = 0
             for _ in range(3):
-                assert await killer.fetchval(kill, held.incarnation)
-                await until(lambda: killer.fetchval(kill.replace("pg_terminate_backend(pid)", "1"), held.incarnation))
+                await until(lambda gone=gone: killer.fetchval(holder_but, held.incarnation, gone))
+                gone = await killer.fetchval(holder_but, held.incarnation, gone)
+                assert await killer.fetchval("SELECT pg_terminate_backend($1)", gone)
+            await until(lambda: killer.fetchval(holder_but, held.incarnation, gone))
         await blocked_on(fresh_database, held.incarnation)
         assert not watching.done()
         assert held.is_trusted()
