@@ -1,0 +1,42 @@
+"""The recorder: a batch that a store refuses as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from pointsman import CoordinatorSettings
+from pointsman.coordinator.recorder import Recorder
+from pointsman.kernel.errors import InvalidValue
+from pointsman.observe.stats import Stats
+from pointsman.ports.event_log import Append, AppendResult, Outcome
+from pointsman.stores.memory.event_log import MemoryEventLog
+from pointsman.stores.memory.store import MemoryStore
+
+
+class Picky(MemoryEventLog):
+    """Refuses every batch that holds the run "bad", as PostgreSQL refuses one whose data it can't take."""
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        if any(append.run == "bad" for append in batch):
+            raise InvalidValue
+        return [AppendResult(Outcome.MOVED) for _ in batch]
+
+
+async def test_one_bad_run_does_not_stop_its_neighbours() -> None:
+    recorder = Recorder(Picky(MemoryStore()._session), CoordinatorSettings(), Stats())
+    names = ["bad", *(f"good-{n}" for n in range(20))]
+    answers = {
+        name: recorder.submit([Append(name, 1, 1, b"nonce", [], "running", 1)]) for name in names
+    }  # all wait before the lanes start, so they are refused together
+    recorder.start()
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(InvalidValue):
+                await answers.pop("bad")
+            results = await asyncio.gather(*answers.values())
+    finally:
+        await recorder.stop()
+    assert [result[0].outcome for result in results] == [Outcome.MOVED] * 20
