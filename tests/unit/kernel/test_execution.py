@@ -186,13 +186,13 @@ def test_both_sides_are_shown_when_a_call_was_put_in_between() -> None:
         replayed_by("failing", log)
 
 
-def test_the_first_failure_is_raised_as_soon_as_it_is_there() -> None:
-    def answer(pending: PendingCall) -> bytes | ev.Failure:
-        return ev.Failure("refused", retryable=False) if pending.data == b"1" else doubled(pending)
-
-    failed = lab("parallel", b"3", answer=answer).run()
-    assert failed.failure.kind == "refused"
-    assert "RunFailed" in failed.types
+def test_the_first_failure_is_raised_while_others_are_under_way() -> None:
+    run = lab("parent", b"3")
+    failed = ev.ChildEnded(call="workflow:sequence#2", mail=1, status="failed", failure=ev.Failure("refused"))
+    assert run.execution.mailed(failed, run.now)
+    run._append()
+    assert run.failure.kind == "refused"
+    assert run.execution.state.children.keys() == {"workflow:sequence#1", "workflow:sequence#3"}
 
 
 def test_code_that_no_longer_makes_a_pending_call_is_refused() -> None:
