@@ -1,4 +1,4 @@
-"""`python -m benchmarks {w1,w5} [--json] [...]`: one workload, its figures on standard output."""
+"""`python -m benchmarks {w1,w5,triage} [--json] [...]`: one workload, its figures on standard output."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import w1, w5
+from benchmarks.triage import command as triage
 from pointsman.process import event_loop_factory, tune_process
 from pointsman.stores.postgres.embedded import EmbeddedPostgres
 from pointsman.stores.postgres.migrate import migrate
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("workload", choices=["w1", "w5"])
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    parser.add_argument("--runs", type=int, help="runs in each repetition")
-    parser.add_argument("--concurrency", type=int, default=100, help="w1: runs at a time")
-    parser.add_argument("--repeat", type=int, default=5, help="repetitions; figures are of the median one")
-    parser.add_argument("--store", help="PostgreSQL to use; an embedded one, fsync on, without")
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     tune_process()
-    if arguments.store:
+    code = 0
+    if arguments.workload == "triage":
+        figures, code = triage.main(arguments)
+    elif arguments.store:
         figures = _measure(arguments, arguments.store, None)
     else:
         with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory:
@@ -39,7 +36,26 @@ def main() -> int:
     else:
         for name, value in figures.items():
             print(f"{name:28} {value}")
-    return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    workloads = parser.add_subparsers(dest="workload", required=True)
+    steps = {
+        "w1": workloads.add_parser("w1", help="throughput of runs of five steps"),
+        "w5": workloads.add_parser("w5", help="latency of a run of one step at rest"),
+    }
+    for workload in steps.values():
+        workload.add_argument("--runs", type=int, help="runs in each repetition")
+        workload.add_argument("--repeat", type=int, default=5, help="repetitions; figures are of the median one")
+        workload.add_argument("--store", help="PostgreSQL to use; an embedded one, fsync on, without")
+    steps["w1"].add_argument("--concurrency", type=int, default=100, help="runs at a time")
+    tickets = workloads.add_parser("triage", help="10,000 tickets, failures by plan, beside two other systems")
+    triage.add_arguments(tickets)
+    for workload in (*steps.values(), tickets):
+        workload.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    return parser
 
 
 def _measure(arguments: argparse.Namespace, dsn: str, directory: Path | None) -> dict[str, Any]:

@@ -56,18 +56,31 @@ class Meter:
         if self._directory is None:
             return 0.0
         postmaster = int(next(self._directory.rglob("postmaster.pid")).read_text().split()[0])
-        total = 0.0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(") ")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == postmaster:
-                total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-        return total
+        return sum(cpu_s for parent, cpu_s in processes().values() if parent == postmaster)
 
     def peak_rss_mb(self) -> dict[str, float]:
         return {"client": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def processes() -> dict[int, tuple[int, float]]:
+    """Parent and CPU seconds so far of every living process, by pid. Empty where there is no /proc."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        found[int(stat.parent.name)] = (int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS_PER_S)
+    return found
+
+
+def machine_cpu_s() -> float:
+    """CPU seconds that all cores together have worked since the machine started; 0 where there is no /proc."""
+    try:
+        user, nice, system, _idle, _wait, irq, softirq = Path("/proc/stat").read_text().split(maxsplit=8)[1:8]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, irq, softirq))) / TICKS_PER_S
 
 
 def percentiles(values: list[float], *wanted: float) -> list[float]:

@@ -1,6 +1,8 @@
 """Pointsman: a durable, distributed coordinator for multi-agent work."""
 
-from pointsman.agents.agent import Agent, AgentError, Context
+from pointsman.agents.agent import Agent, AgentError, AgentRefused, ContextOverflow, RateLimited
+from pointsman.agents.card import Card, Health
+from pointsman.agents.context import Context
 from pointsman.agents.workflow import Workflow
 from pointsman.app import App
 from pointsman.coordinator.settings import CoordinatorSettings
@@ -16,6 +18,8 @@ from pointsman.kernel.errors import (
     SignalTimeout,
     UnknownAgent,
 )
+from pointsman.kernel.policy.amounts import Budget, Cost
+from pointsman.kernel.policy.breaker import Breaker
 from pointsman.kernel.policy.retry import Retry
 from pointsman.kernel.run import Run
 from pointsman.kernel.strands import Handle
@@ -26,17 +30,25 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "AgentError",
+    "AgentRefused",
     "App",
+    "Breaker",
+    "Budget",
     "CallError",
+    "Card",
     "ChildError",
     "Context",
+    "ContextOverflow",
     "CoordinatorSettings",
+    "Cost",
     "ForeignAwaitable",
     "Handle",
+    "Health",
     "InvalidInput",
     "InvalidValue",
     "NonDeterministicWorkflow",
     "PointsmanError",
+    "RateLimited",
     "Retry",
     "Run",
     "RunCancelled",

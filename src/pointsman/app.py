@@ -6,20 +6,29 @@ import os
 import random
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent, define_agent
+from pointsman.agents.card import Card, Health
 from pointsman.agents.directory import AgentDirectory
+from pointsman.agents.transport import Transport
 from pointsman.agents.workflow import Workflow, define_workflow
+from pointsman.coordinator.dispatcher import HTTP, LOCAL
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.kernel.policy.amounts import Budget, Cost
+from pointsman.kernel.policy.breaker import Breaker
 from pointsman.kernel.policy.retry import Retry
 from pointsman.kernel.values import VALUE_BYTES_MAX
 from pointsman.ports.store import Store
+from pointsman.transports.http import HttpTransport
+from pointsman.transports.local import LocalTransport
 
 BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
@@ -40,6 +49,24 @@ class SystemIds:
         return urlsafe_b64encode(os.urandom(12)).decode()
 
 
+@dataclass(frozen=True)
+class HttpAgents:
+    """How agents behind URLs are reached.
+
+    Attributes:
+        addresses: where they may be.
+        callback: base URL of the API, for what they record while they are at it (`ctx.once`); None: they can't.
+        token: what they want to hear as `Authorization: Bearer`.
+    """
+
+    addresses: AgentAddresses = field(default_factory=AgentAddresses)
+    callback: str | None = None
+    token: str | None = None
+
+
+NO_PRIVATE_AGENTS = HttpAgents()
+
+
 class App:
     """The agents and workflows of a program, under one name.
 
@@ -47,11 +74,16 @@ class App:
         name: for people.
         generalist: the agent that gets what nobody else can do, and calls of names that do not exist.
         value_bytes_max: limit of one input or output, in bytes of JSON.
+        tenant_budgets: what all runs of a tenant together may use up; "*" for each tenant that is not named.
     """
 
-    def __init__(self, name: str, *, generalist: str | None = None, value_bytes_max: int = VALUE_BYTES_MAX) -> None:
+    def __init__(
+        self, name: str, *, generalist: str | None = None, value_bytes_max: int = VALUE_BYTES_MAX,
+        tenant_budgets: Mapping[str, Budget] | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.value_bytes_max = value_bytes_max
+        self.tenant_budgets = dict(tenant_budgets or {})
         self._generalist = generalist
         self._agents: dict[str, Agent] = {}
         self._workflows: dict[tuple[str, int], Workflow] = {}
@@ -61,43 +93,51 @@ class App:
 
     @overload
     def agent(
-        self,
-        function: None = None,
-        /,
-        *,
-        name: str | None = ...,
-        capabilities: Sequence[str] = ...,
-        timeout: float = ...,
-        retry: Retry | None = ...,
-    ) -> Callable[[Callable[..., Any]], Agent]: ...
+        self, function: None = None, /, *, name: str = ..., version: str = ..., description: str = ...,
+        capabilities: Sequence[str] = ..., failures: Mapping[str, bool] = ..., timeout: float = ...,
+        heartbeat: float | None = ..., concurrency: int | None = ..., rate: float | None = ...,
+        cost: Cost | None = ..., budget: Budget | None = ..., idempotent: bool = ...,
+        fallback: Sequence[str | Agent] | None = ..., hold: float = ..., retry: Retry | None = ...,
+        breaker: Breaker | None = ..., health: Callable[[], Any] | None = ..., health_policy: Health | None = ...,
+    ) -> Callable[[Callable[..., Any]], Agent]: ...  # fmt: skip
 
     def agent(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        capabilities: Sequence[str] = (),
-        timeout: float = 30.0,
-        retry: Retry | None = None,
-    ) -> Agent | Callable[[Callable[..., Any]], Agent]:
+        self, function: Callable[..., Any] | None = None, /, *, name: str = "", version: str = "1",
+        description: str = "", capabilities: Sequence[str] = (), failures: Mapping[str, bool] | None = None,
+        timeout: float = 30.0, heartbeat: float | None = None, concurrency: int | None = None,
+        rate: float | None = None, cost: Cost | None = None, budget: Budget | None = None, idempotent: bool = True,
+        fallback: Sequence[str | Agent] | None = None, hold: float = 60.0, retry: Retry | None = None,
+        breaker: Breaker | None = None, health: Callable[[], Any] | None = None, health_policy: Health | None = None,
+    ) -> Agent | Callable[[Callable[..., Any]], Agent]:  # fmt: skip
         """Declare an agent: a sync or async function whose signature is its schema.
 
         Args:
             name: the function's own without.
             capabilities: what `run.select` may choose it for.
-            timeout: seconds for one attempt.
+            failures: kinds of failure that it raises (`AgentError(kind=...)`), each with whether a retry may help.
+            timeout: seconds for one attempt. heartbeat: seconds without `ctx.heartbeat()` that end one.
+            concurrency: attempts at the same time in the whole cluster. rate: attempts per second, likewise.
+            cost: what one attempt costs. budget: what all attempts together may use up.
+            idempotent: False: an attempt whose end is unknown is never repeated, here or elsewhere.
+            fallback: who gets a call that it fails, in order; the app's generalist without; nobody when empty.
+            hold: seconds that a call waits while the agent can't take it, before it is given up.
             retry: when a failed attempt is followed by another; three attempts, 2 s apart and doubling, without.
+            breaker: when calls of it are held back for its failures. health, health_policy: a function that raises when
+                it is not well, and how often it is asked.
 
         Raises:
             ValueError, TypeError: with what to change.
         """
+        chain = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
+        card = Card(
+            name=name, version=version, description=description, capabilities=tuple(capabilities),
+            failures=dict(failures or {}), timeout=timeout, heartbeat=heartbeat, concurrency=concurrency, rate=rate,
+            cost=cost, budget=budget, idempotent=idempotent, fallback=chain, hold=hold, retry=retry or Retry(),
+            breaker=breaker or Breaker(), health=health_policy,
+        )  # fmt: skip
 
         def declare(function: Callable[..., Any]) -> Agent:
-            agent = define_agent(
-                function, name=name, capabilities=tuple(capabilities), timeout=timeout, retry=retry or Retry(),
-                bytes_max=self.value_bytes_max,
-            )  # fmt: skip
+            agent = define_agent(function, card, health_check=health, bytes_max=self.value_bytes_max)
             if agent.name in self._agents:
                 raise ValueError(f"there is an agent {agent.name!r} already")
             self._agents[agent.name] = agent
@@ -107,16 +147,30 @@ class App:
         return declare if function is None else declare(function)
 
     def workflow(
-        self, *, name: str | None = None, version: int = 1
+        self,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        budget: Budget | None = None,
+        turns_max: int | None = None,
+        repeats_max: int | None = None,
     ) -> Callable[[Callable[..., Coroutine[Any, Any, Any]]], Workflow]:
         """Declare a workflow: an `async def` with a parameter of type `Run`. Several versions may stand side by side.
+
+        Args:
+            budget: of a run that is started without one.
+            turns_max: calls of agents in one run; repeats_max: calls of one agent with one input. One more raises
+                LoopDetected in its body.
 
         Raises:
             ValueError, TypeError: with what to change.
         """
 
         def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow:
-            workflow = define_workflow(function, name=name, version=version, bytes_max=self.value_bytes_max)
+            workflow = define_workflow(
+                function, name=name, version=version, bytes_max=self.value_bytes_max, budget=budget,
+                turns_max=turns_max, repeats_max=repeats_max,
+            )  # fmt: skip
             if (workflow.name, workflow.version) in self._workflows:
                 raise ValueError(f"there is a workflow {workflow.name!r} v{workflow.version} already")
             self._workflows[workflow.name, workflow.version] = workflow
@@ -128,11 +182,29 @@ class App:
     @cached_property
     def directory(self) -> AgentDirectory:
         """What is declared so far. Raises ValueError: the generalist is not an agent."""
+        return self.new_directory()
+
+    def new_directory(self) -> AgentDirectory:
+        """A directory that one coordinator keeps up to date for itself. Raises ValueError as `directory` does."""
         return AgentDirectory(self._agents.values(), self._workflows.values(), self._generalist)
 
-    def coordinator(self, store: Store, settings: CoordinatorSettings | None = None) -> Coordinator:
+    def coordinator(
+        self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS
+    ) -> Coordinator:
         """A coordinator for this app on `store`, not yet started."""
-        return Coordinator(settings or CoordinatorSettings(), store, self.directory, SystemIds())
+        settings = settings or CoordinatorSettings()
+        remote = HttpTransport(http.addresses, callback=http.callback, token=http.token, bytes_max=self.value_bytes_max)
+        transports: dict[str, Transport] = {LOCAL: LocalTransport(threads_max=settings.threads_max), HTTP: remote}
+        return Coordinator(
+            settings,
+            store,
+            self.new_directory(),
+            SystemIds(),
+            transports,
+            self.tenant_budgets,
+            http.addresses,
+            remote.probe,
+        )
 
     @asynccontextmanager
     async def running(

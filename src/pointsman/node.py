@@ -19,12 +19,17 @@ from typing import Any
 import asyncpg
 import httpx
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.api import ApiServer, ApiSettings
-from pointsman.app import App
+from pointsman.app import App, HttpAgents
+from pointsman.coordinator.budgets.verbs import Budgets
+from pointsman.coordinator.inbox import CoordinatorInbox
+from pointsman.coordinator.reports import CoordinatorAttempts
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import PointsmanError, SchemaMissing, StoreUnavailable
+from pointsman.ports.agents import AttemptOver
 from pointsman.ports.store import Store
 from pointsman.stores.postgres.server import ConnectError, Server
 from pointsman.stores.postgres.settings import PostgresSettings
@@ -32,6 +37,7 @@ from pointsman.stores.postgres.settings import PostgresSettings
 ANNOUNCE_EVERY_S = 0.5
 ANNOUNCE_TIMEOUT_S = 1.0
 LEAVE_TIMEOUT_S = 0.5
+FORWARD_TIMEOUT_S = 2.0
 UNHEARD_TIMES = 4
 """Failures in a row that are worth a word: a router may start or restart meanwhile."""
 API_STOP_S = 1.0
@@ -56,6 +62,9 @@ class NodeSettings:
     routers: base URLs of the routers to announce to.
     announce_token: what routers want to hear, if that is not the API's token.
     advertise: `host:port` under which routers reach the API, where that is not what it binds.
+    agents: where agents that register may be.
+    agents_token: what agents behind HTTP want to hear as `Authorization: Bearer`.
+    callback: base URL of the API as such agents reach it; this coordinator's own address without.
     """
 
     coordinator: CoordinatorSettings = field(default_factory=CoordinatorSettings)
@@ -63,6 +72,9 @@ class NodeSettings:
     routers: Sequence[str] = ()
     announce_token: str | None = None
     advertise: str | None = None
+    agents: AgentAddresses = field(default_factory=AgentAddresses)
+    agents_token: str | None = None
+    callback: str | None = None
 
 
 class Node:
@@ -78,6 +90,7 @@ class Node:
         self._store = store
         self._settings = settings
         self._announcer: Announcer | None = None
+        self._peers = Peers(settings.api.token)
         self._api: ApiServer | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.address = ""
@@ -92,10 +105,19 @@ class Node:
         api, settings = self._settings.api, self._settings
         port = free_port(api.host, api.port)
         self.address = settings.advertise or join_address(api.host, port)
-        self.coordinator = self._app.coordinator(self._store, replace(settings.coordinator, address=self.address))
-        runs = CoordinatorRuns(self.coordinator, bytes_max=self._app.value_bytes_max)
-        observer = self.coordinator.stats.observe_request
-        self._api = ApiServer(runs, self.coordinator, _with_port(api, port), observer=observer)
+        http = HttpAgents(settings.agents, settings.callback or f"http://{self.address}", settings.agents_token)
+        self.coordinator = coordinator = self._app.coordinator(
+            self._store, replace(settings.coordinator, address=self.address), http
+        )
+        bytes_max = self._app.value_bytes_max
+        self._api = ApiServer(
+            CoordinatorRuns(coordinator, bytes_max=bytes_max), coordinator, _with_port(api, port),
+            agents=coordinator.agents,
+            attempts=CoordinatorAttempts(coordinator, self._peers.forward, bytes_max=bytes_max),
+            inbox=CoordinatorInbox(coordinator, bytes_max=bytes_max),
+            budgets=Budgets(self._store.system, self._store.clock),
+            observer=coordinator.stats.observe_request,
+        )  # fmt: skip
         try:
             await self.coordinator.start()
         except BaseException:
@@ -127,6 +149,7 @@ class Node:
         await asyncio.wait([api], timeout=API_STOP_S)
         await self.coordinator.stop()
         await api
+        await self._peers.close()
 
     def describe(self) -> Mapping[str, Any]:
         """What it is, with every limit that is in force."""
@@ -144,6 +167,28 @@ class Node:
                 **{f"api.{name}": value for name, value in self._settings.api.limits().items()},
             },
         }
+
+
+class Peers:
+    """The other coordinators, as far as reports of agents have to be passed on to them."""
+
+    def __init__(self, token: str | None) -> None:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._http = httpx.AsyncClient(headers=headers, timeout=FORWARD_TIMEOUT_S, trust_env=False)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None:
+        """Raises AttemptOver, StoreUnavailable: it does not answer."""
+        try:
+            response = await self._http.post(f"http://{address}{path}", json=dict(body))
+        except httpx.HTTPError as error:
+            raise StoreUnavailable(f"the coordinator at {address} does not answer: {error}") from error
+        if response.status_code in (404, 409):
+            raise AttemptOver
+        if not response.is_success:
+            raise StoreUnavailable(f"the coordinator at {address} answers {response.status_code}")
 
 
 class Announcer:

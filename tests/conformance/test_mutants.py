@@ -6,21 +6,40 @@ from typing import Any
 import pytest
 
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
+from pointsman.stores.memory.board import MemoryBoard
 from pointsman.stores.memory.event_log import MemoryEventLog
+from pointsman.stores.memory.human_tasks import MemoryHumanTasks
 from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
+from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.system_log import MemorySystemLog
 from pointsman.stores.memory.wakeup import MemoryWakeup
 from pointsman.testing import conformance
 from pointsman.testing.conformance import CASES, Case, case_name, run_case, support
 from tests.conformance.harnesses import MemoryHarness
-from tests.conformance.mutants import append, children, feed, listing, liveness, mail, ownership, values
+from tests.conformance.mutants import (
+    append,
+    board,
+    children,
+    feed,
+    human_tasks,
+    listing,
+    liveness,
+    mail,
+    ownership,
+    reservations,
+    system_log,
+    values,
+)
 
 Mutant = type[Any]
 """It takes the place of the class that it derives from; its `caught_by` names the cases that must fail."""
 
-THEMES = (append, children, feed, listing, values, mail, ownership, liveness)
+THEMES = (
+    append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, reservations,
+)  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)
 ]
@@ -72,4 +91,8 @@ def _store(mutant: Mutant, database: MemoryDatabase) -> MemoryStore:
     store.mailbox = _part(mutant, MemoryMailbox)(session)
     store.ownership = _part(mutant, MemoryOwnership)(session)
     store.wakeup = _part(mutant, MemoryWakeup)(store._inbound, lambda: database.inbound)
+    store.system = _part(mutant, MemorySystemLog)(session)
+    store.board = _part(mutant, MemoryBoard)(session)
+    store.human_tasks = _part(mutant, MemoryHumanTasks)(session)
+    store.reservations = _part(mutant, MemoryReservations)(session)
     return store

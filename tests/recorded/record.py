@@ -4,10 +4,13 @@ written again."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from pointsman import Budget
 from pointsman.kernel import events as ev
+from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.state import PendingCall
 from pointsman.testing.replay import save
 from tests.support import programs
@@ -22,6 +25,8 @@ def answer(pending: PendingCall) -> bytes | ev.Failure:
             return ev.Failure("refused", "no", retryable=False)
         if pending.attempt < 3:
             return ev.Failure("exception", "boom")
+    if pending.target == "star":
+        return ev.Failure("exception", "stage fright")
     if pending.target == "double":
         return msgspec.json.encode(2 * msgspec.json.decode(pending.data))
     return pending.data
@@ -29,16 +34,22 @@ def answer(pending: PendingCall) -> bytes | ev.Failure:
 
 def main() -> None:
     inputs = {
-        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0",
+        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4",
         "large": msgspec.json.encode("à propos " * 300),
     }  # fmt: skip
     signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')]}
-    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up"
+    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
         workflow = programs.app.directory.workflow("failing" if name == "refused" else name)
         assert workflow is not None
-        lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=answer, signals=signals.get(name, ()))
+        more: dict[str, Any] = {"signals": signals.get(name, ())}
+        if name == "recovering":
+            more = {"people": [b"12"], "budget": Budget(usd=1.0), "spent": Amount(usd_micros=50_000)}
+        lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=answer, **more)
+        if name == "recovering":
+            lab.execution.held("star#1", ev.Failure("unhealthy", "a cold", retryable=False), lab.now)
+            lab.record_effect("star#1", "bow", b"1")
         if name == "cleaning_up":
             lab.cancel("closing time")
         lab.run()

@@ -5,15 +5,20 @@ step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from pointsman import App, Workflow
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
+from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
+from pointsman.kernel.spending import refusal
 from pointsman.kernel.state import PendingCall
 
 Answer = Callable[[PendingCall], bytes | ev.Failure]
+MOST = Amount(usd_micros=20_000, tokens=100, calls=1)
+"""What is set aside for an attempt of a run that has a budget."""
 
 
 class Lab:
@@ -30,6 +35,9 @@ class Lab:
         answer: Answer,
         signals: Sequence[tuple[str, bytes]] = (),
         evict: Callable[[int], bool] = lambda step: False,
+        people: Sequence[bytes | ev.Failure] = (),
+        budget: Budget | None = None,
+        spent: Amount = NOTHING,
     ) -> None:
         self.app = app
         self.workflow = workflow
@@ -40,9 +48,12 @@ class Lab:
         self._signals = list(signals)
         self._mail = 0
         self._evict = evict
+        self._people = list(people)
+        self._spent = spent
         self.execution = Execution("run-1", workflow, app.directory)
         started, tail = ev.with_input(
             ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version, seed="seed",
+            budget=budget,
         )  # fmt: skip
         assert not tail or started.pieces
         self.execution.begin(started, data, self.now)
@@ -75,14 +86,12 @@ class Lab:
         self.steps += 1
         self.now += 10
         state = self.execution.state
-        calls = [call for call in state.calls.values() if call.retry_at is None]
+        calls = [call for call in state.calls.values() if call.retry_at is None and call.task is None]
+        asked = [call for call in state.calls.values() if call.task is not None]
         if calls:
-            pending = calls[self.steps % len(calls)]
-            result = self._answer(pending)
-            if isinstance(result, ev.Failure):
-                assert self.execution.attempt_failed(pending.call, pending.attempt, result, self.now)
-            else:
-                assert self.execution.completed(pending.call, pending.attempt, result, self.now)
+            self._attempt(calls[self.steps % len(calls)])
+        elif asked and self._people:
+            self._ask(asked[0])
         elif self._signals:
             name, payload = self._signals.pop(0)
             self._mail += 1
@@ -97,6 +106,37 @@ class Lab:
             return False
         self._append()
         return True
+
+    def _attempt(self, pending: PendingCall) -> None:
+        execution = self.execution
+        if execution.state.budget is not None and pending.reserved is None:
+            trouble = refusal(execution.state, MOST, self.now)
+            if trouble is not None:
+                if not execution.reassign(pending.call, trouble, self.now):
+                    execution.give_up(pending.call, trouble, self.now)
+                return
+            execution.reserve(pending.call, MOST, (), self.now)
+            return
+        result = self._answer(pending)
+        if isinstance(result, ev.Failure):
+            assert execution.attempt_failed(pending.call, pending.attempt, result, self.now, spent=self._spent)
+        else:
+            assert execution.completed(pending.call, pending.attempt, result, self.now, spent=self._spent)
+
+    def _ask(self, pending: PendingCall) -> None:
+        answer = self._people.pop(0)
+        self._mail += 1
+        assert pending.task is not None
+        said: dict[str, Any] = {"failure": answer} if isinstance(answer, ev.Failure) else {"output": msgspec.Raw(answer)}
+        self.execution.mailed(
+            ev.HumanTaskAnswered(call=pending.call, task=pending.task, mail=self._mail, by="ann", **said), self.now
+        )
+
+    def record_effect(self, call: str, name: str, value: bytes) -> None:
+        self._mail += 1
+        effect = ev.EffectRecorded(call=call, name=name, mail=self._mail, value=msgspec.Raw(value))
+        assert self.execution.mailed(effect, self.now)
+        self._append()
 
     def run(self, steps_max: int = 500) -> Lab:
         for _ in range(steps_max):

@@ -130,3 +130,23 @@ async def large(run: Run, text: str) -> int:
 async def foreign(run: Run) -> str:
     await asyncio.sleep(0)
     return "unreachable"
+
+
+@app.agent(retry=Retry(attempts=1), fallback=["understudy"])
+async def star(n: int) -> int:
+    return n
+
+
+@app.agent(retry=Retry(attempts=1))
+async def understudy(n: int) -> int:
+    return n
+
+
+@app.workflow()
+async def recovering(run: Run, n: int) -> list[int]:
+    """What an agent fails, another one, a person or the default does."""
+    return [
+        await run.call(star, n),
+        await run.call(star, n, fallback=[], person="How many?"),
+        await run.call(star, n, fallback=[], default=-1),
+    ]

@@ -1,54 +1,41 @@
-"""An agent: a function, its schema, its capabilities, and the policies of its calls."""
+"""An agent: something that does one step. A function of the app, or a service that registered itself."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.agents.card import Card
+from pointsman.agents.context import Context
 from pointsman.agents.signature import Signature
 from pointsman.kernel.errors import PointsmanError
+from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.policy.retry import Retry
-
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-RESERVED = frozenset({"sleep", "select", "random", "uuid"})
-
-
-class Context(msgspec.Struct, frozen=True, gc=False):
-    """What an agent may know of the attempt that it makes: nothing of the run but this.
-
-    Attributes:
-        idempotency_key: the same on every attempt and every coordinator; hand it to whatever has effects.
-        epoch: the owner number of the run; an agent that keeps state may refuse a lower one than it has seen.
-        deadline: `time.monotonic()` seconds of this process by which the attempt is given up.
-    """
-
-    run: str
-    call: str
-    attempt: int
-    idempotency_key: str
-    epoch: int
-    deadline: float
-    tenant: str = "default"
 
 
 class AgentError(PointsmanError):
     """Raised by an agent to say more than "it failed".
 
     Args:
-        kind: a stable name of the failure.
-        retryable: would the same call later help?
+        kind: a stable name of the failure: one of `kernel/policy/failures.py`, or the agent's own.
+        retryable: would the same call later help? None: what the kind's default, or the agent's card, says.
         retry_after: seconds before which it would not.
     """
 
     code = "agent_error"
 
     def __init__(
-        self, message: str, *, kind: str = "agent_error", retryable: bool = True, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        kind: str = "agent_error",
+        retryable: bool | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -56,41 +43,120 @@ class AgentError(PointsmanError):
         self.retry_after = retry_after
 
 
+class AgentRefused(AgentError):
+    """The agent declines to do it: another agent or a person may."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "the agent declined", kind="refused")
+
+
+class ContextOverflow(AgentError):
+    """The input is more than the agent's context can hold: an agent with a larger one may."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "the input does not fit the agent's context", kind="context_overflow")
+
+
+class RateLimited(AgentError):
+    """The agent asks for fewer calls. Args: retry_after: seconds."""
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message or "too many calls", kind="rate_limited", retry_after=retry_after)
+
+
+class AgentSignature(Protocol):
+    """An agent's schema at work: the kernel's part, and the checks at both ends of an attempt."""
+
+    def encode_input(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes: ...
+
+    def same_input(self, recorded: bytes, produced: bytes) -> bool: ...
+
+    def encode_output(self, value: Any) -> bytes: ...
+
+    def decode_output(self, data: bytes) -> Any:
+        """Raises InvalidInput: the result does not fit the schema."""
+        ...
+
+    def check_input(self, data: bytes) -> None:
+        """Raises InvalidInput."""
+        ...
+
+    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """JSON Schema of the input and of the output."""
+        ...
+
+
 @dataclass(frozen=True)
 class Agent:
-    """A declared agent. Calling it calls the function itself, as in a unit test."""
+    """See the module. Calling a declared one calls its function, as in a unit test.
 
-    name: str
-    function: Callable[..., Any]
-    signature: Signature
-    capabilities: tuple[str, ...] = ()
-    timeout: float = 30.0
-    """Seconds that one attempt may take."""
-    retry: Retry = field(default_factory=Retry)
+    Attributes:
+        described: its card, without the schemas where they follow from `signature` (see `card`).
+        function: None for an agent that is reached by its URL.
+        health_check: a function (sync or async) that returns, or raises when the agent is not well.
+    """
+
+    described: Card
+    signature: AgentSignature
+    function: Callable[..., Any] | None = None
+    health_check: Callable[[], Any] | None = None
     is_async: bool = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.function is None:
+            raise TypeError(f"agent {self.name} is no function: it is reached at {self.described.url}")
         return self.function(*args, **kwargs)
+
+    @cached_property
+    def name(self) -> str:
+        return self.described.name
+
+    @cached_property
+    def timeout(self) -> float:
+        """Seconds that one attempt may take."""
+        return self.described.timeout
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return self.described.capabilities
+
+    @property
+    def retry(self) -> Retry:
+        return self.described.retry
+
+    @property
+    def fallback(self) -> tuple[str, ...] | None:
+        return self.described.fallback
+
+    @property
+    def idempotent(self) -> bool:
+        return self.described.idempotent
+
+    @property
+    def card(self) -> Card:
+        """Its card, complete."""
+        if self.function is None:
+            return self.described
+        takes, gives = self.signature.schemas()
+        return msgspec.structs.replace(self.described, input_schema=takes, output_schema=gives)
+
+    def is_retryable(self, error: AgentError) -> bool:
+        """What the error says; else what the card says of its kind; else what the kind's default is."""
+        if error.is_retryable is not None:
+            return error.is_retryable
+        known = FAILURE_KINDS.get(error.kind)
+        return self.described.failures.get(error.kind, known.retryable if known is not None else True)
 
 
 def define_agent(
-    function: Callable[..., Any],
-    *,
-    name: str | None,
-    capabilities: tuple[str, ...],
-    timeout: float,
-    retry: Retry,
-    bytes_max: int,
+    function: Callable[..., Any], card: Card, *, health_check: Callable[[], Any] | None, bytes_max: int
 ) -> Agent:
     """Raises TypeError or ValueError with what to change."""
-    chosen = name or str(getattr(function, "__name__", ""))
-    if not NAME.fullmatch(chosen) or chosen in RESERVED:
-        raise ValueError(
-            f"{chosen!r} can't name an agent: 1–64 letters, digits, '_' or '-', a letter first, "
-            f"and none of {sorted(RESERVED)}"
-        )
-    if not 0 < timeout < 1e7:
-        raise ValueError(f"agent {chosen}: timeout={timeout}: seconds, more than 0")
+    if not card.name:
+        card = msgspec.structs.replace(card, name=str(getattr(function, "__name__", "")))
+    card.check()
+    if not card.description:
+        card = msgspec.structs.replace(card, description=(inspect.getdoc(function) or "").partition("\n\n")[0])
     signature = Signature(function, given=Context, bytes_max=bytes_max)
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-    return Agent(chosen, function, signature, tuple(capabilities), timeout, retry, is_async)
+    return Agent(card, signature, function, health_check, is_async)

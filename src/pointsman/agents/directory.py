@@ -1,35 +1,165 @@
-"""The agent directory: which agents and workflows there are, and which agent can do what. Filled once, then read."""
+"""The agent directory: which agents and workflows there are, which agent can do what, and which can't just now.
+
+The app's own agents and workflows are given once; the agents that registered themselves, and how all of them are, come
+from their records (`apply`), in the same loop that reads here. Nothing here waits for anything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pointsman.agents.agent import Agent
+from pointsman.agents.card import Card
+from pointsman.agents.record import AgentRecord
+from pointsman.agents.schema import SchemaSignature
 from pointsman.agents.signature import decode_as
 from pointsman.agents.workflow import Workflow
+from pointsman.kernel.errors import InvalidInput, InvalidValue
+from pointsman.kernel.events import Failure
 from pointsman.kernel.program import Selection
+from pointsman.kernel.values import VALUE_BYTES_MAX
+from pointsman.ports.agents import AgentDeclared, InvalidCard
 from pointsman.ports.ownership import Definition
+
+logger = logging.getLogger("pointsman.agents")
 
 
 class AgentDirectory:
-    """Implements `kernel.program.Directory`."""
+    """Implements `kernel.program.Directory`.
 
-    def __init__(self, agents: Iterable[Agent], workflows: Iterable[Workflow], generalist: str | None) -> None:
-        self._agents = {agent.name: agent for agent in agents}
+    Attributes:
+        now: the database's clock in ms, for `select`; a directory whose agents never change needs none.
+
+    Raises:
+        ValueError: the generalist is not an agent of the app.
+    """
+
+    def __init__(
+        self, agents: Iterable[Agent], workflows: Iterable[Workflow], generalist: str | None,
+        *, bytes_max: int = VALUE_BYTES_MAX,
+    ) -> None:  # fmt: skip
+        self.now: Callable[[], int] = lambda: 0
+        self._own = {agent.name: agent for agent in agents}
+        self._registered: dict[str, Agent] = {}
+        self._records: dict[str, AgentRecord] = {}
+        self._troubled: dict[str, AgentRecord] = {}
+        """Those of the records that may be a problem: almost none, and `problem` is asked at every dispatch."""
         self._workflows = {(workflow.name, workflow.version): workflow for workflow in workflows}
         self._newest = dict(sorted(self._workflows))
         self._generalist = generalist
-        if generalist is not None and generalist not in self._agents:
-            raise ValueError(
-                f"generalist={generalist!r} is not a registered agent; the agents are {sorted(self._agents)}"
-            )
+        self._bytes_max = bytes_max
+        if generalist is not None and generalist not in self._own:
+            raise ValueError(f"generalist={generalist!r} is not a registered agent; the agents are {sorted(self._own)}")
+
+    # -- what changes ---------------------------------------------------------------------------------------------
+
+    def apply(self, records: Mapping[str, AgentRecord]) -> None:
+        """Records as their streams have them now, by the name of the agent; each takes the place of the one before."""
+        for name, record in records.items():
+            self._records[name] = record
+            if record.may_have_problem():
+                self._troubled[name] = record
+            else:
+                self._troubled.pop(name, None)
+            if record.card is not None and name not in self._own:
+                self._admit(name, record.card)
+
+    def _admit(self, name: str, card: Card) -> None:
+        known = self._registered.get(name)
+        if known is not None and known.described == card:
+            return
+        try:
+            self._registered[name] = self.build(card)
+        except InvalidCard as error:  # recorded by a release that takes more than this one
+            logger.warning("agent %s can't be used here: %s", name, error)
+
+    def build(self, card: Card) -> Agent:
+        """The agent that a service describes.
+
+        Raises:
+            InvalidCard: a schema of it can't be used.
+            AgentDeclared: the app has an agent of this name.
+        """
+        self.check_free(card.name)
+        return Agent(card, SchemaSignature(card.name, card.input_schema, card.output_schema, bytes_max=self._bytes_max))
+
+    def check_free(self, name: str) -> None:
+        """May a service have this name? Raises AgentDeclared: the app has an agent of that name, and its own counts."""
+        if name in self._own:
+            raise AgentDeclared(f"the app itself has an agent {name!r}; register yours under another name")
+
+    # -- agents -----------------------------------------------------------------------------------------------------
 
     def agent(self, name: str) -> Agent | None:
-        return self._agents.get(name)
+        """The app's own, else one that registered, also when it has left: runs that called it must still replay."""
+        return self._own.get(name) or self._registered.get(name)
 
     def agents(self) -> list[Agent]:
-        return list(self._agents.values())
+        """All of them, those that have left too; by name after the app's own."""
+        others = sorted(self._registered.items())
+        return [*self._own.values(), *(agent for name, agent in others if name not in self._own)]
+
+    def record(self, name: str) -> AgentRecord | None:
+        """What is recorded of it. Not to be changed."""
+        return self._records.get(name)
+
+    def is_own(self, name: str) -> bool:
+        """Does the app itself have it?"""
+        return name in self._own
+
+    def problem(self, name: str, now: int) -> Failure | None:
+        """See `kernel.program.Directory`."""
+        own = self._own.get(name)
+        if own is None and name not in self._registered:
+            return Failure("unknown_agent", f"there is no agent {name!r}", retryable=False)
+        record = self._troubled.get(name)
+        if record is None:
+            return None
+        card = own.described if own is not None else self._registered[name].described
+        return record.problem(name, now, is_own=own is not None, breaker=card.breaker)
+
+    def fits(self, name: str, data: bytes) -> bool:
+        """See `kernel.program.Directory`."""
+        agent = self.agent(name)
+        if agent is None:
+            return False
+        try:
+            agent.signature.check_input(data)
+        except (InvalidInput, InvalidValue):
+            return False
+        return True
+
+    def chain(self, name: str) -> tuple[str, ...]:
+        """See `kernel.program.Directory`."""
+        agent = self.agent(name)
+        if agent is not None and agent.fallback is not None:
+            return agent.fallback
+        return (self._generalist,) if self._generalist not in (None, name) else ()
+
+    def select(self, needs: Sequence[str]) -> Selection | None:
+        """The most specialised agent that can do all of it: fewest capabilities first, then by name."""
+        now = self.now()
+        able = [agent for agent in self.agents() if needs and all(need in agent.capabilities for need in needs)]
+        able.sort(key=lambda agent: (len(agent.capabilities), agent.name))
+        wanted = ", ".join(needs)
+        passed_over: list[str] = []
+        for agent in able:
+            trouble = self.problem(agent.name, now)
+            if trouble is None:
+                return Selection(agent.name, f"can do {wanted}{_passed(passed_over)}")
+            passed_over.append(trouble.message)
+        if self._generalist is None or self.problem(self._generalist, now) is not None:
+            return None
+        who = "nobody who can do" if able else "nobody can do"
+        ending = " can take it now" if able else ""
+        return Selection(self._generalist, f"{who} {wanted}{ending}: the generalist{_passed(passed_over)}")
+
+    def generalist(self) -> str | None:
+        return self._generalist
+
+    # -- workflows, types ---------------------------------------------------------------------------------------------
 
     def workflow(self, name: str, version: int | None = None) -> Workflow | None:
         return self._workflows.get((name, self._newest.get(name, 0) if version is None else version))
@@ -37,19 +167,9 @@ class AgentDirectory:
     def definitions(self) -> list[Definition]:
         return [Definition(w.name, w.version, w.build) for w in self._workflows.values()]
 
-    def generalist(self) -> str | None:
-        return self._generalist
-
-    def select(self, needs: Sequence[str]) -> Selection | None:
-        """The most specialised agent that can do all of it: fewest capabilities first, then by name."""
-        able = [a for a in self._agents.values() if needs and all(need in a.capabilities for need in needs)]
-        wanted = ", ".join(needs)
-        if able:
-            best = min(able, key=lambda agent: (len(agent.capabilities), agent.name))
-            return Selection(best.name, f"can do {wanted}")
-        if self._generalist is not None:
-            return Selection(self._generalist, f"nobody can do {wanted}: the generalist")
-        return None
-
     def decode_as(self, expected: Any, data: bytes) -> Any:
         return decode_as(expected, data)
+
+
+def _passed(reasons: Sequence[str]) -> str:
+    return f"; passed over: {'; '.join(reasons)}" if reasons else ""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pointsman.agents.agent import NAME
+from pointsman.agents.card import NAME
 from pointsman.agents.signature import Signature
+from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.run import Run
 
 
@@ -25,6 +26,10 @@ class Workflow:
     function: Callable[..., Coroutine[Any, Any, Any]]
     signature: Signature
     build: str
+    budget: Budget | None = None
+    """Of a run that is started without one."""
+    turns_max: int | None = None
+    repeats_max: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self.function(*args, **kwargs)
@@ -38,8 +43,9 @@ class Workflow:
 
 
 def define_workflow(
-    function: Callable[..., Coroutine[Any, Any, Any]], *, name: str | None, version: int, bytes_max: int
-) -> Workflow:
+    function: Callable[..., Coroutine[Any, Any, Any]], *, name: str | None, version: int, bytes_max: int,
+    budget: Budget | None = None, turns_max: int | None = None, repeats_max: int | None = None,
+) -> Workflow:  # fmt: skip
     """Raises TypeError or ValueError with what to change."""
     chosen = name or str(getattr(function, "__name__", ""))
     if not NAME.fullmatch(chosen):
@@ -51,7 +57,13 @@ def define_workflow(
     signature = Signature(function, given=Run, bytes_max=bytes_max)
     if signature.given is None:
         raise TypeError(f"workflow {chosen} needs a parameter of type Run: `async def {chosen}(run: Run, ...)`")
-    return Workflow(chosen, version, function, signature, build_digest(function))
+    for limit, value in (("turns_max", turns_max), ("repeats_max", repeats_max)):
+        if value is not None and value < 1:
+            raise ValueError(f"workflow {chosen}: {limit}={value}: at least 1, or None for no limit")
+    if budget is not None and budget.per is not None:
+        raise ValueError(f"workflow {chosen}: a run's budget has no window (per=)")
+    build = build_digest(function)
+    return Workflow(chosen, version, function, signature, build, budget, turns_max, repeats_max)
 
 
 def build_digest(function: Callable[..., Any]) -> str:

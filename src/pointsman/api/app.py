@@ -17,15 +17,22 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pointsman.api import problems, views
+from pointsman.api.agents import AgentRoutes
+from pointsman.api.attempts import AttemptRoutes
 from pointsman.api.auth import Guard
+from pointsman.api.budgets import BudgetRoutes
 from pointsman.api.errors import Internal, MethodNotAllowed, NotFound, NotReady
 from pointsman.api.events import EventRoutes
 from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest, ClientGone
 from pointsman.api.runs import RunRoutes
 from pointsman.api.settings import ApiSettings
+from pointsman.api.tasks import TaskRoutes
 from pointsman.api.waiting import Waiting
 from pointsman.kernel.errors import Draining, PointsmanError
+from pointsman.ports.agents import Agents, Attempts
+from pointsman.ports.budgets import Budgets
+from pointsman.ports.inbox import Inbox
 from pointsman.ports.runs import Runs, Status
 
 Handler = Callable[[ApiRequest], Awaitable[ASGIApp]]
@@ -57,7 +64,11 @@ class ApiRoute(Route):
 
 
 class Api:
-    """The ASGI application of a coordinator."""
+    """The ASGI application of a coordinator.
+
+    Args:
+        agents, attempts, inbox, budgets: without them their routes are not there.
+    """
 
     def __init__(
         self,
@@ -65,6 +76,10 @@ class Api:
         status: Status,
         settings: ApiSettings,
         *,
+        agents: Agents | None = None,
+        attempts: Attempts | None = None,
+        inbox: Inbox | None = None,
+        budgets: Budgets | None = None,
         waiting: Waiting | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -88,6 +103,10 @@ class Api:
             ApiRoute("GET", "/health", self._health, public=True),
             ApiRoute("GET", "/ready", self._ready, public=True),
             ApiRoute("GET", "/metrics", self._metrics),
+            *(_agent_routes(AgentRoutes(agents)) if agents is not None else ()),
+            *(_attempt_routes(AttemptRoutes(attempts, on_runs.visible)) if attempts is not None else ()),
+            *(_task_routes(TaskRoutes(inbox)) if inbox is not None else ()),
+            *(_budget_routes(BudgetRoutes(budgets)) if budgets is not None else ()),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,6 +198,47 @@ class Api:
     async def _coordinator(self, request: ApiRequest) -> Reply:
         request.query()
         return Reply(200, views.encode(self._status.describe()))
+
+
+def _agent_routes(on_agents: AgentRoutes) -> list[ApiRoute]:
+    return [
+        ApiRoute("GET", "/v1/agents", on_agents.list),
+        ApiRoute("GET", "/v1/agents/{name}", on_agents.get),
+        ApiRoute("PUT", "/v1/agents/{name}", on_agents.register, takes_body=True),
+        ApiRoute("DELETE", "/v1/agents/{name}", on_agents.leave),
+        ApiRoute("POST", "/v1/agents/{name}/renew", on_agents.renew, takes_body=True),
+        ApiRoute("POST", "/v1/agents/{name}/enable", on_agents.enable),
+        ApiRoute("POST", "/v1/agents/{name}/disable", on_agents.disable, takes_body=True),
+        ApiRoute("GET", "/v1/breakers", on_agents.breakers),
+        ApiRoute("POST", "/v1/breakers/{name}/pin", on_agents.pin, takes_body=True),
+        ApiRoute("POST", "/v1/breakers/{name}/unpin", on_agents.unpin),
+    ]
+
+
+def _attempt_routes(on_attempts: AttemptRoutes) -> list[ApiRoute]:
+    return [
+        ApiRoute("GET", "/v1/runs/{run}/effects", on_attempts.find_effect),
+        ApiRoute("PUT", "/v1/runs/{run}/effects", on_attempts.record_effect, takes_body=True),
+        ApiRoute("POST", "/v1/runs/{run}/attempts/heartbeat", on_attempts.heartbeat, takes_body=True),
+        ApiRoute("POST", "/v1/runs/{run}/attempts/spend", on_attempts.spend, takes_body=True),
+    ]
+
+
+def _task_routes(on_tasks: TaskRoutes) -> list[ApiRoute]:
+    return [
+        ApiRoute("GET", "/v1/tasks", on_tasks.list),
+        ApiRoute("GET", "/v1/tasks/{task}", on_tasks.get),
+        ApiRoute("POST", "/v1/tasks/{task}/answer", on_tasks.answer, takes_body=True),
+        ApiRoute("POST", "/v1/tasks/{task}/decline", on_tasks.decline, takes_body=True),
+    ]
+
+
+def _budget_routes(on_budgets: BudgetRoutes) -> list[ApiRoute]:
+    return [
+        ApiRoute("GET", "/v1/budgets", on_budgets.list),
+        ApiRoute("GET", "/v1/budgets/{scope}/{name}", on_budgets.get),
+        ApiRoute("PUT", "/v1/budgets/{scope}/{name}", on_budgets.set, takes_body=True),
+    ]
 
 
 class _Sender:

@@ -6,8 +6,8 @@ and status.
         ├── BadRequest              not HTTP that this server understands
         ├── InvalidJson, InvalidBody, UnknownField, UnexpectedBody, BodyTooLarge
         ├── InvalidQuery, InvalidHeader, InvalidId, TenantMismatch
-        ├── Unauthorized, CrossOrigin
-        ├── NotFound, MethodNotAllowed, UnsupportedMediaType, UnsupportedEncoding
+        ├── Unauthorized, CrossOrigin, ClusterOnly
+        ├── NotFound, EffectNotFound, MethodNotAllowed, UnsupportedMediaType, UnsupportedEncoding
         ├── RequestTimeout, HeadersTooLarge
         ├── TooManyConnections, TooManyStreams, NotReady
         ├── Internal                something that nobody foresaw; its cause is in the log
@@ -112,10 +112,25 @@ class CrossOrigin(ApiError):
     status = 403
 
 
+class ClusterOnly(ApiError):
+    """Agents, breakers and budgets are the cluster's: a request with Pointsman-Tenant, which speaks for one tenant, may
+    not use this route."""
+
+    code = "cluster_only"
+    status = 403
+
+
 class NotFound(ApiError):
     """There is no such route."""
 
     code = "not_found"
+    status = 404
+
+
+class EffectNotFound(ApiError):
+    """Nothing is recorded under this name for this call: have the effect, then record it."""
+
+    code = "effect_not_found"
     status = 404
 
 

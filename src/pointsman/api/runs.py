@@ -21,6 +21,7 @@ from pointsman.api.request import ApiRequest, checked_id
 from pointsman.api.waiting import Waiting
 from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue, RunConflict, UnknownRun
+from pointsman.kernel.policy.amounts import Budget
 from pointsman.ports.event_log import ENDED_STATUSES, OPEN_STATUSES, RunFilter
 from pointsman.ports.runs import Runs, RunView, StartRun
 
@@ -41,6 +42,7 @@ class StartBody(msgspec.Struct, forbid_unknown_fields=True):
     version: Annotated[int, Meta(ge=1, le=_VERSION_MAX)] | None = None
     tenant: str | None = None
     attributes: dict[str, Any] = {}
+    budget: Budget | None = None
 
 
 class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,8 +90,8 @@ class RunRoutes:
         limit = query.integer("limit", settings.page_limit_default, low=1, high=settings.page_limit_max)
         where = RunFilter(
             status=_statuses(query.all("status")),
-            workflow=_optional_id(query.text("workflow"), "workflow"),
-            tenant=_same_tenant(request, query.text("tenant")),
+            workflow=optional_id(query.text("workflow"), "workflow"),
+            tenant=same_tenant(request, query.text("tenant")),
             attributes=_attribute_filter(query.all("attribute")),
         )
         heads, cursor = await self._runs.list(where, limit=limit, cursor=query.text("cursor"))
@@ -147,7 +149,7 @@ async def _start_wish(request: ApiRequest) -> StartRun:
     raw = await request.body()
     check_depth(raw, request.settings.json_depth_max + 1)  # the body itself is one level
     body = decode_body(raw, _start_decoder, StartBody.__struct_fields__)
-    tenant = _same_tenant(request, body.tenant) or "default"
+    tenant = same_tenant(request, body.tenant) or "default"
     _check_attributes(body.attributes)
     return StartRun(
         workflow=checked_id(body.workflow, "workflow"),
@@ -156,6 +158,7 @@ async def _start_wish(request: ApiRequest) -> StartRun:
         version=body.version,
         tenant=tenant,
         attributes=body.attributes,
+        budget=body.budget,
     )
 
 
@@ -172,7 +175,7 @@ def _run_id(request: ApiRequest, from_body: str | None, tenant: str) -> str | No
     return None
 
 
-def _same_tenant(request: ApiRequest, said: str | None) -> str | None:
+def same_tenant(request: ApiRequest, said: str | None) -> str | None:
     """The tenant that header and body (or query) agree on. The header may be a gateway's, so nothing
     overrides it."""
     header = request.id_header(TENANT_HEADER)
@@ -183,7 +186,7 @@ def _same_tenant(request: ApiRequest, said: str | None) -> str | None:
     return checked_id(said, "tenant")
 
 
-def _optional_id(text: str | None, what: str) -> str | None:
+def optional_id(text: str | None, what: str) -> str | None:
     return None if text is None else checked_id(text, what)
 
 

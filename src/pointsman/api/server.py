@@ -1,4 +1,4 @@
-"""The HTTP server of a coordinator: binds, serves, and leaves without dropping what is under way.
+"""The HTTP server of a coordinator, and of agents: binds, serves, and leaves without dropping what is under way.
 
 Uvicorn's protocol without Uvicorn's `Server`, which installs signal handlers, exits the process when a port
 is taken and polls ten times a second. Must not know routes, nor why it is asked to stop.
@@ -12,12 +12,16 @@ from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
+from starlette.types import ASGIApp
 from uvicorn.config import Config
 
 from pointsman.api.app import Api, Observer
 from pointsman.api.connections import Connections
 from pointsman.api.settings import ApiSettings
 from pointsman.api.waiting import Waiting
+from pointsman.ports.agents import Agents, Attempts
+from pointsman.ports.budgets import Budgets
+from pointsman.ports.inbox import Inbox
 from pointsman.ports.runs import Runs, Status
 
 BACKLOG = 1_024
@@ -27,23 +31,22 @@ CANCEL_GRACE_S = 1.0
 logger = logging.getLogger("pointsman.api")
 
 
-class ApiServer:
-    """Serves a coordinator's `Runs` and `Status` over HTTP. Start once, stop as often as you like.
+class Server:
+    """Serves an ASGI application over HTTP with deadlines and limits. Start once, stop as often as you like.
 
     Args:
-        observer: told of every request (route, method, status, seconds), for metrics.
+        waiting: what the application waits for; ended when the server stops.
 
     Raises:
         InsecureBind, InvalidSetting: from `settings.validate()`.
     """
 
-    def __init__(self, runs: Runs, status: Status, settings: ApiSettings, *, observer: Observer | None = None) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings, waiting: Waiting) -> None:
         settings.validate()
         self._settings = settings
-        self._waiting = Waiting()
-        self.app = Api(runs, status, settings, waiting=self._waiting, observer=observer)
+        self._waiting = waiting
         config = Config(
-            self.app, interface="asgi3", lifespan="off", ws="none", log_config=None, access_log=False,
+            app, interface="asgi3", lifespan="off", ws="none", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, http="httptools",
         )  # fmt: skip
         config.load()
@@ -117,6 +120,37 @@ class ApiServer:
 
     def _set_date(self) -> None:
         self.connections.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+
+
+class ApiServer(Server):
+    """Serves a coordinator's `Runs` and `Status`, and the cluster's `Agents` and `Attempts`.
+
+    Args:
+        agents, attempts, inbox, budgets: without them their routes are not there.
+        observer: told of every request (route, method, status, seconds), for metrics.
+
+    Raises:
+        InsecureBind, InvalidSetting: from `settings.validate()`.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        status: Status,
+        settings: ApiSettings,
+        *,
+        agents: Agents | None = None,
+        attempts: Attempts | None = None,
+        inbox: Inbox | None = None,
+        budgets: Budgets | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        waiting = Waiting()
+        self.app = Api(
+            runs, status, settings, agents=agents, attempts=attempts, inbox=inbox, budgets=budgets,
+            waiting=waiting, observer=observer,
+        )  # fmt: skip
+        super().__init__(self.app, settings, waiting)
 
 
 async def _left_after(tasks: set[asyncio.Task[None]], timeout_s: float) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.cli import output, settings
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.load import load_app
@@ -42,6 +44,19 @@ def coordinator(
     advertise: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="How routers reach it, if not as it is bound.")
     ] = None,
+    agents_allow: Annotated[
+        list[str] | None,
+        typer.Option("--agents-allow", metavar="HOST", help="Where agents that register may be; may be repeated."),
+    ] = None,
+    agents_private: Annotated[
+        bool, typer.Option("--agents-private", help="They may have private and loopback addresses too.")
+    ] = False,
+    agents_token: Annotated[
+        str | None, typer.Option(envvar="POINTSMAN_AGENTS_TOKEN", help="Bearer token that they want to hear.")
+    ] = None,
+    callback: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where they reach the API, if not at this coordinator.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A limit or interval; may be repeated."),
@@ -64,6 +79,9 @@ def coordinator(
         routers=router or [],
         announce_token=announce_token,
         advertise=advertise,
+        agents=_addresses(agents_allow or (), agents_private),
+        agents_token=agents_token,
+        callback=callback,
     )
     log_to_stderr(log_level)
     _share_hash_seed(store)
@@ -73,6 +91,14 @@ def coordinator(
         node,
         lambda: _introduce({**node.describe(), "pid": os.getpid(), "hash_seed": os.environ[SEED]}, as_json),
     )
+
+
+def _addresses(allow: Sequence[str], allow_private: bool) -> AgentAddresses:
+    """Raises Usage."""
+    try:
+        return AgentAddresses(tuple(allow), allow_private)
+    except ValueError as error:
+        raise Usage(f"--agents-allow: {error}") from error
 
 
 def _share_hash_seed(store: str) -> None:

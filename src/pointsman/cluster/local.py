@@ -117,7 +117,9 @@ class LocalCluster:
         seed = await hash_seed(self.dsn)
         router = f"{HOST}:{free_port(HOST, self._port)}"
         self._add("router", "router", router, ["router"], {})
-        arguments = ["coordinator", self._app, "--router", f"http://{router}"]
+        # Whoever can reach this cluster is on this machine: so may its agents be, and they find the API at the router.
+        arguments = ["coordinator", self._app, "--router", f"http://{router}", "--agents-private"]
+        arguments += ["--callback", f"http://{router}"]
         for name, value in self._settings.items():
             arguments += ["--set", f"{name}={value}"]
         # Secrets go by the environment, not by what `ps` shows.

@@ -16,7 +16,7 @@ def first_append(crew: Crew, parent: RunState, child: ev.ChildStarted, data: byt
     workflow = crew.directory.workflow(child.workflow, child.workflow_version)
     started, tail = ev.with_input(
         ev.RunStarted, data, workflow=child.workflow, workflow_version=child.workflow_version, seed=crew.ids.seed(),
-        tenant=parent.tenant, parent=parent.run, parent_call=child.call,
+        tenant=parent.tenant, parent=parent.run, parent_call=child.call, budget=child.budget,
     )  # fmt: skip
     new_run = NewRun(
         workflow=child.workflow, version=child.workflow_version, build=workflow.build if workflow else "",

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator.budgets.service import Purses
 from pointsman.coordinator.dispatcher import Dispatcher
+from pointsman.coordinator.gates import Gates
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.timers import Timers
@@ -26,6 +28,8 @@ class Crew:
     ids: Ids
     recorder: Recorder
     dispatcher: Dispatcher
+    gates: Gates
+    purses: Purses
     timers: Timers
     stats: Stats
     lease: Lease

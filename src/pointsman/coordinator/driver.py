@@ -14,20 +14,20 @@ from collections import deque
 import msgspec
 
 from pointsman.coordinator import mail as mails
+from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.children import cancel_children, first_append
 from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.dispatcher import Attempt
+from pointsman.coordinator.rows import OpenTasks, reservations
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.execution import Execution
+from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.requests import Produced
-from pointsman.kernel.state import PendingCall
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
 
 logger = logging.getLogger("pointsman.driver")
 
 STORE_RETRY_S = 0.05
-WITHHELD_MS = 50
 
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
@@ -58,11 +58,10 @@ class Driver:
         self._durable = head.sequence
         self._mail = head.mail
         self._create = create
-        self._outcomes: deque[tuple[str, int, bytes | ev.Failure]] = deque()
-        self._attempts: dict[str, Attempt] = {}
+        self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None]] = deque()
+        self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post)
+        self._tasks = OpenTasks(execution.state)
         self._undurable: list[Produced] = []
-        self._withheld: dict[str, None] = {}
-        """Calls that were not dispatched because the lease could not be trusted at that moment."""
         self._is_hinted = False
         self._is_closed = False
         """The append that parks or ends the run is durable."""
@@ -86,10 +85,10 @@ class Driver:
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
-    def post(self, call: str, attempt: int, result: bytes | ev.Failure) -> None:
-        """An attempt is over."""
-        self._attempts.pop(call, None)
-        self._outcomes.append((call, attempt, result))
+    def post(self, call: str, attempt: int, result: bytes | ev.Failure, spent: Amount | None) -> None:
+        """An attempt is over. `spent` None: how it ended is unknown."""
+        self._attempts.over(call)
+        self._outcomes.append((call, attempt, result, spent))
         self._wake()
 
     def poke(self) -> None:
@@ -113,6 +112,7 @@ class Driver:
         """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
         if self._create is None:
             self._resume_effects()
+        over: Exit | None = None
         try:
             while True:
                 self._is_awake = False
@@ -126,23 +126,25 @@ class Driver:
                 if over is not None:
                     return over
         finally:
-            for attempt in self._attempts.values():
-                attempt.abandon()
+            self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS))
 
     async def _step(self) -> Exit | None:
         if self._mail > self.execution.state.folded or self._is_hinted:
             await self._read_mail()
         self._take_in()
-        self._undurable += self.execution.take()
-        if self.execution.ending is not None:
+        self._collect()
+        self._attempts.look(self._crew.store.clock.now())
+        while self._collect():
+            self._attempts.look(self._crew.store.clock.now())
+        if self.execution.is_over:
             return await self._end()
         if self._can_park():
             return await self._park()
         if self._undurable or self._create is not None:
             return await self._append("running", self._crew.lease.incarnation)
-        if self._crew.is_draining and not self._attempts:
+        self._attempts.dispatch_ready()
+        if self._crew.is_draining and not self._attempts.are_under_way:
             return Exit.DRAINED
-        self._dispatch_withheld()
         if not self._is_awake:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -161,22 +163,34 @@ class Driver:
             execution.mailed(mails.event_of(letter), clock.now())
         self._mail = max(self._mail, execution.state.folded)
 
+    def _collect(self) -> bool:
+        """Take over what the kernel produced; attempts that it asks for are wished for. False: nothing."""
+        new = self.execution.take()
+        for produced in new:
+            if isinstance(produced.event, ev.CallRequested | ev.CallRetried | ev.CallReassigned):
+                self._attempts.want(produced.event.call)
+        self._undurable += new
+        return bool(new)
+
     def _take_in(self) -> None:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
         execution, now = self.execution, self._crew.store.clock.now()
         while self._outcomes:
-            call, number, result = self._outcomes.popleft()
+            call, number, result, spent = self._outcomes.popleft()
             if isinstance(result, ev.Failure):
-                execution.attempt_failed(call, number, result, now)
+                pending = execution.state.calls.get(call)
+                agent = self._crew.directory.agent(pending.target) if pending is not None else None
+                may_retry = agent is None or self._crew.gates.may_retry(agent)
+                execution.attempt_failed(call, number, result, now, spent=spent, may_retry=may_retry)
             else:
-                execution.completed(call, number, result, now)
+                execution.completed(call, number, result, now, spent=spent)
         due = execution.state.next_due()
         if due is not None and due <= now:
             execution.time_passed(now)
 
     def _can_park(self) -> bool:
         state = self.execution.state
-        if self._create is not None or self._outcomes or self._attempts or not state.is_idle():
+        if self._create is not None or self._outcomes or self._attempts.are_under_way or not state.is_idle():
             return False
         due = state.next_due()
         return due is None or due - self._crew.store.clock.now() > self._crew.settings.park_after_ms
@@ -216,12 +230,14 @@ class Driver:
         events = self._undurable + ([last] if last else [])
         letter = None
         if last is not None and state.parent is not None and state.parent_call is not None:
-            letter = mails.letter_to_parent(state.parent, state.parent_call, last.event)
+            spent = None if state.budget is None else state.spent + state.reserved
+            letter = mails.letter_to_parent(state.parent, state.parent_call, last.event, spent)
         append = Append(
             run=self.run, epoch=self.epoch, expected=self._durable, nonce=self._crew.ids.nonce(),
             events=[NewEvent(type(p.event).__name__, p.event.VERSION, p.at, p.body) for p in events],
             status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at,
-            create=self._create, letter=letter,
+            create=self._create, letter=letter, tasks=self._tasks.rows(events),
+            reservations=reservations(events, self._durable),
         )  # fmt: skip
         children = [
             first_append(self._crew, state, p.event, p.data, p.at)
@@ -247,32 +263,28 @@ class Driver:
         self._durable += len(events)
         self._crew.stats.events += len(events)
         decided, self._undurable = self._undurable, []
+        self._tasks.moved(events)
         self._create = None
         if self.created is not None and not self.created.done():
             self.created.set_result(None)
         self._crew.on_moved(self.run)
         self.mail_came(mail)
         for produced in decided:
-            if not isinstance(produced.event, ev.Cause):
-                self._take_effect(produced.event)
+            self._attempts.became_durable(produced.event)
+            self._take_effect(produced.event)
+        if self.execution.ending is None:
+            self._attempts.dispatch_ready()
 
     # -- effects --------------------------------------------------------------------------------------------------
 
     def _take_effect(self, event: ev.Event) -> None:
-        state = self.execution.state
         match event:
-            case ev.CallRequested() | ev.CallRetried():
-                pending = state.calls.get(event.call)
-                if pending is not None and self.execution.ending is None:
-                    self._dispatch(pending)
-            case ev.TimerSet(due=due) | ev.AttemptFailed(retry_at=due):
+            case ev.TimerSet(due=due):
+                self._crew.timers.wake_at(due, self.run)
+            case ev.AttemptFailed(retry_at=due) if due is not None:
                 self._crew.timers.wake_at(due, self.run)
             case ev.ChildStarted():
                 self._crew.on_due(event.run)
-            case ev.CallCancelled():
-                attempt = self._attempts.pop(event.call, None)
-                if attempt is not None:
-                    attempt.abandon()
             case _:
                 pass
 
@@ -283,31 +295,12 @@ class Driver:
             if due is not None:
                 self._crew.timers.wake_at(due, self.run)
         new = {p.event.call for p in self.execution.peek() if isinstance(p.event, ev.CallRequested)}
-        for pending in self.execution.state.calls.values():
-            if pending.retry_at is None and pending.call not in new:
-                self._dispatch(pending)
-
-    def _dispatch(self, pending: PendingCall) -> None:
-        """Not while draining (the next owner will), and not on a lease that may have lapsed."""
-        if self._crew.is_draining:
-            return
-        if not self._crew.lease.is_trusted():
-            # A slow renewal may yet be answered: then it is dispatched, and else everything here is dropped.
-            self._withheld[pending.call] = None
-            self._crew.timers.wake_at(self._crew.store.clock.now() + WITHHELD_MS, self.run)
-            return
-        agent = self._crew.directory.agent(pending.target)
-        if agent is None:
-            failure = ev.Failure("unknown_agent", f"no agent is named {pending.target!r} here", retryable=False)
-            self.post(pending.call, pending.attempt, failure)
-            return
-        self._attempts[pending.call] = self._crew.dispatcher.dispatch(
-            agent, pending, run=self.run, tenant=self.execution.state.tenant, epoch=self.epoch, on_end=self.post
-        )
-
-    def _dispatch_withheld(self) -> None:
-        withheld, self._withheld = self._withheld, {}
-        for call in withheld:
-            pending = self.execution.state.calls.get(call)
-            if pending is not None and pending.retry_at is None and call not in self._attempts:
-                self._dispatch(pending)
+        for pending in list(state.calls.values()):
+            if pending.retry_at is not None or pending.task is not None or pending.call in new:
+                continue
+            agent = self._crew.directory.agent(pending.target)
+            if agent is not None and not agent.idempotent and pending.held_at is None:
+                lost = ev.Failure("attempt_lost", "its coordinator died, and it must not be repeated", retryable=False)
+                self.post(pending.call, pending.attempt, lost, None)
+            else:
+                self._attempts.want(pending.call)

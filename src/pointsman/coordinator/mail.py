@@ -6,10 +6,11 @@ import msgspec
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import UnknownEvent
+from pointsman.kernel.policy.amounts import Amount
 from pointsman.ports.event_log import Letter
 from pointsman.ports.mailbox import Mail
 
-SIGNAL, CANCEL, CHILD = "signal", "cancel", "child"
+SIGNAL, CANCEL, CHILD, EFFECT, ANSWER = "signal", "cancel", "child", "effect", "answer"
 CANCEL_KEY = "cancel"
 """There is one cancel to a run."""
 
@@ -28,6 +29,23 @@ class ChildMail(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str
     output: msgspec.Raw = msgspec.Raw(b"null")
     failure: ev.Failure | None = None
+    spent: Amount | None = None
+
+
+class EffectMail(msgspec.Struct, frozen=True):
+    call: str
+    name: str
+    value: msgspec.Raw
+
+
+class AnswerMail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person's answer to a human task, or why there is none."""
+
+    call: str
+    task: str
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    failure: ev.Failure | None = None
+    by: str = ""
 
 
 def signal_key(key: str) -> str:
@@ -35,11 +53,33 @@ def signal_key(key: str) -> str:
     return f"signal:{key}"
 
 
-def encode(mail: SignalMail | CancelMail | ChildMail) -> bytes:
+def effect_key(key: str, name: str) -> str:
+    """`key`: of the call's attempts, which holds the run's generation."""
+    return f"effect:{key}:{name}"
+
+
+def answer_key(task: str) -> str:
+    """There is one answer to a task."""
+    return f"answer:{task}"
+
+
+def effect(call: str, name: str, value: bytes) -> bytes:
+    return encode(EffectMail(call, name, msgspec.Raw(value)))
+
+
+def effect_value(mail: Mail) -> bytes:
+    return bytes(msgspec.json.decode(mail.body, type=EffectMail).value)
+
+
+def answer_of(mail: Mail) -> AnswerMail:
+    return msgspec.json.decode(mail.body, type=AnswerMail)
+
+
+def encode(mail: SignalMail | CancelMail | ChildMail | EffectMail | AnswerMail) -> bytes:
     return msgspec.json.encode(mail)
 
 
-def event_of(mail: Mail) -> ev.SignalReceived | ev.ChildEnded | ev.CancelRequested:
+def event_of(mail: Mail) -> ev.Mailed:
     """Raises UnknownEvent: mail of a newer release."""
     if mail.kind == SIGNAL:
         signal = msgspec.json.decode(mail.body, type=SignalMail)
@@ -50,18 +90,28 @@ def event_of(mail: Mail) -> ev.SignalReceived | ev.ChildEnded | ev.CancelRequest
     if mail.kind == CHILD:
         child = msgspec.json.decode(mail.body, type=ChildMail)
         return ev.ChildEnded(
-            call=child.call, mail=mail.number, status=child.status, output=child.output, failure=child.failure
-        )
+            call=child.call, mail=mail.number, status=child.status, output=child.output, failure=child.failure,
+            spent=child.spent,
+        )  # fmt: skip
+    if mail.kind == EFFECT:
+        done = msgspec.json.decode(mail.body, type=EffectMail)
+        return ev.EffectRecorded(call=done.call, name=done.name, mail=mail.number, value=done.value)
+    if mail.kind == ANSWER:
+        answer = answer_of(mail)
+        return ev.HumanTaskAnswered(
+            call=answer.call, task=answer.task, mail=mail.number, output=answer.output, failure=answer.failure,
+            by=answer.by,
+        )  # fmt: skip
     raise UnknownEvent(f"mail {mail.number} is a {mail.kind!r}, which this release does not know")
 
 
-def letter_to_parent(parent: str, call: str, outcome: ev.Event) -> Letter:
-    """The last word of a child, for its parent's mailbox."""
+def letter_to_parent(parent: str, call: str, outcome: ev.Event, spent: Amount | None) -> Letter:
+    """The last word of a child, for its parent's mailbox. `spent`: of the budget that it was given."""
     match outcome:
         case ev.RunCompleted():
-            mail = ChildMail(call, "completed", output=outcome.output)
+            mail = ChildMail(call, "completed", output=outcome.output, spent=spent)
         case ev.RunFailed():
-            mail = ChildMail(call, "failed", failure=outcome.failure)
+            mail = ChildMail(call, "failed", failure=outcome.failure, spent=spent)
         case _:
-            mail = ChildMail(call, "cancelled")
+            mail = ChildMail(call, "cancelled", spent=spent)
     return Letter(run=parent, key=f"child:{call}", kind=CHILD, body=encode(mail))

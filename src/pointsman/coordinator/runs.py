@@ -56,7 +56,7 @@ class CoordinatorRuns:
             raise InvalidValue(f"{run!r} can't be a run id: 1–128 of A–Z a–z 0–9 . _ : ~ @ -, a letter or digit first")
         started, tail = ev.with_input(
             ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version,
-            seed=coordinator.ids.seed(), tenant=request.tenant,
+            seed=coordinator.ids.seed(), tenant=request.tenant, budget=request.budget or workflow.budget,
         )  # fmt: skip
         new_run = NewRun(
             workflow=workflow.name, version=workflow.version, build=workflow.build, bucket=self._store.bucket(),

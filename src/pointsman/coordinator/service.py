@@ -11,16 +11,24 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.directory import AgentDirectory
+from pointsman.agents.transport import Transport
+from pointsman.coordinator.agents import AgentKeeper
+from pointsman.coordinator.budgets.service import Purses
 from pointsman.coordinator.claims import Claims, keep
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.dispatcher import Dispatcher
+from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.gates import Gates
+from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.roster import Roster
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.timers import Timers
 from pointsman.coordinator.watch import Watcher
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
+from pointsman.kernel.policy.amounts import Budget
 from pointsman.observe.stats import Stats, prometheus
 from pointsman.ports.ids import Ids
 from pointsman.ports.store import Store
@@ -28,18 +36,33 @@ from pointsman.ports.store import Store
 logger = logging.getLogger("pointsman.coordinator")
 
 
+async def no_probe(url: str, timeout: float) -> None:
+    """For a coordinator that reaches no agent by its URL."""
+    raise ConnectionError(f"{url}: this coordinator has no way to reach it within {timeout:g} s")
+
+
 class Coordinator:
     """See the module. `start` once, `stop` any number of times."""
 
-    def __init__(self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids) -> None:
+    def __init__(
+        self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids,
+        transports: Mapping[str, Transport], tenant_budgets: Mapping[str, Budget] | None = None,
+        addresses: AgentAddresses | None = None, probe: Probe = no_probe,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.store = store
         self.directory = directory
         self.ids = ids
+        self.transports = transports
+        self.tenant_budgets = tenant_budgets or {}
         self.stats = Stats()
         self.watcher = Watcher(store.log, poll_ms=settings.watch_poll_ms)
         self.claims = Claims(settings, store, directory, self.stats)
         self.roster = Roster(settings, store, directory, ids, self.stats, self.watcher, self.claims.look)
+        self.agents = AgentKeeper(store.system, store.clock, directory, addresses=addresses)
+        self.health = HealthWatch(
+            self.agents, directory, store.clock, store.liveness, incarnation=lambda: self.incarnation, probe=probe
+        )
         self.incarnation = 0
         self._lease_keeper: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -49,7 +72,9 @@ class Coordinator:
     async def start(self) -> None:
         """Raises what `Store.open` and `Liveness.register` raise."""
         await self.store.open()
+        await self.agents.start()
         await self._enlist()
+        self.health.start()
         self.watcher.start()
         self.claims.start(self.roster)
         pause_s = self.settings.claim_poll_ms / 1000
@@ -66,12 +91,14 @@ class Coordinator:
         crew = Crew(
             settings=self.settings, store=self.store, directory=self.directory, ids=self.ids,
             recorder=Recorder(self.store.log, self.settings, self.stats),
-            dispatcher=Dispatcher(clock, self.stats, threads_max=self.settings.threads_max),
+            dispatcher=Dispatcher(clock, self.stats, self.transports, Effects(self.store.mailbox)),
+            gates=Gates(), purses=Purses(self.store, lease.incarnation, self.tenant_budgets),
             timers=Timers(clock, self.roster.poke), stats=self.stats, lease=lease, on_moved=self.watcher.moved,
             on_due=self.hint,
         )  # fmt: skip
         crew.recorder.start()
         crew.dispatcher.start()
+        await crew.purses.start()
         crew.timers.start()
         self.roster.crew = crew
         logger.info("%s is incarnation %d", self.settings.name, lease.incarnation)
@@ -97,6 +124,7 @@ class Coordinator:
         await self.roster.drop()
         await crew.timers.stop()
         await crew.dispatcher.stop()
+        await crew.purses.stop()
         await crew.recorder.stop()
 
     async def stop(self) -> None:
@@ -109,6 +137,7 @@ class Coordinator:
     async def _stop(self) -> None:
         self.roster.is_closed = True
         await self.claims.stop()
+        await self.health.stop()
         if self._lease_keeper is not None:
             self._lease_keeper.cancel()
             await asyncio.gather(self._lease_keeper, return_exceptions=True)
@@ -125,6 +154,9 @@ class Coordinator:
                 logger.warning(
                     "the store can't be reached: what this coordinator owns is taken over when its lease ends"
                 )
+        await self.agents.stop()
+        for transport in self.transports.values():
+            await transport.close()
         await self.watcher.stop()
         await self.store.close()
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from pointsman import App, Context, Retry
-from pointsman.demo import airline, desk, lookup, retail, telecom
+from pointsman import App, Breaker, Context, Retry
+from pointsman.demo import airline, desk, failing, lookup, retail, telecom
 from pointsman.demo import triage as rules
 from pointsman.demo.data import Database, ready
 from pointsman.demo.journal import recorded
@@ -36,12 +36,15 @@ app = App("demo", generalist="generalist")
 
 TIMEOUT_S = 10.0
 RETRY = Retry(attempts=4, base=0.2)
+BREAKER = Breaker(window=10, calls_min=8, open_for=2)
+"""Small numbers: the demo lasts seconds, and each specialist gets a twelfth of its tickets."""
 
 
 @contextlib.asynccontextmanager
 async def at_work(agent: str, ctx: Context) -> AsyncIterator[None]:
     """One attempt of one agent: its start in the journal, its model's latency, its end in the journal."""
     async with recorded(agent, ctx):
+        failing.check(agent)
         await think(ctx.idempotency_key)
         yield
 
@@ -111,84 +114,84 @@ async def generalist(case: Case, ctx: Context) -> Proposal:
 # ---- twelve specialists ------------------------------------------------------------------------------------
 
 
-@app.agent(capabilities=["airline.booking"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["airline.booking"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def airline_booking(case: Case, ctx: Context) -> Proposal:
     """Finds a flight with seats and proposes to book it."""
     async with at_work("airline_booking", ctx):
         return airline.booking(case, await _database("airline"))
 
 
-@app.agent(capabilities=["airline.cancellation"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["airline.cancellation"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def airline_cancellation(case: Case, ctx: Context) -> Proposal:
     """Finds the reservations meant and proposes to cancel them."""
     async with at_work("airline_cancellation", ctx):
         return airline.cancellation(case, await _database("airline"))
 
 
-@app.agent(capabilities=["airline.changes"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["airline.changes"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def airline_changes(case: Case, ctx: Context) -> Proposal:
     """Proposes one change of a reservation: flights, bags or passengers."""
     async with at_work("airline_changes", ctx):
         return airline.changes(case, await _database("airline"))
 
 
-@app.agent(capabilities=["airline.compensation"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["airline.compensation"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def airline_compensation(case: Case, ctx: Context) -> Proposal:
     """Checks the flights complained about and proposes a certificate."""
     async with at_work("airline_compensation", ctx):
         return airline.compensation(case, await _database("airline"))
 
 
-@app.agent(capabilities=["retail.cancellation"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["retail.cancellation"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def retail_cancellation(case: Case, ctx: Context) -> Proposal:
     """Finds the pending orders meant and proposes to cancel them."""
     async with at_work("retail_cancellation", ctx):
         return retail.cancellation(case, await _database("retail"))
 
 
-@app.agent(capabilities=["retail.changes"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["retail.changes"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def retail_changes(case: Case, ctx: Context) -> Proposal:
     """Proposes one change of a pending order, or of the account's address."""
     async with at_work("retail_changes", ctx):
         return retail.changes(case, await _database("retail"))
 
 
-@app.agent(capabilities=["retail.returns"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["retail.returns"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def retail_returns(case: Case, ctx: Context) -> Proposal:
     """Finds the delivered items meant and proposes to take them back."""
     async with at_work("retail_returns", ctx):
         return retail.returns(case, await _database("retail"))
 
 
-@app.agent(capabilities=["retail.exchanges"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["retail.exchanges"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def retail_exchanges(case: Case, ctx: Context) -> Proposal:
     """Finds the delivered items meant and variants in stock to exchange them for."""
     async with at_work("retail_exchanges", ctx):
         return retail.exchanges(case, await _database("retail"))
 
 
-@app.agent(capabilities=["telecom.data"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["telecom.data"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def telecom_data(case: Case, ctx: Context) -> Proposal:
     """Looks at the line's plan and use and proposes how to get data back."""
     async with at_work("telecom_data", ctx):
         return telecom.data(case, await _database("telecom"))
 
 
-@app.agent(capabilities=["telecom.service"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["telecom.service"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def telecom_service(case: Case, ctx: Context) -> Proposal:
     """Looks at the line's status and proposes how to get service back."""
     async with at_work("telecom_service", ctx):
         return telecom.service(case, await _database("telecom"))
 
 
-@app.agent(capabilities=["telecom.messaging"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["telecom.messaging"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def telecom_messaging(case: Case, ctx: Context) -> Proposal:
     """Proposes how to get picture messages to work."""
     async with at_work("telecom_messaging", ctx):
         return telecom.messaging(case, await _database("telecom"))
 
 
-@app.agent(capabilities=["telecom.billing"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["telecom.billing"], timeout=TIMEOUT_S, retry=RETRY, breaker=BREAKER)
 async def telecom_billing(case: Case, ctx: Context) -> Proposal:
     """Finds the bill that is due and proposes to ask for payment."""
     async with at_work("telecom_billing", ctx):

@@ -19,12 +19,15 @@ import asyncpg
 import httpx
 
 from pointsman.cluster import LocalCluster
-from pointsman.demo import data, journal
+from pointsman.demo import data, failing, journal
 from pointsman.demo.models import Ticket
 
 APP = "pointsman.demo.workflow:app"
 KILL_AFTER = 0.35
 """Share of the tickets that is done when the first coordinator is killed."""
+FAIL_AFTER = 0.1
+"""Share of the tickets that is done when an agent is made to fail, and for how many seconds."""
+FAIL_S = 5.0
 RESULT_TIMEOUT_S = 60.0
 PATIENCE_S = 120.0
 """How long a single ticket may take before the drill calls it lost."""
@@ -58,6 +61,9 @@ class Observed:
     """By idempotency key: the epoch under which the call's outcome was committed."""
     first_events_ms: dict[str, float]
     """By orphan: time of the first event that its new owner appended."""
+    failing: dict[str, int]
+    """Of the agent that was made to fail: how many attempts failed, calls another agent got, and how often its breaker
+    opened."""
 
 
 class Drill:
@@ -65,15 +71,22 @@ class Drill:
 
     def __init__(
         self, corpus: data.Corpus, directory: Path, *, tickets: int, coordinators: int, kills: int, in_flight: int,
-        on_progress: OnProgress,
+        on_progress: OnProgress, fail: str | None = None, fail_s: float = FAIL_S,
     ) -> None:  # fmt: skip
         self._corpus = corpus
         self._tickets = tickets
         self._kills_wanted = kills
         self._in_flight = in_flight
         self._on_progress = on_progress
+        self._fail = fail
+        self._fail_s = fail_s
+        self._switch = directory / "failing"
         self._journal = directory / "agents.jsonl"
-        environment = {journal.JOURNAL: str(self._journal), data.SOURCE: corpus.source}
+        environment = {
+            journal.JOURNAL: str(self._journal),
+            data.SOURCE: corpus.source,
+            failing.FAILING: str(self._switch),
+        }
         self._cluster = LocalCluster(
             APP, coordinators, directory=directory, restart=False, environment={**os.environ, **environment}
         )
@@ -83,6 +96,7 @@ class Drill:
         self._errors: list[str] = []
         self._kills: list[Kill] = []
         self._half_way = asyncio.Event()
+        self._soon = asyncio.Event()
 
     async def run(self) -> Observed:
         """Start, send, kill, wait, count, stop."""
@@ -94,10 +108,12 @@ class Drill:
             try:
                 began = time.perf_counter()
                 killer = asyncio.create_task(self._kill_some(connection))
+                failer = asyncio.create_task(self._fail_for_a_while())
                 await self._send_all()
                 seconds = time.perf_counter() - began
                 self._half_way.set()
-                await killer
+                self._soon.set()
+                await asyncio.gather(killer, failer)
                 return await self._count(connection, seconds)
             finally:
                 await connection.close()
@@ -132,6 +148,8 @@ class Drill:
                 break
         self._latencies.append(time.perf_counter() - began)
         self._done += 1
+        if self._done >= self._tickets * FAIL_AFTER:
+            self._soon.set()
         if self._done >= self._tickets * KILL_AFTER:
             self._half_way.set()
         self._on_progress(self._done, "answering tickets")
@@ -146,6 +164,39 @@ class Drill:
         if response.status_code not in (*good, 202):
             self._errors.append(f"{response.status_code}: {response.text[:200]}")
         return response.status_code in good
+
+    # -- the failing agent ----------------------------------------------------------------------------------------
+
+    async def _fail_for_a_while(self) -> None:
+        if self._fail is None:
+            return
+        await self._soon.wait()
+        self._switch.write_text(self._fail)
+        self._on_progress(self._done, f"{self._fail} is made to fail")
+        await asyncio.sleep(self._fail_s)
+        self._switch.unlink()
+        self._on_progress(self._done, f"{self._fail} is well again")
+
+    async def _count_failing(self, connection: asyncpg.Connection, like: str) -> dict[str, int]:
+        if self._fail is None:
+            return {}
+        kinds = await connection.fetch(
+            "SELECT e.type, count(*) AS n FROM events e WHERE e.run LIKE $1"
+            " AND e.type IN ('AttemptFailed', 'CallReassigned', 'CallHeld') AND e.codec = 0"
+            " AND e.body->>'call' LIKE $2 GROUP BY 1",
+            like,
+            f"{self._fail}#%",
+        )
+        counted = {row["type"]: row["n"] for row in kinds}
+        opened = await connection.fetchval(
+            "SELECT count(*) FROM system_events WHERE stream = $1 AND type = 'BreakerOpened'", f"agent/{self._fail}"
+        )
+        return {
+            "attempts_failed": counted.get("AttemptFailed", 0),
+            "calls_reassigned": counted.get("CallReassigned", 0),
+            "calls_held": counted.get("CallHeld", 0),
+            "breaker_opened": opened or 0,
+        }
 
     # -- the kill -------------------------------------------------------------------------------------------------
 
@@ -199,6 +250,7 @@ class Drill:
             kills=self._kills, statuses={row["status"]: row["n"] for row in statuses},
             journal_lines=list(journal.read(self._journal)),
             outcome_epochs={f"{row['run']}/1/{row['call']}": row["epoch"] for row in outcomes}, first_events_ms=firsts,
+            failing=await self._count_failing(connection, like),
         )  # fmt: skip
 
 
@@ -254,7 +306,7 @@ def figures(observed: Observed, accuracy: dict[str, Any], source: str) -> dict[s
         "takeover_ms": {"p50": rank(takeovers, 50), "p99": rank(takeovers, 99), "max": rank(takeovers, 100)},
         "throughput_per_s": round(observed.tickets / observed.seconds, 1),
         "latency_ms": {"p50": rank(latencies, 50), "p95": rank(latencies, 95), "p99": rank(latencies, 99)},
-        "selection_accuracy": accuracy,
+        "selection_accuracy": accuracy, "failing": observed.failing,
     }  # fmt: skip
 
 

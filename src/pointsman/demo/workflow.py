@@ -10,12 +10,13 @@ what agents answered; look-ups, waiting and the journal are the agents' (see `ag
 from __future__ import annotations
 
 from pointsman import Run
+from pointsman.demo import provoke
 from pointsman.demo.agents import Search, app, assess, compose, identify, intake, policy_check, triage
 from pointsman.demo.models import Case, Draft, Proposal, Question, Resolution, Review, Ticket
 
 CALLS_PER_TICKET = 7
 
-__all__ = ["CALLS_PER_TICKET", "app", "support"]
+__all__ = ["CALLS_PER_TICKET", "app", "provoke", "support"]
 
 
 @app.workflow(version=1)

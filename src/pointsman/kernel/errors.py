@@ -10,12 +10,17 @@
     ├── RunConflict                    the same run id or key, other input
     ├── RunEnded                       the run has ended: it takes no more mail
     ├── DuplicateMail                  this key was already accepted for this run
+    ├── UnknownTask                    no such human task
+    ├── TaskAnswered                   a person was faster
+    ├── TaskClosed                     the run went on without an answer
+    ├── UnknownBudget                  nobody has set such a budget
     ├── WrongExpectedSequence          another append won
     ├── CodeChanged
     │   ├── NonDeterministicWorkflow   the code and the log disagree
     │   ├── UnknownEvent               an event type or version from the future
     │   └── PoisonedRun                coordinators die when they drive it
     ├── ForeignAwaitable               a workflow awaited something that is not durable
+    ├── LoopDetected                   a run calls the same thing again and again, or calls for ever
     ├── EventLimitReached              a run has too many events
     ├── CorruptLog                     a hole or a damaged event in a run's stream
     ├── CallError                      a call ended without a result; raised inside workflows
@@ -108,6 +113,34 @@ class DuplicateMail(PointsmanError):
     status = 409
 
 
+class UnknownTask(PointsmanError):
+    """No human task has this id."""
+
+    code = "unknown_task"
+    status = 404
+
+
+class TaskAnswered(PointsmanError):
+    """The task was answered before; the first answer counts."""
+
+    code = "task_answered"
+    status = 409
+
+
+class TaskClosed(PointsmanError):
+    """The run has ended, or went on without an answer: nobody waits for one any more."""
+
+    code = "task_closed"
+    status = 409
+
+
+class UnknownBudget(PointsmanError):
+    """Nobody has set this budget, and no call has needed it yet; set it, or check its scope and name."""
+
+    code = "unknown_budget"
+    status = 404
+
+
 class WrongExpectedSequence(PointsmanError):
     """Another append won: read the run's head again before you retry."""
 
@@ -158,6 +191,12 @@ class EventLimitReached(PointsmanError):
     """The run has reached its limit of events; split it into child runs, or raise the limit."""
 
     code = "event_limit_reached"
+
+
+class LoopDetected(PointsmanError):
+    """The run goes round in circles; see turns_max and repeats_max of its workflow."""
+
+    code = "loop_detected"
 
 
 class CorruptLog(PointsmanError):

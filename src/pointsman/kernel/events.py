@@ -19,7 +19,12 @@ import msgspec
 
 from pointsman.kernel.errors import UnknownEvent
 from pointsman.kernel.pieces import INLINE_BYTES_MAX, Piece, literal, split_body
+from pointsman.kernel.policy.amounts import Amount, Budget
 from pointsman.kernel.values import digest
+
+
+ABSENT = msgspec.Raw(b"")
+"""No value; not written."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -58,26 +63,51 @@ class RunStarted(Cause, frozen=True, omit_defaults=True):
     workflow: str
     seed: str
     workflow_version: int = 1
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = ABSENT
     pieces: tuple[Piece, ...] = ()
     digest: str = ""
     tenant: str = "default"
     parent: str | None = None
     parent_call: str | None = None
+    budget: Budget | None = None
 
 
 class CallCompleted(Cause, frozen=True, omit_defaults=True):
+    """`spent`: what the attempt used up, where a budget had to be asked for it."""
+
     call: str
     output: msgspec.Raw
     attempt: int = 1
+    spent: Amount | None = None
 
 
 class CallFailed(Cause, frozen=True, omit_defaults=True):
-    """The call is over: no attempt is left, or another would not help."""
+    """The call is over: no attempt, no other agent and no person is left. `spent`: by its last attempt, if that is not
+    recorded before."""
 
     call: str
     failure: Failure
     attempt: int = 1
+    spent: Amount | None = None
+
+
+class CallSkipped(Cause, frozen=True, omit_defaults=True):
+    """Nobody could do it, and the workflow goes on with the answer that it named for this case."""
+
+    call: str
+    output: msgspec.Raw
+    failure: Failure
+
+
+class HumanTaskAnswered(Cause, frozen=True, omit_defaults=True):
+    """A person gave the result of a call, or declined (`failure`)."""
+
+    call: str
+    task: str
+    mail: int
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+    by: str = ""
 
 
 class TimerFired(Cause, frozen=True):
@@ -97,6 +127,7 @@ class ChildEnded(Cause, frozen=True, omit_defaults=True):
     status: str
     output: msgspec.Raw = msgspec.Raw(b"null")
     failure: Failure | None = None
+    spent: Amount | None = None
 
 
 class CancelRequested(Cause, frozen=True, omit_defaults=True):
@@ -110,12 +141,19 @@ class CancelRequested(Cause, frozen=True, omit_defaults=True):
 
 class CallRequested(Request, frozen=True, omit_defaults=True):
     """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this
-    version."""
+    version.
+
+    `fallback`, `person` (the question) and `default` (a result) are what the workflow wants done when the agent fails.
+    """
 
     target: str
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = ABSENT
     pieces: tuple[Piece, ...] = ()
     digest: str = ""
+    fallback: tuple[str, ...] | None = None
+    person: str = ""
+    default: msgspec.Raw = ABSENT
+    priority: int = 0
 
 
 class TimerSet(Request, frozen=True):
@@ -130,9 +168,10 @@ class ChildStarted(Request, frozen=True, omit_defaults=True):
     run: str
     workflow: str
     workflow_version: int = 1
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = ABSENT
     pieces: tuple[Piece, ...] = ()
     digest: str = ""
+    budget: Budget | None = None
 
 
 class AgentSelected(Request, frozen=True, omit_defaults=True):
@@ -181,12 +220,14 @@ class RunWasCancelled(Request, frozen=True, omit_defaults=True):
 
 
 class AttemptFailed(Note, frozen=True, omit_defaults=True):
-    """An attempt failed and another is due at `retry_at` (milliseconds, the database's clock)."""
+    """An attempt failed, and the call is not over. Another is due at `retry_at` (milliseconds, the database's clock);
+    without that, the decision follows: another agent, or a person."""
 
     call: str
     attempt: int
     failure: Failure
-    retry_at: int
+    retry_at: int | None = None
+    spent: Amount | None = None
 
 
 class CallRetried(Note, frozen=True, omit_defaults=True):
@@ -194,6 +235,62 @@ class CallRetried(Note, frozen=True, omit_defaults=True):
 
     call: str
     attempt: int
+
+
+class CallReassigned(Note, frozen=True, omit_defaults=True):
+    """Another agent gets the call, under the same key; `failure` is why. Durable before that agent is called.
+    `passed_over`: agents of the chain that could not take it, each with the reason."""
+
+    call: str
+    attempt: int
+    agent: str
+    failure: Failure
+    passed_over: tuple[str, ...] = ()
+
+
+class CallHeld(Note, frozen=True, omit_defaults=True):
+    """The call waits for its agent, which can't take it now. No attempt is used up."""
+
+    call: str
+    failure: Failure
+
+
+class CallReserved(Note, frozen=True, omit_defaults=True):
+    """What the next attempt may use up is set aside: in the run's own budget, and in tranches of shared ones. A second
+    reservation of an attempt means that the end of the first is unknown: it counts in full."""
+
+    call: str
+    attempt: int
+    amount: Amount
+    tranches: tuple[str, ...] = ()
+
+
+class CallOverspent(Note, frozen=True, omit_defaults=True):
+    """An attempt used up more than the agent's card says is the most."""
+
+    call: str
+    attempt: int
+    agent: str
+    reserved: Amount
+    spent: Amount
+
+
+class HumanTaskOpened(Note, frozen=True, omit_defaults=True):
+    """A person is asked for the result of a call; `failure` is why no agent gave one."""
+
+    call: str
+    task: str
+    question: str
+    failure: Failure
+
+
+class EffectRecorded(Note, frozen=True, omit_defaults=True):
+    """An agent had an effect that a retry must not repeat (`ctx.once`)."""
+
+    call: str
+    name: str
+    mail: int
+    value: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class RunStopped(Note, frozen=True, omit_defaults=True):
@@ -204,15 +301,19 @@ class RunStopped(Note, frozen=True, omit_defaults=True):
     build: str = ""
 
 
+Mailed = SignalReceived | HumanTaskAnswered | ChildEnded | CancelRequested | EffectRecorded
+"""What comes by the run's mailbox."""
 TERMINAL = (RunCompleted, RunFailed, RunWasCancelled)
 """One of these ends a run, and nothing follows it."""
 
 EVENT_TYPES: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
-        RunStarted, CallCompleted, CallFailed, TimerFired, SignalReceived, ChildEnded, CancelRequested,
+        RunStarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered, ChildEnded,
+        CancelRequested,
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
-        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, RunStopped,
+        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallReserved,
+        CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped,
     )
 }  # fmt: skip
 

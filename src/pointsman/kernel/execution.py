@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.kernel import entropy
+from pointsman.kernel import chain, entropy
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
     CallError,
@@ -29,13 +29,16 @@ from pointsman.kernel.errors import (
     PointsmanError,
     RunCancelled,
 )
+from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
+from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.policy.retry import next_delay_ms
-from pointsman.kernel.program import Directory, WorkflowSpec
+from pointsman.kernel.program import AgentSpec, Directory, WorkflowSpec
 from pointsman.kernel.requests import Produced, Requests
 from pointsman.kernel.run import Run
 from pointsman.kernel.scheduler import Scheduler
-from pointsman.kernel.state import RunState
+from pointsman.kernel.state import PendingCall, RunState
 from pointsman.kernel.strands import Strand
 from pointsman.kernel.values import faithful
 
@@ -60,7 +63,9 @@ class Execution:
         self._workflow = workflow
         self._directory = directory
         self._scheduler = Scheduler(self._strand_over)
-        self._requests = Requests(self.state, directory, self._scheduler, events_max)
+        turns, repeats = workflow.turns_max, workflow.repeats_max
+        guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
+        self._requests = Requests(self.state, directory, self._scheduler, events_max, guard)
 
     # -- the two ways in -----------------------------------------------------------------------------------------
 
@@ -105,25 +110,82 @@ class Execution:
 
     # -- what happens to a run -----------------------------------------------------------------------------------
 
-    def completed(self, call: str, attempt: int, output: bytes, now: int) -> bool:
+    def completed(self, call: str, attempt: int, output: bytes, now: int, *, spent: Amount | None = None) -> bool:
         """An attempt gave a result. False: nobody waits for it any more."""
         if not self._is_current(call, attempt):
             return False
-        self._cause(ev.CallCompleted(call=call, output=msgspec.Raw(output), attempt=attempt), now)
+        spent = self._settled(call, spent, now)
+        self._cause(ev.CallCompleted(call=call, output=msgspec.Raw(output), attempt=attempt, spent=spent), now)
         return True
 
-    def attempt_failed(self, call: str, attempt: int, failure: ev.Failure, now: int) -> bool:
-        """An attempt failed: the policy decides whether another follows. False: nobody waits for it any more."""
+    def attempt_failed(
+        self, call: str, attempt: int, failure: ev.Failure, now: int, *, spent: Amount | None = None,
+        may_retry: bool = True,
+    ) -> bool:  # fmt: skip
+        """An attempt failed: the policies decide what follows. False: nobody waits for it any more.
+
+        Args:
+            spent: None: its end is unknown, and it counts in full.
+            may_retry: False: the agent has had so many retries already that this one would be part of a storm.
+        """
         if not self._is_current(call, attempt):
             return False
-        agent = self._directory.agent(self.state.calls[call].target)
+        pending = self.state.calls[call]
+        agent = self._directory.agent(pending.target)
+        spent = self._settled(call, spent, now)
         noise = entropy.random_float(self.state.seed, f"retry/{call}/{attempt}")
-        delay = None if agent is None else next_delay_ms(agent.retry, attempt, failure, noise)
-        if delay is None:
-            self._cause(ev.CallFailed(call=call, failure=failure, attempt=attempt), now)
-        else:
-            self._note(ev.AttemptFailed(call=call, attempt=attempt, failure=failure, retry_at=now + delay), now)
+        must_stop = _may_have_happened(agent, failure)
+        delay, why = None, failure
+        if agent is not None and not must_stop:
+            delay = next_delay_ms(agent.retry, attempt - pending.first_attempt + 1, failure, noise)
+        if delay is not None and not may_retry:
+            delay, why = None, ev.Failure("retry_budget_spent", f"{failure.kind}: {failure.message}", retryable=False)
+        if delay is not None:
+            note = ev.AttemptFailed(call=call, attempt=attempt, failure=failure, retry_at=now + delay, spent=spent)
+            self._note(note, now)
+            return True
+        step: ev.Note | None = None
+        if not must_stop:
+            step = chain.next_agent(pending, why, self._directory, attempt=attempt + 1, now=now)
+        step = step or chain.ask_person(pending, why)
+        if step is None and not pending.options.default:
+            self._cause(ev.CallFailed(call=call, failure=failure, attempt=attempt, spent=spent), now)
+            return True
+        self._note(ev.AttemptFailed(call=call, attempt=attempt, failure=failure, spent=spent), now)
+        self._take_step(pending, step, failure, now)
         return True
+
+    # -- before an attempt --------------------------------------------------------------------------------------
+
+    def reassign(self, call: str, failure: ev.Failure, now: int) -> bool:
+        """The agent can't take the call: give it to the next of its chain. False: there is none that could."""
+        pending = self.state.calls[call]
+        step = chain.next_agent(pending, failure, self._directory, attempt=pending.attempt, now=now)
+        if step is None:
+            return False
+        self._note(step, now)
+        return True
+
+    def give_up(self, call: str, failure: ev.Failure, now: int) -> None:
+        """No agent can take the call: a person, the default, or failure."""
+        pending = self.state.calls[call]
+        step = chain.ask_person(pending, failure)
+        if step is None and not pending.options.default:
+            self._cause(ev.CallFailed(call=call, failure=failure, attempt=pending.attempt), now)
+        else:
+            self._take_step(pending, step, failure, now)
+
+    def held(self, call: str, failure: ev.Failure, now: int) -> None:
+        """The call waits for its agent. Noted once."""
+        if self.state.calls[call].held_at is None:
+            self._note(ev.CallHeld(call=call, failure=failure), now)
+
+    def reserve(self, call: str, amount: Amount, tranches: tuple[str, ...], now: int) -> None:
+        """Set aside what the next attempt of the call may use up."""
+        attempt = self.state.calls[call].attempt
+        self._note(ev.CallReserved(call=call, attempt=attempt, amount=amount, tranches=tranches), now)
+
+    # -- time and mail --------------------------------------------------------------------------------------------
 
     def time_passed(self, now: int) -> None:
         """Fire the timers that are due and start the attempts whose time has come, earliest first."""
@@ -135,11 +197,14 @@ class Execution:
             elif (pending := self.state.calls.get(call)) is not None:
                 self._note(ev.CallRetried(call=call, attempt=pending.attempt + 1), now)
 
-    def mailed(self, event: ev.SignalReceived | ev.ChildEnded | ev.CancelRequested, now: int) -> bool:
+    def mailed(self, event: ev.Mailed, now: int) -> bool:
         """Fold one mail in. False: it was folded before."""
         if event.mail <= self.state.folded or self.state.is_ended:
             return False
-        self._cause(event, now)
+        if isinstance(event, ev.Cause):
+            self._cause(event, now)
+        else:
+            self._note(event, now)
         return True
 
     def take(self) -> list[Produced]:
@@ -163,6 +228,11 @@ class Execution:
         self._scheduler.close()
 
     @property
+    def is_over(self) -> bool:
+        """The body has ended; `ending` is how."""
+        return self.ending is not None
+
+    @property
     def size(self) -> int:
         """Rough bytes in memory, for the coordinator's budget: 4.5 KB for a waiting run (measured), and payloads."""
         payloads = sum(len(pending.data) for pending in self.state.calls.values())
@@ -173,6 +243,25 @@ class Execution:
     def _is_current(self, call: str, attempt: int) -> bool:
         pending = self.state.calls.get(call)
         return pending is not None and pending.attempt == attempt and pending.retry_at is None
+
+    def _settled(self, call: str, spent: Amount | None, now: int) -> Amount | None:
+        """What an attempt used up, if anything was set aside for it; more than that is noted."""
+        pending = self.state.calls[call]
+        if pending.reserved is None:
+            return None
+        if spent is not None and not spent.fits(pending.reserved):
+            over = ev.CallOverspent(
+                call=call, attempt=pending.attempt, agent=pending.target, reserved=pending.reserved, spent=spent
+            )
+            self._note(over, now)
+        return spent
+
+    def _take_step(self, pending: PendingCall, step: ev.Note | None, failure: ev.Failure, now: int) -> None:
+        if step is not None:
+            self._note(step, now)
+        else:
+            default = msgspec.Raw(pending.options.default)
+            self._cause(ev.CallSkipped(call=pending.call, output=default, failure=failure), now)
 
     def _note(self, event: ev.Event, now: int) -> None:
         self._requests.produce(event, max(now, self.state.last_at))
@@ -195,6 +284,10 @@ class Execution:
                 self._start_body(data)
             case ev.CallCompleted():
                 self._call_completed(event.call, event.output)
+            case ev.CallSkipped():
+                self._call_skipped(event.call, bytes(event.output))
+            case ev.HumanTaskAnswered():
+                self._task_answered(event)
             case ev.CallFailed():
                 self._call_failed(event.call, event.failure)
             case ev.TimerFired():
@@ -220,6 +313,7 @@ class Execution:
     def _answer(self, call: str, value: Any = None, error: BaseException | None = None) -> None:
         handle = self._requests.handles[call]
         self._requests.signatures.pop(call, None)
+        self._requests.defaults.pop(call, None)
         if not handle.done:
             self._requests.resolve(handle, value, error)
 
@@ -239,6 +333,26 @@ class Execution:
     def _call_failed(self, call: str, failure: ev.Failure) -> None:
         target = call.rpartition("#")[0] or call
         self._answer(call, error=CallError(failure.kind, failure.message, call=call, target=target))
+
+    def _call_skipped(self, call: str, default: bytes) -> None:
+        """The default, read by the agent's schema; as plain data where the author chose one that does not fit it."""
+        signature = self._requests.signatures.get(call)
+        if signature is None:
+            return
+        try:
+            value = signature.decode_output(default)
+        except PointsmanError:
+            value = msgspec.json.decode(default)
+        self._answer(call, value)
+
+    def _task_answered(self, event: ev.HumanTaskAnswered) -> None:
+        default = self._requests.defaults.get(event.call)
+        if event.failure is None:
+            self._call_completed(event.call, event.output)
+        elif default is not None:
+            self._call_skipped(event.call, default)
+        else:
+            self._call_failed(event.call, event.failure)
 
     def _child_ended(self, event: ev.ChildEnded) -> None:
         if event.status == "completed":
@@ -273,6 +387,12 @@ class Execution:
         if type(ending) is not type(recorded):
             produced = describe(ending) if ending is not None else "something else, and waits"
             raise NonDeterministicWorkflow(describe(recorded), produced)
+
+
+def _may_have_happened(agent: AgentSpec | None, failure: ev.Failure) -> bool:
+    """An attempt of an agent that is not safe to call twice, whose end is unknown."""
+    kind = FAILURE_KINDS.get(failure.kind)
+    return agent is not None and not agent.idempotent and kind is not None and kind.is_unknown
 
 
 def stop_note(error: PointsmanError, build: str, at: int) -> Produced:

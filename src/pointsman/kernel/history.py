@@ -47,7 +47,7 @@ class History:
         if not recorded or recorded[0].type != "RunStarted":
             raise CorruptLog(f"run {run}: the log does not begin with RunStarted")
         self.entries = [self._read(row) for row in recorded]
-        outcomes = (ev.CallCompleted, ev.CallFailed, ev.ChildEnded)
+        outcomes = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.ChildEnded)
         self._outcomes = {entry.event.call for entry in self.entries if isinstance(entry.event, outcomes)}
         self.terminal = next((e.event for e in self.entries if isinstance(e.event, ev.TERMINAL)), None)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.retry import Retry
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Signature(Protocol):
 
     def decode_output(self, data: bytes) -> Any: ...
 
+    def encode_output(self, value: Any) -> bytes:
+        """Canonical JSON of a value that stands in for a result. Raises InvalidInput, InvalidValue."""
+        ...
+
 
 class AgentSpec(Protocol):
     """An agent as the kernel sees it."""
@@ -36,6 +41,10 @@ class AgentSpec(Protocol):
     def signature(self) -> Signature: ...
     @property
     def retry(self) -> Retry: ...
+    @property
+    def idempotent(self) -> bool:
+        """False: an attempt whose end is unknown is never repeated, here or elsewhere."""
+        ...
 
 
 class WorkflowSpec(Protocol):
@@ -47,6 +56,16 @@ class WorkflowSpec(Protocol):
     def version(self) -> int: ...
     @property
     def signature(self) -> Signature: ...
+    @property
+    def turns_max(self) -> int | None:
+        """Calls of agents in one run."""
+        ...
+
+    @property
+    def repeats_max(self) -> int | None:
+        """Calls of one agent with one input in one run."""
+        ...
+
     @property
     def build(self) -> str:
         """Digest of the code."""
@@ -67,16 +86,35 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Directory(Protocol):
-    """Which agents and workflows there are. Read once per question; the answer is recorded."""
+    """Which agents and workflows there are, and how the agents are. Read once per question; the answer is recorded."""
 
-    def agent(self, name: str) -> AgentSpec | None: ...
+    def agent(self, name: str) -> AgentSpec | None:
+        """Also one that has left or whose registration lapsed: runs that called it must still replay."""
+        ...
+
+    def problem(self, name: str, now: int) -> Failure | None:
+        """Why this agent can't be given a call at `now` (ms, the database's clock); None: it can.
+
+        Kinds: unknown_agent, disabled, departed, unhealthy, breaker_open. Asked at every dispatch, so it must be cheap.
+        """
+        ...
+
+    def fits(self, name: str, data: bytes) -> bool:
+        """Would this agent take this input, by its schema? False for one that does not exist."""
+        ...
+
+    def chain(self, name: str) -> tuple[str, ...]:
+        """To whom a call of this agent goes when it fails, in order: what its card says, else the generalist, if that is
+        another. Names that nobody has yet are among them: agents come and go."""
+        ...
 
     def workflow(self, name: str, version: int | None = None) -> WorkflowSpec | None:
         """The newest version without `version`."""
         ...
 
     def select(self, needs: Sequence[str]) -> Selection | None:
-        """An agent with all capabilities in `needs`, else the generalist, else None."""
+        """The most specialised agent with all capabilities in `needs` and without a problem, else the generalist if it
+        has none, else None. The reason names who was passed over, for people."""
         ...
 
     def generalist(self) -> str | None: ...

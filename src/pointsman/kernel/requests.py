@@ -24,12 +24,35 @@ from pointsman.kernel.errors import (
     RunEvicted,
     UnknownAgent,
 )
+from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
+from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
 from pointsman.kernel.scheduler import Scheduler
+from pointsman.kernel.selecting import choose
+from pointsman.kernel.spending import allowance
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Handle, Strand, Wait
 from pointsman.kernel.values import digest
+
+
+class NoDefault:
+    """There is no result to go on with. (None may be one.)"""
+
+
+NO_DEFAULT = NoDefault()
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a body wants of a call beyond its result; see `state.Options`, which is what the log keeps of it."""
+
+    fallback: tuple[str, ...] | None = None
+    person: str = ""
+    default: Any = NO_DEFAULT
+    priority: int = 0
+
+
+AS_USUAL = Wanted()
 
 
 class Produced(msgspec.Struct, frozen=True):
@@ -52,7 +75,9 @@ class Requests:
         is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
     """
 
-    def __init__(self, state: RunState, directory: Directory, scheduler: Scheduler, events_max: int) -> None:
+    def __init__(
+        self, state: RunState, directory: Directory, scheduler: Scheduler, events_max: int, guard: LoopGuard | None
+    ) -> None:
         self.history: History | None = None
         self.recorded: dict[tuple[type[ev.Event], str], ev.Event] = {}
         self.new: list[Produced] = []
@@ -62,6 +87,8 @@ class Requests:
         self.handles: dict[str, Handle[Any]] = {}
         self.signatures: dict[str, Signature] = {}
         """How to read the results of calls under way."""
+        self.defaults: dict[str, bytes] = {}
+        """Results to go on with, of calls under way that name one."""
         self.signals: dict[str, deque[bytes]] = {}
         """Signals that nobody has waited for yet, by name."""
         self.listeners: dict[str, tuple[str, Any]] = {}
@@ -70,11 +97,14 @@ class Requests:
         self._directory = directory
         self._scheduler = scheduler
         self._events_max = events_max
+        self._guard = guard
         self._done = 0
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def start_call(self, call: str, asked: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Handle[Any]:
+    def start_call(
+        self, call: str, asked: str, args: Sequence[Any], kwargs: Mapping[str, Any], wanted: Wanted = AS_USUAL
+    ) -> Handle[Any]:
         self._check_open()
         target: str | None = asked
         agent = self._directory.agent(asked)
@@ -82,25 +112,34 @@ class Requests:
             target = self._reroute(call, asked)
             agent = self._directory.agent(target) if target is not None else None
         if target is None or (agent is None and self.history is None):
-            return self._refuse(call, asked)
+            return self._refuse(call, asked, wanted)
         if agent is None:
             raise self._break(NonDeterministicWorkflow(f"a call of agent {target!r}", "no agent of that name"))
         handle = self._handle(call, "agent")
         data = agent.signature.encode_input(args, kwargs)
+        if self._guard is not None:
+            self._guard.count(target, data)
+        default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
         recorded = self._take(ev.CallRequested, call)
         if isinstance(recorded, ev.CallRequested):
             if recorded.target != target:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of agent {target!r}"))
             self._compare_input(recorded, data, agent.signature)
         else:
-            event, tail = ev.with_input(ev.CallRequested, data, call=call, target=target)
+            event, tail = ev.with_input(
+                ev.CallRequested, data, call=call, target=target, fallback=wanted.fallback, person=wanted.person,
+                default=msgspec.Raw(default) if default else ev.ABSENT, priority=wanted.priority,
+            )  # fmt: skip
             self.produce(event, self.now, data, tail)
         self.signatures[call] = agent.signature
+        if default:
+            self.defaults[call] = default
         return handle
 
     def start_child(
-        self, call: str, target: WorkflowSpec, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Handle[Any]:
+        self, call: str, target: WorkflowSpec, args: Sequence[Any], kwargs: Mapping[str, Any],
+        budget: Budget | None = None,
+    ) -> Handle[Any]:  # fmt: skip
         self._check_open()
         handle = self._handle(call, "workflow")
         data = target.signature.encode_input(args, kwargs)
@@ -112,8 +151,9 @@ class Requests:
         else:
             child = f"{self._state.run[:100]}~{digest(self._state.key_of(call).encode())[:16]}"
             event, tail = ev.with_input(
-                ev.ChildStarted, data, call=call, run=child, workflow=target.name, workflow_version=target.version
-            )
+                ev.ChildStarted, data, call=call, run=child, workflow=target.name, workflow_version=target.version,
+                budget=allowance(self._state, budget),
+            )  # fmt: skip
             self.produce(event, self.now, data, tail)
         self.signatures[call] = target.signature
         return handle
@@ -169,7 +209,8 @@ class Requests:
         except PointsmanError as error:
             self.resolve(handle, error=error)
 
-    def select(self, call: str, needs: tuple[str, ...]) -> str | None:
+    def select(self, call: str, needs: tuple[str, ...], named: str | None = None, why: str = "") -> str | None:
+        """`named`: whom a selector chose; `why`: who chose, or why nobody did."""
         self._check_open()
         self._deliver_cancel()
         recorded = self._take(ev.AgentSelected, call)
@@ -177,8 +218,7 @@ class Requests:
             if recorded.needs != needs:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"select for {', '.join(needs)}"))
             return recorded.agent or None
-        selection = self._directory.select(needs)
-        agent, reason = (selection.agent, selection.reason) if selection else ("", "no agent, no generalist")
+        agent, reason = choose(self._directory, needs, named, why, self.now)
         self.produce(ev.AgentSelected(call=call, agent=agent, reason=reason, needs=needs), self.now)
         return agent or None
 
@@ -295,7 +335,7 @@ class Requests:
             self.produce(ev.AgentRerouted(call=call, asked=asked, agent=generalist, reason=reason), self.now)
         return generalist
 
-    def _refuse(self, call: str, asked: str) -> Handle[Any]:
+    def _refuse(self, call: str, asked: str, wanted: Wanted) -> Handle[Any]:
         message = (
             f"no agent is named {asked!r}, and the app names no generalist: check the name, or set App(generalist=)"
         )
@@ -303,7 +343,10 @@ class Requests:
             failure = ev.Failure("unknown_agent", message, retryable=False)
             self.produce(ev.CallRefused(call=call, asked=asked, failure=failure), self.now)
         handle = self._handle(call, "agent")
-        self.resolve(handle, error=UnknownAgent(message))
+        if wanted.default is NO_DEFAULT:
+            self.resolve(handle, error=UnknownAgent(message))
+        else:
+            self.resolve(handle, wanted.default)
         return handle
 
     def _compare_input(self, recorded: ev.CallRequested | ev.ChildStarted, data: bytes, signature: Signature) -> None:

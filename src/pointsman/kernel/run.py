@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pointsman.kernel import entropy
-from pointsman.kernel.errors import InvalidValue, SignalTimeout, UnknownAgent
+from pointsman.kernel.errors import CallError, InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
+from pointsman.kernel.policy.amounts import Budget
+from pointsman.kernel.requests import AS_USUAL, NO_DEFAULT, Wanted
 from pointsman.kernel.strands import Handle
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pointsman.kernel.state import RunState
 
 T = TypeVar("T")
+PRIORITY_MAX = 1_000
+QUESTION_CHARS_MAX = 1_000
 SECONDS_MAX = 1e10
 """Three hundred years: no timer is longer."""
 
@@ -44,38 +48,86 @@ class Run:
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    async def call(self, target: Any, *args: Any, key: str | None = None, **kwargs: Any) -> Any:
+    async def call(
+        self, target: Any, *args: Any, key: str | None = None, fallback: Sequence[Any] | None = None,
+        person: str = "", default: Any = NO_DEFAULT, priority: int = 0, budget: Budget | None = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
         """Call an agent or a child workflow, and wait for what it gives.
 
         Args:
             target: an agent or workflow, or an agent's name (what `select` gave). A name that does not exist goes
                 to the app's generalist, and that is recorded.
             key: a call id of one's own, instead of the target's name and ordinal.
+            fallback: agents that get the call in turn when this one fails it or can't take it, instead of those on
+                its card.
+            person: a question: when no agent is left, a person is asked it, and the answer is the result.
+            default: the result to go on with when nobody could do it, instead of a CallError; of the agent's type, or
+                any JSON.
+            priority: larger goes sooner where calls wait for an agent's limits.
+            budget: of a child workflow, out of this run's own; half of what is left without.
 
         Raises:
-            CallError: it failed for good. UnknownAgent: no such agent, and no generalist. InvalidInput, InvalidValue.
+            CallError: it failed for good; `kind` says how (see kernel/policy/failures.py). UnknownAgent: no such
+            agent, and no generalist. InvalidInput, InvalidValue.
         """
-        return await self.start(target, *args, key=key, **kwargs)
+        return await self.start(
+            target, *args, key=key, fallback=fallback, person=person, default=default, priority=priority,
+            budget=budget, **kwargs,
+        )  # fmt: skip
 
-    def start(self, target: Any, *args: Any, key: str | None = None, **kwargs: Any) -> Handle[Any]:
+    def start(
+        self, target: Any, *args: Any, key: str | None = None, fallback: Sequence[Any] | None = None,
+        person: str = "", default: Any = NO_DEFAULT, priority: int = 0, budget: Budget | None = None, **kwargs: Any,
+    ) -> Handle[Any]:  # fmt: skip
         """Like `call`, without waiting: the handle stands for the result."""
+        is_usual = fallback is None and not person and default is NO_DEFAULT and not priority
         if getattr(target, "is_workflow", False):
+            if not is_usual:
+                raise InvalidValue("fallback, person, default and priority are for calls of agents, not of workflows")
             call = self._call_id(f"workflow:{target.name}", key)
-            return self._requests.start_child(call, target, args, kwargs)
+            return self._requests.start_child(call, target, args, kwargs, budget)
+        if budget is not None:
+            raise InvalidValue("budget= is for child workflows; what an agent may use up stands on its card")
         name = target if isinstance(target, str) else target.name
-        return self._requests.start_call(self._call_id(name, key), name, args, kwargs)
+        wanted = AS_USUAL if is_usual else _wanted(fallback, person, default, priority)
+        return self._requests.start_call(self._call_id(name, key), name, args, kwargs, wanted)
 
-    async def select(self, needs: Sequence[str] | str, *, key: str | None = None) -> str:
-        """The name of an agent that has all capabilities in `needs`; else the app's generalist. Recorded.
+    async def select(
+        self, needs: Sequence[str] | str = (), *, by: Any = None, of: Any = None, key: str | None = None
+    ) -> str:
+        """The name of the agent to call next. Recorded, with the reason.
+
+        Whom `by` names, if that agent exists and can take calls; else the most specialised agent that has all
+        capabilities in `needs`; else the app's generalist.
+
+        Args:
+            by: an agent (an LLM, say), which is called with `of` and gives a name, or a function of `of` that depends
+                on nothing else. It may fail, or name nobody (None or ""): then the rule decides.
 
         Raises:
-            UnknownAgent: neither.
+            UnknownAgent: none of them.
         """
         wanted = (needs,) if isinstance(needs, str) else tuple(needs)
-        selected = self._requests.select(self._call_id("select", key), wanted)
+        call = self._call_id("select", key)
+        named, why = await self._named(by, of, call) if by is not None else (None, "")
+        selected = self._requests.select(call, wanted, named, why)
         if selected is None:
-            raise UnknownAgent(f"no agent can do {', '.join(wanted)}, and the app names no generalist")
+            raise UnknownAgent(f"no agent can do {', '.join(wanted) or 'this'}, and the app names no generalist")
         return selected
+
+    async def _named(self, by: Any, of: Any, call: str) -> tuple[str | None, str]:
+        """Whom the primary selector names, and who said so; or nobody, and why."""
+        is_agent = isinstance(by, str) or hasattr(by, "signature")
+        who = by if isinstance(by, str) else by.name if is_agent else getattr(by, "__name__", "a function")
+        try:
+            named = await self.call(by, of, key=f"{call.replace('#', '-')}/by") if is_agent else by(of)
+        except (CallError, PointsmanError) as error:
+            return None, f"{who} failed: {error}"
+        if not named:
+            return None, f"{who} named nobody"
+        if not isinstance(named, str):
+            return None, f"{who} gave {type(named).__name__}, not a name"
+        return named, who
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -181,6 +233,16 @@ class Run:
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:
         if not handles or not all(isinstance(handle, Handle) for handle in handles):
             raise InvalidValue("give handles, at least one: run.start(...) instead of run.call(...)")
+
+
+def _wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority: int) -> Wanted:
+    """Raises InvalidValue."""
+    if isinstance(fallback, str):
+        raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
+    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX or len(person) > QUESTION_CHARS_MAX:
+        raise InvalidValue(f"priority: ±{PRIORITY_MAX} at most; person: {QUESTION_CHARS_MAX} characters at most")
+    names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
+    return Wanted(names, person, default, priority)
 
 
 class _AnyOf:

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import msgspec
 
 from pointsman.kernel.events import Recorded
+from pointsman.ports.human_tasks import TaskRow
+from pointsman.ports.reservations import ReservationRow
 
 OPEN_STATUSES = ("running", "parked", "stopped", "quarantined")
 """A run is open until it ends. running: owned, or waiting for an owner. parked: waits, owned by nobody.
@@ -67,6 +69,8 @@ class Append(msgspec.Struct):
         owner: incarnation that owns the run after this append; None gives it up.
         wake_at: when an unowned run is due, ms by the database's clock; None: when mail comes.
         create: makes the head first; `epoch` is then the first epoch (1, or 0 for a run that nobody owns yet).
+        tasks: human tasks that these events open or close, for the people's list.
+        reservations: events of this append that spend from a tranche of a shared budget.
     """
 
     run: str
@@ -81,6 +85,8 @@ class Append(msgspec.Struct):
     wake_at: int | None = None
     create: NewRun | None = None
     letter: Letter | None = None
+    tasks: tuple[TaskRow, ...] = ()
+    reservations: tuple[ReservationRow, ...] = ()
 
 
 class Outcome(Enum):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pointsman.kernel.events import Failure
+from pointsman.kernel.policy.amounts import Budget
 from pointsman.ports.event_log import Head, RunFilter
 
 
@@ -18,6 +19,7 @@ class StartRun(msgspec.Struct, frozen=True):
         id: the run's id; starting it again with the same workflow and input is the same run.
         input: JSON as it came from outside (not yet checked).
         version: None for the newest version registered.
+        budget: what the run and its children may use up; None: what the workflow says.
     """
 
     workflow: str
@@ -26,6 +28,7 @@ class StartRun(msgspec.Struct, frozen=True):
     version: int | None = None
     tenant: str = "default"
     attributes: Mapping[str, Any] = {}
+    budget: Budget | None = None
 
 
 class RunView(msgspec.Struct, frozen=True):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pointsman.ports.board import Board
 from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import EventLog
+from pointsman.ports.human_tasks import HumanTasks
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
+from pointsman.ports.reservations import Reservations
+from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
 
 
@@ -31,6 +35,18 @@ class Store(Protocol):
 
     @property
     def wakeup(self) -> Wakeup: ...
+
+    @property
+    def system(self) -> SystemLog: ...
+
+    @property
+    def board(self) -> Board: ...
+
+    @property
+    def human_tasks(self) -> HumanTasks: ...
+
+    @property
+    def reservations(self) -> Reservations: ...
 
     @property
     def clock(self) -> Clock: ...

@@ -19,6 +19,7 @@ from pointsman.kernel.errors import DuplicateMail, RunConflict, RunEnded, Unknow
 from pointsman.kernel.events import Failure
 from pointsman.ports.event_log import ENDED_STATUSES, Head, RunFilter
 from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
+from tests.unit.api.memory_agents import MemoryAgents, MemoryAttempts
 
 NOW_MS = 1_767_225_600_007
 
@@ -202,10 +203,14 @@ class Bench:
         self.status = FixedStatus()
         self.waiting = Waiting()
         self.seen: list[tuple[str, str, int, float]] = []
+        self.agents = MemoryAgents()
+        self.attempts = MemoryAttempts()
         self.api = Api(
             self.runs,
             self.status,
             ApiSettings(**settings),
+            agents=self.agents,
+            attempts=self.attempts,
             waiting=self.waiting,
             observer=lambda *what: self.seen.append(what),
         )
@@ -217,8 +222,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def served(runs: MemoryRuns, **settings: Any) -> AsyncIterator[ApiServer]:
-    server = ApiServer(runs, FixedStatus(), ApiSettings(**settings))
+async def served(
+    runs: MemoryRuns, *, agents: MemoryAgents | None = None, attempts: MemoryAttempts | None = None, **settings: Any
+) -> AsyncIterator[ApiServer]:
+    server = ApiServer(runs, FixedStatus(), ApiSettings(**settings), agents=agents, attempts=attempts)
     await server.start()
     try:
         yield server

@@ -11,6 +11,18 @@ GOOD = {"Authorization": f"Bearer {TOKEN}"}
 PUBLIC = {"/health", "/ready"}
 ROUTES = [(min(route.methods - {"HEAD"}), route.path) for route in Bench().api.routes]
 
+ATTEMPT = {"key": "a/1/b#1", "attempt": 1}
+BODIES = {
+    ("POST", "/v1/runs"): {"workflow": "echo", "input": 1},
+    ("PUT", "/v1/agents/{name}"): {"card": {"name": "go", "url": "http://agents.example/"}, "ttl_s": 30},
+    ("POST", "/v1/agents/{name}/renew"): {"ttl_s": 30},
+    ("POST", "/v1/breakers/{name}/pin"): {"state": "open"},
+    ("PUT", "/v1/runs/{run}/effects"): 1,
+    ("POST", "/v1/runs/{run}/attempts/heartbeat"): ATTEMPT,
+    ("POST", "/v1/runs/{run}/attempts/spend"): ATTEMPT,
+}
+QUERIES = {"/v1/runs/{run}/result": "?timeout=0", "/v1/runs/{run}/effects": "?key=a/1/b%231&name=n"}
+
 
 def concrete(path: str, run: str = "a") -> str:
     return path.replace("{run}", run).replace("{name}", "go")
@@ -20,7 +32,7 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 12
+    assert len(ROUTES) == len(set(ROUTES)) == 26
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -60,9 +72,11 @@ async def test_every_route_answers_with_the_token(method, path):
     await bench.start("patient", id="a")
     if path.endswith("/stream"):
         await bench.client.post("/v1/runs/a/signals/go")
-    body = {"workflow": "echo", "input": 1} if path == "/v1/runs" and method == "POST" else None
-    query = "?timeout=0" if path.endswith("/result") else ""
-    response = await bench.client.request(method, concrete(path) + query, json=body)
+    await bench.client.put("/v1/agents/go", json=BODIES["PUT", "/v1/agents/{name}"])
+    await bench.client.put("/v1/runs/a/effects" + QUERIES["/v1/runs/{run}/effects"], json=1)
+    response = await bench.client.request(
+        method, concrete(path) + QUERIES.get(path, ""), json=BODIES.get((method, path))
+    )
     assert response.status_code in (200, 201, 202)
 
 

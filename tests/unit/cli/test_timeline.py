@@ -158,7 +158,7 @@ def test_children_timers_reroutes_and_refusals() -> None:
     assert {s.call: s.outcome for s in story.spans} == {
         "c#1": "failed", "t#1": "fired", "x#1": "given up", "y#1": "failed"
     }  # fmt: skip
-    assert story.spans[2].notes == ["x does not exist: no such agent"]
+    assert story.spans[2].notes == ["instead of x: no such agent"]
 
 
 def test_an_event_from_the_future_is_shown_not_refused() -> None:
@@ -175,3 +175,59 @@ def test_readable_keeps_the_lines_of_prompts() -> None:
     assert readable({"prompt": "one\ntwo", "n": 1, "list": [True, {"a": None}]}) == [
         "", "prompt: |", "  one", "  two", "n: 1", "list:", "  - true", "  -", "    a: null"
     ]  # fmt: skip
+
+
+# -- the failure chain ---------------------------------------------------------------------------------------------------
+
+TIMEOUT = {"kind": "timeout", "message": "no result within 2 s", "retryable": True}
+OPEN_BREAKER = {"kind": "breaker_open", "message": "12 of 20 calls failed", "retryable": False}
+CHAIN = [
+    event(1, 0, "RunStarted", workflow="support", input="t", budget={"usd": 0.1}),
+    event(2, 0, "AgentSelected", call="select#1", agent="billing", reason="can do refunds", needs=["refunds"]),
+    event(3, 0, "CallRequested", call="billing#1", target="billing", input="t", person="Refund?", default="sorry"),
+    event(4, 0, "CallReserved", call="billing#1", attempt=1, amount={"usd_micros": 20_000, "calls": 1}),
+    event(5, 2_000, "AttemptFailed", call="billing#1", attempt=1, failure=TIMEOUT, retry_at=0),
+    event(6, 4_000, "CallRetried", call="billing#1", attempt=2),
+    event(7, 4_000, "CallReserved", call="billing#1", attempt=2, amount={"usd_micros": 20_000, "calls": 1}),
+    event(8, 6_000, "AttemptFailed", call="billing#1", attempt=2, failure=TIMEOUT, spent={"usd_micros": 5_000}),
+    event(9, 6_000, "CallReassigned", call="billing#1", attempt=3, agent="generalist", failure=TIMEOUT,
+          passed_over=["refunds: 12 of 20 calls failed"]),
+    event(10, 6_000, "CallHeld", call="billing#1", failure=OPEN_BREAKER),
+    event(11, 8_000, "CallReserved", call="billing#1", attempt=3, amount={"usd_micros": 10_000, "calls": 1}),
+    event(12, 9_000, "EffectRecorded", call="billing#1", name="note", mail=1, value=1),
+    event(13, 9_000, "CallOverspent", call="billing#1", attempt=3, agent="generalist",
+          reserved={"usd_micros": 10_000, "calls": 1}, spent={"usd_micros": 30_000, "tokens": 1200, "calls": 1}),
+    event(14, 9_000, "AttemptFailed", call="billing#1", attempt=3, failure={"kind": "refused", "message": "no"},
+          spent={"usd_micros": 30_000, "tokens": 1200, "calls": 1}),
+    event(15, 9_000, "HumanTaskOpened", call="billing#1", task="T1", question="Refund?",
+          failure={"kind": "refused", "message": "no"}),
+    event(16, 40_000, "HumanTaskAnswered", call="billing#1", task="T1", mail=2, output="yes", by="ann"),
+    event(17, 40_000, "RunCompleted", output="yes"),
+]  # fmt: skip
+
+
+def drawn(events: list[dict[str, Any]], width: int = 400) -> list[str]:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(drawing.rows(folding.build(events)))
+    return [" ".join(line.split()) for line in captured.get().splitlines()]
+
+
+def test_the_failure_chain_of_a_call_is_seen_at_a_glance() -> None:
+    """What failed, why, who got it next, who solved it, and what it cost."""
+    assert drawn(CHAIN) == [
+        "time call agent tries took cost outcome",
+        "+0 ms ── selected billing: can do refunds",
+        "+0 ms billing#1 billing → generalist → ann 3 40.0 s ▒·▒▒·▒······················ ≤ $0.055 · 1,200 tokens "
+        "answered yes · timeout: no result within 2 s",
+        "+6.0 s billing#1 └ generalist gets it: billing failed: timeout: no result within 2 s; "
+        "passed over refunds: 12 of 20 calls failed",
+        "+6.0 s billing#1 └ waits for generalist, no try used up: breaker_open: 12 of 20 calls failed",
+        "+9.0 s billing#1 └ “note” is done and recorded: no retry repeats it",
+        "+9.0 s billing#1 └ generalist spent $0.03 · 1,200 tokens; the most that its card says is $0.01",
+        "+9.0 s billing#1 └ a person is asked “Refund?” (pointsman inbox show T1): generalist failed, and there is no "
+        "other agent: refused: no",
+        "+40.0 s ── completed at event 17",
+    ]
+
+

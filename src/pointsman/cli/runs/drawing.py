@@ -6,12 +6,14 @@ Pure but for the width that it is given. Must not know where events come from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from pointsman.cli.output import clean, duration, preview, readable, status_text, table, text
+from pointsman.cli.runs.costs import amount_text, budget_text
 from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_text
 
 BAR_WIDTH = 28
@@ -21,9 +23,13 @@ REASON_WIDTH = 72
 FULL, FAILED, EMPTY, WAIT, OPEN = "█", "▒", " ", "·", "▸"
 MARK_STYLES = {
     "takeover": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow",
-    "signal": "blue", "end": "green",
+    "signal": "blue", "end": "green", "next": "yellow", "held": "yellow", "person": "bold blue", "answer": "blue",
+    "skipped": "yellow", "overspent": "bold yellow",
 }  # fmt: skip
-OUTCOME_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yellow", "given up": "yellow"}
+OUTCOME_STYLES = {
+    "completed": "green", "answered": "green", "failed": "bold red", "declined": "bold red", "cancelled": "yellow",
+    "given up": "yellow", "default instead": "yellow", "held back": "yellow", "with a person": "bold blue",
+}  # fmt: skip
 
 
 def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
@@ -40,6 +46,9 @@ def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
     facts += [f"{run['sequence']} events", f"tenant {run['tenant']}", f"epoch {run['epoch']}"]
     if run["takeovers"]:
         facts.append(f"taken over {run['takeovers']} × without progress since")
+    spent, budget = timeline.spent, budget_text(timeline.budget)
+    if spent or budget:
+        facts.append(f"spent {spent}{f' of {budget}' if budget else ''}")
     if run.get("parent"):
         facts.append(f"child of {run['parent']}")
     if run["wake_at"] is not None:
@@ -55,28 +64,30 @@ def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
 
 
 def rows(timeline: Timeline) -> Table:
-    """The timeline itself."""
-    out = table(["time", "call", "agent", "tries", "took", "", "outcome"], right=("time", "tries", "took"))
+    """The timeline itself; what things cost only where something is counted."""
+    has_costs = bool(timeline.spent)
+    columns = ["time", "call", "agent", "tries", "took", "", *(["cost"] if has_costs else []), "outcome"]
+    out = table(columns, right=("time", "tries", "took", "cost"))
     for row in timeline.rows():
         since = text(f"+{duration(_at(row) - timeline.start)}", "dim")
         if isinstance(row, Mark):
             style = MARK_STYLES.get(row.kind, "dim")
-            out.add_row(since, "", "", "", "", "", text(f"── {_mark_text(row)}", style))
+            said = text(f"{'└' if row.call else '──'} {_mark_text(row)}", style)
+            out.add_row(since, text(row.call, "dim"), *[""] * (len(columns) - 3), said)
             continue
         end = row.end if row.end is not None else timeline.last
         out.add_row(
-            since,
-            text(row.call),
-            text(
-                row.target if row.kind in ("call", "child") else row.kind,
-                "" if row.kind == "call" else "blue",
-            ),
-            text(len(row.attempts) or "", "yellow" if len(row.attempts) > 1 else ""),
-            text(duration(end - row.start)),
-            bar(row, timeline.start, timeline.last),
-            _outcome(row),
-        )
+            since, text(row.call), _who(row), text(row.tries or "", "yellow" if row.tries > 1 else ""),
+            text(duration(end - row.start)), bar(row, timeline.start, timeline.last),
+            *([text(row.account.spent or "")] if has_costs else []), _outcome(row),
+        )  # fmt: skip
     return out
+
+
+def _who(span: Span) -> Text:
+    if span.kind == "call":
+        return text(" → ".join(span.chain or [span.target]), "yellow" if len(span.chain) > 1 else "")
+    return text(span.target if span.kind == "child" else span.kind, "blue")
 
 
 def bar(span: Span, start: int, last: int, width: int = BAR_WIDTH) -> Text:
@@ -92,12 +103,17 @@ def bar(span: Span, start: int, last: int, width: int = BAR_WIDTH) -> Text:
     left, right = columns(span.start, span.end)
     for column in range(left, right):
         cells[column], styles[column] = WAIT, "dim"
-    parts = span.attempts or [Attempt(span.start, span.end, span.failure)]
+    if span.with_person is not None:
+        left, right = columns(span.with_person, span.end)
+        styles[left:right] = ["blue"] * (right - left)
+    parts = span.attempts
+    if not parts and (span.kind != "call" or span.failure):
+        parts = [Attempt(span.start, span.end, span.failure)]
     is_waiting = span.kind in ("timer", "signal")
     for part in parts:
         left, right = columns(part.start, part.end)
         for column in range(left, right):
-            cells[column] = FAILED if part.failure else WAIT if is_waiting else FULL
+            cells[column] = FAILED if part.failure else WAIT if is_waiting or part.is_held else FULL
             styles[column] = "red" if part.failure else "blue" if span.kind != "call" else "green"
     if span.end is None:
         cells[-1], styles[-1] = OPEN, "cyan"
@@ -120,11 +136,17 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     """One event in one line, for `tail`."""
     data, kind = event["data"], event["type"]
     failure = data.get("failure")
-    about = " ".join(str(data[name]) for name in ("call", "target", "name", "agent", "run", "status") if name in data)
+    named = ("call", "target", "name", "agent", "task", "by", "run", "status")
+    about = " ".join(str(data[name]) for name in named if data.get(name))
     if "attempt" in data and data["attempt"] > 1:
         about += f" (attempt {data['attempt']})"
     said = failure_text(failure) if failure else ""
-    for name in ("output", "payload", "reason", "message"):
+    for name in ("amount", "spent"):
+        if data.get(name) and kind in ("CallReserved", "CallOverspent"):
+            said = amount_text(data[name])
+    if data.get("passed_over"):
+        said += f"; passed over: {', '.join(data['passed_over'])}"
+    for name in ("output", "payload", "value", "reason", "message"):
         if not said and name in data and data[name] not in (None, ""):
             said = preview(data[name], 100)
     style = "red" if failure else "green" if kind in ("CallCompleted", "RunCompleted") else ""
@@ -154,9 +176,10 @@ def _outcome(span: Span) -> Text:
     elif span.output is not None and span.kind != "timer":
         said = f"{said}  {preview(span.output, PREVIEW_WIDTH)}"
     out = text(said, OUTCOME_STYLES.get(span.outcome, ""))
-    for attempt in span.attempts[:-1]:
-        if attempt.failure:
-            out.append(clean(f" · {failure_text(attempt.failure)}"), "red")
+    untold = [a for a in (span.attempts[:-1] if span.failure else span.attempts) if a.failure and not a.is_told]
+    for said, same in groupby(failure_text(attempt.failure) for attempt in untold):
+        times = len(list(same))
+        out.append(clean(f" · {f'{times} × ' if times > 1 else ''}{said}"), "red")
     for note in span.notes:
         out.append(clean(f" · {note}"), "yellow" if span.kind == "call" else "dim")
     return out

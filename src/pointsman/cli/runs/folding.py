@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pointsman.cli.output import to_ms
+from pointsman.cli.runs import chain
 from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_text
 
 Event = Mapping[str, Any]
@@ -43,9 +44,10 @@ class _Folding:
         self._pending_notes: dict[str, list[str]] = {}
         self._epoch: int | None = None
         self._folds: dict[str, Callable[[Seen], None]] = {
-            "RunStarted": self._started, "CallRequested": self._requested, "CallRetried": self._retried,
-            "AttemptFailed": self._attempt_failed, "CallCompleted": self._completed,
+            "RunStarted": self._started, "CallRequested": self._requested, "CallCompleted": self._completed,
             "CallFailed": self._failed, "CallRefused": self._refused, "CallCancelled": self._cancelled,
+            "CallSkipped": self._skipped, "HumanTaskAnswered": self._answered,
+            **{name: self._step(step) for name, step in chain.STEPS.items()},
             "TimerSet": self._timer, "TimerFired": self._fired, "SignalAwaited": self._awaited,
             "SignalReceived": self._signal,
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
@@ -86,39 +88,70 @@ class _Folding:
         if span is None:
             return None
         span.end, span.outcome = seen.at, outcome
+        span.account.settle(seen.data.get("spent"))
         if span.attempts and span.attempts[-1].end is None:
             span.attempts[-1].end = seen.at
         return span
 
+    def _step(self, step: chain.Step) -> Callable[[Seen], None]:
+        """A fold of an event about a call, which says in a sentence what it meant, if that is worth a row."""
+
+        def fold(seen: Seen) -> None:
+            span = self._open.get(seen.data["call"])
+            if span is not None and (said := step(span, seen.data, seen.at)) is not None:
+                self._mark(seen, *said, call=span.call)
+
+        return fold
+
     def _started(self, seen: Seen) -> None:
         self.timeline.input = seen.data.get("input")
+        self.timeline.budget = seen.data.get("budget") or {}
 
     def _requested(self, seen: Seen) -> None:
         span = self._open_span(seen, seen.data["call"], "call", seen.data["target"])
         span.attempts.append(Attempt(seen.at))
+        span.chain.append(span.target)
         span.input, span.has_input = seen.data.get("input"), True
-
-    def _attempt_failed(self, seen: Seen) -> None:
-        span = self._open.get(seen.data["call"])
-        if span is not None and span.attempts:
-            span.attempts[-1].end, span.attempts[-1].failure = seen.at, seen.data["failure"]
-
-    def _retried(self, seen: Seen) -> None:
-        span = self._open.get(seen.data["call"])
-        if span is not None:
-            span.attempts.append(Attempt(seen.at))
+        span.has_default = "default" in seen.data
 
     def _completed(self, seen: Seen) -> None:
         span = self._close(seen, seen.data["call"], "completed")
         if span is not None:
             span.output = seen.data.get("output")
+            for attempt in span.attempts[-1:]:
+                attempt.is_held = False
 
     def _failed(self, seen: Seen) -> None:
-        span = self._close(seen, seen.data["call"], "failed")
+        failure, span = seen.data["failure"], self._open.get(seen.data["call"])
         if span is not None:
-            span.failure = seen.data["failure"]
-            if span.attempts:
-                span.attempts[-1].failure = seen.data["failure"]
+            chain.drop_unmade(span, failure)
+            self._close(seen, span.call, "failed")
+            span.failure = failure
+            for attempt in span.attempts[-1:]:
+                attempt.failure = attempt.failure or failure
+
+    def _skipped(self, seen: Seen) -> None:
+        failure, span = seen.data["failure"], self._open.get(seen.data["call"])
+        if span is not None:
+            chain.drop_unmade(span, failure)
+            self._close(seen, span.call, "default instead")
+            span.output = seen.data.get("output")
+            text = f"nobody could do it, so the run goes on with its default: {failure_text(failure)}"
+            self._mark(seen, "skipped", text, call=span.call)
+
+    def _answered(self, seen: Seen) -> None:
+        failure, by = seen.data.get("failure"), seen.data.get("by") or "a person"
+        span = self._close(seen, seen.data["call"], "answered" if failure is None else "declined")
+        if span is None:
+            self._mark(seen, "answer", f"{by} answered, but nobody waited for it any more")
+            return
+        span.chain.append(by)
+        span.output = seen.data.get("output") if failure is None else None
+        if failure is not None and span.has_default:
+            span.outcome = "default instead"
+            self._mark(seen, "answer", f"{failure.get('message')}; the run goes on with its default", call=span.call)
+        elif failure is not None:
+            span.failure = failure
 
     def _refused(self, seen: Seen) -> None:
         span = self._open_span(seen, seen.data["call"], "call", seen.data["asked"])
@@ -163,14 +196,14 @@ class _Folding:
 
     # -- marks ---------------------------------------------------------------------------------------------
 
-    def _mark(self, seen: Seen, kind: str, text: str) -> None:
-        self.timeline.marks.append(Mark(seen.at, seen.sequence, kind, text))
+    def _mark(self, seen: Seen, kind: str, text: str, *, call: str = "") -> None:
+        self.timeline.marks.append(Mark(seen.at, seen.sequence, kind, text, call))
 
     def _selected(self, seen: Seen) -> None:
-        self._mark(seen, "select", f"selected {seen.data['agent']}: {seen.data['reason']}")
+        self._mark(seen, "select", f"selected {seen.data['agent'] or 'nobody'}: {seen.data['reason']}")
 
     def _rerouted(self, seen: Seen) -> None:
-        note = f"{seen.data['asked']} does not exist: {seen.data['reason']}"
+        note = f"instead of {seen.data['asked']}: {seen.data['reason']}"
         self._pending_notes.setdefault(seen.data["call"], []).append(note)
 
     def _cancel(self, seen: Seen) -> None:

@@ -17,8 +17,10 @@ from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
 from pointsman.kernel.events import Recorded
 from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun
+from pointsman.ports.human_tasks import HumanTask
 from pointsman.ports.mailbox import Mail
 from pointsman.ports.ownership import Definition
+from pointsman.ports.system_log import SystemHead
 from pointsman.stores.memory.clock import SystemClock
 from pointsman.stores.memory.wakeup import Inbound
 
@@ -70,6 +72,21 @@ class IncarnationRow:
     """Its session lock is free: the process is gone, or has lost its connection."""
 
 
+@dataclass(slots=True)
+class SystemRow:
+    """A stream without an owner. `changed`: how many appends all such streams had seen with its last."""
+
+    stream: str
+    sequence: int = 0
+    state: bytes = b""
+    updated_at: int = 0
+    changed: int = 0
+    events: list[Recorded] = field(default_factory=list)
+
+    def head(self) -> SystemHead:
+        return SystemHead(self.stream, self.sequence, self.state, self.updated_at)
+
+
 class MemoryDatabase:
     """What a database is to the other stores: several coordinators in one process share one.
 
@@ -85,6 +102,11 @@ class MemoryDatabase:
         self.incarnations: dict[int, IncarnationRow] = {}
         self.deaths: list[int] = []
         self.inbound: list[Inbound] = []
+        self.system: dict[str, SystemRow] = {}
+        self.system_changes = 0
+        self.board: dict[int, bytes] = {}
+        self.tasks: dict[str, HumanTask] = {}
+        self.reservations: dict[str, set[tuple[str, int]]] = {}
         self._watchers: list[asyncio.Future[None]] = []
 
     # -- runs ------------------------------------------------------------------------------------------------
@@ -142,6 +164,7 @@ class MemoryDatabase:
         if not self.is_living(incarnation):
             return False
         self.incarnations[incarnation].ended = True
+        self.board.pop(incarnation, None)
         self.deaths.append(incarnation)
         self._wake_watchers()
         return True

@@ -21,8 +21,9 @@ from pointsman.ports.event_log import (
     RunFilter,
 )
 from pointsman.stores.memory.database import HeadRow
+from pointsman.stores.memory.human_tasks import write_task
 from pointsman.stores.memory.listing import list_heads
-from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.session import Session, check_json, check_text
 
 
 class MemoryEventLog:
@@ -35,6 +36,7 @@ class MemoryEventLog:
 
         Raises:
             ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch.
+            InvalidValue: a task or a reservation that no database could hold; then nothing of the batch was appended.
         """
         del lane
         _check_batch(batch)
@@ -114,6 +116,7 @@ class MemoryEventLog:
         if refusal is None and row is not None:
             self._move(row, item)
             self._deliver(item)
+            self._write_rows(row, item)
         return AppendResult(refusal or Outcome.MOVED, row.mail if row is not None else 0)
 
     def _refuse_move(self, row: HeadRow | None, item: Append) -> Outcome | None:
@@ -159,6 +162,13 @@ class MemoryEventLog:
             except (UnknownRun, RunEnded, DuplicateMail):
                 return
 
+    def _write_rows(self, row: HeadRow, item: Append) -> None:
+        """The rows of read models that come with the events."""
+        for task in item.tasks:
+            write_task(self._database.tasks, row, task)
+        for spent in item.reservations:
+            self._database.reservations.setdefault(spent.tranche, set()).add((row.id, spent.sequence))
+
 
 def _check_batch(batch: Sequence[Append]) -> None:
     runs = {item.run for item in batch}
@@ -167,6 +177,10 @@ def _check_batch(batch: Sequence[Append]) -> None:
     for item in batch:
         if item.letter is not None and item.letter.run in runs:
             raise ValueError(f"the letter of {item.run} goes to {item.letter.run}, which is in the same batch")
+        for task in item.tasks:
+            check_text(task.id, task.call, task.status, task.question)
+            check_json(task.detail)
+        check_text(*(spent.tranche for spent in item.reservations))
 
 
 def _position(cursor: str | None, end: int) -> int:

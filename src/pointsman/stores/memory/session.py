@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from pointsman.kernel import values
-from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.stores.memory.database import MemoryDatabase
 
 
@@ -37,3 +39,17 @@ def check_text(*texts: str) -> None:
     """
     for text in texts:
         values.encode(text)
+
+
+def check_json(*texts: bytes) -> None:
+    """Refuse what a database could not hold as JSON.
+
+    Raises:
+        InvalidValue.
+    """
+    for text in texts:
+        try:
+            msgspec.json.decode(text)
+            text.decode()
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise InvalidValue(f"this is not JSON: {error}") from error

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from pointsman.ports.board import Board
 from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import EventLog
+from pointsman.ports.human_tasks import HumanTasks
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
+from pointsman.ports.reservations import Reservations
+from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
+from pointsman.stores.memory.board import MemoryBoard
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.event_log import MemoryEventLog
+from pointsman.stores.memory.human_tasks import MemoryHumanTasks
 from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
+from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.system_log import MemorySystemLog
 from pointsman.stores.memory.wakeup import Inbound, MemoryWakeup
 
 BUCKET_MS = 7 * 24 * 3600 * 1000
@@ -39,6 +47,10 @@ class MemoryStore:
         self.ownership: Ownership = MemoryOwnership(self._session)
         self.liveness: Liveness = self._liveness
         self.wakeup: Wakeup = MemoryWakeup(self._inbound, lambda: self.database.inbound)
+        self.system: SystemLog = MemorySystemLog(self._session)
+        self.board: Board = MemoryBoard(self._session)
+        self.human_tasks: HumanTasks = MemoryHumanTasks(self._session)
+        self.reservations: Reservations = MemoryReservations(self._session)
 
     @property
     def description(self) -> str:

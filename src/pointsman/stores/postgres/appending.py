@@ -72,7 +72,7 @@ class Appender:
         for _ in range(ATTEMPTS_MAX):
             if not left:
                 return {}
-            sql = _SQL["append_family" if batches.is_family(left) else "append"]
+            sql = _SQL[batches.statement(left)]
             values = batches.parameters(left, self._server.settings.plain_json_bytes_max, store)
             try:
                 rows = await self._execute(lane, sql, values)

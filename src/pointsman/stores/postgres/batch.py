@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pointsman.ports.event_log import Append, NewRun
-from pointsman.stores.postgres import payload
+from pointsman.stores.postgres import payload, rows
 
 Parameters = list[Any]
 SEQUENCE_MAX: Final = 2**31 - 1
@@ -28,12 +28,15 @@ def check(batch: Sequence[Append]) -> None:
             raise ValueError(f"run {append.run}: there is no sequence {append.expected}")
 
 
-def is_family(batch: Sequence[Append]) -> bool:
-    """Whether it needs the longer statement."""
+def statement(batch: Sequence[Append]) -> str:
+    """The shortest statement of `append.sql` that does all of it."""
+    shortest = "append"
     for append in batch:
         if append.letter is not None or (append.create is not None and append.create.parent is not None):
-            return True
-    return False
+            return "append_family"
+        if append.tasks or append.reservations:
+            shortest = "append_rows"
+    return shortest
 
 
 def in_order(batch: Sequence[Append]) -> list[Append]:
@@ -48,7 +51,8 @@ def _place(append: Append) -> tuple[bool, str]:
 def parameters(
     ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
 ) -> Parameters:
-    """Columns of heads to move, heads to create, and events; for a family also letters and all heads to lock.
+    """Columns of heads to move, heads to create, and events; for a family also letters and all heads to lock; for a
+    family or a batch with rows, these.
 
     Args:
         ordered: what `in_order` gave.
@@ -56,8 +60,11 @@ def parameters(
     moves = [append for append in ordered if append.create is None]
     creates = [(append, new) for append in ordered if (new := append.create) is not None]
     values = [*_moves(moves), len(moves), *_creates(creates), *_events(ordered, plain_bytes_max, store)]
-    if is_family(ordered):
+    kind = statement(ordered)
+    if kind == "append_family":
         values += _letters(ordered)
+    if kind != "append":
+        values += rows.columns(ordered)
     return values
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from typing import Final
 
 import asyncpg
-import msgspec
 
-from pointsman.kernel.errors import InvalidValue
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import (
     OPEN_STATUSES,
@@ -20,7 +16,7 @@ from pointsman.ports.event_log import (
     Resolution,
     RunFilter,
 )
-from pointsman.stores.postgres import payload
+from pointsman.stores.postgres import cursors, payload
 from pointsman.stores.postgres.appending import Appender
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.queries import load
@@ -28,10 +24,8 @@ from pointsman.stores.postgres.resolving import Resolver
 
 FEED_WINDOW = 4_096
 """Transactions that the first query of a feed page spans; wider and wider ones follow while they give too little."""
-BIGINT_MAX: Final = 2**63 - 1
 
 _SQL = load("log")
-_cursor_decoder = msgspec.json.Decoder(list[int])
 
 
 class PostgresEventLog:
@@ -67,7 +61,7 @@ class PostgresEventLog:
     async def list_runs(
         self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Head], str | None]:
-        before = None if cursor is None else _decode_cursor(cursor, 1)[0]
+        before = None if cursor is None else cursors.decode(cursor, tuple[int])[0]
         only_open = bool(where.status) and set(where.status) <= set(OPEN_STATUSES)
         limit = max(limit, 0)
         rows = await self._planner.call(
@@ -85,7 +79,7 @@ class PostgresEventLog:
         heads = [Head(*row[:-1]) for row in rows[:limit]]
         if len(rows) <= limit or not heads:
             return heads, None
-        return heads, _encode_cursor(rows[limit - 1]["number"])
+        return heads, cursors.encode(rows[limit - 1]["number"])
 
     async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
         """In the order (transaction, run's number, sequence), below the oldest transaction that is still under way.
@@ -95,7 +89,7 @@ class PostgresEventLog:
         if cursor is None:
             xid, number, sequence = await self._first_xid(), 0, 0
         else:
-            xid, number, sequence = _decode_cursor(cursor, 3)
+            xid, number, sequence = cursors.decode(cursor, tuple[int, int, int])
         return await self._planner.call(lambda connection: _feed(connection, xid, number, sequence, max(limit, 0)))
 
     async def feed_lag_ms(self) -> int:
@@ -125,7 +119,7 @@ async def _feed(
         else:
             xid, number, sequence = end, 0, 0
             window *= 4
-    return events, _encode_cursor(xid, number, sequence)
+    return events, cursors.encode(xid, number, sequence)
 
 
 def _recorded(row: asyncpg.Record) -> Recorded:
@@ -133,17 +127,3 @@ def _recorded(row: asyncpg.Record) -> Recorded:
         sequence=row["sequence"], at=row["at"], type=row["type"], version=row["version"],
         body=payload.load(row["body"], row["packed"], row["codec"]), epoch=row["epoch"],
     )  # fmt: skip
-
-
-def _encode_cursor(*numbers: int) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(numbers)).decode()
-
-
-def _decode_cursor(cursor: str, length: int) -> list[int]:
-    try:
-        numbers = _cursor_decoder.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise InvalidValue("this is not a cursor that this store gave") from error
-    if len(numbers) != length or not all(0 <= number <= BIGINT_MAX for number in numbers):
-        raise InvalidValue("this is not a cursor that this store gave")
-    return numbers

@@ -41,6 +41,6 @@ async def make_partitions(connection: Connection, buckets: Iterable[int] = ()) -
             async with connection.transaction():
                 await connection.execute(_CREATE.format(name=name))
                 await connection.execute(_ATTACH.format(name=name, first=int(bucket), last=int(bucket) + 1))
-        except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError, asyncpg.InvalidObjectDefinitionError,
-                asyncpg.WrongObjectTypeError):  # fmt: skip
+        except (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError,
+                asyncpg.InvalidObjectDefinitionError, asyncpg.WrongObjectTypeError):  # fmt: skip
             continue  # another coordinator was quicker

@@ -9,7 +9,7 @@ CREATE TABLE migrations (
     CONSTRAINT migrations_pkey PRIMARY KEY (number, phase)
 );
 
--- The event log, the mailbox, the coordinators, and what the cluster agrees upon. Words: docs/glossary.
+-- The event log, the mailbox, the coordinators, what the cluster agrees upon, and the read models. Words: docs/glossary.
 --
 -- Identifiers sort by code point (COLLATE "C"): every process then locks heads in the same order, whatever its locale,
 -- and index comparisons are cheaper. No foreign keys: they would add locks on rows that every append touches.
@@ -118,6 +118,67 @@ CREATE TABLE cluster (
     value text NOT NULL,
     CONSTRAINT cluster_pkey PRIMARY KEY (key)
 ) WITH (fillfactor = 50);
+
+-- The streams that have no owner (agents, budgets, modes), each with what its events add up to. Other coordinators ask several
+-- times a second what has changed, far more often than anything does: so `xid` has an index, which here, unlike in `runs`, is
+-- worth the HOT updates. `state` is JSON byte for byte.
+CREATE TABLE system_streams (
+    updated_at timestamptz NOT NULL,
+    sequence   bigint      NOT NULL,
+    xid        bigint      NOT NULL,
+    stream     text        COLLATE "C" NOT NULL,
+    state      json        NOT NULL,
+    CONSTRAINT system_streams_pkey PRIMARY KEY (stream)
+);
+CREATE INDEX system_streams_xid ON system_streams (xid);
+
+-- Their latest events; older ones are cut. `body`, `packed` and `codec` as in `streams`.
+CREATE TABLE system_events (
+    at       bigint   NOT NULL,
+    sequence bigint   NOT NULL,
+    version  smallint NOT NULL,
+    codec    smallint NOT NULL DEFAULT 0,
+    stream   text     COLLATE "C" NOT NULL,
+    type     text     COLLATE "C" NOT NULL,
+    body     json     NOT NULL DEFAULT 'null',
+    packed   bytea    NOT NULL DEFAULT '',
+    CONSTRAINT system_events_pkey PRIMARY KEY (stream, sequence)
+);
+ALTER TABLE system_events ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+-- What each coordinator says of itself, several times a second. Unlogged: it is said again before anybody misses it, and a
+-- commit that writes no log waits neither for the disk nor for a standby. Half of a page is free for the next version of a row.
+CREATE UNLOGGED TABLE board (
+    incarnation bigint NOT NULL,
+    body        bytea  NOT NULL,
+    CONSTRAINT board_pkey PRIMARY KEY (incarnation)
+) WITH (fillfactor = 50);
+
+-- What people are asked, as the runs' appends say it. Tenant and workflow are those of the run.
+CREATE TABLE human_tasks (
+    opened_at timestamptz NOT NULL,
+    closed_at timestamptz,
+    id        text        COLLATE "C" NOT NULL,
+    run       text        COLLATE "C" NOT NULL,
+    call      text        COLLATE "C" NOT NULL,
+    status    text        COLLATE "C" NOT NULL,
+    question  text        NOT NULL,
+    detail    json        NOT NULL,
+    CONSTRAINT human_tasks_pkey PRIMARY KEY (id)
+);
+
+-- Nearly all who look want the open ones, and these stay few.
+CREATE INDEX human_tasks_open ON human_tasks (opened_at, id) WHERE status = 'open';
+CREATE INDEX human_tasks_oldest ON human_tasks (opened_at, id);
+CREATE INDEX human_tasks_run ON human_tasks (run);
+
+-- Which events spend from which tranche of a shared budget, until it is settled. `number` is the run's.
+CREATE TABLE reservations (
+    number   bigint  NOT NULL,
+    sequence integer NOT NULL,
+    tranche  text    COLLATE "C" NOT NULL,
+    CONSTRAINT reservations_pkey PRIMARY KEY (tranche, number, sequence)
+);
 
 -- The feed begins here: no event of this schema has a smaller xid.
 INSERT INTO cluster (key, value) VALUES ('feed_floor', pg_current_xact_id()::text);

@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 
 from pointsman.stores.postgres.appending import Appender
+from pointsman.stores.postgres.board import PostgresBoard
 from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.event_log import PostgresEventLog
+from pointsman.stores.postgres.human_tasks import PostgresHumanTasks
 from pointsman.stores.postgres.liveness import PostgresLiveness
 from pointsman.stores.postgres.mailbox import PostgresMailbox
 from pointsman.stores.postgres.migrate import check_schema
 from pointsman.stores.postgres.ownership import PostgresOwnership
 from pointsman.stores.postgres.partitions import bucket_of, make_partitions
 from pointsman.stores.postgres.queries import load
+from pointsman.stores.postgres.reservations import PostgresReservations
 from pointsman.stores.postgres.resolving import Resolver
 from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
+from pointsman.stores.postgres.system_log import PostgresSystemLog
 from pointsman.stores.postgres.wakeup import PostgresWakeup
 
 CLOCK_READINGS = 3
@@ -43,6 +47,10 @@ class PostgresStore:
         self.ownership = PostgresOwnership(self._readers, self._planner)
         self.liveness = PostgresLiveness(self._server, self.clock, self._readers, self.ownership)
         self.wakeup = PostgresWakeup(self._server)
+        self.system = PostgresSystemLog(self._readers, self._server.settings.plain_json_bytes_max)
+        self.board = PostgresBoard(self._readers)
+        self.human_tasks = PostgresHumanTasks(self._readers, self._planner)
+        self.reservations = PostgresReservations(self._readers)
 
     @property
     def description(self) -> str:

@@ -13,16 +13,20 @@ from collections.abc import Awaitable, Callable
 
 from pointsman.testing.conformance import (
     append,
+    board,
     children,
     crossing,
     feed,
     fencing,
+    human_tasks,
     lifecycle,
     listing,
     liveness,
     mailbox,
     ownership,
     races,
+    reservations,
+    system_log,
     values,
     wakeup,
 )
@@ -43,6 +47,10 @@ CASES: tuple[Case, ...] = (
     *races.CASES,
     *crossing.CASES,
     *wakeup.CASES,
+    *system_log.CASES,
+    *board.CASES,
+    *human_tasks.CASES,
+    *reservations.CASES,
     *lifecycle.CASES,
 )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import RunFilter
+from pointsman.ports.human_tasks import TaskFilter
 from pointsman.testing.conformance.harness import Harness
-from pointsman.testing.conformance.support import DEFINITION, TTL_MS, coordinator, coordinators, raises
+from pointsman.testing.conformance.support import DEFINITION, TTL_MS, coordinator, coordinators, event, raises
 
 
 async def closing_twice_is_once(harness: Harness) -> None:
@@ -38,6 +39,16 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.ownership.hand_over(a.number),
         lambda: store.ownership.stranded([DEFINITION]),
         store.liveness.members,
+        lambda: store.system.append("mode", 0, [event()], b"{}"),
+        lambda: store.system.head("mode"),
+        lambda: store.system.heads(""),
+        lambda: store.system.changes(""),
+        lambda: store.system.read("mode"),
+        lambda: store.board.publish(a.number, b""),
+        lambda: store.human_tasks.get("task"),
+        lambda: store.human_tasks.list(TaskFilter()),
+        lambda: store.reservations.of("tranche"),
+        lambda: store.reservations.forget("tranche"),
         lambda: store.liveness.register("new", "", [DEFINITION], ttl_ms=TTL_MS),
     ):
         await raises(StoreUnavailable, action())

@@ -10,10 +10,13 @@ from pointsman.coordinator.mail import CANCEL_KEY, signal_key
 from pointsman.kernel import events as ev
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Ack, Evidence
+from pointsman.testing.sim.ledgers import budget_violations
 from pointsman.testing.sim.replayed import replays_identically
 
 Checker = Callable[[Evidence], Iterator[str]]
-OUTCOMES = (ev.CallCompleted, ev.CallFailed, ev.CallCancelled, ev.ChildEnded)
+OUTCOMES = (
+    ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.CallCancelled, ev.ChildEnded,
+)  # fmt: skip
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
 
@@ -133,7 +136,7 @@ def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
         for sequence, event in enumerate(evidence.events(run), 1):
             if isinstance(event, ev.TimerSet):
                 due[event.call] = event.due
-            elif isinstance(event, ev.AttemptFailed):
+            elif isinstance(event, ev.AttemptFailed) and event.retry_at is not None:
                 due[event.call] = event.retry_at
             elif isinstance(event, ev.TimerFired | ev.CallRetried):
                 when, at = due.pop(event.call, None), evidence.feed[evidence.place(run, sequence)][2]
@@ -151,7 +154,7 @@ def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
                 if event.call in asked:
                     yield f"{run}: {event.call} was requested twice"
                 asked.add(event.call)
-            elif isinstance(event, ev.CallCompleted | ev.CallFailed):
+            elif isinstance(event, OUTCOMES):
                 if event.call not in asked or event.call in over:
                     yield f"{run}: {event.call} has an outcome without a request, or a second one"
                 over.add(event.call)
@@ -164,7 +167,7 @@ def requests_come_first(evidence: Evidence) -> Iterator[str]:
         for sequence, event in enumerate(evidence.events(run), 1):
             if isinstance(event, ev.CallRequested):
                 attempts[run, event.call, 1] = evidence.place(run, sequence)
-            elif isinstance(event, ev.CallRetried):
+            elif isinstance(event, ev.CallRetried | ev.CallReassigned):
                 attempts[run, event.call, event.attempt] = evidence.place(run, sequence)
     for made in evidence.invocations:
         place = attempts.get((made.run, made.call, made.attempt))
@@ -226,10 +229,15 @@ def everything_ends(evidence: Evidence) -> Iterator[str]:
         yield "the schedule did not come to its end"
 
 
+def budgets_hold(evidence: Evidence) -> Iterator[str]:
+    """No shared budget is above its limit, and each attempt counts once: by the logs, by the streams, and between them."""
+    return budget_violations(evidence.streams, evidence.budgets, is_over=evidence.is_over)
+
+
 CHECKERS: tuple[Checker, ...] = (
     acked_is_durable, sequences_are_dense, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
     mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
-    nothing_is_called_in_vain, children_belong, everything_ends,
+    nothing_is_called_in_vain, children_belong, everything_ends, budgets_hold,
 )  # fmt: skip
 
 

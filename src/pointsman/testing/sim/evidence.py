@@ -51,6 +51,8 @@ class Evidence:
     invocations: Sequence[Invocation] = ()
     unfinished: Sequence[str] = ()
     errors: Sequence[str] = ()
+    budgets: Mapping[str, Sequence[ev.Recorded]] = field(default_factory=dict)
+    """The streams of shared budgets, whole."""
     is_over: bool = True
     """The schedule came to its end, with everything healed; False: it ran out of time."""
     _read: dict[str, list[ev.Event]] = field(default_factory=dict)

@@ -14,10 +14,14 @@ from typing import Any
 
 import msgspec
 
+from pointsman.coordinator import driver
+from pointsman.coordinator.attempts import Attempts
+from pointsman.coordinator.budgets.ledger import Ledger
+from pointsman.coordinator.budgets.recovery import Recovery
 from pointsman.coordinator.driver import Driver, Exit
 from pointsman.coordinator.recorder import Recorder
-from pointsman.kernel import events as ev
-from pointsman.kernel.state import PendingCall
+from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.ports.event_log import Append, AppendResult, Head, Outcome, Resolution
 from pointsman.stores.memory.database import HeadRow
 from pointsman.stores.memory.event_log import MemoryEventLog
@@ -26,8 +30,8 @@ from pointsman.testing.sim.world import simulate
 
 
 @contextmanager
-def patched(owner: type, name: str, replacement: Any) -> Iterator[None]:
-    """Put another function in a class's place."""
+def patched(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+    """Put another function in its place in a class or a module."""
     before = owner.__dict__[name]
     setattr(owner, name, replacement)
     try:
@@ -52,19 +56,13 @@ def no_fence_and_no_primary_key() -> Iterator[None]:
 @contextmanager
 def no_request_first() -> Iterator[None]:
     """A call goes to its agent as soon as it is decided, before it is durable."""
-    append, dispatch = Driver._append, Driver._dispatch
+    append = Driver._append
 
     async def hasty(self: Driver, *args: Any, **kwargs: Any) -> Exit | None:
-        for produced in self._undurable:
-            if isinstance(produced.event, ev.CallRequested | ev.CallRetried):
-                self._take_effect(produced.event)
+        self._attempts.dispatch_ready()
         return await append(self, *args, **kwargs)
 
-    def once(self: Driver, pending: PendingCall) -> None:
-        if pending.call not in self._attempts:
-            dispatch(self, pending)
-
-    with patched(Driver, "_append", hasty), patched(Driver, "_dispatch", once):
+    with patched(Driver, "_append", hasty):
         yield
 
 
@@ -108,7 +106,7 @@ def every_lost_reply_believed() -> Iterator[None]:
 @contextmanager
 def no_lease_gate() -> Iterator[None]:
     """Calls are dispatched on a lease that may have lapsed."""
-    dispatch = Driver._dispatch
+    dispatch = Attempts.dispatch_ready
 
     class Trusting:
         def __init__(self, lease: Any) -> None:
@@ -120,15 +118,15 @@ def no_lease_gate() -> Iterator[None]:
         def is_trusted(self) -> bool:
             return True
 
-    def careless(self: Driver, pending: PendingCall) -> None:
+    def careless(self: Attempts) -> None:
         lease = self._crew.lease
         self._crew.lease = Trusting(lease)
         try:
-            dispatch(self, pending)
+            dispatch(self)
         finally:
             self._crew.lease = lease
 
-    with patched(Driver, "_dispatch", careless):
+    with patched(Attempts, "dispatch_ready", careless):
         yield
 
 
@@ -158,6 +156,38 @@ def no_epoch_raised() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_reservation() -> Iterator[None]:
+    """An append does not say which of its events spend from a tranche."""
+    with patched(driver, "reservations", lambda *_: ()):
+        yield
+
+
+@contextmanager
+def settled_before_it_is_known() -> Iterator[None]:
+    """A dead coordinator's tranche is settled although calls that spend from it have no end."""
+    truth_of = Recovery._truth_of
+
+    async def hasty(self: Recovery, tranche: str) -> tuple[Amount, Amount]:
+        return (await truth_of(self, tranche))[0], NOTHING
+
+    with patched(Recovery, "_truth_of", hasty):
+        yield
+
+
+@contextmanager
+def no_certainty_of_a_grant() -> Iterator[None]:
+    """After a lost reply a ledger's append is taken for one that never came."""
+    write = Ledger._append
+
+    async def given_up(self: Ledger, *args: Any) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await write(self, *args)
+
+    with patched(Ledger, "_append", given_up):
+        yield
+
+
 Mutant = Callable[[], contextlib.AbstractContextManager[None]]
 MUTANTS: dict[str, Mutant] = {
     "fence+primary-key": no_fence_and_no_primary_key,
@@ -167,6 +197,9 @@ MUTANTS: dict[str, Mutant] = {
     "lease-gate": no_lease_gate,
     "mail-barrier": no_mail_barrier,
     "epoch": no_epoch_raised,
+    "reservation": no_reservation,
+    "settled-when-known": settled_before_it_is_known,
+    "certain-grant": no_certainty_of_a_grant,
 }
 
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from pointsman.coordinator.dispatcher import LOCAL
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
@@ -17,6 +18,7 @@ from pointsman.testing.sim.faulty import Faults, Network, Trace
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
 from pointsman.testing.sim.store import SimClock, SimStore
 from pointsman.testing.sim.workload import app
+from pointsman.transports.local import LocalTransport
 
 T = TypeVar("T")
 
@@ -40,6 +42,10 @@ class SimIds:
         return f"{self._rng.getrandbits(88):022x}"
 
 
+TRANSPORTS = {LOCAL: LocalTransport(threads_max=1)}
+"""The agents of the workload are coroutines."""
+
+
 def settings_of(name: str) -> CoordinatorSettings:
     """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
     return CoordinatorSettings(
@@ -61,7 +67,7 @@ class Node:
         self.network = Network(loop, rng, self.process, faults, trace)
         clock = SimClock(loop, rng.uniform(-SKEW_MAX_S, SKEW_MAX_S))
         self.store = SimStore(database, clock, self.network)
-        self.coordinator = Coordinator(settings_of(name), self.store, app.directory, SimIds(rng))
+        self.coordinator = Coordinator(settings_of(name), self.store, app.new_directory(), SimIds(rng), TRANSPORTS)
         self.runs = CoordinatorRuns(self.coordinator)
         self.is_up = False
         self.is_leaving = False

@@ -7,11 +7,24 @@ from typing import Any
 
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Recorded
+from pointsman.ports.board import Board
 from pointsman.ports.clock import Clock
-from pointsman.ports.event_log import Append, AppendResult, EventLog, FeedEvent, Head, Resolution, RunFilter
+from pointsman.ports.event_log import (
+    Append,
+    AppendResult,
+    EventLog,
+    FeedEvent,
+    Head,
+    NewEvent,
+    Resolution,
+    RunFilter,
+)
+from pointsman.ports.human_tasks import HumanTask, HumanTasks, TaskFilter
 from pointsman.ports.liveness import Lease, Liveness, Member
 from pointsman.ports.mailbox import Mail, Mailbox
 from pointsman.ports.ownership import Definition, Ownership
+from pointsman.ports.reservations import Reservation, Reservations
+from pointsman.ports.system_log import SystemHead, SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.lease import MemoryLease
@@ -86,6 +99,72 @@ class FaultyMailbox:
 
     async def unread(self, owner: int) -> Mapping[str, int]:
         return await self._network.call("unread", lambda: _same(self._inner.unread(owner)))
+
+
+class FaultySystemLog:
+    """An append whose reply is lost says StoreUnavailable, and may have moved the stream."""
+
+    def __init__(self, inner: SystemLog, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    async def append(self, stream: str, expected: int, events: Sequence[NewEvent], state: bytes) -> SystemHead:
+        return await self._network.call(
+            "system_append",
+            lambda: _same(self._inner.append(stream, expected, events, state)),
+            about=f"{stream}:{expected}+{len(events)}",
+        )
+
+    async def head(self, stream: str) -> SystemHead | None:
+        return await self._network.call("system_head", lambda: _same(self._inner.head(stream)))
+
+    async def heads(self, prefix: str, *, after: str = "", limit: int = 1000) -> list[SystemHead]:
+        return await self._network.call(
+            "system_heads", lambda: _same(self._inner.heads(prefix, after=after, limit=limit))
+        )
+
+    async def changes(self, prefix: str, *, cursor: str | None = None) -> tuple[list[SystemHead], str]:
+        return await self._network.call("system_changes", lambda: _same(self._inner.changes(prefix, cursor=cursor)))
+
+    async def read(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        return await self._network.call(
+            "system_read", lambda: _same(self._inner.read(stream, after=after, limit=limit))
+        )
+
+
+class FaultyBoard:
+    def __init__(self, inner: Board, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    async def publish(self, incarnation: int, body: bytes) -> Mapping[int, bytes]:
+        return await self._network.call("publish", lambda: _same(self._inner.publish(incarnation, body)))
+
+
+class FaultyHumanTasks:
+    def __init__(self, inner: HumanTasks, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    async def get(self, task: str) -> HumanTask | None:
+        return await self._network.call("task", lambda: _same(self._inner.get(task)))
+
+    async def list(
+        self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[HumanTask], str | None]:
+        return await self._network.call("tasks", lambda: _same(self._inner.list(where, limit=limit, cursor=cursor)))
+
+
+class FaultyReservations:
+    def __init__(self, inner: Reservations, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+
+    async def of(self, tranche: str, *, limit: int = 10_000) -> list[Reservation]:
+        return await self._network.call("reserved", lambda: _same(self._inner.of(tranche, limit=limit)))
+
+    async def forget(self, tranche: str) -> None:
+        await self._network.call("forget", lambda: _same(self._inner.forget(tranche)), about=tranche)
 
 
 class FaultyOwnership:
@@ -176,6 +255,10 @@ class SimStore(MemoryStore):
         self.ownership = FaultyOwnership(self.ownership, network)
         self.liveness: Liveness = self.sim_liveness
         self.wakeup = FaultyWakeup(self.wakeup, network)
+        self.system = FaultySystemLog(self.system, network)
+        self.board = FaultyBoard(self.board, network)
+        self.human_tasks = FaultyHumanTasks(self.human_tasks, network)
+        self.reservations = FaultyReservations(self.reservations, network)
 
     async def open(self) -> None:
         await super().open()

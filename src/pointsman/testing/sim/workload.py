@@ -12,9 +12,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
-from pointsman.agents.agent import AgentError, Context
+from pointsman.agents.agent import AgentError
+from pointsman.agents.context import Context
 from pointsman.app import App
 from pointsman.kernel.errors import CallError
+from pointsman.kernel.policy.amounts import Budget, Cost
 from pointsman.kernel.policy.retry import Retry
 from pointsman.kernel.run import Run
 
@@ -61,7 +63,7 @@ class Journal:
 
 JOURNAL: ContextVar[Journal] = ContextVar("journal")
 
-app = App("simulation", generalist="generalist")
+app = App("simulation", generalist="generalist", tenant_budgets={"*": Budget(usd=0.4, per=3.0)})
 
 
 @app.agent(capabilities=["count"], timeout=TIMEOUT_S, retry=RETRY)
@@ -95,6 +97,28 @@ async def babbler(text: str, context: Context) -> int:
 async def thinker(text: str, context: Context) -> str:
     """Outlasts a takeover."""
     return f"thinker {await JOURNAL.get().work(context, text, seconds=2.5)}"
+
+
+@app.agent(
+    timeout=TIMEOUT_S, retry=RETRY, cost=Cost(usd=0.01, usd_most=0.02), budget=Budget(usd=0.2, per=2.0),
+    fallback=["frugal"], hold=3.0,
+)  # fmt: skip
+async def costly(text: str, context: Context) -> str:
+    """Spends something, or nothing, or does not say; sometimes it fails, or is too slow."""
+    rng = JOURNAL.get().rng
+    for _ in range(rng.randrange(3)):
+        context.spend(usd=rng.choice((0.0, 0.005, 0.01)))
+    number = await JOURNAL.get().work(context, text, seconds=0.5)
+    if rng.random() < 0.3:
+        raise AgentError("expensive, and no result", kind="moody", retryable=rng.random() < 0.5)
+    return f"costly {number}"
+
+
+@app.agent(timeout=5.0, retry=RETRY, cost=Cost(usd=0.01), budget=Budget(usd=0.3), fallback=[])
+async def frugal(text: str, context: Context) -> str:
+    """Outlasts a takeover, and says at once what it spends."""
+    context.spend(usd=0.005)
+    return f"frugal {await JOURNAL.get().work(context, text, seconds=1.5)}"
 
 
 @app.agent(timeout=TIMEOUT_S, retry=RETRY)
@@ -200,4 +224,15 @@ async def nap(run: Run, size: int) -> str:
     return "rested"
 
 
-NAMES = ("chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap")
+@app.workflow()
+async def spending(run: Run, size: int) -> list[str]:
+    """Calls that cost something, side by side, until the budgets say no."""
+    said: list[str] = []
+    for number in range(size):
+        handles = [run.start((costly, frugal, costly)[side], f"spend {number} {side}") for side in range(3)]
+        said += [str(result) for result in await run.gather(*handles, return_errors=True)]
+        await run.sleep(0.3 * run.random())
+    return said
+
+
+NAMES = ("chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap", "spending")

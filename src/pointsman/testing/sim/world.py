@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pointsman.agents.agent import Context
+from pointsman.agents.context import Context
+from pointsman.coordinator.budgets.ledger import PREFIX, state_of
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.stores.memory import MemoryDatabase
+from pointsman.stores.memory.database import SystemRow
 from pointsman.testing.sim.checkers import check
 from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.evidence import Evidence
@@ -141,7 +143,7 @@ class World:
         finishing = self.loop.create_task(self.clients.finish())
         while self.loop.time() < deadline:
             await asyncio.sleep(0.1)
-            if working.done() and finishing.done() and not self._open_runs():
+            if working.done() and finishing.done() and not self._open_runs() and not self._tranches_out():
                 self.is_over = True
                 break
         for task in (working, finishing):
@@ -150,6 +152,13 @@ class World:
 
     def _open_runs(self) -> list[str]:
         return [row.id for row in self.database.runs.values() if row.status not in ENDED_STATUSES]
+
+    def _tranches_out(self) -> bool:
+        """What is not needed goes back, also from the dead."""
+        return any(state_of(row.head()).tranches for row in self._budgets())
+
+    def _budgets(self) -> list[SystemRow]:
+        return [row for row in self.database.system.values() if row.stream.startswith(PREFIX)]
 
     def evidence(self) -> Evidence:
         rows = self.database.runs.values()
@@ -161,6 +170,7 @@ class World:
             feed=[(run, event.sequence, at) for (run, event), at in stamped],
             acks=tuple(self.clients.acks), invocations=tuple(self.journal.invocations),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
+            budgets={row.stream: tuple(row.events) for row in self._budgets()},
         )  # fmt: skip
 
     def report(self, seed: int) -> Report:

@@ -7,7 +7,9 @@ import asyncpg
 import pytest
 
 from pointsman.kernel.errors import InvalidValue
-from pointsman.ports.event_log import Outcome
+from pointsman.ports.event_log import Letter, Outcome
+from pointsman.ports.human_tasks import TaskRow
+from pointsman.ports.reservations import ReservationRow
 from pointsman.stores.postgres import PostgresStore, payload
 from pointsman.stores.postgres import batch as batches
 from pointsman.stores.postgres.appending import SESSION
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.postgres
 GROWN_RUNS = 3_000
 WAL_BYTES_PER_STEP_MAX = 1_400
 HOT_RATIO_MIN = 0.95
+STATEMENTS = {"append": 34, "append_rows": 46, "append_family": 52}
+"""How many parameters each has."""
 
 
 async def grow(store: PostgresStore, runs: int, prefix: str = "run") -> list[str]:
@@ -39,12 +43,12 @@ async def test_the_plan_of_a_grown_table_scans_nothing(fresh_database: str) -> N
     try:
         plans = {}
         async with opened(fresh_database) as store:
-            for name, count in (("append", 34), ("append_family", 40)):
+            for name, count in STATEMENTS.items():
                 await connection.execute(f"PREPARE {name} AS {statements[name]}")
                 nothing = ", ".join(["NULL"] * count)
                 await connection.fetch(f"EXECUTE {name}({nothing})")
             await grow(store, GROWN_RUNS)
-            for name, count in (("append", 34), ("append_family", 40)):
+            for name, count in STATEMENTS.items():
                 nothing = ", ".join(["NULL"] * count)
                 rows = await connection.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE {name}({nothing})")
                 plans[name] = list(nodes(json.loads(rows[0][0])[0]["Plan"]))
@@ -171,9 +175,25 @@ async def test_text_that_postgresql_cannot_hold_names_its_cause(fresh_database: 
         assert (await store.log.append([creation("fine")]))[0].outcome is Outcome.MOVED
 
 
-def test_a_run_twice_or_addressed_by_its_neighbour_is_refused() -> None:
-    from pointsman.ports.event_log import Letter
+def test_the_shortest_statement_is_chosen() -> None:
+    plain, asking, spending = step("a", 1), step("b", 1), step("c", 1)
+    ending, child = step("d", 1), creation("e", parent="a")
+    asking.tasks = (TaskRow("task", "ask#1", "open", "Well?", b"{}", 1),)
+    spending.reservations = (ReservationRow("tranche", 2),)
+    ending.letter = Letter("parent", "key", "child", b"{}")
+    for batch, name in (
+        ([plain], "append"),
+        ([plain, asking], "append_rows"),
+        ([spending, plain], "append_rows"),
+        ([asking, ending], "append_family"),
+        ([child, spending], "append_family"),
+    ):
+        ordered = batches.in_order(batch)
+        assert batches.statement(batch) == name
+        assert len(batches.parameters(ordered, 2_560, payload.store)) == STATEMENTS[name]
 
+
+def test_a_run_twice_or_addressed_by_its_neighbour_is_refused() -> None:
     with pytest.raises(ValueError, match="once in a batch"):
         batches.check([step("a", 1), step("a", 3)])
     ending = step("child", 1)

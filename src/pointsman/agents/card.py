@@ -1,0 +1,92 @@
+"""The agent card: how an agent describes itself. In-process agents have theirs from their declaration; others send it
+when they register."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel.policy.amounts import Budget, Cost
+from pointsman.kernel.policy.breaker import Breaker
+from pointsman.kernel.policy.retry import Retry
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+RESERVED = frozenset({"sleep", "select", "random", "uuid"})
+SECONDS_MAX = 1e7
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an agent's health check is polled, by one coordinator at a time.
+
+    Attributes:
+        url: what is asked with GET; any 2xx is well. None for a function, or for no check.
+        every: seconds between two checks. timeout: seconds that one may take.
+        misses: so many in a row make it unhealthy. successes: so many in a row make it healthy again.
+    """
+
+    url: str | None = None
+    every: float = 5.0
+    timeout: float = 2.0
+    misses: int = 3
+    successes: int = 2
+
+    def __post_init__(self) -> None:
+        if not (0 < self.every <= 3600 and 0 < self.timeout <= 60 and self.misses >= 1 and self.successes >= 1):
+            raise ValueError(f"{self}: every 0 to 3600 s, timeout 0 to 60 s, misses and successes at least 1")
+
+
+class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the runtime knows of an agent. Schemas are JSON Schema 2020-12.
+
+    Attributes:
+        url: where it is reached (POST); None: it is a function of the app.
+        failures: kinds of failure that it names, each with whether a retry may help.
+        timeout: seconds for one attempt. heartbeat: seconds without a sign of life that end one; None: not asked for.
+        concurrency: attempts at the same time in the whole cluster. rate: attempts per second, likewise. None: no limit.
+        cost: of one attempt. budget: what all its attempts together may use up.
+        idempotent: False: an attempt whose end is unknown is never repeated.
+        fallback: agents to turn to when it fails, in order; None: the app's generalist; empty: nobody.
+        hold: seconds that a call waits for it (breaker, health, limits) before it is given up.
+    """
+
+    name: str
+    version: str = "1"
+    description: str = ""
+    url: str | None = None
+    capabilities: tuple[str, ...] = ()
+    input_schema: dict[str, Any] = {}
+    output_schema: dict[str, Any] = {}
+    failures: dict[str, bool] = {}
+    timeout: float = 30.0
+    heartbeat: float | None = None
+    concurrency: int | None = None
+    rate: float | None = None
+    cost: Cost | None = None
+    budget: Budget | None = None
+    idempotent: bool = True
+    fallback: tuple[str, ...] | None = None
+    hold: float = 60.0
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    health: Health | None = None
+
+    def check(self) -> None:
+        """Raises ValueError: what is wrong with it, and what would be right."""
+        if not NAME.fullmatch(self.name) or self.name in RESERVED:
+            raise ValueError(
+                f"{self.name!r} can't name an agent: 1–64 letters, digits, '_' or '-', a letter first, "
+                f"and none of {sorted(RESERVED)}"
+            )
+        for name, value in (("timeout", self.timeout), ("heartbeat", self.heartbeat), ("rate", self.rate)):
+            if value is not None and not 0 < value < SECONDS_MAX:
+                raise ValueError(f"agent {self.name}: {name}={value}: more than 0, less than {SECONDS_MAX:g}")
+        if not 0 <= self.hold < SECONDS_MAX:
+            raise ValueError(f"agent {self.name}: hold={self.hold}: seconds, 0 or more")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise ValueError(f"agent {self.name}: concurrency={self.concurrency}: at least 1, or None for no limit")
+        if self.fallback is not None and self.name in self.fallback:
+            raise ValueError(f"agent {self.name}: it can't be its own fallback")
+        if self.budget is not None and self.budget.seconds is not None:
+            raise ValueError(f"agent {self.name}: budget(seconds=) is for runs; use per= for a window")

@@ -1,0 +1,94 @@
+"""What an agent may know of the attempt that it makes, and what it may say while it is at it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from pointsman.agents.signature import decode_as
+from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.policy.amounts import Amount, micros
+from pointsman.kernel.values import encode
+
+EFFECT_NAME_CHARS_MAX = 128
+
+
+class AttemptRuntime(Protocol):
+    """What stands behind a Context: the dispatcher for an agent in process, the API for one behind HTTP."""
+
+    def heartbeat(self) -> None: ...
+
+    def spend(self, amount: Amount) -> None: ...
+
+    async def find_effect(self, name: str) -> bytes | None:
+        """The value recorded under this name for this call, by any attempt. Raises StoreUnavailable."""
+        ...
+
+    async def record_effect(self, name: str, value: bytes) -> bytes:
+        """Record it, durably; the first wins. Returns the value that stands. Raises RunEnded, StoreUnavailable."""
+        ...
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """See the module. An agent asks for it with a parameter of this type.
+
+    Attributes:
+        attempt: tries of this call, over all agents that had it, from 1.
+        idempotency_key: the same on every attempt and every coordinator; hand it to whatever has effects.
+        epoch: the owner number of the run; an agent that keeps state may refuse a lower one than it has seen.
+        deadline: `time.monotonic()` seconds of this process by which the attempt is given up.
+        runtime: filled in by whoever calls the agent; without one (a unit test) nothing is recorded anywhere.
+    """
+
+    run: str
+    call: str
+    attempt: int
+    idempotency_key: str
+    epoch: int
+    deadline: float
+    tenant: str = "default"
+    runtime: AttemptRuntime | None = None
+
+    def heartbeat(self) -> None:
+        """Say that the attempt is alive. Only agents with `heartbeat=` on their card need to."""
+        if self.runtime is not None:
+            self.runtime.heartbeat()
+
+    def spend(self, *, usd: float = 0.0, tokens: int = 0) -> None:
+        """Report what the attempt used up so far, in addition to earlier reports. It settles budgets, also when the
+        attempt fails later.
+
+        Raises:
+            ValueError: a negative or infinite amount.
+        """
+        if usd < 0 or tokens < 0:
+            raise ValueError(f"spend(usd={usd}, tokens={tokens}): nothing is earned here")
+        if self.runtime is not None:
+            self.runtime.spend(Amount(usd_micros=micros(usd), tokens=tokens))
+
+    async def once(self, name: str, effect: Callable[[], Any], *, expect: Any = None) -> Any:
+        """Have an effect that a retry of this call does not repeat, on whichever agent or coordinator it comes.
+
+        The result of `effect` (sync or async, JSON) is recorded under `name`, durably, before this returns; every later
+        attempt gets it back and `effect` is not called. What this can't do: an effect that finished while its record was
+        lost (the process died in between) is repeated, with the same idempotency key. Exactly once is possible only where
+        effect and record are in one transaction: `once_in_transaction`.
+
+        Args:
+            expect: a type to read a result as.
+
+        Raises:
+            InvalidValue: a name or a result that can't be recorded. RunEnded: nobody waits for this call any more.
+        """
+        if not name or len(name) > EFFECT_NAME_CHARS_MAX:
+            raise InvalidValue(f"once({name!r}): a name of 1 to {EFFECT_NAME_CHARS_MAX} characters")
+        data = await self.runtime.find_effect(name) if self.runtime is not None else None
+        if data is None:
+            value = effect()
+            data = encode(await value if inspect.isawaitable(value) else value)
+            if self.runtime is not None:
+                data = await self.runtime.record_effect(name, data)
+        return decode_as(expect, data)

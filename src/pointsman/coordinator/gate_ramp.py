@@ -1,0 +1,37 @@
+"""How traffic is raised again after an agent was away: by what it is seen to manage, never all at once.
+
+Whoever waited is let in as others come out: one more at a time for each that went well, half as many after one that
+failed. Load that doubles by the clock alone would meet an agent at its limit with all that piled up, and put it
+down again: its queue grows beyond its timeout, and all it then does is for nobody.
+"""
+
+from __future__ import annotations
+
+SLOWER = 2.0
+"""An attempt that takes this many times what the first ones took was in a queue: no more at a time than now."""
+
+
+class Ramp:
+    """Attributes: room: attempts at the same time. under_way: of those that the ramp let in."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.under_way = 0
+        self._first = room
+        self._seen = 0
+        self._seconds = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        return self.under_way < self.room
+
+    def ended(self, is_well: bool, seconds: float) -> None:
+        """The outcome of one is known."""
+        if not is_well:
+            self.room = max(self.room // 2, 1)
+            return
+        if self._seen < self._first:
+            self._seen += 1
+            self._seconds += seconds
+        if seconds <= SLOWER * self._seconds / self._seen:
+            self.room += 1

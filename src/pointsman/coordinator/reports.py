@@ -1,0 +1,98 @@
+"""What agents behind HTTP report of the attempts that they are at (`ports.agents.Attempts`): effects go into the run's
+mailbox, whoever owns it; signs of life and spending go to the attempt itself, in its owner's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from pointsman.coordinator.dispatcher import Attempt
+from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.service import Coordinator
+from pointsman.kernel.errors import RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.policy.amounts import MICROS, Amount
+from pointsman.kernel.values import VALUE_BYTES_MAX, decode
+from pointsman.ports.agents import AttemptOver, CallAddress, Effect
+from pointsman.ports.event_log import ENDED_STATUSES, Head
+
+Forward = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
+"""(address, path, body): pass a report on to the coordinator at this address. Raises AttemptOver, StoreUnavailable."""
+
+
+class CoordinatorAttempts:
+    """See the module. Any coordinator may be asked.
+
+    Args:
+        forward: how a report reaches the owner of the run, where that is another.
+    """
+
+    def __init__(self, coordinator: Coordinator, forward: Forward, *, bytes_max: int = VALUE_BYTES_MAX) -> None:
+        self._coordinator = coordinator
+        self._store = coordinator.store
+        self._effects = Effects(coordinator.store.mailbox)
+        self._forward = forward
+        self._bytes_max = bytes_max
+
+    async def find_effect(self, call: CallAddress, name: str) -> bytes | None:
+        """See `ports.agents.Attempts`."""
+        found = await self._effects.find(call.run, key_of(call), name)
+        if found is None:
+            await self._head(call.run)
+        return found
+
+    async def record_effect(self, call: CallAddress, name: str, value: bytes) -> Effect:
+        """See `ports.agents.Attempts`."""
+        decode(value, bytes_max=self._bytes_max)
+        stands, created = await self._effects.record(call.run, call.call, key_of(call), name, value)
+        if created:
+            self._coordinator.hint(call.run)
+        return Effect(msgspec.Raw(stands), created)
+
+    async def heartbeat(self, call: CallAddress, attempt: int) -> None:
+        """See `ports.agents.Attempts`."""
+        under_way = await self._find(call, attempt, "heartbeat", {})
+        if under_way is not None:
+            under_way.heartbeat()
+
+    async def spend(self, call: CallAddress, attempt: int, so_far: Amount) -> None:
+        """See `ports.agents.Attempts`."""
+        body = {"usd": so_far.usd_micros / MICROS, "tokens": so_far.tokens}
+        under_way = await self._find(call, attempt, "spend", body)
+        if under_way is not None:
+            under_way.spent_so_far(so_far)
+
+    async def _find(self, call: CallAddress, number: int, verb: str, body: Mapping[str, Any]) -> Attempt | None:
+        """The attempt, if it is under way here. None: its owner was told."""
+        crew = self._coordinator.roster.crew
+        found = crew.dispatcher.find(key_of(call), number) if crew is not None else None
+        if found is not None:
+            return found
+        owner = (await self._head(call.run)).owner
+        members = await self._store.liveness.members()
+        address = next((member.address for member in members if member.incarnation == owner), "")
+        if owner is None or owner == self._coordinator.incarnation or not address:
+            raise AttemptOver
+        path = f"/v1/runs/{call.run}/attempts/{verb}"
+        await self._forward(address, path, {"key": key_of(call), "attempt": number, **body})
+        return None
+
+    async def _head(self, run: str) -> Head:
+        """Raises UnknownRun, RunEnded."""
+        head = (await self._store.log.heads([run])).get(run)
+        if head is None:
+            raise UnknownRun(f"no run has the id {run!r}")
+        if head.status in ENDED_STATUSES:
+            raise RunEnded
+        return head
+
+
+def key_of(call: CallAddress) -> str:
+    """The idempotency key of the call's attempts."""
+    return f"{call.run}/{call.generation}/{call.call}"
+
+
+async def nobody(address: str, path: str, body: Mapping[str, Any]) -> None:
+    """For a coordinator that knows no way to others."""
+    raise StoreUnavailable(f"{address}{path}: this coordinator has no way to pass on {sorted(body)}")

@@ -1,0 +1,63 @@
+"""What an append says beside its events: rows of the people's list, and of who spends from which tranche."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.requests import Produced
+from pointsman.kernel.state import RunState
+from pointsman.ports.human_tasks import TaskRow, detail_of
+from pointsman.ports.reservations import ReservationRow
+
+
+class OpenTasks:
+    """The human tasks of one run that are open in the log or about to be: by call."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        self._tasks = {call: pending.task for call, pending in state.calls.items() if pending.task is not None}
+
+    def rows(self, produced: Sequence[Produced]) -> tuple[TaskRow, ...]:
+        """What these events open and close. Asked again for the same events it says the same, until `moved`."""
+        rows: list[TaskRow] = []
+        tasks = dict(self._tasks)
+        for entry in produced:
+            rows += _apply(entry, tasks, self._state)
+        return tuple(rows)
+
+    def moved(self, produced: Sequence[Produced]) -> None:
+        """These events are in the log."""
+        for entry in produced:
+            _apply(entry, self._tasks, self._state)
+
+
+def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[TaskRow]:
+    event = entry.event
+    if isinstance(event, ev.HumanTaskOpened):
+        tasks[event.call] = event.task
+        pending = state.calls.get(event.call)
+        detail = detail_of(
+            agent=pending.asked if pending else "", kind=event.failure.kind, message=event.failure.message
+        )
+        return [TaskRow(event.task, event.call, "open", event.question, detail, entry.at)]
+    if not tasks:
+        return []
+    if isinstance(event, ev.HumanTaskAnswered) and tasks.pop(event.call, ""):
+        return [TaskRow(event.task, event.call, "answered", "", b"{}", entry.at)]
+    if isinstance(event, ev.CallCancelled) and (task := tasks.pop(event.call, "")):
+        return [TaskRow(task, event.call, "closed", "", b"{}", entry.at)]
+    if isinstance(event, ev.TERMINAL):
+        left = [TaskRow(task, call, "closed", "", b"{}", entry.at) for call, task in tasks.items()]
+        tasks.clear()
+        return left
+    return []
+
+
+def reservations(produced: Sequence[Produced], after: int) -> tuple[ReservationRow, ...]:
+    """Of the events that follow sequence `after`, those that spend from tranches."""
+    rows = []
+    for sequence, entry in enumerate(produced, after + 1):
+        if isinstance(entry.event, ev.CallReserved):
+            rows += [ReservationRow(tranche, sequence) for tranche in entry.event.tranches]
+    return tuple(rows)

@@ -1,0 +1,43 @@
+"""The failure chain of a call, after its retries: the next agent that could take it, then a person.
+
+It only ever goes forward: an agent that had the call never gets it back.
+"""
+
+from __future__ import annotations
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.program import Directory
+from pointsman.kernel.state import PendingCall
+from pointsman.kernel.values import digest
+
+
+def next_agent(
+    pending: PendingCall, failure: ev.Failure, directory: Directory, *, attempt: int, now: int
+) -> ev.CallReassigned | None:
+    """The event that gives the call, with its attempt of that number, to the next agent of its chain, if one can take
+    it."""
+    names = pending.options.fallback
+    if names is None:
+        names = directory.chain(pending.asked)
+    passed_over: list[str] = []
+    for name in names:
+        if name == pending.target or name in pending.tried:
+            continue
+        trouble = directory.problem(name, now)
+        if trouble is None and not directory.fits(name, pending.data):
+            trouble = ev.Failure("invalid_input", "its schema does not fit the input")
+        if trouble is None:
+            return ev.CallReassigned(
+                call=pending.call, attempt=attempt, agent=name, failure=failure,
+                passed_over=tuple(passed_over),
+            )  # fmt: skip
+        passed_over.append(f"{name}: {trouble.message or trouble.kind}")
+    return None
+
+
+def ask_person(pending: PendingCall, failure: ev.Failure) -> ev.HumanTaskOpened | None:
+    """The event that asks a person, if the workflow wants one asked."""
+    if not pending.options.person:
+        return None
+    task = digest(pending.key.encode())[:24]
+    return ev.HumanTaskOpened(call=pending.call, task=task, question=pending.options.person, failure=failure)

@@ -1,0 +1,240 @@
+"""The ledger of one budget that many runs share: its events, its state, and what may be decided on it.
+
+The law: in each window of time, what was settled and what is out in tranches never exceed the limit together. A
+tranche is what one coordinator may spend without asking again; it belongs to the window in which it was granted,
+whenever it is settled. So the stream moves once for many calls, and a coordinator that dies takes at most its tranches
+with it until they are settled from the runs' logs.
+
+Pure: `now_ms` is an argument (ms, the database's clock). An agent that spends more than was reserved for it is counted
+for what it spent, and nothing more is granted until that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel.errors import UnknownEvent
+from pointsman.kernel.events import Event, Recorded
+from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
+
+DECLARED = "declaration"
+"""`by` of a budget that stands in the code (an agent's card, the settings), and not in an operator's order."""
+PART_OF_FREE = 4
+"""A tranche takes at most this part of what is free, so that the last of a budget is not in one hand."""
+
+
+class BudgetSet(Event, frozen=True):
+    """The limit from now on. `window`: the number of the window under this limit. Where `per` changes, numbers of
+    windows lose their meaning, and what is out counts in this one."""
+
+    budget: Budget
+    by: str
+    window: int
+
+
+class TrancheGranted(Event, frozen=True):
+    """`amount` holds only what the budget limits."""
+
+    tranche: str
+    incarnation: int
+    amount: Amount
+    window: int
+
+
+class TrancheReduced(Event, frozen=True):
+    """Its holder gives back what it does not need; `amount` is what it keeps, spent or reserved."""
+
+    tranche: str
+    amount: Amount
+
+
+class TrancheSettled(Event, frozen=True):
+    """Everything that was reserved from it has ended, and used up `spent`. The rest is free again."""
+
+    tranche: str
+    spent: Amount
+
+
+LEDGER_EVENTS: dict[str, type[Event]] = {
+    cls.__name__: cls for cls in (BudgetSet, TrancheGranted, TrancheReduced, TrancheSettled)
+}
+
+
+class Tranche(msgspec.Struct, frozen=True):
+    incarnation: int
+    amount: Amount
+    window: int
+
+
+class LedgerState(msgspec.Struct, frozen=True):
+    """Where a ledger stands.
+
+    Attributes:
+        by: who set the budget; empty: nobody has yet, and there is no limit.
+        window: the latest one in which something was granted. settled: what was spent in it, for certain.
+        tranches: what is out, of this window and of earlier ones.
+    """
+
+    budget: Budget = Budget()
+    by: str = ""
+    window: int = 0
+    settled: Amount = NOTHING
+    tranches: dict[str, Tranche] = {}
+
+    def window_at(self, now_ms: int) -> int:
+        """The window of `now_ms`; never an earlier one than before, whatever a coordinator's clock says."""
+        return max(self.window, window_of(self.budget, now_ms))
+
+    def settled_at(self, now_ms: int) -> Amount:
+        return self.settled if self.window_at(now_ms) == self.window else NOTHING
+
+    def out_at(self, now_ms: int) -> Amount:
+        """What is out in tranches of the window of `now_ms`."""
+        window, out = self.window_at(now_ms), NOTHING
+        for tranche in self.tranches.values():
+            if tranche.window == window:
+                out += tranche.amount
+        return out
+
+    def free_at(self, now_ms: int) -> Amount:
+        """What may still be granted; negative in a part whose limit was lowered or overspent."""
+        return self.budget.limit - self.settled_at(now_ms) - self.out_at(now_ms)
+
+
+def window_of(budget: Budget, now_ms: int) -> int:
+    return 0 if budget.per is None else now_ms // _per_ms(budget.per)
+
+
+def window_end_ms(budget: Budget, window: int) -> int | None:
+    """When a window is over; None: never."""
+    return None if budget.per is None else (window + 1) * _per_ms(budget.per)
+
+
+def limited(budget: Budget, amount: Amount) -> Amount:
+    """`amount` without the parts that the budget does not limit."""
+    return Amount(
+        0 if budget.usd is None else amount.usd_micros,
+        0 if budget.tokens is None else amount.tokens,
+        0 if budget.calls is None else amount.calls,
+    )
+
+
+def is_limit(budget: Budget) -> bool:
+    return budget.usd is not None or budget.tokens is not None or budget.calls is not None
+
+
+def check_shared(budget: Budget) -> None:
+    """Raises ValueError: what a budget that many runs share can't have."""
+    if budget.seconds is not None:
+        raise ValueError("Budget(seconds=) is wall time of one run; a shared budget has a window: per=")
+    if budget.per is not None and budget.per < 1:
+        raise ValueError(f"Budget(per={budget.per}): a window of at least 1 second, or None for no window")
+
+
+def attempt_of(amount: Amount) -> Amount:
+    """What one attempt counts: at least one call, whatever else it used up."""
+    return amount if amount.calls else Amount(amount.usd_micros, amount.tokens, 1)
+
+
+# -- decisions -------------------------------------------------------------------------------------------------------
+
+
+def set_budget(state: LedgerState, budget: Budget, by: str, now_ms: int) -> BudgetSet:
+    """Raises ValueError: not a budget that can be shared."""
+    check_shared(budget)
+    kept = state.window if budget.per == state.budget.per else 0
+    return BudgetSet(budget, by, max(kept, window_of(budget, now_ms)))
+
+
+def grant(
+    state: LedgerState, tranche: str, incarnation: int, least: Amount, wish: Amount, now_ms: int
+) -> TrancheGranted | Amount:
+    """A tranche of at least `least` and, while much is free, of `wish`; or what is free, when that is less than
+    `least`."""
+    free, need = state.free_at(now_ms), limited(state.budget, least)
+    if not need.fits(free):
+        return free
+    amount = limited(
+        state.budget,
+        Amount(
+            max(need.usd_micros, min(wish.usd_micros, free.usd_micros // PART_OF_FREE)),
+            max(need.tokens, min(wish.tokens, free.tokens // PART_OF_FREE)),
+            max(need.calls, min(wish.calls, free.calls // PART_OF_FREE)),
+        ),
+    )
+    return TrancheGranted(tranche, incarnation, amount, state.window_at(now_ms))
+
+
+def reduce(state: LedgerState, tranche: str, amount: Amount) -> TrancheReduced | None:
+    """None: it is settled, or no larger than that already."""
+    held = state.tranches.get(tranche)
+    kept = limited(state.budget, amount)
+    if held is None or kept == held.amount or not kept.fits(held.amount):
+        return None
+    return TrancheReduced(tranche, kept)
+
+
+def settle(state: LedgerState, tranche: str, spent: Amount) -> TrancheSettled | None:
+    """None: it is settled. What is settled twice counts once."""
+    return TrancheSettled(tranche, spent) if tranche in state.tranches else None
+
+
+# -- folding ---------------------------------------------------------------------------------------------------------
+
+
+def evolve(state: LedgerState, event: Event) -> LedgerState:
+    return _FOLDS[type(event)](state, event)
+
+
+def _set(state: LedgerState, event: BudgetSet) -> LedgerState:
+    if event.budget.per == state.budget.per:
+        return msgspec.structs.replace(state, budget=event.budget, by=event.by)
+    tranches = {name: msgspec.structs.replace(tranche, window=event.window) for name, tranche in state.tranches.items()}
+    return LedgerState(event.budget, event.by, event.window, state.settled, tranches)
+
+
+def _granted(state: LedgerState, event: TrancheGranted) -> LedgerState:
+    tranches = state.tranches | {event.tranche: Tranche(event.incarnation, event.amount, event.window)}
+    settled = state.settled if event.window == state.window else NOTHING
+    return msgspec.structs.replace(state, window=event.window, settled=settled, tranches=tranches)
+
+
+def _reduced(state: LedgerState, event: TrancheReduced) -> LedgerState:
+    reduced = msgspec.structs.replace(state.tranches[event.tranche], amount=event.amount)
+    return msgspec.structs.replace(state, tranches=state.tranches | {event.tranche: reduced})
+
+
+def _settled(state: LedgerState, event: TrancheSettled) -> LedgerState:
+    tranches = dict(state.tranches)
+    over = tranches.pop(event.tranche)
+    settled = state.settled + event.spent if over.window == state.window else state.settled
+    return msgspec.structs.replace(state, settled=settled, tranches=tranches)
+
+
+_FOLDS: dict[type[Event], Callable[[LedgerState, Any], LedgerState]] = {
+    BudgetSet: _set,
+    TrancheGranted: _granted,
+    TrancheReduced: _reduced,
+    TrancheSettled: _settled,
+}
+
+
+def read_ledger_event(recorded: Recorded) -> Event:
+    """Raises UnknownEvent: a type or version that this release does not know, or a body that is not of it."""
+    kind = LEDGER_EVENTS.get(recorded.type)
+    if kind is None or recorded.version != kind.VERSION:
+        raise UnknownEvent(
+            f"event {recorded.sequence} of a budget is a {recorded.type} v{recorded.version}, which this release does "
+            "not know: deploy a newer release of Pointsman"
+        )
+    try:
+        return msgspec.json.decode(recorded.body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise UnknownEvent(f"event {recorded.sequence} of a budget is not a {recorded.type}: {error}") from error
+
+
+def _per_ms(per: float) -> int:
+    return max(round(per * 1000), 1)

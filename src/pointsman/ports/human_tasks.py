@@ -1,0 +1,70 @@
+"""Human tasks: the people's list, kept up to date by the appends that open and close them (`Append.tasks`).
+
+The list is a read model. What a person decided is a mail of the run, and the first wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+TASK_STATUSES = ("open", "answered", "closed")
+"""closed: the run went on without an answer (it ended, or was cancelled)."""
+
+
+class TaskRow(msgspec.Struct, frozen=True):
+    """What an append says of one task. The row is made by the first and changed by later ones: `status` and `closed_at`
+    alone change.
+
+    Attributes:
+        id: unique in the cluster, made of the run, its generation and the call.
+        question: for people, in one line or a few.
+        detail: a JSON object: agent, failures, and what the run's author added.
+        at: ms by the database's clock.
+    """
+
+    id: str
+    call: str
+    status: str
+    question: str
+    detail: bytes
+    at: int
+
+
+class HumanTask(msgspec.Struct, frozen=True):
+    """A row of the list."""
+
+    id: str
+    run: str
+    call: str
+    tenant: str
+    workflow: str
+    status: str
+    question: str
+    detail: msgspec.Raw
+    opened_at: int
+    closed_at: int | None = None
+
+
+class TaskFilter(msgspec.Struct, frozen=True):
+    """Empty means all."""
+
+    status: tuple[str, ...] = ()
+    tenant: str | None = None
+    run: str | None = None
+
+
+class HumanTasks(Protocol):
+    async def get(self, task: str) -> HumanTask | None: ...
+
+    async def list(
+        self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[HumanTask], str | None]:
+        """Oldest first, and an opaque cursor for the next page (None at the end). Raises `InvalidValue` for a cursor
+        that this store never gave."""
+        ...
+
+
+def detail_of(**fields: Any) -> bytes:
+    return msgspec.json.encode(fields)

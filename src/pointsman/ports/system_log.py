@@ -1,0 +1,58 @@
+"""The system log: the streams that have no owner (`agent/X`, `budget/X`, `mode`). Expected sequence decides, and the
+loser reads again.
+
+Each stream is kept with its folded state: every append brings the state that it leads to, so a reader needs no
+replay, and old events can be cut. Obligations, each with a case in the conformance suite:
+- an append moves a stream from exactly the expected sequence, with its events and its state, or does nothing;
+- sequences are dense from 1; of two appends with one expected sequence one wins, the other is told so;
+- what was acknowledged is seen by every later read; after `StoreUnavailable` nothing is known: read the head again;
+- `changes` never misses a change, whatever commits late; it may show one twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from pointsman.kernel.events import Recorded
+from pointsman.ports.event_log import NewEvent
+
+EVENTS_KEPT = 1_000
+"""Events of a stream that are kept, at least; older ones may be cut."""
+
+
+class SystemHead(msgspec.Struct, frozen=True):
+    """Where a stream stands. `state`: what its events add up to, as JSON. `updated_at`: ms, the database's clock."""
+
+    stream: str
+    sequence: int
+    state: bytes
+    updated_at: int
+
+
+class SystemLog(Protocol):
+    """Every method raises `StoreUnavailable` when the store can't be reached."""
+
+    async def append(self, stream: str, expected: int, events: Sequence[NewEvent], state: bytes) -> SystemHead:
+        """Append to a stream; `expected` 0 makes it. Returns its new head.
+
+        Raises:
+            WrongExpectedSequence: somebody else appended first; read the head and decide again.
+        """
+        ...
+
+    async def head(self, stream: str) -> SystemHead | None: ...
+
+    async def heads(self, prefix: str, *, after: str = "", limit: int = 1000) -> list[SystemHead]:
+        """The heads whose stream begins with `prefix`, by name (code points), from the one after `after` on."""
+        ...
+
+    async def changes(self, prefix: str, *, cursor: str | None = None) -> tuple[list[SystemHead], str]:
+        """The heads that changed since `cursor` was given (all of them, without one), and the next cursor."""
+        ...
+
+    async def read(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        """Events of a stream with sequence > `after` that are still kept, in order."""
+        ...

@@ -1,0 +1,123 @@
+"""The cluster's API, as a service of agents uses it: requests that are safe to repeat, repeated until answered.
+
+Must not know what is asked, nor agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from pointsman.kernel.errors import PointsmanError, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.values import faithful
+from pointsman.ports.agents import AgentNotFound, AttemptOver
+
+REQUEST_TIMEOUT_S = 10.0
+BACKOFF_S, BACKOFF_S_MAX = 0.1, 2.0
+REPLY_BYTES_MAX = 4_000_000
+
+
+class ClusterRefused(PointsmanError):
+    """The cluster refused a request; the detail is its reason."""
+
+    code = "cluster_refused"
+
+
+class EffectMissing(PointsmanError):
+    """Nothing is recorded under this name."""
+
+    code = "effect_not_found"
+
+
+_KNOWN: dict[str, type[PointsmanError]] = {
+    error.code: error for error in (AgentNotFound, AttemptOver, EffectMissing, RunEnded, UnknownRun)
+}
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+    detail: str = ""
+
+
+class Cluster:
+    """Args:
+    url: base URL of a router or coordinator.
+    token: for `Authorization: Bearer`.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def ask(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None, until: float
+    ) -> bytes:
+        """The body of a 2xx. No connection, no answer and 503 are tried again; so is the request that may have been
+        done already, wherefore only such may be asked that are done once however often they come.
+
+        Args:
+            body: sent as JSON (bytes: as they are). until: `time.monotonic()` seconds, when it is given up.
+
+        Raises:
+            StoreUnavailable: not answered in time. ClusterRefused, or the error that the cluster named.
+        """
+        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        wait = BACKOFF_S
+        while True:
+            trouble = ""
+            try:
+                status, answer = await self._once(method, path, data, params, until - time.monotonic())
+                if status < 300:
+                    return answer
+                if status != 503:
+                    raise _refusal(status, answer)
+                trouble = f"503 {_problem(answer).detail}"
+            except (aiohttp.ClientError, OSError) as error:
+                trouble = faithful(error) or type(error).__name__
+            if time.monotonic() + wait >= until:
+                raise StoreUnavailable(f"{self.url} can't be reached: {trouble}")
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, BACKOFF_S_MAX)
+
+    async def _once(
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, left_s: float
+    ) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
+                connector=aiohttp.TCPConnector(limit=0),
+            )  # fmt: skip
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        async with (
+            asyncio.timeout(min(left_s, REQUEST_TIMEOUT_S)),
+            self._session.request(
+                method, self.url + path, data=data, params=params, headers=headers, allow_redirects=False
+            ) as response,
+        ):
+            return response.status, await response.content.read(REPLY_BYTES_MAX)
+
+
+def _refusal(status: int, answer: bytes) -> PointsmanError:
+    problem = _problem(answer)
+    known = _KNOWN.get(problem.code)
+    if known is not None:
+        return known(problem.detail or None)
+    return ClusterRefused(f"HTTP {status} {problem.code} {faithful(problem.detail)}".rstrip())
+
+
+def _problem(answer: bytes) -> _Problem:
+    try:
+        return msgspec.json.decode(answer, type=_Problem)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _Problem()

@@ -1,0 +1,57 @@
+"""The rows of read models that an append writes beside its events, as columns of the statement's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pointsman.ports.event_log import Append
+from pointsman.ports.human_tasks import TaskRow
+
+OPEN: Final = "open"
+
+
+class Said(msgspec.Struct):
+    """All that one append says of one task: a row is inserted or updated once in a statement."""
+
+    first: TaskRow
+    status: str
+    closed_at: int | None
+
+
+def columns(ordered: Sequence[Append]) -> list[Any]:
+    """Human tasks, then reservations, each with the place of its append in the batch.
+
+    Args:
+        ordered: what `batch.in_order` gave.
+    """
+    tasks = [(n, append.run, said) for n, append in enumerate(ordered, 1) for said in _said(append.tasks)]
+    spent = [(n, row) for n, append in enumerate(ordered, 1) for row in append.reservations]
+    return [
+        [n for n, _, _ in tasks],
+        [said.first.id for _, _, said in tasks],
+        [run for _, run, _ in tasks],
+        [said.first.call for _, _, said in tasks],
+        [said.status for _, _, said in tasks],
+        [said.first.question for _, _, said in tasks],
+        [said.first.detail for _, _, said in tasks],
+        [said.first.at for _, _, said in tasks],
+        [said.closed_at for _, _, said in tasks],
+        [n for n, _ in spent],
+        [row.tranche for _, row in spent],
+        [row.sequence for _, row in spent],
+    ]
+
+
+def _said(tasks: Sequence[TaskRow]) -> list[Said]:
+    by_id: dict[str, Said] = {}
+    for row in tasks:
+        closed_at = None if row.status == OPEN else row.at
+        known = by_id.get(row.id)
+        if known is None:
+            by_id[row.id] = Said(row, row.status, closed_at)
+        elif known.status != row.status:
+            known.status, known.closed_at = row.status, closed_at
+    return list(by_id.values())

@@ -1,0 +1,1 @@
+"""How agents are reached: in process, over HTTP."""

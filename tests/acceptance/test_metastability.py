@@ -1,0 +1,183 @@
+"""A system that was down for 8 s comes back by itself, and does as much as before; without its guards it does not.
+
+In virtual time: three coordinators' gates over one memory database, and an agent with room for ten requests that
+serves in the order of arrival and does not know which of them nobody waits for any more. That is what keeps such a
+system down after its cause is gone: every request is answered too late, tried again, and so answered too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from pointsman.agents.agent import Agent, AgentSignature
+from pointsman.agents.card import Card
+from pointsman.coordinator.gates import Gates, GateSettings, Permit
+from pointsman.kernel.policy.breaker import Breaker
+from pointsman.stores.memory import MemoryDatabase, MemoryStore
+from pointsman.testing.sim.loop import SimLoop
+from pointsman.testing.sim.store import SimClock
+
+ROOM, SERVICE_S = 10, 0.1
+CAPACITY = ROOM / SERVICE_S
+LOAD = 0.8 * CAPACITY
+TIMEOUT_S = 1.0
+ATTEMPTS, BACKOFF_S, HOLD_S = 5, 0.2, 10.0
+DOWN_AT, DOWN_S = 20.0, 8.0
+RECOVERED_BY, END = 60.0, 90.0
+AGENT = Agent(
+    Card("billing", timeout=TIMEOUT_S, breaker=Breaker(window=5, calls_min=20, open_for=2, probes=3)),
+    cast(AgentSignature, None),
+)
+
+
+class Server:
+    """The agent: `ROOM` requests at a time, first come first served."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._busy = 0
+
+    @property
+    def is_down(self) -> bool:
+        return DOWN_AT <= self._loop.time() < DOWN_AT + DOWN_S
+
+    def ask(self) -> asyncio.Future[None]:
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._queue.append(answer)
+        self.serve()
+        return answer
+
+    def serve(self) -> None:
+        """While it is down, what arrives piles up before it."""
+        while not self.is_down and self._busy < ROOM and self._queue:
+            self._busy += 1
+            self._loop.call_later(SERVICE_S, self._served, self._queue.popleft())
+
+    def _served(self, answer: asyncio.Future[None]) -> None:
+        self._busy -= 1
+        if not answer.done():
+            answer.set_result(None)
+        self.serve()
+
+
+class Caller:
+    priority = 0
+    is_continuing = False
+
+    def __init__(self) -> None:
+        self.permit: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+
+    def admitted(self, permit: Permit) -> None:
+        self.permit.set_result(permit)
+
+
+@dataclass
+class Outcome:
+    """Calls by the second in which they ended, and what was asked of the agent."""
+
+    completed: Counter[int] = field(default_factory=Counter)
+    asked: Counter[int] = field(default_factory=Counter)
+    openings: int = 0
+
+    def throughput(self, begin: float, end: float) -> float:
+        return sum(self.completed[second] for second in range(int(begin), int(end))) / (end - begin)
+
+
+async def admission(gates: Gates) -> Permit | None:
+    caller = Caller()
+    answer = gates.enter(AGENT, caller)
+    if isinstance(answer, Permit):
+        return answer
+    try:
+        async with asyncio.timeout(HOLD_S):
+            return await caller.permit
+    except TimeoutError:
+        gates.leave(AGENT, caller)
+        return None
+
+
+async def call(loop: SimLoop, gates: Gates, server: Server, outcome: Outcome) -> None:
+    """One call with its retries, as a driver makes it."""
+    for attempt in range(1, ATTEMPTS + 1):
+        permit = await admission(gates)
+        if permit is None:
+            return
+        gates.tried(AGENT, attempt > 1)
+        began = loop.time()
+        outcome.asked[int(began)] += 1
+        done, _ = await asyncio.wait((server.ask(),), timeout=TIMEOUT_S)
+        permit.ended(None if done else "timeout", loop.time() - began)
+        permit.release()
+        if done:
+            outcome.completed[int(loop.time())] += 1
+            return
+        if attempt == ATTEMPTS or not gates.may_retry(AGENT):
+            return
+        await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
+
+
+async def scenario(loop: SimLoop, rng: random.Random, *, guarded: bool) -> Outcome:
+    database, server, outcome = MemoryDatabase(SimClock(loop)), Server(loop), Outcome()
+    settings = GateSettings() if guarded else GateSettings(retry_share=1.0, retry_floor=10**9)
+    stores, nodes = [], []
+    for number in range(3):
+        store = MemoryStore(database, clock=SimClock(loop))
+        await store.open()
+        lease = await store.liveness.register(f"n{number}", "", [], ttl_ms=3_000)
+        nodes.append(Gates(lease.incarnation, store, lambda _name, _now: None, settings=settings))
+        stores.append(store)
+        await nodes[-1].start()
+    if not guarded:
+        await nodes[0].pin("billing", "closed", "the experimenter")
+    loop.call_at(DOWN_AT + DOWN_S, server.serve)
+    calls = set()
+    while loop.time() < END:
+        await asyncio.sleep(rng.expovariate(LOAD))
+        calls.add(asyncio.create_task(call(loop, rng.choice(nodes), server, outcome)))
+    for task in calls:
+        task.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    outcome.openings = sum(gates.stats.breakers_opened for gates in nodes)
+    for gates, store in zip(nodes, stores, strict=True):
+        await gates.stop()
+        await store.close()
+    return outcome
+
+
+def run(seed: int, *, guarded: bool) -> Outcome:
+    loop = SimLoop(random.Random(seed), steps_max=3_000_000)
+    try:
+        return loop.run_until_complete(scenario(loop, random.Random(seed), guarded=guarded))
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_after_an_outage_the_guarded_system_does_as_much_as_before(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "pointsman.gates"):
+        outcome = run(seed, guarded=True)
+    before = outcome.throughput(5, DOWN_AT)
+    assert before == pytest.approx(LOAD, rel=0.1)
+    assert outcome.throughput(DOWN_AT + 2, DOWN_AT + DOWN_S) < 0.05 * before, "it was down"
+    assert outcome.openings >= 1
+    assert outcome.throughput(RECOVERED_BY, END) == pytest.approx(before, rel=0.1)
+    asked = [outcome.asked[second] for second in range(int(DOWN_AT + 3), int(DOWN_AT + DOWN_S))]
+    assert max(asked) < 0.1 * LOAD, "while it is down it is left alone"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_without_breaker_and_retry_budget_it_stays_down(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "pointsman.gates"):
+        outcome = run(seed, guarded=False)
+    before = outcome.throughput(5, DOWN_AT)
+    assert before == pytest.approx(LOAD, rel=0.1), "it manages the load while nothing happens"
+    assert outcome.openings == 0
+    assert outcome.throughput(RECOVERED_BY, END) < 0.2 * before, "32 s and more after the outage"

@@ -1,0 +1,342 @@
+"""A person as the last of a failure chain: the task, the list, the answer; on the memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from pointsman import AgentError, App, CallError, CoordinatorSettings, Retry, Run, StartRun
+from pointsman.coordinator.inbox import CoordinatorInbox
+from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.service import Coordinator
+from pointsman.kernel.errors import (
+    InvalidInput,
+    InvalidValue,
+    TaskAnswered,
+    TaskClosed,
+    UnknownAgent,
+    UnknownTask,
+    ValueTooLarge,
+)
+from pointsman.kernel.events import Failure
+from pointsman.ports.human_tasks import HumanTask, TaskFilter
+from pointsman.ports.inbox import TaskView
+from pointsman.stores.memory.database import MemoryDatabase
+from pointsman.stores.memory.store import MemoryStore
+
+OPEN = TaskFilter(status=("open",))
+
+
+class Ticket(BaseModel):
+    id: int
+    text: str
+
+
+class Reply(BaseModel):
+    text: str
+    refund: int = 0
+
+
+app = App("people")
+
+
+@app.agent(retry=Retry(attempts=2, base=0.01), fallback=["second"])
+async def first(ticket: Ticket) -> Reply:
+    raise AgentError(f"no idea about {ticket.id}")
+
+
+@app.agent(retry=Retry(attempts=1))
+async def second(ticket: Ticket) -> Reply:
+    raise AgentError("nor I", retryable=False)
+
+
+@app.workflow()
+async def desk(run: Run, ticket: Ticket) -> Reply:
+    return await run.call(first, ticket, person="What now?")  # type: ignore[no-any-return]
+
+
+@app.workflow()
+async def desk_with_default(run: Run, ticket: Ticket) -> Reply:
+    return await run.call(first, ticket, person="What now?", default=Reply(text="sorry"))  # type: ignore[no-any-return]
+
+
+@app.workflow()
+async def desk_that_explains(run: Run, ticket: Ticket) -> str:
+    try:
+        await run.call(first, ticket, person="What now?")
+    except CallError as error:
+        return f"{error.kind}: {error.message}"
+    return "answered"
+
+
+@app.workflow()
+async def hasty(run: Run, ticket: Ticket) -> str:
+    await run.first(run.start(first, ticket, person="What now?"), run.start(waits_for_go))
+    return "went on"
+
+
+@app.workflow()
+async def waits_for_go(run: Run) -> None:
+    await run.wait_for("go")
+
+
+without_workflows = App("agents alone")
+without_workflows.agent(name="first", retry=Retry(attempts=1))(first.function)  # type: ignore[call-overload]
+
+
+@dataclass
+class Bench:
+    coordinator: Coordinator
+    runs: CoordinatorRuns
+    inbox: CoordinatorInbox
+
+    async def opened(self, workflow: str = "desk", *, run: str = "r", text: str = "help", **more: str) -> HumanTask:
+        """Start a run and wait for the task that it opens."""
+        data = msgspec.json.encode({"id": 7, "text": text})
+        await self.runs.start(StartRun(workflow, data, id=run, **more))
+        async with asyncio.timeout(10):
+            async for batch in self.runs.follow(run):
+                for event in batch:
+                    if event.type == "HumanTaskOpened":
+                        tasks, _ = await self.inbox.list(TaskFilter(run=run), limit=10)
+                        return tasks[0]
+        raise AssertionError("the run ended without a task")
+
+    async def output(self, run: str = "r") -> object:
+        view = await self.runs.wait(run, timeout_s=10)
+        assert view.output is not None, (view.head.status, view.failure)
+        return msgspec.json.decode(view.output)
+
+
+@asynccontextmanager
+async def bench(
+    database: MemoryDatabase | None = None, name: str = "one", of: App = app, **options: int
+) -> AsyncIterator[Bench]:
+    settings = CoordinatorSettings(name=name, claim_poll_ms=20, mail_poll_ms=20)
+    coordinator = of.coordinator(MemoryStore(database or MemoryDatabase()), settings)
+    await coordinator.start()
+    try:
+        yield Bench(coordinator, CoordinatorRuns(coordinator), CoordinatorInbox(coordinator, **options))
+    finally:
+        await coordinator.stop()
+
+
+async def test_the_answer_of_a_person_is_the_result_of_the_call() -> None:
+    async with bench() as it:
+        task = await it.opened()
+        assert (task.status, task.question, task.run, task.call) == ("open", "What now?", "r", "first#1")
+        accepted = await it.inbox.answer(task.id, b'{"text": "do this"}', by="ann")
+        assert (accepted.task, accepted.run, accepted.repeated) == (task.id, "r", False)
+        assert await it.output() == {"text": "do this", "refund": 0}
+        assert (await it.inbox.list(OPEN, limit=10))[0] == []
+        (done,), _ = await it.inbox.list(TaskFilter(status=("answered",)), limit=10)
+        assert done.id == task.id
+        assert done.closed_at is not None
+        event = next(e for e in await it.runs.events("r") if e.type == "HumanTaskAnswered")
+        assert msgspec.json.decode(event.data)["by"] == "ann"
+
+
+@pytest.mark.parametrize("text", ["help", "x" * 5_000], ids=["whole", "in pieces"])
+async def test_a_task_shows_what_a_person_needs_to_answer_it(text: str) -> None:
+    async with bench() as it:
+        view = await it.inbox.get((await it.opened(text=text)).id)
+        assert view.agent == "first"
+        assert view.output_schema is not None
+        assert set(view.output_schema["properties"]) == {"text", "refund"}
+        assert msgspec.json.decode(view.input) == {"id": 7, "text": text}
+        assert [(a.attempt, a.agent, a.failure.kind, a.failure.message) for a in view.attempts] == [
+            (1, "first", "agent_error", "no idea about 7"),
+            (2, "first", "agent_error", "no idea about 7"),
+            (3, "second", "agent_error", "nor I"),
+        ]
+        assert msgspec.json.decode(view.task.detail) == {"agent": "first", "kind": "agent_error", "message": "nor I"}
+        assert view.answer is None
+
+
+async def test_an_answer_shows_as_soon_as_it_is_durable_though_nobody_could_take_it_in_yet() -> None:
+    database = MemoryDatabase()
+    async with bench(database) as it:
+        task = await it.opened()
+    async with bench(database, "two", of=without_workflows) as it:
+        await it.inbox.answer(task.id, b'{"text":"early"}', by="ann")
+        (listed,), _ = await it.inbox.list(OPEN, limit=10)
+        view = await it.inbox.get(task.id)
+        assert view.answer is not None
+        assert view.answer.output is not None
+        assert (view.task.status, view.answer.by, bytes(view.answer.output)) == ("answered", "ann", b'{"text":"early"}')
+        assert (listed.status, view.task.closed_at) == ("open", view.answer.at)
+    async with bench(database, "three") as it:
+        assert await it.output() == {"text": "early", "refund": 0}
+
+
+async def test_who_does_not_know_the_agent_takes_no_answer_for_it_but_takes_that_there_is_none() -> None:
+    database = MemoryDatabase()
+    async with bench(database) as it:
+        task = await it.opened("desk_that_explains")
+    async with bench(database, "two", of=App("empty")) as it:
+        assert (await it.inbox.get(task.id)).output_schema is None
+        with pytest.raises(UnknownAgent, match="'first'"):
+            await it.inbox.answer(task.id, b'{"text":"?"}', by="ann")
+        await it.inbox.decline(task.id, reason="gone", by="ann")
+    async with bench(database, "three") as it:
+        assert await it.output() == "not_answered: ann declined: gone"
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [(b'{"refund": 1}', "text: Field required"), (b'{"text": "a", "refund": "many"}', "refund: "), (b'"a"', "Reply")],
+)
+async def test_an_answer_that_the_agent_could_not_have_given_is_refused_with_the_place(
+    value: bytes, where: str
+) -> None:
+    async with bench() as it:
+        task = await it.opened()
+        with pytest.raises(InvalidInput, match=where):
+            await it.inbox.answer(task.id, value, by="ann")
+        assert (await it.inbox.get(task.id)).task.status == "open"
+        await it.inbox.answer(task.id, b'{"text": "better"}', by="ann")
+        assert await it.output() == {"text": "better", "refund": 0}
+
+
+async def test_an_answer_that_no_store_could_hold_is_refused() -> None:
+    async with bench(bytes_max=100) as it:
+        task = await it.opened()
+        with pytest.raises(InvalidValue):
+            await it.inbox.answer(task.id, b'{"text": NaN}', by="ann")
+        with pytest.raises(ValueTooLarge):
+            await it.inbox.answer(task.id, b'{"text": "%b"}' % (b"x" * 100), by="ann")
+        for nobody in ("", "  ", "x" * 129, "\ud800"):
+            with pytest.raises(InvalidValue):
+                await it.inbox.answer(task.id, b'{"text": ""}', by=nobody)
+            with pytest.raises(InvalidValue):
+                await it.inbox.decline(task.id, reason="", by=nobody)
+        with pytest.raises(InvalidValue):
+            await it.inbox.decline(task.id, reason="x" * 1_001, by="ann")
+
+
+async def test_the_first_answer_counts_and_the_second_person_is_told_whose() -> None:
+    async with bench() as it:
+        task = await it.opened()
+        await it.inbox.answer(task.id, b'{"text":"one"}', by="ann")
+        again = await it.inbox.answer(task.id, b'{ "text": "one" }', by="ann")
+        assert again.repeated
+        for _ in range(2):  # at once, and when the run has taken the answer in
+            with pytest.raises(TaskAnswered, match=r"^ann answered task \S+ at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"):
+                await it.inbox.answer(task.id, b'{"text":"one"}', by="bob")
+            with pytest.raises(TaskAnswered):
+                await it.inbox.answer(task.id, b'{"text":"two"}', by="ann")
+            with pytest.raises(TaskAnswered):
+                await it.inbox.decline(task.id, reason="", by="bob")
+            assert await it.output() == {"text": "one", "refund": 0}
+        assert (await it.inbox.answer(task.id, b'{"text":"one"}', by="ann")).repeated
+
+
+async def test_of_answers_at_the_same_time_one_wins() -> None:
+    database = MemoryDatabase()
+    async with bench(database) as one, bench(database, "two") as two:
+        task = await one.opened()
+        results = await asyncio.gather(
+            *(
+                it.inbox.answer(task.id, b'{"text":"%d"}' % number, by=f"person {number}")
+                for number, it in enumerate([one, two] * 3)
+            ),
+            return_exceptions=True,
+        )
+        winners = [number for number, result in enumerate(results) if not isinstance(result, BaseException)]
+        assert len(winners) == 1
+        assert all(
+            isinstance(r, TaskAnswered) and f"person {winners[0]}" in str(r)
+            for r in results
+            if r is not results[winners[0]]
+        )
+        assert await one.output() == {"text": str(winners[0]), "refund": 0}
+
+
+async def test_who_declines_leaves_the_call_without_an_answer() -> None:
+    async with bench() as it:
+        task = await it.opened("desk_that_explains")
+        assert not (await it.inbox.decline(task.id, reason="not my job", by="ann")).repeated
+        assert (await it.inbox.decline(task.id, reason="not my job", by="ann")).repeated
+        assert await it.output() == "not_answered: ann declined: not my job"
+        view = await it.inbox.get(task.id)
+        assert view.answer is not None
+        assert view.answer.output is None
+        assert view.answer.failure == Failure("not_answered", "ann declined: not my job", retryable=False)
+        with pytest.raises(TaskAnswered, match=r"^ann declined task"):
+            await it.inbox.answer(task.id, b'{"text":"late"}', by="bob")
+
+
+async def test_declined_without_a_handler_the_run_fails_by_name() -> None:
+    async with bench() as it:
+        task = await it.opened()
+        await it.inbox.decline(task.id, reason="", by="ann")
+        view = await it.runs.wait("r", timeout_s=10)
+        assert view.failure is not None
+        assert (view.head.status, view.failure.kind) == ("failed", "not_answered")
+        assert "ann declined" in view.failure.message
+
+
+async def test_declined_with_a_default_the_run_goes_on_with_that() -> None:
+    async with bench() as it:
+        task = await it.opened("desk_with_default")
+        await it.inbox.decline(task.id, reason="no", by="ann")
+        assert await it.output() == {"text": "sorry", "refund": 0}
+
+
+async def test_a_task_whose_run_went_on_is_closed() -> None:
+    async with bench() as it:
+        task = await it.opened("hasty")
+        await it.runs.cancel("r")
+        await it.runs.wait("r", timeout_s=10)
+        assert (await it.inbox.get(task.id)).task.status == "closed"
+        with pytest.raises(TaskClosed):
+            await it.inbox.answer(task.id, b'{"text":"late"}', by="ann")
+        with pytest.raises(TaskClosed):
+            await it.inbox.decline(task.id, reason="", by="ann")
+
+
+async def test_a_run_that_ends_under_an_answer_refuses_it() -> None:
+    """The task was open when it was looked up, and its run has ended when the answer comes."""
+    async with bench() as it:
+        task = await it.opened("hasty")
+        await it.runs.cancel("r")
+        await it.runs.wait("r", timeout_s=10)
+        stale = it.inbox
+        stale._row = lambda *_: _soon(task)  # type: ignore[method-assign,assignment,return-value]
+        with pytest.raises(TaskClosed, match="has ended"):
+            await stale.answer(task.id, b'{"text":"late"}', by="ann")
+
+
+async def _soon(task: HumanTask) -> HumanTask:
+    return task
+
+
+async def test_a_task_of_another_tenant_does_not_exist() -> None:
+    async with bench() as it:
+        task = await it.opened(tenant="a")
+        assert (await it.inbox.get(task.id, tenant="a")).task.tenant == "a"
+        with pytest.raises(UnknownTask):
+            await it.inbox.get(task.id, tenant="b")
+        with pytest.raises(UnknownTask):
+            await it.inbox.answer(task.id, b'{"text":"x"}', by="eve", tenant="b")
+        with pytest.raises(UnknownTask):
+            await it.inbox.decline(task.id, reason="", by="eve", tenant="b")
+        with pytest.raises(UnknownTask):
+            await it.inbox.get("nothing")
+
+
+async def test_any_coordinator_takes_an_answer_and_a_run_survives_the_one_that_asked() -> None:
+    database = MemoryDatabase()
+    async with bench(database) as one:
+        task = await one.opened()
+    async with bench(database, "two") as two:
+        view: TaskView = await two.inbox.get(task.id)
+        assert view.task.status == "open"
+        await two.inbox.answer(task.id, b'{"text":"from two"}', by="ann")
+        assert await two.output() == {"text": "from two", "refund": 0}
