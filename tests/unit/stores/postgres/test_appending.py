@@ -171,7 +171,7 @@ async def test_text_that_postgresql_cannot_hold_names_its_cause(fresh_database: 
         assert (await store.log.append([creation("fine")]))[0].outcome is Outcome.MOVED
 
 
-def test_a_run_twice_or_addressed_by_its_neighbour_is_refused() -> None:
+def test_what_no_statement_can_hold_is_refused_before() -> None:
     from pointsman.ports.event_log import Letter
 
     with pytest.raises(ValueError, match="once in a batch"):
@@ -182,3 +182,7 @@ def test_a_run_twice_or_addressed_by_its_neighbour_is_refused() -> None:
         batches.check([ending, step("parent", 1)])
     with pytest.raises(ValueError, match="no sequence"):
         batches.check([step("a", 2**31)])
+    short = step("a", 1)
+    short.nonce = b"1234567"  # they travel one after the other: a short one would shift all that follow
+    with pytest.raises(ValueError, match="a nonce has 8 bytes"):
+        batches.check([step("b", 1), short])
