@@ -1,6 +1,6 @@
 """A batch of appends as the columns of one statement's parameters, and the order in which it locks.
 
-Every element of an array costs asyncpg 0.3 to 0.5 µs (it asks an abstract base class what the element is), more than
+Every element of an array costs asyncpg 0.25 µs to look at (it asks an abstract base class what it is), more than
 all the rest of its encoding. So a column of integers travels as the text of an array, texts that repeat travel once and
 are named by number, and nonces lie one after the other in one value.
 """
