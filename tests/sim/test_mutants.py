@@ -12,6 +12,9 @@ CATCHERS = {
     "lease-gate": {"nothing_is_called_in_vain"},
     "mail-barrier": {"mail_is_folded_once"},
     "epoch": {"nothing_is_called_in_vain", "epochs_never_fall", "replays_identically"},
+    "reservation": {"budgets_hold"},
+    "settled-when-known": {"budgets_hold"},
+    "certain-grant": {"everything_ends", "budgets_hold"},
 }
 SEEDS_MAX = 150
 RARE = {"lease-gate": 900}

@@ -28,7 +28,6 @@ _URL_CHARS = re.compile(
 _NUMERIC_LABEL = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
-_COMPATIBLE = IPv6Network("::/96")
 _LOOPBACK = IPv4Address("127.0.0.1")
 
 
@@ -147,14 +146,14 @@ def _literal(host: str) -> Address | None:
 
 
 def _unwrap(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one leads to: mapped, compatible, NAT64, 6to4."""
+    """The IPv4 address that an IPv6 one leads to: mapped, NAT64, 6to4."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+    if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

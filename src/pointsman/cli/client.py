@@ -1,4 +1,4 @@
-"""The API's client, as the verbs on runs need it: requests whose errors are named, and the live event stream.
+"""The API's client, as the verbs need it: requests whose errors are named, and the live event stream.
 
 Must not know how anything is shown.
 """
@@ -41,6 +41,17 @@ def run_path(run: str, *rest: str) -> str:
     if not all((run, *rest)):
         raise Usage("the id is empty: give the run's id" if not run else "the name is empty: give the signal's name")
     return "/".join(["/v1/runs", *map(_segment, (run, *rest))])
+
+
+def item_path(collection: str, name: str, *rest: str) -> str:
+    """The path of something that is no run: a task, an agent, a breaker, a budget.
+
+    Raises:
+        Usage: a segment is empty.
+    """
+    if not all((name, *rest)):
+        raise Usage(f"the name is empty: `ls` shows which {collection} there are")
+    return "/".join([f"/v1/{collection}", *map(_segment, (name, *rest))])
 
 
 def _segment(typed: str) -> str:
@@ -102,6 +113,13 @@ class Client:
             return self._exchange("POST", path, body=body, headers=headers)
         except Unreachable:
             return self._exchange("POST", path, body=body, headers=headers)
+
+    def put(self, path: str, body: bytes) -> Any:
+        """The answer's JSON. Setting twice is setting once."""
+        try:
+            return self._exchange("PUT", path, body=body)[1]
+        except Unreachable:
+            return self._exchange("PUT", path, body=body)[1]
 
     def _send(self, method: str, path: str, params: Mapping[str, Any]) -> Any:
         return self._exchange(method, path, params=params)[1]

@@ -10,9 +10,13 @@ from typing import Annotated
 import typer
 
 import pointsman
+from pointsman.cli.agents.group import agents
+from pointsman.cli.breakers import breakers
+from pointsman.cli.budgets import budgets
 from pointsman.cli.coordinator import coordinator
 from pointsman.cli.demo import demo
 from pointsman.cli.exits import HELP
+from pointsman.cli.inbox.group import inbox
 from pointsman.cli.migrate import migrate
 from pointsman.cli.router import router
 from pointsman.cli.runs.group import runs
@@ -32,6 +36,10 @@ app.command("router")(router)
 app.command("migrate")(migrate)
 app.command("demo")(demo)
 app.add_typer(runs, name="runs")
+app.add_typer(inbox, name="inbox")
+app.add_typer(agents, name="agents")
+app.add_typer(breakers, name="breakers")
+app.add_typer(budgets, name="budgets")
 
 
 def _version(wanted: bool) -> None:

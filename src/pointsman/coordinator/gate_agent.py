@@ -177,16 +177,21 @@ class Gate:
         self._permits.share_with(self._rivals(), self.traffic, len(self.queue), now)
         self._poke(now)
 
+    def changed(self, now: int) -> None:
+        """The stream did."""
+        self.look_around(now)
+        self._poke(now)
+
     def settled(self) -> None:
         """See `Work`."""
-        held = self._house.streams.known(self.name).traffic.permits.get(self._house.incarnation, 0)
+        held = self._house.traffic(self.name).permits.get(self._house.incarnation, 0)
         self._permits.settle(held)
         self.look_around(self._house.clock.now())
 
     def look_around(self, now: int) -> None:
         """Take in the agent's health, and what is known of the stream."""
         self._trouble = self._house.trouble(self.name, now)
-        state = self.traffic = self._house.streams.known(self.name).traffic
+        state = self.traffic = self._house.traffic(self.name)
         self.breaker.learn(state.breaker)
         self._permits.learn(state, self.limits.concurrency, now)
         self._refresh()

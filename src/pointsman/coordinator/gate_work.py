@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pointsman.agents import traffic
+from pointsman.agents.record import AgentRecord
 from pointsman.agents.traffic import Limits, TrafficState, Wants, decide
 from pointsman.coordinator.gate_counts import GateSettings, GateStats
-from pointsman.coordinator.gate_streams import AgentStreams
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Event, Failure
 from pointsman.ports.clock import Clock
@@ -24,15 +24,28 @@ logger = logging.getLogger("pointsman.gates")
 STORE_RETRY_S = 0.1
 
 
+class AgentLog(Protocol):
+    """Who appends to the agents' streams (`agents.AgentKeeper`)."""
+
+    async def append(self, name: str, decide: Callable[[AgentRecord], Sequence[Event]]) -> AgentRecord:
+        """What `decide` says, at the sequence that it was decided on; again when another was first. Raises
+        StoreUnavailable."""
+        ...
+
+
 class House(Protocol):
     """What all gates of a coordinator share."""
 
     incarnation: int
     settings: GateSettings
     stats: GateStats
-    streams: AgentStreams
+    agents: AgentLog
     clock: Clock
     dead: frozenset[int]
+
+    def traffic(self, name: str) -> TrafficState:
+        """As the stream was last seen. Not to be changed."""
+        ...
 
     def trouble(self, name: str, now: int) -> Failure | None:
         """Why the agent takes no calls: unhealthy, disabled, departed."""
@@ -81,7 +94,7 @@ class GateWork:
         """If there is something to append, or to find out, see to it. False: there is not."""
         if self._task is not None and not self._task.done():
             return True
-        if not self._may_suspect(now) and not self._decide(self._work.wants(now))(self._work.traffic, now):
+        if not self._may_suspect(now) and not self._decide(self._work.traffic, self._work.wants(now), now):
             return False
         self._task = asyncio.create_task(self._run(), name=f"gate of {self._name}")
         return True
@@ -93,47 +106,59 @@ class GateWork:
 
     async def give_up(self, wants: Wants) -> None:
         """The last append. Raises StoreUnavailable."""
-        await self._house.streams.append(self._name, self._decide(wants))
+        if self._decide(self._work.traffic, wants, self._house.clock.now()):
+            await self._append(wants)
 
     def _may_suspect(self, now: int) -> list[int]:
         return self._work.suspects() if self._house.may_suspect(now) else []
 
-    def _decide(self, wants: Wants) -> Callable[[TrafficState, int], list[Event]]:
-        return lambda state, now: decide(state, self._work.limits, self._house.incarnation, wants, now)
+    def _decide(self, state: TrafficState, wants: Wants, now: int) -> list[Event]:
+        return decide(state, self._work.limits, self._house.incarnation, wants, now)
 
     async def _run(self) -> None:
-        while True:
-            try:
-                if not await self._append():
-                    return
-            except StoreUnavailable as error:
-                self._house.stats.store_errors += 1
-                logger.info("gate of agent %s: %s; trying again", self._name, error)
-                await self._recover()
-
-    async def _append(self) -> bool:
-        """One append, of all that can be had now. False: there is nothing to append."""
+        """Append as long as there is something to be had."""
         house, work = self._house, self._work
-        suspects = self._may_suspect(house.clock.now())
-        if suspects:
-            await house.look_for_dead(suspects)
-        wants = work.wants(house.clock.now())
-        work.committing(wants.permits)
-        events = await house.streams.append(self._name, self._decide(wants))
-        self._account(events)
-        work.settled()
-        return bool(events)
-
-    async def _recover(self) -> None:
-        """The append may have happened or not: what was to be given back is not used until that is known."""
         while True:
-            await asyncio.sleep(STORE_RETRY_S)
             try:
-                await self._house.streams.refresh(self._name)
-            except StoreUnavailable:
-                continue
-            self._work.settled()
-            return
+                suspects = self._may_suspect(house.clock.now())
+                if suspects:
+                    await house.look_for_dead(suspects)
+            except StoreUnavailable as error:
+                await self._pause(error)
+            now = house.clock.now()
+            wants = work.wants(now)
+            if not self._decide(work.traffic, wants, now):
+                return  # nothing awaited since it was asked: a poke can't have been missed
+            work.committing(wants.permits)
+            self._account(await self._append_surely(wants))
+            work.settled()
+
+    async def _append_surely(self, wants: Wants) -> Sequence[Event]:
+        """The same again until there is an answer. An append whose reply was lost may have happened, or happen yet; the
+        next one at its sequence settles that, and since wants say how it should be in the end, twice is once. What is
+        to be given back is not used until then."""
+        while True:
+            try:
+                return await self._append(wants)
+            except StoreUnavailable as error:
+                await self._pause(error)
+
+    async def _append(self, wants: Wants) -> Sequence[Event]:
+        """What was appended; empty: nothing could be had."""
+        events: Sequence[Event] = ()
+
+        def decided(record: AgentRecord) -> Sequence[Event]:
+            nonlocal events
+            events = self._decide(record.traffic, wants, self._house.clock.now())
+            return events
+
+        await self._house.agents.append(self._name, decided)
+        return events
+
+    async def _pause(self, error: StoreUnavailable) -> None:
+        self._house.stats.store_errors += 1
+        logger.info("gate of agent %s: %s; trying again", self._name, error)
+        await asyncio.sleep(STORE_RETRY_S)
 
     def _account(self, events: Sequence[Event]) -> None:
         stats, own = self._house.stats, self._house.incarnation

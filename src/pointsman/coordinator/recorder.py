@@ -117,7 +117,7 @@ class Recorder:
             ticket = queue.popleft()
             own = {append.run for append in ticket.appends}
             letters = {append.letter.run for append in ticket.appends if append.letter is not None}
-            if own & (moved | addressed) or letters & (moved | own):
+            if own & moved or own & addressed or letters & moved or letters & own:
                 left.append(ticket)
                 continue
             tickets.append(ticket)

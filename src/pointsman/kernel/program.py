@@ -104,8 +104,8 @@ class Directory(Protocol):
         ...
 
     def chain(self, name: str) -> tuple[str, ...]:
-        """To whom a call of this agent goes when it fails, in order: what its card says, else the generalist, if that is
-        another. Names that nobody has yet are among them: agents come and go."""
+        """To whom a call of this agent goes when it fails, in order: what its card says, else the generalist, if
+        that is another. Names that nobody has yet are among them: agents come and go."""
         ...
 
     def workflow(self, name: str, version: int | None = None) -> WorkflowSpec | None:

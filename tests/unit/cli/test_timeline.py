@@ -177,7 +177,7 @@ def test_readable_keeps_the_lines_of_prompts() -> None:
     ]  # fmt: skip
 
 
-# -- the failure chain ---------------------------------------------------------------------------------------------------
+# -- the failure chain ----------------------------------------------------------------------------------------------
 
 TIMEOUT = {"kind": "timeout", "message": "no result within 2 s", "retryable": True}
 OPEN_BREAKER = {"kind": "breaker_open", "message": "12 of 20 calls failed", "retryable": False}
@@ -206,28 +206,147 @@ CHAIN = [
 ]  # fmt: skip
 
 
-def drawn(events: list[dict[str, Any]], width: int = 400) -> list[str]:
+def drawn(what: Any, width: int = 400) -> list[str]:
     console = Console(width=width)
     with console.capture() as captured:
-        console.print(drawing.rows(folding.build(events)))
+        console.print(what)
     return [" ".join(line.split()) for line in captured.get().splitlines()]
 
 
 def test_the_failure_chain_of_a_call_is_seen_at_a_glance() -> None:
     """What failed, why, who got it next, who solved it, and what it cost."""
-    assert drawn(CHAIN) == [
+    story = folding.build(CHAIN)
+    assert drawn(drawing.rows(story)) == [
         "time call agent tries took cost outcome",
         "+0 ms ── selected billing: can do refunds",
         "+0 ms billing#1 billing → generalist → ann 3 40.0 s ▒·▒▒·▒······················ ≤ $0.055 · 1,200 tokens "
         "answered yes · timeout: no result within 2 s",
-        "+6.0 s billing#1 └ generalist gets it: billing failed: timeout: no result within 2 s; "
-        "passed over refunds: 12 of 20 calls failed",
-        "+6.0 s billing#1 └ waits for generalist, no try used up: breaker_open: 12 of 20 calls failed",
-        "+9.0 s billing#1 └ “note” is done and recorded: no retry repeats it",
-        "+9.0 s billing#1 └ generalist spent $0.03 · 1,200 tokens; the most that its card says is $0.01",
-        "+9.0 s billing#1 └ a person is asked “Refund?” (pointsman inbox show T1): generalist failed, and there is no "
-        "other agent: refused: no",
         "+40.0 s ── completed at event 17",
     ]
+    assert drawn(drawing.steps(story)) == [
+        "time call what happened to it",
+        "+6.0 s billing#1 generalist gets it: billing failed: timeout: no result within 2 s; "
+        "passed over refunds: 12 of 20 calls failed",
+        "+6.0 s billing#1 waits for generalist, no try used up: breaker_open: 12 of 20 calls failed",
+        "+9.0 s billing#1 “note” is done and recorded: no retry repeats it",
+        "+9.0 s billing#1 generalist spent $0.03 · 1,200 tokens; the most that its card says is $0.01",
+        "+9.0 s billing#1 a person is asked “Refund?” (pointsman inbox show T1): generalist failed, and there is no "
+        "other agent: refused: no",
+    ]
+    head = {"id": "r", "workflow": "support", "version": 1, "status": "completed", "created_at": CHAIN[0]["at"],
+            "ended_at": CHAIN[-1]["at"], "sequence": 17, "tenant": "default", "epoch": 1, "takeovers": 0,
+            "wake_at": None, "attributes": {}, "output": "yes"}  # fmt: skip
+    assert "spent ≤ $0.055 · 1,200 tokens of $0.10" in drawing.header(head, story)[1].plain
 
 
+@pytest.mark.parametrize(
+    ("events", "outcome", "tries"),
+    [(2, "pending", 0), (3, "pending", 1), (5, "waits to try again", 1), (6, "pending", 2), (9, "pending", 3),
+     (10, "held back", 2), (11, "pending", 3), (14, "pending", 3), (15, "with a person", 3), (16, "answered", 3)],
+)  # fmt: skip
+def test_a_call_says_where_in_its_chain_it_is(events: int, outcome: str, tries: int) -> None:
+    story = folding.build(CHAIN[:events])
+    assert [(span.outcome, span.tries) for span in story.spans] == ([(outcome, tries)] if events > 2 else [])
+    assert drawing.rows(story).row_count == len(
+        [row for row in story.rows() if not getattr(row, "call", "") or row in story.spans]
+    )
+
+
+def chain_of(*events: dict[str, Any]) -> Any:
+    return folding.build([event(1, 0, "CallRequested", call="a#1", target="a", default="sorry"), *events])
+
+
+def test_an_agent_that_could_not_take_it_was_not_tried() -> None:
+    story = chain_of(
+        event(2, 10, "CallReassigned", call="a#1", attempt=1, agent="b", failure=OPEN_BREAKER),
+        event(3, 20, "CallCompleted", call="a#1", output="out"),
+    )
+    assert (story.spans[0].tries, story.spans[0].chain) == (1, ["a", "b"])
+    assert story.marks[0].text == "b gets it: a can't take it: breaker_open: 12 of 20 calls failed"
+    nobody = chain_of(
+        event(2, 0, "CallHeld", call="a#1", failure=OPEN_BREAKER),
+        event(3, 50_000, "CallFailed", call="a#1", failure=OPEN_BREAKER),
+    )
+    assert (nobody.spans[0].tries, nobody.spans[0].outcome) == (0, "failed")
+    waited = chain_of(
+        event(2, 0, "CallHeld", call="a#1", failure=OPEN_BREAKER), event(3, 10, "CallCompleted", call="a#1", output=1)
+    )
+    assert waited.spans[0].tries == 1
+    asked = chain_of(event(2, 0, "HumanTaskOpened", call="a#1", task="T", question="?", failure=OPEN_BREAKER))
+    assert (asked.spans[0].tries, asked.spans[0].outcome) == (0, "with a person")
+    assert "a can't take it" in asked.marks[0].text
+
+
+def test_a_call_that_goes_on_with_its_default_says_why() -> None:
+    skipped = chain_of(
+        event(2, 10, "AttemptFailed", call="a#1", attempt=1, failure=TIMEOUT),
+        event(3, 10, "CallSkipped", call="a#1", output="sorry", failure=TIMEOUT),
+    )
+    assert (skipped.spans[0].outcome, skipped.spans[0].output, skipped.spans[0].tries) == (
+        "default instead",
+        "sorry",
+        1,
+    )
+    assert [mark.text for mark in skipped.marks] == [
+        "nobody could do it, so the run goes on with its default: timeout: no result within 2 s"
+    ]
+    declined = {"kind": "not_answered", "message": "ann declined: no time", "retryable": False}
+    opened = event(2, 10, "HumanTaskOpened", call="a#1", task="T", question="?", failure=TIMEOUT)
+    answer = event(3, 20, "HumanTaskAnswered", call="a#1", task="T", mail=1, failure=declined, by="ann")
+    with_default = chain_of(opened, answer)
+    assert with_default.spans[0].outcome == "default instead"
+    assert with_default.marks[-1].text == "ann declined: no time; the run goes on with its default"
+    without = folding.build([event(1, 0, "CallRequested", call="a#1", target="a"), opened, answer])
+    assert (without.spans[0].outcome, without.spans[0].failure) == ("declined", declined)
+
+
+def test_same_failures_in_a_row_are_said_once() -> None:
+    failed = {"call": "a#1", "failure": TIMEOUT, "retry_at": 0}
+    story = chain_of(
+        event(2, 10, "AttemptFailed", attempt=1, **failed), event(3, 20, "CallRetried", call="a#1", attempt=2),
+        event(4, 30, "AttemptFailed", attempt=2, **failed), event(5, 40, "CallRetried", call="a#1", attempt=3),
+        event(6, 50, "CallCompleted", call="a#1", output="out"),
+    )  # fmt: skip
+    assert drawn(drawing.rows(story))[-1].endswith("completed out · 2 × timeout: no result within 2 s")
+
+
+def test_an_answer_or_effect_that_comes_late_is_shown_too() -> None:
+    story = folding.build(
+        [
+            event(1, 0, "HumanTaskAnswered", call="a#1", task="T", mail=1, output=1, by="ann"),
+            event(2, 0, "EffectRecorded", call="a#1", name="note", mail=2),
+        ]
+    )
+    assert [mark.text for mark in story.marks] == [
+        "ann answered, but nobody waited for it any more", "a#1: “note” is recorded, after the call was over"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ends", "cost"),
+    [
+        ([("CallCompleted", {"output": 1, "spent": {"usd_micros": 5}})], "$0.000005"),
+        ([("CallCompleted", {"output": 1, "spent": {}})], "nothing"),
+        ([("CallCompleted", {"output": 1})], "≤ $12.00 · 3 tokens"),
+        ([("CallCancelled", {})], "≤ $12.00 · 3 tokens"),
+        ([("RunCompleted", {})], "≤ $12.00 · 3 tokens"),
+        ([("CallReserved", {"attempt": 1, "amount": {"usd_micros": 1}}), ("CallFailed", {"failure": TIMEOUT})],
+         "≤ $12.000001 · 3 tokens"),
+    ],
+)  # fmt: skip
+def test_what_was_set_aside_counts_in_full_when_its_end_is_unknown(
+    ends: list[tuple[str, dict[str, Any]]], cost: str
+) -> None:
+    amount = {"usd_micros": 12_000_000, "tokens": 3, "calls": 1}
+    reserved = event(2, 0, "CallReserved", call="a#1", attempt=1, amount=amount)
+    story = chain_of(reserved, *(event(3 + n, 5, kind, call="a#1", **data) for n, (kind, data) in enumerate(ends)))
+    assert str(story.spans[0].account.spent) == str(story.spent) == cost
+
+
+def test_event_lines_say_who_and_how_much() -> None:
+    lines = [" ".join(drawing.event_line(one, 0).plain.split()) for one in CHAIN]
+    assert lines[8].endswith("CallReassigned billing#1 generalist (attempt 3) timeout: no result within 2 s; "
+                             "passed over: refunds: 12 of 20 calls failed")  # fmt: skip
+    assert lines[3].endswith("CallReserved billing#1 $0.02")
+    assert lines[12].endswith("(attempt 3) $0.03 · 1,200 tokens")
+    assert lines[15].endswith("HumanTaskAnswered billing#1 T1 ann yes")

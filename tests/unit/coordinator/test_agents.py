@@ -165,13 +165,16 @@ async def test_all_coordinators_see_a_registration_within_a_second_and_the_next_
 @simulated
 async def test_an_agent_that_leaves_or_does_not_renew_gets_no_calls() -> None:
     one, two = nodes = await cluster("one", "two")
-    await one.keeper.register(card(), ttl_s=5)
+    await one.keeper.register(card(capabilities=["law"]), ttl_s=5)
     await asyncio.sleep(4)
     await two.keeper.renew("clerk", ttl_s=5)
     await asyncio.sleep(4)
     assert (one.problem(), two.problem()) == (None, None)
     await asyncio.sleep(1)
     assert (one.problem(), two.problem()) == ("departed", "departed")
+    chosen = one.directory.select(["law"])
+    assert chosen is not None
+    assert chosen.agent == "anybody"
     assert one.directory.agent("clerk") is not None
     with pytest.raises(AgentNotFound, match="register it again"):
         await one.keeper.renew("clerk", ttl_s=5)
@@ -424,6 +427,27 @@ async def test_the_turn_passes_on_when_its_holder_stops_or_dies() -> None:
         first = min(at for who, at in patient.asked if at >= gone)
         assert first - gone <= (1.2 * WAIT_S if how == "stop" else 4 + 1.2 * WAIT_S), "not only when the turn lapses"
     await stop(list(left.values()))
+
+
+@simulated
+async def test_a_check_under_way_ends_when_its_coordinator_stops() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    class Slow(Patient):
+        async def check(self, by: str) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(1)
+            finally:
+                ended.set()
+
+    (one,) = await cluster("one", patient=Slow())
+    await one.keeper.register(card(health=HEALTH), ttl_s=3_600)
+    await begun.wait()
+    (task,) = [task for _, task in one.health._watches.values()]
+    await one.stop()
+    assert ended.is_set()
+    assert task.cancelled()
 
 
 @simulated

@@ -17,8 +17,9 @@ import pytest
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import Card
+from pointsman.coordinator.budgets.held import RESERVATIONS_MAX, Held
 from pointsman.coordinator.budgets.purse import IDLE_S, PATIENCE_S
-from pointsman.coordinator.budgets.recovery import ends_of
+from pointsman.coordinator.budgets.recovery import NEXT_IN_LINE_S, ends_of
 from pointsman.coordinator.budgets.service import Purses
 from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.kernel import events as ev
@@ -538,8 +539,114 @@ def test_a_reservation_that_nobody_has_touched_yet_is_waited_for() -> None:
         assert await two.append("a", ev.CallCancelled(call="a"))
         await room.until(lambda: not room.state().tranches)
         assert room.state().settled == ATTEMPT
+        await room.until(lambda: not any(room.database.reservations.values()))
 
     virtually(test)
+
+
+def test_the_next_in_line_settles_when_the_first_does_not() -> None:
+    async def test(room: Room) -> None:
+        first, second, dead = [await room.worker() for _ in range(3)]
+        assert await dead.reserve(agent_with(Budget(calls=5)))
+        await first.purses.stop()
+        dead.die()
+        died_at = room.clock.monotonic()
+        await room.until(lambda: not room.state().tranches)
+        assert NEXT_IN_LINE_S <= room.clock.monotonic() - died_at < NEXT_IN_LINE_S + 3
+        assert second.incarnation > first.incarnation
+
+    virtually(test)
+
+
+def test_what_the_living_hold_is_theirs_although_they_own_no_run() -> None:
+    async def test(room: Room) -> None:
+        one, _ = await room.worker(), await room.worker()
+        got = await one.reserve(agent_with(Budget(calls=5)))
+        await asyncio.sleep(6)
+        assert list(room.state().tranches) == list(got)
+
+    virtually(test)
+
+
+# -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_taken_from_a_tranche_while_it_goes_back() -> None:
+    """The reply to its settling is under way, and a call comes."""
+
+    async def test(room: Room) -> None:
+        one = await room.worker()
+        agent = agent_with(Budget(calls=100))
+        first = await one.reserve(agent)
+        assert isinstance(first, tuple)
+        one.purses.release(first, ATTEMPT)
+        inner, seen = one.store.system, []
+
+        class Slow:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(inner, name)
+
+            async def append(self, *args: Any) -> SystemHead:
+                head = await inner.append(*args)
+                seen.append(one.purses.reserve(agent, "t", ATTEMPT, lambda: None))
+                return head
+
+        one.purses._agents["billing"].ledger._system = Slow()  # type: ignore[assignment]
+        await room.until(lambda: bool(seen))
+        assert seen[0] is None
+
+    virtually(test)
+
+
+def test_a_changed_budget_ends_the_tranches_of_the_old_one() -> None:
+    async def test(room: Room) -> None:
+        one = await room.worker()
+        agent = agent_with(Budget(calls=2_000))
+        assert isinstance(await one.reserve(agent), tuple)
+        await Budgets(one.store.system, one.store.clock).set("agent/billing", Budget(calls=2_000, tokens=0), "ops")
+        for _ in range(12):
+            await asyncio.sleep(0.1)
+            last = await one.reserve(agent, Amount(tokens=1))
+        assert isinstance(last, ev.Failure), "it would have been in use all the time, and had room"
+        one.die()
+
+    virtually(test)
+
+
+def test_a_ledger_never_goes_back() -> None:
+    """A poll that took long shows the ledger before a grant; what it does not show is not settled."""
+
+    async def test(room: Room) -> None:
+        one = await room.worker()
+        agent = agent_with(Budget(calls=5))
+        assert isinstance(await one.reserve(agent), tuple)
+        ledger = one.purses._agents["billing"].ledger
+        before, sequence = ledger.state, ledger.sequence
+        ledger.saw(SystemHead("budget/agent/billing", sequence - 1, msgspec.json.encode(LedgerState()), 0))
+        assert (ledger.state, ledger.sequence) == (before, sequence)
+        one.die()
+
+    virtually(test)
+
+
+def test_a_tranche_ends_with_its_window_and_after_so_many_reservations() -> None:
+    held = Held("t", Amount(calls=5_000), Budget(calls=9_999, per=10), 20_000, 0.0)
+    assert held.can_hold(ATTEMPT, 19_999)
+    assert not held.can_hold(ATTEMPT, 20_000)
+    for _ in range(RESERVATIONS_MAX):
+        assert held.can_hold(ATTEMPT, 0)
+        held.reserve(ATTEMPT, 0.0)
+    assert not held.can_hold(ATTEMPT, 0)
+
+
+def test_a_tranche_that_was_overspent_goes_back() -> None:
+    held = Held("t", Amount(3 * CENT), Budget(usd=1), None, 0.0)
+    held.reserve(ATTEMPT, 0.0)
+    held.settle(ATTEMPT, Amount(4 * CENT, 0, 1), 1.0)
+    assert held.is_retired
+    assert not held.can_hold(Amount(), 0)
+    assert held.spent == Amount(4 * CENT, 0, 1)
+    assert not held.give_back()
 
 
 def rows_of(*events: ev.Event) -> list[ev.Recorded]:

@@ -16,7 +16,9 @@ import pytest
 
 from pointsman.agents.agent import Agent, AgentSignature
 from pointsman.agents.card import Card
+from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.traffic import TrafficState
+from pointsman.coordinator.agents import AgentKeeper
 from pointsman.coordinator.gates import Gates, GateSettings, Permit
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Failure
@@ -47,9 +49,20 @@ class Caller:
         self.permit.set_result(permit)
 
 
+class Directory(AgentDirectory):
+    """A directory in which every agent may have trouble."""
+
+    trouble: Failure | None = None
+
+    def problem(self, name: str, now: int) -> Failure | None:
+        return self.trouble or super().problem(name, now)
+
+
 @dataclass
 class Node:
     gates: Gates
+    agents: AgentKeeper
+    directory: Directory
     lease: Lease
     store: MemoryStore
 
@@ -58,6 +71,7 @@ class Node:
         task = self.gates._task
         assert task is not None
         task.cancel()
+        await self.agents.stop()
         await self.store.close()
 
 
@@ -66,7 +80,10 @@ class Cluster:
     loop: SimLoop
     database: MemoryDatabase
     nodes: list[Node] = field(default_factory=list)
-    trouble: Failure | None = None
+
+    def trouble(self, failure: Failure | None) -> None:
+        for node in self.nodes:
+            node.directory.trouble = failure
 
     @property
     def gates(self) -> list[Gates]:
@@ -88,9 +105,18 @@ async def start_node(cluster: Cluster, settings: GateSettings | None = None) -> 
     store = MemoryStore(cluster.database, clock=SimClock(cluster.loop))
     await store.open()
     lease = await store.liveness.register(f"n{len(cluster.nodes)}", "", [], ttl_ms=3_000)
-    gates = Gates(lease.incarnation, store, lambda _name, _now: cluster.trouble, settings=settings)
+    directory = Directory([agent(), agent(name="modest")], [], None)
+    gates: Gates | None = None
+
+    def changed(name: str) -> None:
+        if gates is not None:
+            gates.changed(name)
+
+    agents = AgentKeeper(store.system, store.clock, directory, on_change=changed)
+    await agents.start()
+    gates = Gates(lease.incarnation, store, agents, directory, settings=settings)
     await gates.start()
-    node = Node(gates, lease, store)
+    node = Node(gates, agents, directory, lease, store)
     cluster.nodes.append(node)
     return node
 
@@ -107,6 +133,7 @@ async def a_cluster(count: int, settings: GateSettings | None = None) -> Any:
     finally:
         for node in cluster.nodes:
             await node.gates.stop()
+            await node.agents.stop()
             await node.store.close()
 
 
@@ -359,19 +386,18 @@ def test_pinned_open_holds_everything_back_and_pinned_closed_never_opens(simulat
         async with a_cluster(2) as cluster:
             who, one, two = agent(), *cluster.gates
             attempts(two, who, 1)
-            assert await one.pin("billing", "open", "ann")
-            assert not await one.pin("billing", "open", "bob")
+            await cluster.nodes[0].agents.pin_breaker("billing", "open", by="ann")
             await asyncio.sleep(0.3)
             assert refused(two, who) == "breaker_open"
+            assert two.sums("billing") == (1, 0, 0)
             await asyncio.sleep(60)
             assert refused(two, who) == "breaker_open"
-            assert await two.pin("billing", "closed", "ann")
+            await cluster.nodes[1].agents.pin_breaker("billing", "closed", by="ann")
             await until(lambda: refused(one, who) == "", 0.3)
             attempts(one, who, 100, "timeout")
             await asyncio.sleep(1)
             assert refused(one, who) == ""
-            assert await one.unpin("billing", "ann")
-            assert not await one.unpin("billing", "ann")
+            await cluster.nodes[0].agents.unpin_breaker("billing", by="ann")
             attempts(one, who, 10, "timeout")
             await until(lambda: refused(one, who) == "breaker_open", 0.3)
 
@@ -392,7 +418,7 @@ def test_who_waited_comes_in_slowly_after_the_agent_was_away(simulate: Simulate)
     async def body() -> None:
         async with a_cluster(1) as cluster:
             who, gates, under_way, peak = agent(), cluster.gates[0], 0, 0
-            cluster.trouble = Failure("unhealthy", "it fails its health check")
+            cluster.trouble(Failure("unhealthy", "it fails its health check"))
 
             async def attempt() -> None:
                 nonlocal under_way, peak
@@ -408,7 +434,7 @@ def test_who_waited_comes_in_slowly_after_the_agent_was_away(simulate: Simulate)
             await asyncio.sleep(3)
             assert under_way == 0
             assert gates.stats.held == {"unhealthy": 100}
-            cluster.trouble = None
+            cluster.trouble(None)
             await until(lambda: under_way > 0, 0.3)
             assert under_way == BREAKER.probes
             await asyncio.gather(*tasks)
@@ -422,13 +448,13 @@ def test_trouble_is_met_by_the_next_call_and_its_end_lets_the_waiting_in(simulat
         async with a_cluster(1) as cluster:
             who, gates = agent(), cluster.gates[0]
             attempts(gates, who, 1)
-            cluster.trouble = Failure("breaker_open", "as somebody else sees it")
+            cluster.trouble(Failure("breaker_open", "as somebody else sees it"))
             assert refused(gates, who) == ""
-            cluster.trouble = Failure("disabled", "switched off")
+            cluster.trouble(Failure("disabled", "switched off"))
             assert refused(gates, who) == "disabled"
             waiting = asyncio.create_task(enter(gates, who))
             await asyncio.sleep(1)
-            cluster.trouble = None
+            cluster.trouble(None)
             async with asyncio.timeout(0.3):
                 await waiting
             assert gates.stats.admitted_late == 1
@@ -692,13 +718,11 @@ def test_what_else_stands_in_the_stream_is_kept(simulate: Simulate) -> None:
     async def body() -> None:
         async with a_cluster(1) as cluster:
             system = cluster.nodes[0].store.system
-            await system.append(
-                "agent/billing", 0, [NewEvent("AgentDisabled", 1, 0, b"{}")], b'{"disabled":{"by":"x"}}'
-            )
+            await system.append("agent/billing", 0, [NewEvent("AgentHealthy", 1, 0, b"{}")], b'{"health":"healthy"}')
             await open_breaker(cluster, agent())
             head = await system.head("agent/billing")
             assert head is not None
-            assert msgspec.json.decode(head.state)["disabled"] == {"by": "x"}
+            assert msgspec.json.decode(head.state)["health"] == "healthy"
             assert head.sequence == 2
 
     simulate(body())
@@ -712,7 +736,7 @@ def test_a_lost_reply_does_not_let_slots_be_used_twice(simulate: Simulate) -> No
             chance = random.Random(7)
             for node in cluster.nodes:
                 node.store.system = Unreliable(node.store.system, chance)  # type: ignore[assignment]
-                node.gates.streams._system = node.store.system
+                node.agents._log = node.store.system
             who, use, served = agent(concurrency=2), Counter[int](), Counter[int]()
             await asyncio.gather(
                 *(work_on(cluster, node, who, callers=4, seconds=30, use=use, served=served) for node in cluster.nodes)

@@ -190,7 +190,7 @@ async def test_who_does_not_know_the_agent_takes_no_answer_for_it_but_takes_that
 
 @pytest.mark.parametrize(
     ("value", "where"),
-    [(b'{"refund": 1}', "text: Field required"), (b'{"text": "a", "refund": "many"}', "refund: "), (b'"a"', "Reply")],
+    [(b'{"refund": 1}', "text: Field required"), (b'{"text": "a", "refund": "many"}', "refund: "), (b'"a"', "an object")],
 )
 async def test_an_answer_that_the_agent_could_not_have_given_is_refused_with_the_place(
     value: bytes, where: str

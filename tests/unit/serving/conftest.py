@@ -29,7 +29,8 @@ class Desk:
         self.told = asyncio.Event()
         self.unwell = False
         for agent in (
-            self.echo, self.charge, self.spender, self.fails, self.waits, self.beats, self.works, self.wrong, self.large,
+            self.echo, self.charge, self.spender, self.fails, self.waits, self.beats, self.works, self.wrong,
+            self.large,
         ):  # fmt: skip
             self.app.agent(health=self.check)(agent)
 

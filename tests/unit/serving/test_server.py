@@ -15,6 +15,7 @@ from pointsman.api import ApiServer, InsecureBind
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.ports.agents import CallAddress
 from pointsman.serving import AgentServer, Cluster
+from pointsman.serving.asgi import CALLBACKS_MAX
 from pointsman.transports.http import HttpTransport
 from tests.unit.api.memory_agents import MemoryAttempts
 from tests.unit.serving.conftest import Desk
@@ -99,6 +100,21 @@ async def test_the_cluster_may_be_named_by_the_caller_and_gets_no_token(desk: De
         assert "authorization" not in cluster.seen[0].headers
         await transport.close()
         await server.stop()
+
+
+async def test_callers_can_not_name_clusters_without_end(desk: Desk) -> None:
+    server = AgentServer(desk.app)
+    await server.start()
+    kinds = []
+    for number in range(CALLBACKS_MAX + 1):
+        transport = HttpTransport(HERE, callback=f"http://127.0.0.1:1/{number}")
+        try:
+            await transport.call(remote(desk, server, "echo"), context(), b"1")
+        except AgentError as error:
+            kinds.append((number, error.kind))
+        await transport.close()
+    assert kinds == [(CALLBACKS_MAX, "refused")]
+    await server.stop()
 
 
 async def test_with_a_cluster_of_its_own_a_server_asks_no_other(

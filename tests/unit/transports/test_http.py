@@ -111,13 +111,13 @@ async def test_proxies_cookies_and_credentials_of_the_environment_are_not_used(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    server.handler = answer(200, b"{}", "Set-Cookie: a=1; Domain=127.0.0.1")
-    without_token = HttpTransport(HERE)
-    for _ in range(2):
-        await without_token.call(remote(server.url), context(), b"1")
+    server.handler = answer(200, b"{}", "Set-Cookie: a=1")
+    without_token = HttpTransport(HERE, resolver=Names("127.0.0.1"))
+    for url in (server.url, f"http://agent.example:{server.port}/", f"http://agent.example:{server.port}/"):
+        await without_token.call(remote(url), context(), b"1")
     await without_token.close()
     assert all("authorization" not in seen.headers and "cookie" not in seen.headers for seen in server.seen)
-    assert len(server.seen) == 2
+    assert len(server.seen) == 3
 
 
 async def test_large_inputs_arrive_whole(server: Server, transport: HttpTransport) -> None:

@@ -64,16 +64,16 @@ def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
 
 
 def rows(timeline: Timeline) -> Table:
-    """The timeline itself; what things cost only where something is counted."""
+    """The timeline itself, without the steps of failure chains; what things cost only where something is counted."""
     has_costs = bool(timeline.spent)
     columns = ["time", "call", "agent", "tries", "took", "", *(["cost"] if has_costs else []), "outcome"]
     out = table(columns, right=("time", "tries", "took", "cost"))
     for row in timeline.rows():
         since = text(f"+{duration(_at(row) - timeline.start)}", "dim")
         if isinstance(row, Mark):
-            style = MARK_STYLES.get(row.kind, "dim")
-            said = text(f"{'└' if row.call else '──'} {_mark_text(row)}", style)
-            out.add_row(since, text(row.call, "dim"), *[""] * (len(columns) - 3), said)
+            if not row.call:
+                said = text(f"── {_mark_text(row)}", MARK_STYLES.get(row.kind, "dim"))
+                out.add_row(since, *[""] * (len(columns) - 2), said)
             continue
         end = row.end if row.end is not None else timeline.last
         out.add_row(
@@ -81,6 +81,19 @@ def rows(timeline: Timeline) -> Table:
             text(duration(end - row.start)), bar(row, timeline.start, timeline.last),
             *([text(row.account.spent or "")] if has_costs else []), _outcome(row),
         )  # fmt: skip
+    return out
+
+
+def steps(timeline: Timeline) -> Table | None:
+    """What became of calls that an agent could not do at once: why, and who got them next. Sentences, so they have
+    columns of their own: beside a bar they would be cut to a few letters a line."""
+    told = [mark for mark in timeline.marks if mark.call]
+    if not told:
+        return None
+    out = table(["time", "call", "what happened to it"], right=("time",))
+    for mark in told:
+        since = text(f"+{duration(mark.at - timeline.start)}", "dim")
+        out.add_row(since, text(mark.call), text(mark.text, MARK_STYLES.get(mark.kind, "dim")))
     return out
 
 

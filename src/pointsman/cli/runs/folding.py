@@ -98,10 +98,18 @@ class _Folding:
 
         def fold(seen: Seen) -> None:
             span = self._open.get(seen.data["call"])
-            if span is not None and (said := step(span, seen.data, seen.at)) is not None:
+            if span is None:
+                self._too_late(seen)
+            elif (said := step(span, seen.data, seen.at)) is not None:
                 self._mark(seen, *said, call=span.call)
 
         return fold
+
+    def _too_late(self, seen: Seen) -> None:
+        """Of an effect, that is worth a word: it happened, though the call is over."""
+        if "name" in seen.data:
+            call, name = seen.data["call"], seen.data["name"]
+            self._mark(seen, "effect", f"{call}: “{name}” is recorded, after the call was over")
 
     def _started(self, seen: Seen) -> None:
         self.timeline.input = seen.data.get("input")

@@ -38,6 +38,9 @@ def show(
         console.print(line)
     console.print()
     output.print_table(drawing.rows(story))
+    if (steps := drawing.steps(story)) is not None:
+        console.print()
+        output.print_table(steps)
     if inputs:
         for line in drawing.inputs(story):
             console.print(line, soft_wrap=True)

@@ -230,7 +230,7 @@ def everything_ends(evidence: Evidence) -> Iterator[str]:
 
 
 def budgets_hold(evidence: Evidence) -> Iterator[str]:
-    """No shared budget is above its limit, and each attempt counts once: by the logs, by the streams, and between them."""
+    """No shared budget is above its limit, and each attempt counts once."""
     return budget_violations(evidence.streams, evidence.budgets, is_over=evidence.is_over)
 
 

@@ -67,7 +67,9 @@ class Node:
         self.network = Network(loop, rng, self.process, faults, trace)
         clock = SimClock(loop, rng.uniform(-SKEW_MAX_S, SKEW_MAX_S))
         self.store = SimStore(database, clock, self.network)
-        self.coordinator = Coordinator(settings_of(name), self.store, app.new_directory(), SimIds(rng), TRANSPORTS)
+        self.coordinator = Coordinator(
+            settings_of(name), self.store, app.new_directory(), SimIds(rng), TRANSPORTS, app.tenant_budgets
+        )  # fmt: skip
         self.runs = CoordinatorRuns(self.coordinator)
         self.is_up = False
         self.is_leaving = False

@@ -63,7 +63,7 @@ class Journal:
 
 JOURNAL: ContextVar[Journal] = ContextVar("journal")
 
-app = App("simulation", generalist="generalist", tenant_budgets={"*": Budget(usd=0.4, per=3.0)})
+app = App("simulation", generalist="generalist", tenant_budgets={"*": Budget(usd=0.12, per=3.0)})
 
 
 @app.agent(capabilities=["count"], timeout=TIMEOUT_S, retry=RETRY)
@@ -100,7 +100,7 @@ async def thinker(text: str, context: Context) -> str:
 
 
 @app.agent(
-    timeout=TIMEOUT_S, retry=RETRY, cost=Cost(usd=0.01, usd_most=0.02), budget=Budget(usd=0.2, per=2.0),
+    timeout=TIMEOUT_S, retry=RETRY, cost=Cost(usd=0.01, usd_most=0.02), budget=Budget(usd=0.06, per=2.0),
     fallback=["frugal"], hold=3.0,
 )  # fmt: skip
 async def costly(text: str, context: Context) -> str:
@@ -114,7 +114,7 @@ async def costly(text: str, context: Context) -> str:
     return f"costly {number}"
 
 
-@app.agent(timeout=5.0, retry=RETRY, cost=Cost(usd=0.01), budget=Budget(usd=0.3), fallback=[])
+@app.agent(timeout=5.0, retry=RETRY, cost=Cost(usd=0.01), budget=Budget(usd=0.06), fallback=[])
 async def frugal(text: str, context: Context) -> str:
     """Outlasts a takeover, and says at once what it spends."""
     context.spend(usd=0.005)
@@ -235,4 +235,4 @@ async def spending(run: Run, size: int) -> list[str]:
     return said
 
 
-NAMES = ("chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap", "spending")
+NAMES = ("chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap", "spending", "spending")

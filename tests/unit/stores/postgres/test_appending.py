@@ -193,7 +193,7 @@ def test_the_shortest_statement_is_chosen() -> None:
         assert len(batches.parameters(ordered, 2_560, payload.store)) == STATEMENTS[name]
 
 
-def test_a_run_twice_or_addressed_by_its_neighbour_is_refused() -> None:
+def test_what_no_statement_can_hold_is_refused_before() -> None:
     with pytest.raises(ValueError, match="once in a batch"):
         batches.check([step("a", 1), step("a", 3)])
     ending = step("child", 1)
@@ -202,3 +202,7 @@ def test_a_run_twice_or_addressed_by_its_neighbour_is_refused() -> None:
         batches.check([ending, step("parent", 1)])
     with pytest.raises(ValueError, match="no sequence"):
         batches.check([step("a", 2**31)])
+    short = step("a", 1)
+    short.nonce = b"1234567"  # they travel one after the other: a short one would shift all that follow
+    with pytest.raises(ValueError, match="a nonce has 8 bytes"):
+        batches.check([step("b", 1), short])

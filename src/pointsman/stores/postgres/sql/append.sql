@@ -1,11 +1,13 @@
 -- The append: one statement for a whole batch, never inside an explicit transaction (a stopped client would keep its locks).
 -- `n` is a run's place in the batch, from 1: first the heads to move, then those to create, each sorted by code point, which is
--- the order in which all statements lock. Each array element costs the client 0.2 µs, so some carry two numbers, and a column
--- that holds nothing but its default is an empty array (`unnest` fills it up with nulls).
+-- the order in which all statements lock. Each array element costs the client 0.25 µs or more. So columns of integers come as
+-- text (`$4::text::bigint[]`), some numbers carry two; texts that repeat come once, in `words`, and are named by number; and a
+-- column that holds nothing but its default is an empty array (`unnest` fills it up with nulls).
 -- `= ANY (ARRAY [...])` where `=` would say the same: planned while the tables are small, `=` becomes a hash join over a whole
 -- index, and stays one when they have grown; an array can only be looked up.
--- Parameters: $1-$9 heads to move, $10-$27 heads to create, $28-$34 events, $35-$39 letters, $40 all heads to lock.
--- Tasks and reservations: $35-$46 of `append_rows`, $41-$52 of `append_family`.
+-- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$10 heads to move, $11 how many these are, $12-$27
+-- heads to create, $28-$34 events, $35-$39 letters, $40 all heads to lock. Tasks and reservations: $35-$46 of
+-- `append_rows`, $41-$52 of `append_family`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -17,10 +19,10 @@ WITH roots AS (
     -- include: move
     -- include: as_heads
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected, nonce FROM moved
+    SELECT n, number, bucket, epoch, mail, expected FROM moved
     UNION ALL
-    SELECT $10::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0, c.nonce
-    FROM roots r JOIN unnest($11::text[], $18::bytea[]) WITH ORDINALITY AS c (id, nonce, n) USING (id)
+    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
+    FROM roots r JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 )
@@ -44,17 +46,17 @@ WITH locked AS MATERIALIZED (
     WHERE c.parent IN (SELECT id FROM moved UNION ALL SELECT id FROM roots)
     -- include: unless_it_exists
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected, nonce FROM moved
+    SELECT n, number, bucket, epoch, mail, expected FROM moved
     UNION ALL
-    SELECT $10::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0, c.nonce
+    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
     FROM (SELECT * FROM roots UNION ALL SELECT * FROM children) r
-    JOIN unnest($11::text[], $18::bytea[]) WITH ORDINALITY AS c (id, nonce, n) USING (id)
+    JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 ), letters AS MATERIALIZED (
     SELECT run, key, kind, body, row_number() OVER (PARTITION BY run ORDER BY n) AS place
     FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
-          FROM unnest($35::int[], $36::text[], $37::text[], $38::text[], $39::bytea[]) AS l (n, run, key, kind, body)
+          FROM unnest($35::text::int[], $36::text[], $37::text[], $38::text[], $39::bytea[]) AS l (n, run, key, kind, body)
           JOIN heads h ON h.n = l.n
           WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = ANY (ARRAY [l.run]) AND m.key = ANY (ARRAY [l.key]))) fresh
     WHERE copy = 1
@@ -94,10 +96,10 @@ WITH roots AS (
     -- include: move
     -- include: as_heads
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected, nonce FROM moved
+    SELECT n, number, bucket, epoch, mail, expected FROM moved
     UNION ALL
-    SELECT $10::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0, c.nonce
-    FROM roots r JOIN unnest($11::text[], $18::bytea[]) WITH ORDINALITY AS c (id, nonce, n) USING (id)
+    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
+    FROM roots r JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 ), said AS (
@@ -120,16 +122,17 @@ UPDATE runs r
 SET sequence = h.expected + (h.shape >> 1), status = h.status, owner = h.owner, wake_at = h.wake_at,
     folded = coalesce(h.folded, 0), takeovers = 0, updated_at = now(),
     ended_at = CASE WHEN h.status IN ('completed', 'failed', 'cancelled') THEN now() END
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::bigint[], $7::bytea[], $8::int[],
-            $9::timestamptz[])
-     WITH ORDINALITY AS h (id, epoch, expected, shape, status, owner, nonce, folded, wake_at, n)
+FROM (SELECT n, id, epoch, expected, shape, ($1::text[])[status] AS status, owner, folded, wake_at
+      FROM unnest($3::text[], $4::text::bigint[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::text::bigint[],
+                  $9::text::int[], $10::timestamptz[])
+           WITH ORDINALITY AS u (id, epoch, expected, shape, status, owner, folded, wake_at, n)) h
 WHERE r.id = ANY (ARRAY [h.id]) AND r.epoch = h.epoch AND r.sequence = h.expected
   AND r.status NOT IN ('completed', 'failed', 'cancelled')
   AND ((h.shape & 1) = 0 OR r.mail = coalesce(h.folded, 0))
 
 -- name: as_heads
 -- The end of `move`.
-RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail, h.expected, h.nonce
+RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail, h.expected
 
 -- name: create
 -- Make heads.
@@ -138,10 +141,14 @@ INSERT INTO runs (id, epoch, sequence, status, owner, wake_at, folded, bucket, w
 SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.bucket, c.workflow, c.version, c.build, c.digest,
        c.tenant, c.attributes, c.parent, c.parent_call, now(), now(),
        CASE WHEN c.status IN ('completed', 'failed', 'cancelled') THEN now() END
-FROM unnest($11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[], $16::timestamptz[], $17::int[], $19::int[],
-            $20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::jsonb[], $26::text[], $27::text[])
-     AS c (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant, attributes,
-           parent, parent_call)
+FROM (SELECT id, epoch, sequence, ($1::text[])[status] AS status, owner, wake_at, folded, bucket,
+             ($1::text[])[workflow] AS workflow, version, ($1::text[])[build] AS build, digest,
+             ($1::text[])[tenant] AS tenant, coalesce(attributes, '{}') AS attributes, parent, parent_call
+      FROM unnest($12::text[], $13::text::bigint[], $14::text::bigint[], $15::text::int[], $16::text::bigint[],
+                  $17::timestamptz[], $18::text::int[], $19::text::int[], $20::text::int[], $21::text::int[], $22::text::int[],
+                  $23::text[], $24::text::int[], $25::jsonb[], $26::text[], $27::text[])
+           AS u (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant,
+                 attributes, parent, parent_call)) c
 
 -- name: unless_it_exists
 -- The end of `create`.
@@ -153,9 +160,11 @@ RETURNING id, number, bucket, epoch, mail
 -- `place` is n * 2^32 + sequence; the first event of an append carries its nonce.
 INSERT INTO streams (number, bucket, sequence, epoch, at, xid, version, codec, body, type, nonce, packed)
 SELECT h.number, h.bucket, (e.place & 4294967295)::int, h.epoch, e.at, (SELECT pg_current_xact_id()::text::bigint),
-       coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null'), e.type,
-       CASE WHEN (e.place & 4294967295) = h.expected + 1 THEN h.nonce ELSE '' END, coalesce(e.packed, '')
-FROM unnest($28::bigint[], $29::bigint[], $30::text[], $31::json[], $32::smallint[], $33::bytea[], $34::smallint[])
+       coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null'), ($1::text[])[e.type],
+       CASE WHEN (e.place & 4294967295) = h.expected + 1 THEN substr($2::bytea, (8 * h.n - 7)::int, 8) ELSE '' END,
+       coalesce(e.packed, '')
+FROM unnest($28::text::bigint[], $29::text::bigint[], $30::text::int[], $31::json[], $32::text::smallint[], $33::bytea[],
+            $34::text::smallint[])
      AS e (place, at, type, body, version, packed, codec)
 JOIN heads h ON h.n = e.place >> 32
 

@@ -1,0 +1,1 @@
+"""`pointsman agents`: which agents there are and how they are, over the HTTP API."""

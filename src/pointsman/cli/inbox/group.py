@@ -1,0 +1,14 @@
+"""The verbs on human tasks, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from pointsman.cli.inbox.answer import answer
+from pointsman.cli.inbox.decline import decline
+from pointsman.cli.inbox.ls import ls
+from pointsman.cli.inbox.show import show
+
+inbox = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See what runs ask people, and answer it.")
+for verb in (ls, show, answer, decline):
+    inbox.command(verb.__name__)(verb)

@@ -1,0 +1,67 @@
+"""`pointsman inbox show`: one question, with all that it takes to answer it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.text import Text
+
+from pointsman.cli import output
+from pointsman.cli.client import Client, item_path
+from pointsman.cli.exits import guarded
+from pointsman.cli.inbox.options import TaskId
+from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
+
+
+@guarded
+def show(task: TaskId, as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Show a question: what was asked of the agent, what failed, and which answers fit."""
+    with Client(url, token) as client:
+        found = client.get(item_path("tasks", task))
+    if as_json:
+        output.print_json(found)
+        return
+    console = output.console()
+    for line in lines(found):
+        console.print(line, soft_wrap=True)
+
+
+def lines(task: Mapping[str, Any]) -> Iterator[Text]:
+    """The task as text."""
+    yield Text.assemble(output.text(task["id"], "bold"), "  ", output.status_text(task["status"]))
+    about = (f"run {task['run']}", f"call {task['call']}", f"workflow {task['workflow']}", f"tenant {task['tenant']}")
+    yield output.text(" · ".join([*about, f"asked {task['opened_at']}"]), "dim")
+    yield output.text(task["question"], "bold blue")
+    yield from _block("what was tried", [_attempt(attempt) for attempt in task["attempts"]] or ["nothing"])
+    yield from _block(f"input of {task['agent']}", output.readable(task["input"], 1))
+    if task["answer"] is not None:
+        yield from _answer(task["answer"])
+        return
+    schema = task["output_schema"]
+    known = "nobody here knows: this coordinator has no such agent" if schema is None else json.dumps(schema)
+    yield from _block("an answer is JSON of this schema", [known])
+    if task["status"] == "open":
+        yield Text("")
+        yield output.text(f"pointsman inbox answer {task['id']} JSON   |   pointsman inbox decline {task['id']}", "dim")
+
+
+def _attempt(attempt: Mapping[str, Any]) -> str:
+    failure = attempt["failure"]
+    said = f"{failure['kind']}: {failure.get('message', '')}".rstrip(": ")
+    return f"{attempt['at']}  try {attempt['attempt']}, {attempt['agent']}: {said}"
+
+
+def _answer(answer: Mapping[str, Any]) -> Iterator[Text]:
+    failure = answer.get("failure")
+    said = output.readable(answer["output"], 1) if failure is None else [failure.get("message", "declined")]
+    yield from _block(f"answer of {answer['by']}, {answer['at']}", said)
+
+
+def _block(title: str, said: list[str]) -> Iterator[Text]:
+    yield Text("")
+    yield output.text(f"── {title}", "bold")
+    for line in said:
+        if line:
+            yield Text(f"  {output.clean(line.removeprefix('  '))}")
