@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.triage import classifier, data
 from benchmarks.triage.plan import DOWN, TRIAGE, Plan
-from pointsman.agents.agent import AgentError, AgentRefused, ContextOverflow, RateLimited
+from pointsman import AgentError, AgentRefused, ContextOverflow, RateLimited
 
 SETUP: Final = "POINTSMAN_TRIAGE"
 STARTED: Final = "started"

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from benchmarks.triage.agents import OUTPUT_BYTES_MAX, answer, world
 from benchmarks.triage.data import SPECIALISTS, Ticket
 from benchmarks.triage.plan import DOWN, TRIAGE
-from pointsman.agents.agent import AgentError
+from pointsman import AgentError
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.process import event_loop_factory, tune_process
 

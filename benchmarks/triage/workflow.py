@@ -13,11 +13,10 @@ from typing import Any, Final
 from benchmarks.triage.agents import BACKUP, GENERALIST, OUTPUT_BYTES_MAX, STATIC, answer
 from benchmarks.triage.data import SPECIALISTS
 from benchmarks.triage.plan import TRIAGE, Plan
-from pointsman import App, Retry, Run
-from pointsman.agents.context import Context
-from pointsman.kernel.errors import UnknownAgent
-from pointsman.kernel.policy.breaker import Breaker
+from pointsman import App, Breaker, Context, Retry, Run
 
+NOBODY: Final = ""
+FIXED_ANSWER: Final = "We can't answer this now. A colleague will write to you tomorrow."
 QUESTION: Final = "No agent could answer this customer. What shall we say?"
 HOLD_S: Final = 0.0
 """A call of an agent that can't take it goes to the next one at once: customers wait for no breaker."""
@@ -65,11 +64,17 @@ def make_app(plan: Plan) -> App:
 
     @app.workflow()
     async def support(run: Run, question: Question) -> Reply:
-        try:
-            who = await run.select(by=triage, of=question)
-        except UnknownAgent:
-            return Reply(question.row, STATIC, "We can't answer now. A colleague will write to you tomorrow.")
-        reply: Reply = await run.call(who, question, person=QUESTION)
+        named = await run.call(triage, question, default=NOBODY)
+        who = await run.select(by=as_triage_said, of=named)
+        if named == NOBODY:
+            reply: Reply = await run.call(who, question, default=Reply(question.row, STATIC, FIXED_ANSWER))
+        else:
+            reply = await run.call(who, question, person=QUESTION)
         return reply
 
     return app
+
+
+def as_triage_said(named: str) -> str:
+    """The primary selector. The runtime passes over a name whose agent can't take calls, and takes the generalist."""
+    return named

@@ -186,7 +186,9 @@ class App:
 
     def new_directory(self) -> AgentDirectory:
         """A directory that one coordinator keeps up to date for itself. Raises ValueError as `directory` does."""
-        return AgentDirectory(self._agents.values(), self._workflows.values(), self._generalist)
+        return AgentDirectory(
+            self._agents.values(), self._workflows.values(), self._generalist, bytes_max=self.value_bytes_max
+        )
 
     def coordinator(
         self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS

@@ -14,6 +14,7 @@ from pointsman.agents.card import Card
 from pointsman.agents.context import Context
 from pointsman.agents.signature import Signature
 from pointsman.kernel.errors import PointsmanError
+from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.policy.retry import Retry
 
@@ -127,6 +128,11 @@ class Agent:
     @property
     def fallback(self) -> tuple[str, ...] | None:
         return self.described.fallback
+
+    @cached_property
+    def most(self) -> Amount | None:
+        """The most that an attempt uses up, by its card."""
+        return None if self.described.cost is None else self.described.cost.most
 
     @property
     def idempotent(self) -> bool:

@@ -74,9 +74,11 @@ class AgentKeeper:
 
     Args:
         addresses: where agents that register may be.
-        on_change: told the name of each agent whose record changed; it must not raise.
-        sums: what all coordinators count of an agent in its breaker's window.
         poll_ms: how often the records are looked after; what is changed here shows at once.
+
+    Attributes:
+        on_change: told the name of each agent whose record changed; it must not raise. None: nobody wants to know.
+        sums: what all coordinators count of an agent in its breaker's window. Both may be set at any time.
     """
 
     def __init__(
@@ -88,8 +90,8 @@ class AgentKeeper:
         self._clock = clock
         self._directory = directory
         self._addresses = addresses if addresses is not None else AgentAddresses()
-        self._on_change = on_change
-        self._sums = sums
+        self.on_change = on_change
+        self.sums = sums
         self._poll_s = poll_ms / 1000
         self._cursor: str | None = None
         self._sequences: dict[str, int] = {}
@@ -140,8 +142,8 @@ class AgentKeeper:
             return
         self._sequences[name] = sequence
         self._directory.apply({name: record})
-        if self._on_change is not None:
-            self._on_change(name)
+        if self.on_change is not None:
+            self.on_change(name)
 
     async def append(self, name: str, decide: Decide) -> AgentRecord:
         """Append to this agent's stream what `decide` says, and see it here at once. Raises what `append` raises."""
@@ -265,7 +267,7 @@ class AgentKeeper:
     async def _breaker(self, name: str) -> BreakerView:
         record = self._directory.record(name) or AgentRecord()
         breaker = record.traffic.breaker
-        sums = self._sums(name) if self._sums is not None else Sums()
+        sums = self.sums(name) if self.sums is not None else Sums()
         since = None
         if breaker.openings or breaker.closed_at or breaker.pinned is not None or breaker.position != "closed":
             for event in await self._log.read(rec.stream_of(name)):

@@ -28,11 +28,15 @@ logger = logging.getLogger("pointsman.coordinator")
 class Claims:
     """A service: `start`, `stop`; `hint` and `look` at any time."""
 
-    def __init__(self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats) -> None:
+    def __init__(
+        self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats,
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._store = store
         self._directory = directory
         self._stats = stats
+        self._refresh = refresh
         self._roster: Roster
         self._now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,7 +115,9 @@ class Claims:
                 await self._take_over()
 
     async def _take_over(self) -> None:
-        """Claim until the dead own nothing: a last statement of theirs may still hold some heads."""
+        """Claim until the dead own nothing: a last statement of theirs may still hold some heads. Their runs may have
+        called agents that have only just registered."""
+        await self._refresh()
         while self._may_act() and (limit := min(self._roster.room(), self._settings.claim_batch)) > 0:
             left = 0
 

@@ -184,9 +184,10 @@ class Gate:
 
     def settled(self) -> None:
         """See `Work`."""
-        held = self._house.traffic(self.name).permits.get(self._house.incarnation, 0)
-        self._permits.settle(held)
-        self.look_around(self._house.clock.now())
+        now = self._house.clock.now()
+        self.look_around(now)
+        self._permits.returning = 0
+        self._pump(now)
 
     def look_around(self, now: int) -> None:
         """Take in the agent's health, and what is known of the stream."""

@@ -100,16 +100,14 @@ class PermitSlots:
     def learn(self, state: TrafficState, limit: int | None, now: int) -> None:
         """What the stream says now."""
         before, self.held = self.held, state.permits.get(self._incarnation, 0)
-        if self.held > before:
+        given = before - self.held
+        if given < 0:
             self._got_at = now
+        elif given > 0:  # by an append of this coordinator: nobody else takes slots from one that lives
+            self.owed = max(self.owed - given, 0)
+            self.returning = max(self.returning - given, 0)
         self._overdrawn = max(-permits_left(state, limit), 0)
         self._surplus = min(self._surplus, max(self.idle, 0))
-
-    def settle(self, held: int) -> None:
-        """What became of the last append is known."""
-        if self.held > held:
-            self.owed = max(self.owed - (self.held - held), 0)
-        self.returning = 0
 
 
 class RateSlots:

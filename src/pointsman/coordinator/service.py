@@ -57,9 +57,9 @@ class Coordinator:
         self.tenant_budgets = tenant_budgets or {}
         self.stats = Stats()
         self.watcher = Watcher(store.log, poll_ms=settings.watch_poll_ms)
-        self.claims = Claims(settings, store, directory, self.stats)
-        self.roster = Roster(settings, store, directory, ids, self.stats, self.watcher, self.claims.look)
         self.agents = AgentKeeper(store.system, store.clock, directory, addresses=addresses)
+        self.claims = Claims(settings, store, directory, self.stats, self.agents.refresh)
+        self.roster = Roster(settings, store, directory, ids, self.stats, self.watcher, self.claims.look)
         self.health = HealthWatch(
             self.agents, directory, store.clock, store.liveness, incarnation=lambda: self.incarnation, probe=probe
         )

@@ -245,13 +245,18 @@ class Execution:
         return pending is not None and pending.attempt == attempt and pending.retry_at is None
 
     def _settled(self, call: str, spent: Amount | None, now: int) -> Amount | None:
-        """What an attempt used up, if anything was set aside for it; more than that is noted."""
+        """What to record of what an attempt used up: nothing where nobody set it aside or said what it costs. More than
+        the most is noted."""
         pending = self.state.calls[call]
-        if pending.reserved is None:
-            return None
-        if spent is not None and not spent.fits(pending.reserved):
+        most = pending.reserved
+        if most is None:
+            agent = self._directory.agent(pending.target)
+            most = agent.most if agent is not None else None
+        if most is None:
+            return spent if spent is not None and (spent.usd_micros or spent.tokens) else None
+        if spent is not None and spent.exceeds(most):
             over = ev.CallOverspent(
-                call=call, attempt=pending.attempt, agent=pending.target, reserved=pending.reserved, spent=spent
+                call=call, attempt=pending.attempt, agent=pending.target, reserved=most, spent=spent
             )
             self._note(over, now)
         return spent

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from pointsman.kernel.events import Failure
+from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.policy.retry import Retry
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class AgentSpec(Protocol):
     def signature(self) -> Signature: ...
     @property
     def retry(self) -> Retry: ...
+    @property
+    def most(self) -> Amount | None:
+        """The most that an attempt uses up, by its own word; None: it said nothing."""
+        ...
+
     @property
     def idempotent(self) -> bool:
         """False: an attempt whose end is unknown is never repeated, here or elsewhere."""

@@ -136,11 +136,13 @@ class RunState(msgspec.Struct):
         return NO_LIMIT if self.budget is None else self.budget.limit - self.spent - self.reserved
 
     def settle(self, pending: PendingCall, spent: Amount | None) -> None:
-        """The attempt under way is over; None: its end is unknown, and it counts in full."""
+        """The attempt under way is over. None: what was set aside for it counts in full, for its end is unknown."""
         if pending.reserved is not None:
             self.reserved -= pending.reserved
             self.spent += pending.reserved if spent is None else spent
             pending.reserved, pending.tranches = None, ()
+        elif spent is not None:
+            self.spent += spent
 
 
 def _started(state: RunState, event: ev.RunStarted) -> None:
@@ -153,7 +155,7 @@ def _started(state: RunState, event: ev.RunStarted) -> None:
 
 def _call_ended(state: RunState, event: ev.CallCompleted | ev.CallFailed) -> None:
     pending = state.calls.pop(event.call, None)
-    if pending is not None and pending.reserved is not None:
+    if pending is not None:
         state.settle(pending, event.spent)
 
 

@@ -14,12 +14,21 @@ import msgspec
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.api.app import Api
 from pointsman.api.waiting import Waiting
+from pointsman.coordinator.budgets.verbs import Budgets as CoordinatorBudgets
 from pointsman.kernel import values
 from pointsman.kernel.errors import DuplicateMail, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
 from pointsman.kernel.events import Failure
+from pointsman.ports.agents import Agents, Attempts
+from pointsman.ports.budgets import Budgets
 from pointsman.ports.event_log import ENDED_STATUSES, Head, RunFilter
+from pointsman.ports.inbox import Inbox
 from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
+from pointsman.stores.memory.clock import SystemClock
+from pointsman.stores.memory.database import MemoryDatabase
+from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.system_log import MemorySystemLog
 from tests.unit.api.memory_agents import MemoryAgents, MemoryAttempts
+from tests.unit.api.memory_inbox import MemoryInbox
 
 NOW_MS = 1_767_225_600_007
 
@@ -195,6 +204,13 @@ def _head(run: str, request: StartRun) -> Head:
     )
 
 
+def memory_budgets() -> Budgets:
+    """The real verbs, on a store that needs no opening."""
+    session = Session(MemoryDatabase())
+    session.is_open = True
+    return CoordinatorBudgets(MemorySystemLog(session), SystemClock())
+
+
 class Bench:
     """An API over `MemoryRuns`, and a client that needs no socket."""
 
@@ -205,12 +221,16 @@ class Bench:
         self.seen: list[tuple[str, str, int, float]] = []
         self.agents = MemoryAgents()
         self.attempts = MemoryAttempts()
+        self.inbox = MemoryInbox()
+        self.budgets = memory_budgets()
         self.api = Api(
             self.runs,
             self.status,
             ApiSettings(**settings),
             agents=self.agents,
             attempts=self.attempts,
+            inbox=self.inbox,
+            budgets=self.budgets,
             waiting=self.waiting,
             observer=lambda *what: self.seen.append(what),
         )
@@ -223,9 +243,12 @@ class Bench:
 
 @asynccontextmanager
 async def served(
-    runs: MemoryRuns, *, agents: MemoryAgents | None = None, attempts: MemoryAttempts | None = None, **settings: Any
-) -> AsyncIterator[ApiServer]:
-    server = ApiServer(runs, FixedStatus(), ApiSettings(**settings), agents=agents, attempts=attempts)
+    runs: MemoryRuns, *, agents: Agents | None = None, attempts: Attempts | None = None, inbox: Inbox | None = None,
+    budgets: Budgets | None = None, **settings: Any,
+) -> AsyncIterator[ApiServer]:  # fmt: skip
+    server = ApiServer(
+        runs, FixedStatus(), ApiSettings(**settings), agents=agents, attempts=attempts, inbox=inbox, budgets=budgets
+    )
     await server.start()
     try:
         yield server

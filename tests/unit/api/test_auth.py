@@ -4,6 +4,7 @@ import pytest
 
 from pointsman.api import ApiSettings, InsecureBind, InvalidSetting
 from pointsman.api.app import ApiRoute
+from tests.unit.api.memory_inbox import TASK
 from tests.unit.api.memory_runs import Bench
 
 TOKEN = "correct-horse-battery-staple"
@@ -18,6 +19,9 @@ BODIES = {
     ("POST", "/v1/agents/{name}/renew"): {"ttl_s": 30},
     ("POST", "/v1/breakers/{name}/pin"): {"state": "open"},
     ("PUT", "/v1/runs/{run}/effects"): 1,
+    ("POST", "/v1/tasks/{task}/answer"): {"value": 1, "by": "ann"},
+    ("POST", "/v1/tasks/{task}/decline"): {"by": "ann"},
+    ("PUT", "/v1/budgets/{scope}/{name}"): {"usd": 1, "by": "ann"},
     ("POST", "/v1/runs/{run}/attempts/heartbeat"): ATTEMPT,
     ("POST", "/v1/runs/{run}/attempts/spend"): ATTEMPT,
 }
@@ -25,14 +29,15 @@ QUERIES = {"/v1/runs/{run}/result": "?timeout=0", "/v1/runs/{run}/effects": "?ke
 
 
 def concrete(path: str, run: str = "a") -> str:
-    return path.replace("{run}", run).replace("{name}", "go")
+    path = path.replace("{run}", run).replace("{name}", "go")
+    return path.replace("{task}", TASK).replace("{scope}", "agent")
 
 
 def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 26
+    assert len(ROUTES) == len(set(ROUTES)) == 33
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -73,6 +78,7 @@ async def test_every_route_answers_with_the_token(method, path):
     if path.endswith("/stream"):
         await bench.client.post("/v1/runs/a/signals/go")
     await bench.client.put("/v1/agents/go", json=BODIES["PUT", "/v1/agents/{name}"])
+    await bench.client.put("/v1/budgets/agent/go", json=BODIES["PUT", "/v1/budgets/{scope}/{name}"])
     await bench.client.put("/v1/runs/a/effects" + QUERIES["/v1/runs/{run}/effects"], json=1)
     response = await bench.client.request(
         method, concrete(path) + QUERIES.get(path, ""), json=BODIES.get((method, path))

@@ -36,8 +36,8 @@ class Story:
         return self
 
     def triaged(self) -> Story:
-        self.add("RunStarted").add("CallRequested", call="select-1/by", target="triage")
-        self.add("CallCompleted", call="select-1/by", output="cash")
+        self.add("RunStarted").add("CallRequested", call="triage#1", target="triage")
+        self.add("CallCompleted", call="triage#1", output="cash")
         self.add("AgentSelected", call="select#1", agent="cash", reason="triage")
         return self.add("CallRequested", call="cash#1", target="cash")
 
@@ -102,8 +102,8 @@ def test_an_agent_that_is_down_takes_no_time() -> None:
 
 
 def test_the_generalist_by_rule_counts_as_a_fallback() -> None:
-    story = Story().add("RunStarted").add("CallRequested", call="select-1/by", target="triage")
-    story.add("CallFailed", call="select-1/by", failure=failure("refused"), attempt=1)
+    story = Story().add("RunStarted").add("CallRequested", call="triage#1", target="triage")
+    story.add("CallFailed", call="triage#1", failure=failure("refused"), attempt=1)
     story.add("AgentSelected", call="select#1", agent="generalist", reason="triage failed")
     story.add("CallRequested", call="cash#1", target="generalist")
     account = story.answered(agent="generalist").account()

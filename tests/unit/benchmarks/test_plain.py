@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from benchmarks.triage import agents, data, plain
 from benchmarks.triage.agents import BACKUP, OUTPUT_BYTES_MAX, Setup, SetupMissing, World, answer
 from benchmarks.triage.data import Ticket
 from benchmarks.triage.plain import Begun, Ended, Handling, Line
-from benchmarks.triage.plan import KINDS, TRIAGE, Fate, Plan
+from benchmarks.triage.plan import KINDS, TRIAGE, Plan
 from benchmarks.triage.rival import Rival, RivalFailed
-from pointsman.agents.agent import AgentError
+from pointsman import AgentError
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.testing.sim.loop import SimLoop
+from tests.unit.benchmarks.planned import ByHand
 
 TICKET = Ticket(7, "my card arrival, please", "card_delivery")
 DESK = "card_delivery"
@@ -26,16 +27,6 @@ TOOK_S = 0.5
 QUICK = Plan(fails=0.0, median_s=0.002, p99_s=0.004, longest_s=0.01, down_agent="nobody")
 MakeWorld = Callable[[Plan], World]
 Said = list[Line]
-
-
-class ByHand(Plan, frozen=True, kw_only=True):
-    """Fates by (agent, attempt), success for the rest. Every attempt takes half a second."""
-
-    fates: Mapping[tuple[str, int], str]
-
-    def fate(self, row: int, agent: str, attempt: int) -> Fate:
-        kind = self.fates.get((agent, attempt))
-        return Fate(kind, {"timeout": self.timeout_s, "rate_limited": 0.0}.get(kind or "", TOOK_S))
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import typer
@@ -13,7 +15,10 @@ from typer.testing import CliRunner, Result
 
 from pointsman import AgentError, App, Retry, Run
 from pointsman.api import ApiServer, ApiSettings
+from pointsman.cli.main import app as everything
 from pointsman.cli.runs.group import runs
+from pointsman.coordinator.budgets.verbs import Budgets
+from pointsman.coordinator.inbox import CoordinatorInbox
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
@@ -51,6 +56,17 @@ async def breaks(run: Run, name: str) -> str:
     return str(await run.call(broken, name))
 
 
+@app.agent(retry=Retry(attempts=1), fallback=["broken"], capabilities=["price", "haggle"])
+async def pricer(what: str) -> int:
+    """Names a price."""
+    raise AgentError(f"what is a {what}?", kind="refused", retryable=False)
+
+
+@app.workflow()
+async def quote(run: Run, what: str) -> int:
+    return int(await run.call(pricer, what, person="What does it cost?"))
+
+
 @app.workflow()
 async def waits(run: Run) -> str:
     return str(await run.wait_for("go"))
@@ -58,10 +74,19 @@ async def waits(run: Run) -> str:
 
 @dataclass
 class Served:
-    """Where the API is, and how to run `pointsman runs ...` against it."""
+    """Where the API is, and how to run `pointsman runs ...` (`invoke`), or any verb (`cli`), against it."""
 
     url: str
     invoke: Callable[..., Result]
+
+    def cli(self, *arguments: str, **more: str) -> Result:
+        return command(everything, *arguments, **{"POINTSMAN_URL": self.url, **more})
+
+    def json(self, *arguments: str) -> Any:
+        """What a verb that succeeds says with --json."""
+        result = self.cli(*arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
 
 
 def command(group: typer.Typer, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
@@ -77,7 +102,10 @@ def served() -> Iterator[Served]:
         store = MemoryStore(MemoryDatabase())
         coordinator = app.coordinator(store, CoordinatorSettings())
         await coordinator.start()
-        api = ApiServer(CoordinatorRuns(coordinator), coordinator, ApiSettings())
+        api = ApiServer(
+            CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,
+            inbox=CoordinatorInbox(coordinator), budgets=Budgets(store.system, store.clock),
+        )  # fmt: skip
         await api.start()
         address.append(f"http://127.0.0.1:{api.port}")
         up.set()

@@ -568,6 +568,30 @@ def test_what_the_living_hold_is_theirs_although_they_own_no_run() -> None:
     virtually(test)
 
 
+def test_who_still_asks_after_the_end_writes_nothing() -> None:
+    """Purses stop before the drivers do: what those settle on their way out must not reach the ledger."""
+
+    async def test(room: Room) -> None:
+        one = await room.worker()
+        agent = agent_with(Budget(calls=1))
+        assert await one.reserve(agent_with(None, "plain")) == ()
+        asked = asyncio.create_task(one.reserve(agent))
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(one.purses.stop())
+        woken: list[str] = []
+        while not stopping.done():
+            assert one.purses.reserve(agent, "t", ATTEMPT, lambda: woken.append("?")) is None
+            await asyncio.sleep(0)
+        before = room.database.system_changes
+        await asyncio.sleep(5)
+        assert room.database.system_changes == before
+        assert not any(task.get_name().startswith("budget") for task in asyncio.all_tasks())
+        asked.cancel()
+        one.die()
+
+    virtually(test)
+
+
 # -- parts -----------------------------------------------------------------------------------------------------------
 
 

@@ -19,12 +19,15 @@ from pointsman.agents.card import Card
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.traffic import TrafficState
 from pointsman.coordinator.agents import AgentKeeper
+from pointsman.coordinator.gate_ramp import Ramp
 from pointsman.coordinator.gates import Gates, GateSettings, Permit
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.breaker import Breaker
+from pointsman.ports.board import Board
 from pointsman.ports.event_log import NewEvent
-from pointsman.ports.liveness import Lease
+from pointsman.ports.liveness import Lease, Liveness
+from pointsman.ports.system_log import SystemLog
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.testing.sim.loop import SimLoop
 from pointsman.testing.sim.store import SimClock
@@ -462,6 +465,20 @@ def test_trouble_is_met_by_the_next_call_and_its_end_lets_the_waiting_in(simulat
     simulate(body())
 
 
+def test_a_ramp_halves_on_failures_and_does_not_grow_into_a_queue() -> None:
+    ramp = Ramp(2)
+    for _ in range(6):
+        ramp.ended(True, 0.1)
+    assert ramp.room == 8
+    ramp.ended(True, 0.3)
+    assert ramp.room == 8
+    rooms = []
+    for _ in range(4):
+        ramp.ended(False, 0.1)
+        rooms.append(ramp.room)
+    assert rooms == [4, 2, 1, 1]
+
+
 # -- concurrency -------------------------------------------------------------------------------------------------------
 
 
@@ -517,10 +534,21 @@ def test_slots_of_a_dead_coordinator_are_free_again(simulate: Simulate) -> None:
             who = agent(concurrency=3)
             for _ in range(3):
                 await enter(cluster.gates[0], who)
-            waiter = Caller()
+            waiter, asked, liveness = Caller(), 0, cluster.nodes[1].store.liveness
+
+            class Counting:
+                async def members(self) -> Any:
+                    nonlocal asked
+                    asked += 1
+                    return await liveness.members()
+
+            cluster.nodes[1].store.liveness = cast(Liveness, Counting())
+            await asyncio.sleep(5)
+            assert asked == 0, "nobody waits"
             assert isinstance(cluster.gates[1].enter(who, waiter), Failure)
             await asyncio.sleep(5)
             assert not waiter.permit.done(), "it lives, and holds them all"
+            assert 3 <= asked <= 6
             await cluster.nodes[0].die()
             cluster.database.end(cluster.nodes[0].lease.incarnation)
             async with asyncio.timeout(2):
@@ -554,6 +582,56 @@ def test_asking_ahead_makes_few_appends_of_many_attempts(simulate: Simulate) -> 
             assert cluster.gates[0].stats.appends < 40
 
     simulate(body())
+
+
+def test_a_rising_load_asks_ahead(simulate: Simulate) -> None:
+    async def body() -> None:
+        async with a_cluster(1) as cluster:
+            who = agent(concurrency=100)
+            for _ in range(64):
+                await enter(cluster.gates[0], who)
+                await asyncio.sleep(0.005)
+            assert cluster.gates[0].stats.appends < 25
+
+    simulate(body())
+
+
+def test_slots_on_their_way_back_are_not_used(simulate: Simulate) -> None:
+    async def body() -> None:
+        async with a_cluster(1) as cluster:
+            who, gates, agents = agent(concurrency=10), cluster.gates[0], cluster.nodes[0].agents
+            permits = await asyncio.gather(*(enter(gates, who) for _ in range(6)))
+            for permit in permits:
+                permit.release()
+            slow = SlowLog(agents._log)
+            agents._log = cast(SystemLog, slow)
+            await slow.begun.wait()
+            held = cluster.traffic().permits[1]
+            kept = held - slow.returned
+            answers = [gates.enter(who, Caller()) for _ in range(held)]
+            assert slow.returned > 0
+            assert sum(isinstance(answer, Permit) for answer in answers) == kept
+            slow.go.set()
+
+    simulate(body())
+
+
+class SlowLog:
+    """A system log whose appends wait until they may go on."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self.returned = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def append(self, stream: str, expected: int, events: list[NewEvent], state: bytes) -> Any:
+        self.returned += sum(msgspec.json.decode(e.body)["count"] for e in events if e.type == "PermitsReturned")
+        self.begun.set()
+        await self.go.wait()
+        return await self._inner.append(stream, expected, events, state)
 
 
 def test_stopping_gives_back_what_is_not_in_use(simulate: Simulate) -> None:
@@ -710,6 +788,28 @@ def test_other_sections_go_on_the_board_and_strays_are_left_out(simulate: Simula
             await asyncio.sleep(0.6)
             assert two.stats.stray_bodies > 0
             assert two.heard[one.incarnation]["budgets"] == {"april": 7}
+
+    simulate(body())
+
+
+def test_what_was_heard_is_forgotten_when_the_board_is_out_of_reach(simulate: Simulate) -> None:
+    async def body() -> None:
+        async with a_cluster(2) as cluster:
+            one, two = cluster.gates
+            for gates in (one, two):
+                attempts(gates, agent(), 4, "timeout")
+            await asyncio.sleep(0.6)
+            assert two.sums("billing") == (8, 8, 0)
+
+            class Gone:
+                async def publish(self, incarnation: int, body: bytes) -> Any:
+                    raise StoreUnavailable
+
+            cluster.nodes[1].store.board = cast(Board, Gone())
+            await asyncio.sleep(0.3)
+            assert two.heard == {}
+            assert two.sums("billing") == (4, 4, 0)
+            assert two.stats.store_errors > 0
 
     simulate(body())
 

@@ -205,7 +205,7 @@ def test_pinned_closed_lets_everybody_pass_an_open_one() -> None:
 
 
 def test_pinned_open_nothing_passes_and_probes_come_first_later() -> None:
-    state = folded(TrafficState(), tr.pin(TrafficState(), "open", "ann"), 1_000)
+    state = folded(opened(), tr.pin(opened(), "open", "ann"), 1_000)
     assert decide(state, LIMITS, 1, Wants(probes=["a"], sums=BAD), 99_000) == []
     assert state.breaker.holds_back(POLICY, 99_000)
     state = folded(state, tr.unpin(state, "ann"), 99_000)
@@ -256,6 +256,13 @@ def test_a_wish_for_slots_can_be_repeated() -> None:
     assert decide(state, limits, 1, Wants(permits=1, heir=2), 0) == []
 
 
+def test_slots_are_not_handed_to_the_dead() -> None:
+    limits = Limits(POLICY, 1_000, concurrency=2)
+    state = step(TrafficState(), Wants(permits=2), 0, limits=limits)
+    state = step(state, Wants(permits=0, heir=2, dead=frozenset({2})), 0, limits=limits)
+    assert state.permits == {}
+
+
 # -- rate --------------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +292,12 @@ def test_below_one_a_second_the_first_never_waits_and_the_next_does() -> None:
     state = step(TrafficState(), Wants(rate=1, second=1_003), 0, limits=limits)
     assert state.rate_granted == {1: 1}
     assert [rate_left(state, 0.25, second) for second in (1_003, 1_004, 1_006, 1_007)] == [0, 0, 0, 1]
+
+
+def test_a_wish_for_attempts_can_be_repeated() -> None:
+    limits = Limits(POLICY, 1_000, rate=9.0)
+    state = step(TrafficState(), Wants(rate=3, second=101), 0, limits=limits)
+    assert decide(state, limits, 1, Wants(rate=3, second=101), 0) == []
 
 
 def test_a_second_that_is_over_is_not_opened_again() -> None:

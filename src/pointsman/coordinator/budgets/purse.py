@@ -75,6 +75,7 @@ class Purse:
         self._refused: tuple[Amount, float] | None = None
         """What was free, and until when (monotonic seconds) that is the answer."""
         self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
         self.look()
 
     @property
@@ -127,7 +128,9 @@ class Purse:
             self._write_soon()
 
     async def stop(self) -> None:
-        """What is still held is settled by the living, from the runs' logs."""
+        """Nothing is written any more, whoever still asks. What is held is settled by the living, from the runs'
+        logs."""
+        self._is_stopped = True
         self._waiting.clear()
         task, self._task = self._task, None
         if task is not None:
@@ -137,7 +140,7 @@ class Purse:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def _write_soon(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._is_stopped:
             self._task = asyncio.create_task(self._work(), name=f"budget {self.ledger.scope}")
 
     async def _work(self) -> None:

@@ -33,6 +33,10 @@ class Amount(msgspec.Struct, frozen=True, omit_defaults=True):
         """Is no part of it more than the same part of `limit`?"""
         return self.usd_micros <= limit.usd_micros and self.tokens <= limit.tokens and self.calls <= limit.calls
 
+    def exceeds(self, most: Amount) -> bool:
+        """Is a part of it more than what was said to be the most? A most of 0 says nothing of that part."""
+        return 0 < most.usd_micros < self.usd_micros or 0 < most.tokens < self.tokens or 0 < most.calls < self.calls
+
     def __bool__(self) -> bool:
         return bool(self.usd_micros or self.tokens or self.calls)
 

@@ -168,7 +168,7 @@ def requests_come_first(evidence: Evidence) -> Iterator[str]:
             if isinstance(event, ev.CallRequested):
                 attempts[run, event.call, 1] = evidence.place(run, sequence)
             elif isinstance(event, ev.CallRetried | ev.CallReassigned):
-                attempts[run, event.call, event.attempt] = evidence.place(run, sequence)
+                attempts.setdefault((run, event.call, event.attempt), evidence.place(run, sequence))
     for made in evidence.invocations:
         place = attempts.get((made.run, made.call, made.attempt))
         if place is None or place >= made.position:
