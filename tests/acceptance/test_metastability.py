@@ -20,7 +20,7 @@ from pointsman.agents.agent import Agent, AgentSignature
 from pointsman.agents.card import Card
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.agents import AgentKeeper
-from pointsman.coordinator.gates import Gates, GateSettings, Permit
+from pointsman.coordinator.gates.service import Gates, GateSettings, Permit
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.testing.sim.loop import SimLoop

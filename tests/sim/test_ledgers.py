@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from pointsman.coordinator.budgets.recovery import Recovery
 from pointsman.kernel import events as ev
 from pointsman.kernel.policy.amounts import Amount, Budget
 from pointsman.kernel.policy.budget import BudgetSet, TrancheGranted, TrancheReduced, TrancheSettled
 from pointsman.testing.sim.ledgers import budget_violations
+from pointsman.testing.sim.world import World, simulate
 
 ONE = Amount(10, 0, 1)
 SET = BudgetSet(Budget(usd=0.00002), "x", 0)
@@ -72,3 +74,27 @@ def test_an_agent_that_overspends_breaks_its_own_word_and_not_the_budget():
     spent = ev.CallCompleted(call="b", output=msgspec.Raw(b"1"), spent=Amount(90))
     ledger = (SET, GRANTED, TrancheSettled("1-1", Amount(95, 0, 2)))
     assert violations(run=(RESERVED, COMPLETED, AGAIN, spent), ledger=ledger) == []
+
+
+def test_the_workload_exceeds_its_budgets_and_leaves_tranches_of_the_dead(monkeypatch):
+    """Else a pass would say nothing of either."""
+    recovered, exceeded = [], []
+    settle, evidence = Recovery._settle, World.evidence
+
+    async def counted(self, scope, tranche):
+        recovered.append(tranche)
+        await settle(self, scope, tranche)
+
+    def read(self):
+        found = evidence(self)
+        for run in found.streams:
+            failures = [getattr(event, "failure", None) for event in found.events(run)]
+            exceeded.extend(failure for failure in failures if failure and failure.kind == "budget_exceeded")
+        return found
+
+    monkeypatch.setattr(Recovery, "_settle", counted)
+    monkeypatch.setattr(World, "evidence", read)
+    for seed in range(12):
+        simulate(seed)
+    assert len(exceeded) >= 12
+    assert len(recovered) >= 12

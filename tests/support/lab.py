@@ -127,7 +127,8 @@ class Lab:
         answer = self._people.pop(0)
         self._mail += 1
         assert pending.task is not None
-        said: dict[str, Any] = {"failure": answer} if isinstance(answer, ev.Failure) else {"output": msgspec.Raw(answer)}
+        declined = isinstance(answer, ev.Failure)
+        said: dict[str, Any] = {"failure": answer} if declined else {"output": msgspec.Raw(answer)}
         self.execution.mailed(
             ev.HumanTaskAnswered(call=pending.call, task=pending.task, mail=self._mail, by="ann", **said), self.now
         )

@@ -10,6 +10,7 @@ import msgspec
 
 from pointsman.kernel.policy.amounts import Budget, Cost
 from pointsman.kernel.policy.breaker import Breaker
+from pointsman.kernel.policy.budget import check_shared
 from pointsman.kernel.policy.retry import Retry
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -44,7 +45,8 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         url: where it is reached (POST); None: it is a function of the app.
         failures: kinds of failure that it names, each with whether a retry may help.
         timeout: seconds for one attempt. heartbeat: seconds without a sign of life that end one; None: not asked for.
-        concurrency: attempts at the same time in the whole cluster. rate: attempts per second, likewise. None: no limit.
+        concurrency: attempts at the same time in the whole cluster. rate: attempts per second, likewise. None: no
+            limit.
         cost: of one attempt. budget: what all its attempts together may use up.
         idempotent: False: an attempt whose end is unknown is never repeated.
         fallback: agents to turn to when it fails, in order; None: the app's generalist; empty: nobody.
@@ -88,5 +90,8 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
             raise ValueError(f"agent {self.name}: concurrency={self.concurrency}: at least 1, or None for no limit")
         if self.fallback is not None and self.name in self.fallback:
             raise ValueError(f"agent {self.name}: it can't be its own fallback")
-        if self.budget is not None and self.budget.seconds is not None:
-            raise ValueError(f"agent {self.name}: budget(seconds=) is for runs; use per= for a window")
+        if self.budget is not None:
+            try:
+                check_shared(self.budget)
+            except ValueError as error:
+                raise ValueError(f"agent {self.name}: {error}") from None

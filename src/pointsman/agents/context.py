@@ -73,9 +73,9 @@ class Context(msgspec.Struct, frozen=True, gc=False):
         """Have an effect that a retry of this call does not repeat, on whichever agent or coordinator it comes.
 
         The result of `effect` (sync or async, JSON) is recorded under `name`, durably, before this returns; every later
-        attempt gets it back and `effect` is not called. What this can't do: an effect that finished while its record was
-        lost (the process died in between) is repeated, with the same idempotency key. Exactly once is possible only where
-        effect and record are in one transaction: `once_in_transaction`.
+        attempt gets it back and `effect` is not called. What this can't do: an effect that finished while its record
+        was lost (the process died in between) is repeated, with the same idempotency key. Exactly once is possible only
+        where effect and record are in one transaction: `once_in_transaction`.
 
         Args:
             expect: a type to read a result as.

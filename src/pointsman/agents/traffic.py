@@ -14,14 +14,7 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel.events import Event
-from pointsman.kernel.policy.breaker import (
-    PINS,
-    Breaker,
-    BreakerState,
-    Sums,
-    open_until,
-    reason_to_open,
-)
+from pointsman.kernel.policy.breaker import PINS, Breaker, BreakerState, Sums, open_until, reason_to_open
 
 NANOS = 10**9
 
@@ -138,7 +131,6 @@ _FOLDS: dict[type[Event], Callable[[TrafficState, Any, int], None]] = {
     PermitsReturned: lambda state, event, _at: state._permits(event.incarnation, -event.count),
     RateGranted: lambda state, event, _at: state._rate(event),
 }
-
 TRAFFIC_EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in _FOLDS}
 
 
@@ -158,9 +150,9 @@ class Wants(msgspec.Struct):
         sums: what all coordinators counted, and `counted_since`: the `closed_at` that they were counted from.
         ended: probes of this coordinator that are over: what they told, and why.
         probes: ids of probes that it has a use for.
-        permits: slots that it would like to hold in all; None: as many as now. In all, and not more or fewer, because
-            then an append whose reply was lost can be repeated.
+        permits: slots it would like to hold in all, so that a lost reply allows a repetition; None: as many as now.
         heir: the incarnation that gets the slots which it gives up.
+        is_leaving: it is granted nothing more.
         rate: attempts that it would like to have for `second`, in all.
         dead: incarnations that are known to have ended.
     """
@@ -171,13 +163,14 @@ class Wants(msgspec.Struct):
     probes: list[str] = []
     permits: int | None = None
     heir: int | None = None
+    is_leaving: bool = False
     rate: int = 0
     second: int = 0
     dead: frozenset[int] = frozenset()
 
 
 def decide(state: TrafficState, limits: Limits, incarnation: int, wants: Wants, now: int) -> list[Event]:
-    """The events that give this coordinator what it wants, as far as the state allows. Empty: nothing can be done."""
+    """The events that give this coordinator what it wants, as far as the state allows. Empty: nothing can be had."""
     decision = Decision(state, limits, incarnation, now)
     decision.breaker(wants)
     if limits.concurrency is not None or state.permits:
@@ -254,7 +247,7 @@ class Decision:
             self.emit(PermitsReturned(self._incarnation, given))
             if wants.heir is not None and wants.heir not in wants.dead:
                 self._grant(wants.heir, given)
-        else:
+        elif not wants.is_leaving:
             self._grant(self._incarnation, -given)
 
     def _grant(self, incarnation: int, want: int) -> None:

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pointsman.agents.agent import Agent
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.dispatcher import ONE_CALL, Attempt, OnEnd
-from pointsman.coordinator.gates import Permit
+from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.spending import refusal, seconds_left
 from pointsman.kernel.state import PendingCall
 
-ATTEMPT_ENDS = (ev.CallCompleted, ev.CallFailed, ev.AttemptFailed, ev.CallCancelled)
+ATTEMPT_ENDS = (ev.CallCompleted, ev.CallFailed, ev.AttemptFailed)
 WITHHELD_MS = 50
 """How soon to look again when the lease could not be trusted."""
 
@@ -79,15 +79,22 @@ class Attempts:
         """Calls whose wish has a time to give up."""
         self._ready: dict[str, None] = {}
         """Calls whose attempt may be made as soon as the log has it."""
-        self._reserved: dict[str, Reserved] = {}
+        self._reserved: dict[tuple[str, int], Reserved] = {}
         self._under_way: dict[str, Attempt] = {}
+        self._begun: set[str] = set()
+        """Calls whose attempt an owner before this one may have made: it has its number for itself."""
+        self._later: list[str] = []
+        """Calls that reserve only once the run is known to be created."""
+        self.is_created = True
 
     @property
     def are_under_way(self) -> bool:
         return bool(self._under_way)
 
-    def want(self, call: str) -> None:
-        """The log says that an attempt of this call is to be made."""
+    def want(self, call: str, *, may_have_begun: bool = False) -> None:
+        """The log says that an attempt of this call is to be made. `may_have_begun`: by an owner before this one."""
+        if may_have_begun:
+            self._begun.add(call)
         self._wanted.append(call)
 
     def over(self, call: str) -> None:
@@ -98,6 +105,9 @@ class Attempts:
 
     def look(self, now: int) -> None:
         """Decide what can be decided now; what came of it is in `Execution.take`."""
+        if self._later and self.is_created:
+            self._wanted.extend(self._later)
+            self._later.clear()
         while self._wanted:
             self._advance(self._wanted.popleft(), now)
         for call in list(self._waiting) if self._waiting else ():
@@ -138,7 +148,7 @@ class Attempts:
     def _hold(self, wish: Wish, pending: PendingCall, failure: ev.Failure, now: int) -> None:
         """The agent can't take it now: another one, or wait."""
         if failure.kind != "busy":
-            if self._execution.reassign(wish.call, failure, now):
+            if self._reassign(wish.call, failure, now):
                 self._drop(wish.call)
                 return
             self._execution.held(wish.call, failure, now)
@@ -150,8 +160,13 @@ class Attempts:
     def _turn_away(self, wish: Wish, failure: ev.Failure, now: int) -> None:
         """It can't be done by this agent: the next of the chain, a person, the default, or failure."""
         self._drop(wish.call)
-        if not self._execution.reassign(wish.call, failure, now):
+        if not self._reassign(wish.call, failure, now):
             self._execution.give_up(wish.call, failure, now)
+
+    def _reassign(self, call: str, failure: ev.Failure, now: int) -> bool:
+        begun = call in self._begun
+        self._begun.discard(call)
+        return self._execution.reassign(call, failure, now, begun=begun)
 
     def _reserve(self, wish: Wish, permit: Permit, now: int) -> None:
         state = self._execution.state
@@ -161,6 +176,10 @@ class Attempts:
         tranches: tuple[str, ...] = ()
         if failure is None:
             call = wish.call
+            if not self.is_created and self._crew.purses.applies(wish.agent, state.tenant):
+                # A creation is not fenced: one that comes late must not name a tranche that others settled meanwhile.
+                self._later.append(call)
+                return
             got = self._crew.purses.reserve(wish.agent, state.tenant, amount, lambda: self._admitted(call))
             if got is None:
                 return  # a grant is being asked for
@@ -175,7 +194,7 @@ class Attempts:
             return
         if state.budget is not None or tranches:
             self._execution.reserve(wish.call, amount, tranches, now)
-            self._reserved[wish.call] = Reserved(tranches, amount)
+            self._reserved[wish.call, state.calls[wish.call].attempt] = Reserved(tranches, amount)
         self._ready[wish.call] = None
 
     # -- the attempt ------------------------------------------------------------------------------------------------
@@ -212,10 +231,15 @@ class Attempts:
             attempt = self._under_way.pop(event.call, None)
             if attempt is not None:
                 attempt.abandon()
-        if isinstance(event, ev.CallReserved) and event.call in self._reserved:
-            self._reserved[event.call].is_durable = True
+        if isinstance(event, ev.CallReserved):
+            reserved = self._reserved.get((event.call, event.attempt))
+            if reserved is not None:
+                reserved.is_durable = True
+        elif self._reserved and isinstance(event, ev.CallCancelled):
+            for key in [key for key in self._reserved if key[0] == event.call]:
+                self._settle(key, None)
         elif self._reserved and isinstance(event, ATTEMPT_ENDS):
-            self._settle(event.call, None if isinstance(event, ev.CallCancelled) else event.spent)
+            self._settle((event.call, event.attempt), event.spent)
 
     def close(self, *, was_refused: bool) -> None:
         """The run is over here. What was under way ends elsewhere, if at all: it counts in full.
@@ -227,15 +251,15 @@ class Attempts:
             self._drop(call)
         for attempt in self._under_way.values():
             attempt.abandon()
-        for call, reserved in list(self._reserved.items()):
+        for key, reserved in list(self._reserved.items()):
             if was_refused and not reserved.is_durable:
                 self._crew.purses.release(reserved.tranches, reserved.amount)
             else:
-                self._settle(call, None)
+                self._settle(key, None)
 
-    def _settle(self, call: str, spent: Amount | None) -> None:
+    def _settle(self, attempt: tuple[str, int], spent: Amount | None) -> None:
         """Only once the log has it: another owner would count by the log."""
-        reserved = self._reserved.pop(call, None)
+        reserved = self._reserved.pop(attempt, None)
         if reserved is not None and reserved.tranches:
             self._crew.purses.settle(reserved.tranches, reserved.amount, spent)
 

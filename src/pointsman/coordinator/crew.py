@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.budgets.service import Purses
 from pointsman.coordinator.dispatcher import Dispatcher
-from pointsman.coordinator.gates import Gates
+from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.timers import Timers

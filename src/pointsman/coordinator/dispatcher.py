@@ -22,7 +22,7 @@ from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.effects import Effects
-from pointsman.coordinator.gates import Permit
+from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.errors import InvalidInput, PointsmanError
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.amounts import NOTHING, Amount

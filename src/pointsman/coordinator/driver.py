@@ -60,6 +60,7 @@ class Driver:
         self._create = create
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post)
+        self._attempts.is_created = create is None
         self._tasks = OpenTasks(execution.state)
         self._undurable: list[Produced] = []
         self._is_hinted = False
@@ -265,6 +266,7 @@ class Driver:
         decided, self._undurable = self._undurable, []
         self._tasks.moved(events)
         self._create = None
+        self._attempts.is_created = True
         if self.created is not None and not self.created.done():
             self.created.set_result(None)
         self._crew.on_moved(self.run)
@@ -303,4 +305,4 @@ class Driver:
                 lost = ev.Failure("attempt_lost", "its coordinator died, and it must not be repeated", retryable=False)
                 self.post(pending.call, pending.attempt, lost, None)
             else:
-                self._attempts.want(pending.call)
+                self._attempts.want(pending.call, may_have_begun=pending.held_at is None)

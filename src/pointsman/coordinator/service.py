@@ -20,7 +20,7 @@ from pointsman.coordinator.claims import Claims, keep
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.dispatcher import Dispatcher
 from pointsman.coordinator.effects import Effects
-from pointsman.coordinator.gates import Gates
+from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.roster import Roster
@@ -29,6 +29,7 @@ from pointsman.coordinator.timers import Timers
 from pointsman.coordinator.watch import Watcher
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
 from pointsman.kernel.policy.amounts import Budget
+from pointsman.kernel.policy.breaker import Sums
 from pointsman.observe.stats import Stats, prometheus
 from pointsman.ports.ids import Ids
 from pointsman.ports.store import Store
@@ -60,6 +61,8 @@ class Coordinator:
         self.agents = AgentKeeper(store.system, store.clock, directory, addresses=addresses)
         self.claims = Claims(settings, store, directory, self.stats, self.agents.refresh)
         self.roster = Roster(settings, store, directory, ids, self.stats, self.watcher, self.claims.look)
+        self.agents.on_change = self._agent_changed
+        self.agents.sums = self._sums
         self.health = HealthWatch(
             self.agents, directory, store.clock, store.liveness, incarnation=lambda: self.incarnation, probe=probe
         )
@@ -92,12 +95,17 @@ class Coordinator:
             settings=self.settings, store=self.store, directory=self.directory, ids=self.ids,
             recorder=Recorder(self.store.log, self.settings, self.stats),
             dispatcher=Dispatcher(clock, self.stats, self.transports, Effects(self.store.mailbox)),
-            gates=Gates(), purses=Purses(self.store, lease.incarnation, self.tenant_budgets),
+            gates=Gates(
+                lease.incarnation, self.store, self.agents, self.directory, settings=self.settings.gates,
+                stats=self.stats.gates,
+            ),
+            purses=Purses(self.store, lease.incarnation, self.tenant_budgets),
             timers=Timers(clock, self.roster.poke), stats=self.stats, lease=lease, on_moved=self.watcher.moved,
             on_due=self.hint,
         )  # fmt: skip
         crew.recorder.start()
         crew.dispatcher.start()
+        await crew.gates.start()
         await crew.purses.start()
         crew.timers.start()
         self.roster.crew = crew
@@ -121,10 +129,11 @@ class Coordinator:
 
     async def _disband(self, crew: Crew) -> None:
         """Drop every run, and stop what acts for them."""
+        await crew.purses.stop()  # first: what drivers settle on their way out is not what the log says
         await self.roster.drop()
+        await crew.gates.stop()
         await crew.timers.stop()
         await crew.dispatcher.stop()
-        await crew.purses.stop()
         await crew.recorder.stop()
 
     async def stop(self) -> None:
@@ -166,6 +175,15 @@ class Coordinator:
         """Somebody has left mail for this run: look at once, and tell the others."""
         self.claims.hint([run])
         self.store.wakeup.hint([run])
+
+    def _agent_changed(self, name: str) -> None:
+        crew = self.roster.crew
+        if crew is not None:
+            crew.gates.changed(name)
+
+    def _sums(self, agent: str) -> Sums:
+        crew = self.roster.crew
+        return crew.gates.sums(agent) if crew is not None else Sums()
 
     @property
     def is_draining(self) -> bool:

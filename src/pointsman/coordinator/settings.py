@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from pointsman.coordinator.gates.counts import GateSettings
 from pointsman.kernel.execution import EVENTS_MAX
 
 
@@ -31,6 +32,10 @@ class CoordinatorSettings:
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over.
         events_max: events in one run.
         threads_max: threads for sync agents.
+        board_ms: how often coordinators tell each other what they counted of agents: so late is an open breaker known.
+        slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
+        retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
+        retry_floor: so many retries within that window are always allowed.
     """
 
     name: str = "coordinator-1"
@@ -51,6 +56,19 @@ class CoordinatorSettings:
     drain_s: float = 5.0
     events_max: int = EVENTS_MAX
     threads_max: int = 32
+    board_ms: int = 250
+    slots_idle_ms: int = 500
+    retry_share: float = 0.2
+    retry_floor: int = 10
+    retry_window_s: int = 30
+
+    @property
+    def gates(self) -> GateSettings:
+        """What of it concerns agents' breakers and limits."""
+        return GateSettings(
+            board_ms=self.board_ms, idle_ms=self.slots_idle_ms, retry_share=self.retry_share,
+            retry_floor=self.retry_floor, retry_window_s=self.retry_window_s,
+        )  # fmt: skip
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

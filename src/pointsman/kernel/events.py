@@ -22,7 +22,6 @@ from pointsman.kernel.pieces import INLINE_BYTES_MAX, Piece, literal, split_body
 from pointsman.kernel.policy.amounts import Amount, Budget
 from pointsman.kernel.values import digest
 
-
 ABSENT = msgspec.Raw(b"")
 """No value; not written."""
 

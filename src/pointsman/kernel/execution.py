@@ -157,10 +157,14 @@ class Execution:
 
     # -- before an attempt --------------------------------------------------------------------------------------
 
-    def reassign(self, call: str, failure: ev.Failure, now: int) -> bool:
-        """The agent can't take the call: give it to the next of its chain. False: there is none that could."""
+    def reassign(self, call: str, failure: ev.Failure, now: int, *, begun: bool = False) -> bool:
+        """The agent can't take the call: give it to the next of its chain. False: there is none that could.
+
+        Args:
+            begun: its attempt may have been made all the same, by a coordinator that died.
+        """
         pending = self.state.calls[call]
-        step = chain.next_agent(pending, failure, self._directory, attempt=pending.attempt, now=now)
+        step = chain.next_agent(pending, failure, self._directory, attempt=pending.attempt + begun, now=now)
         if step is None:
             return False
         self._note(step, now)

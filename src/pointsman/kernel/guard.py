@@ -1,5 +1,5 @@
-"""The loop guard: a run that calls the same agent with the same input again and again, or calls for ever, is stopped before
-it costs more."""
+"""The loop guard: a run that calls the same agent with the same input again and again, or calls for ever, is stopped
+before it costs more."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 LABELS_MAX = 100
@@ -31,6 +32,32 @@ class Histogram:
 
 
 @dataclass
+class GateStats:
+    """Counters of one coordinator's gates. What is appended to `agent/X` is counted by who appended it.
+
+    Attributes:
+        held: calls that were not let in at once, by kind of failure.
+        admitted_late: calls that were let in after a wait.
+        retries_refused: by the retry budget.
+        stray_bodies: what another release of Pointsman says on the board, and this one can't read.
+    """
+
+    breakers_opened: int = 0
+    breakers_half_opened: int = 0
+    breakers_closed: int = 0
+    probes_granted: int = 0
+    probes_failed: int = 0
+    held: dict[str, int] = field(default_factory=dict)
+    admitted_late: int = 0
+    retries_refused: int = 0
+    permits_granted: int = 0
+    permits_handed: int = 0
+    appends: int = 0
+    store_errors: int = 0
+    stray_bodies: int = 0
+
+
+@dataclass
 class Stats:
     """Counters of a coordinator. Raised where things happen; read by `prometheus`."""
 
@@ -49,6 +76,7 @@ class Stats:
     calls_dispatched: int = 0
     calls_ended: dict[str, int] = field(default_factory=dict)
     agents_overdue: int = 0
+    gates: GateStats = field(default_factory=GateStats)
     loop_lag_s: float = 0.0
     incarnations: int = 0
     http_requests: dict[str, int] = field(default_factory=dict)
@@ -119,6 +147,16 @@ METRICS = (
         "outcome",
     ),
     Metric("pointsman_agents_overdue_total", "counter", "Attempts that went on after their timeout.", "agents_overdue"),
+    Metric(
+        "pointsman_breakers_opened_total", "counter", "Breakers opened by this coordinator.", "gates.breakers_opened"
+    ),
+    Metric(
+        "pointsman_breakers_closed_total", "counter", "Breakers closed by this coordinator.", "gates.breakers_closed"
+    ),
+    Metric("pointsman_probes_granted_total", "counter", "Probes of half-open breakers.", "gates.probes_granted"),
+    Metric("pointsman_probes_failed_total", "counter", "Probes that failed or never ended.", "gates.probes_failed"),
+    Metric("pointsman_calls_held_total", "counter", "Calls that had to wait for their agent.", "gates.held", "reason"),
+    Metric("pointsman_retries_refused_total", "counter", "Retries against the retry budget.", "gates.retries_refused"),
     Metric("pointsman_incarnations_total", "counter", "Registrations of this process.", "incarnations"),
     Metric("pointsman_runs_active", "gauge", "Runs driven now."),
     Metric("pointsman_runs_cached", "gauge", "Waiting runs kept in memory."),
@@ -147,7 +185,7 @@ def prometheus(stats: Stats, gauges: dict[str, float]) -> str:
     out: list[str] = []
     for metric in METRICS:
         out += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
-        value = getattr(stats, metric.attribute) if metric.attribute else gauges.get(metric.name, 0)
+        value = attrgetter(metric.attribute)(stats) if metric.attribute else gauges.get(metric.name, 0)
         if isinstance(value, Histogram):
             out += value.lines(metric.name)
         elif isinstance(value, dict):

@@ -92,6 +92,16 @@ async def test_effects_that_no_store_could_hold(bench: Bench, body: bytes, code:
     assert bench.attempts.effects == {}
 
 
+async def test_the_depth_that_the_settings_allow_holds_for_effects() -> None:
+    bench = Bench(json_depth_max=3)
+    await bench.start("patient", id="r1")
+    statuses = [
+        (await bench.client.put("/v1/runs/r1/effects", params={"key": KEY, "name": "a"}, content=body)).status_code
+        for body in (b"[[[[1]]]]", b"[[[1]]]")
+    ]
+    assert statuses == [422, 201]
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -27,21 +27,21 @@ def test_a_question_is_listed_shown_and_answered(served: Served) -> None:
     assert row.split()[:2] == [task, "open"]
     assert "What does it cost?" in row
     assert row.endswith("agent_error: no ?[31m[bold]boat[/bold]".replace("?", " "))
-    shown = served.cli("inbox", "show", "--", task).stdout
+    shown = served.cli("inbox", "show", task).stdout
     assert shown.splitlines()[0] == f"{task}  open"
     assert "try 1, pricer: refused: what is a boat?" in shown
     assert "try 2, broken: agent_error: no" in shown
     assert '── input of pricer\n  "boat"\n' in shown
     assert '{"type": "integer"}' in shown
     assert f"pointsman inbox answer {task}" in shown
-    answered = served.cli("inbox", "answer", "--by", "ann", "--", task, "1200")
+    answered = served.cli("inbox", "answer", "--by", "ann", task, "1200")
     assert (answered.exit_code, answered.stdout) == (0, "answered: run ask-1 goes on\n")
     assert served.invoke("result", "ask-1", "--timeout", "10").stdout == "1200\n"
-    again = served.cli("inbox", "answer", "--by", "ann", "--", task, "1200")
+    again = served.cli("inbox", "answer", "--by", "ann", task, "1200")
     assert (again.exit_code, again.stdout) == (0, "you had answered so before\n")
     assert served.json("inbox", "ls", "--run", "ask-1")["tasks"] == []
     assert [t["status"] for t in served.json("inbox", "ls", "--run", "ask-1", "--all")["tasks"]] == ["answered"]
-    done = served.cli("inbox", "show", "--", task).stdout
+    done = served.cli("inbox", "show", task).stdout
     assert "── answer of ann, " in done
     assert "pointsman inbox answer" not in done
 
@@ -51,7 +51,7 @@ def test_runs_show_tells_who_failed_who_got_it_and_who_answered(served: Served) 
     task = asked(served, "glance-1")["id"]
     waiting = served.invoke("show", "glance-1").stdout
     assert "with a person" in next(line for line in waiting.splitlines() if "pricer#1" in line)
-    served.cli("inbox", "answer", "--by", "ann", "--", task, "7")
+    served.cli("inbox", "answer", "--by", "ann", task, "7")
     served.invoke("result", "glance-1", "--timeout", "10")
     shown = [" ".join(line.split()) for line in served.invoke("show", "glance-1").stdout.splitlines()]
     call = next(line for line in shown if "pricer#1" in line)
@@ -67,35 +67,44 @@ def test_runs_show_tells_who_failed_who_got_it_and_who_answered(served: Served) 
 
 def test_an_answer_that_does_not_fit_says_where_and_the_first_that_does_counts(served: Served) -> None:
     task = asked(served, "ask-2")["id"]
-    wrong = served.cli("inbox", "answer", "--by", "ann", "--", task, '"much"')
+    wrong = served.cli("inbox", "answer", "--by", "ann", task, '"much"')
     assert wrong.exit_code == 1
     assert wrong.stderr.startswith("pointsman: invalid_input: the result of pricer: Input should be a valid integer")
-    assert served.cli("inbox", "answer", "--by", "ann", "--", task, "1").exit_code == 0
-    late = served.cli("inbox", "answer", "--by", "bob", "--", task, "2")
+    assert served.cli("inbox", "answer", "--by", "ann", task, "1").exit_code == 0
+    late = served.cli("inbox", "answer", "--by", "bob", task, "2")
     assert late.exit_code == 1
     assert late.stderr.startswith(f"pointsman: task_answered: ann answered task {task} at ")
 
 
 def test_who_declines_is_named_in_the_run(served: Served) -> None:
     task = asked(served, "ask-3")["id"]
-    declined = served.cli("inbox", "decline", "--by", "ann", "--reason", "no idea", "--", task)
+    declined = served.cli("inbox", "decline", "--by", "ann", "--reason", "no idea", task)
     assert (declined.exit_code, declined.stdout) == (0, "declined: run ask-3 is told\n")
     assert (
-        "you had declined before"
-        in served.cli("inbox", "decline", "--by", "ann", "--reason", "no idea", "--", task).stdout
+        "you had declined before" in served.cli("inbox", "decline", "--by", "ann", "--reason", "no idea", task).stdout
     )
     result = served.invoke("result", "ask-3", "--timeout", "10")
     assert result.exit_code == 1
     assert "not_answered: " in result.stderr
     assert "ann declined: no idea" in result.stderr
-    assert "ann declined: no idea" in served.cli("inbox", "show", "--", task).stdout
+    assert "ann declined: no idea" in served.cli("inbox", "show", task).stdout
 
 
 def test_who_answers_is_the_user_unless_it_is_said(served: Served) -> None:
     task = asked(served, "ask-4")["id"]
-    assert served.json("inbox", "answer", "--", task, "5")["repeated"] is False
+    assert served.json("inbox", "answer", task, "5")["repeated"] is False
     with Client(served.url, None) as client:
         assert client.get(f"/v1/tasks/{task}")["answer"]["by"] == getpass.getuser()
+
+
+def test_a_dash_begins_an_id_or_a_number_and_not_only_an_option(served: Served) -> None:
+    task = asked(served, "ask-5")["id"]
+    for verb in (("show",), ("answer", "-5"), ("decline",)):
+        result = served.cli("inbox", verb[0], "-_Ab9", *verb[1:])
+        assert (result.exit_code, result.stderr.partition(": ")[2].partition(":")[0]) == (1, "unknown_task")
+    assert served.cli("inbox", "answer", task, "-5").exit_code == 0
+    assert served.invoke("result", "ask-5", "--timeout", "10").stdout == "-5\n"
+    assert served.cli("inbox", "answer", task, "-5", "--bye", "ann").exit_code == 2
 
 
 def test_pages(served: Served) -> None:

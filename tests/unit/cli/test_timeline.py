@@ -349,4 +349,7 @@ def test_event_lines_say_who_and_how_much() -> None:
                              "passed over: refunds: 12 of 20 calls failed")  # fmt: skip
     assert lines[3].endswith("CallReserved billing#1 $0.02")
     assert lines[12].endswith("(attempt 3) $0.03 · 1,200 tokens")
+    assert lines[14].endswith("HumanTaskOpened billing#1 T1 “Refund?”, because refused: no")
+    later = {**CHAIN[4], "data": {**CHAIN[4]["data"], "retry_at": to_ms(CHAIN[4]["at"]) + 1_500}}
+    assert drawing.event_line(later, 0).plain.endswith("timeout: no result within 2 s; again in 1.5 s")
     assert lines[15].endswith("HumanTaskAnswered billing#1 T1 ann yes")

@@ -19,11 +19,13 @@ from pointsman.agents.card import Card
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.traffic import TrafficState
 from pointsman.coordinator.agents import AgentKeeper
-from pointsman.coordinator.gate_ramp import Ramp
-from pointsman.coordinator.gates import Gates, GateSettings, Permit
+from pointsman.coordinator.gates.breaker import BreakerSide
+from pointsman.coordinator.gates.ramp import Ramp
+from pointsman.coordinator.gates.service import Gates, GateSettings, Permit
+from pointsman.coordinator.gates.slots import PermitSlots, Rival
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Failure
-from pointsman.kernel.policy.breaker import Breaker
+from pointsman.kernel.policy.breaker import Breaker, BreakerState, Probe
 from pointsman.ports.board import Board
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.liveness import Lease, Liveness
@@ -363,6 +365,13 @@ def test_a_probe_that_is_given_back_goes_to_the_next(simulate: Simulate) -> None
     simulate(body())
 
 
+def test_a_probe_that_was_granted_too_long_ago_is_not_used() -> None:
+    side = BreakerSide(agent().described, 1)
+    side.learn(BreakerState("half_open", probes={"1.1": Probe(1, 500), "2.1": Probe(2, 900)}))
+    assert side.free_probes(499) == ["1.1"]
+    assert side.take_probe(500) is None
+
+
 def test_windows_start_afresh_at_closing_and_old_attempts_tell_nothing(simulate: Simulate) -> None:
     async def body() -> None:
         async with a_cluster(2) as cluster:
@@ -526,6 +535,20 @@ def test_the_limit_holds_in_the_whole_cluster_and_nobody_starves(simulate: Simul
             assert min(served.values()) > 0.15 * sum(served.values()), served
 
     simulate(body())
+
+
+def test_a_slot_goes_to_who_has_none_and_waits_longest() -> None:
+    slots, state = PermitSlots(1), TrafficState(permits={1: 2, 4: 1})
+    slots.learn(state, 3, 0)
+    slots.take()
+    slots.take()
+    rivals = [Rival(2, 5, since=900), Rival(3, 5, since=800), Rival(4, 5, since=100)]
+    slots.share_with(rivals, state, 5, 499)
+    assert slots.owed == 0, "it has only just got them"
+    slots.share_with(rivals, state, 5, 500)
+    assert (slots.heir, slots.owed) == (3, 1)
+    slots.share_with(rivals[2:], state, 5, 500)
+    assert slots.owed == 0, "shares that differ by one are even"
 
 
 def test_slots_of_a_dead_coordinator_are_free_again(simulate: Simulate) -> None:

@@ -77,13 +77,17 @@ async def desk_that_explains(run: Run, ticket: Ticket) -> str:
 
 @app.workflow()
 async def hasty(run: Run, ticket: Ticket) -> str:
-    await run.first(run.start(first, ticket, person="What now?"), run.start(waits_for_go))
+    question = run.start(first, ticket, person="What now?")
+    await run.wait_for("enough")
+    question.cancel()
+    await run.wait_for("end")
     return "went on"
 
 
 @app.workflow()
-async def waits_for_go(run: Run) -> None:
-    await run.wait_for("go")
+async def desk_of_two(run: Run, ticket: Ticket) -> list[Reply]:
+    other = run.start(second, ticket, person="And this?")
+    return await run.gather(run.start(first, ticket, person="What now?"), other)
 
 
 without_workflows = App("agents alone")
@@ -116,9 +120,9 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    database: MemoryDatabase | None = None, name: str = "one", of: App = app, **options: int
+    database: MemoryDatabase | None = None, name: str = "one", of: App = app, poll_ms: int = 20, **options: int
 ) -> AsyncIterator[Bench]:
-    settings = CoordinatorSettings(name=name, claim_poll_ms=20, mail_poll_ms=20)
+    settings = CoordinatorSettings(name=name, claim_poll_ms=poll_ms, mail_poll_ms=poll_ms)
     coordinator = of.coordinator(MemoryStore(database or MemoryDatabase()), settings)
     await coordinator.start()
     try:
@@ -190,7 +194,11 @@ async def test_who_does_not_know_the_agent_takes_no_answer_for_it_but_takes_that
 
 @pytest.mark.parametrize(
     ("value", "where"),
-    [(b'{"refund": 1}', "text: Field required"), (b'{"text": "a", "refund": "many"}', "refund: "), (b'"a"', "an object")],
+    [
+        (b'{"refund": 1}', "text: Field required"),
+        (b'{"text": "a", "refund": "many"}', "refund: "),
+        (b'"a"', "an object"),
+    ],
 )
 async def test_an_answer_that_the_agent_could_not_have_given_is_refused_with_the_place(
     value: bytes, where: str
@@ -218,6 +226,8 @@ async def test_an_answer_that_no_store_could_hold_is_refused() -> None:
                 await it.inbox.decline(task.id, reason="", by=nobody)
         with pytest.raises(InvalidValue):
             await it.inbox.decline(task.id, reason="x" * 1_001, by="ann")
+        with pytest.raises(InvalidValue):
+            await it.inbox.decline(task.id, reason="\ud800", by="ann")
 
 
 async def test_the_first_answer_counts_and_the_second_person_is_told_whose() -> None:
@@ -289,16 +299,22 @@ async def test_declined_with_a_default_the_run_goes_on_with_that() -> None:
         assert await it.output() == {"text": "sorry", "refund": 0}
 
 
-async def test_a_task_whose_run_went_on_is_closed() -> None:
+async def test_a_task_is_closed_when_its_run_goes_on_without_an_answer() -> None:
     async with bench() as it:
         task = await it.opened("hasty")
-        await it.runs.cancel("r")
-        await it.runs.wait("r", timeout_s=10)
-        assert (await it.inbox.get(task.id)).task.status == "closed"
-        with pytest.raises(TaskClosed):
-            await it.inbox.answer(task.id, b'{"text":"late"}', by="ann")
-        with pytest.raises(TaskClosed):
-            await it.inbox.decline(task.id, reason="", by="ann")
+        await it.runs.signal("r", "enough", b"null", key="1")
+        async with asyncio.timeout(10):
+            async for batch in it.runs.follow("r"):
+                if any(event.type == "CallCancelled" for event in batch):
+                    break
+        for _ in range(2):  # the run goes on, and has ended
+            assert (await it.inbox.get(task.id)).task.status == "closed"
+            with pytest.raises(TaskClosed):
+                await it.inbox.answer(task.id, b'{"text":"late"}', by="ann")
+            with pytest.raises(TaskClosed):
+                await it.inbox.decline(task.id, reason="", by="ann")
+            await it.runs.signal("r", "end", b"null", key="2")
+            assert await it.output() == "went on"
 
 
 async def test_a_run_that_ends_under_an_answer_refuses_it() -> None:
@@ -307,10 +323,29 @@ async def test_a_run_that_ends_under_an_answer_refuses_it() -> None:
         task = await it.opened("hasty")
         await it.runs.cancel("r")
         await it.runs.wait("r", timeout_s=10)
-        stale = it.inbox
-        stale._row = lambda *_: _soon(task)  # type: ignore[method-assign,assignment,return-value]
+        assert (await it.inbox.get(task.id)).task.status == "closed"
+        it.inbox._row = lambda *_: _soon(task)  # type: ignore[method-assign,assignment,return-value]
         with pytest.raises(TaskClosed, match="has ended"):
-            await stale.answer(task.id, b'{"text":"late"}', by="ann")
+            await it.inbox.answer(task.id, b'{"text":"late"}', by="ann")
+
+
+async def test_a_task_tells_of_its_own_call_alone() -> None:
+    async with bench() as it:
+        await it.opened("desk_of_two")
+        tasks, _ = await it.inbox.list(OPEN, limit=10)
+        while len(tasks) < 2:
+            await asyncio.sleep(0)
+            tasks, _ = await it.inbox.list(OPEN, limit=10)
+        views = {task.call: await it.inbox.get(task.id) for task in tasks}
+        assert {call: [a.agent for a in view.attempts] for call, view in views.items()} == {
+            "first#1": ["first", "first", "second"], "second#1": ["second"]
+        }  # fmt: skip
+
+
+async def test_an_answer_is_taken_in_at_once_and_not_at_the_next_poll() -> None:
+    async with bench(poll_ms=3_600_000) as it:
+        await it.inbox.answer((await it.opened()).id, b'{"text":"now"}', by="ann")
+        assert await it.output() == {"text": "now", "refund": 0}
 
 
 async def _soon(task: HumanTask) -> HumanTask:

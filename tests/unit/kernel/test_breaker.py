@@ -263,6 +263,11 @@ def test_slots_are_not_handed_to_the_dead() -> None:
     assert state.permits == {}
 
 
+def test_who_leaves_gets_nothing_even_if_others_took_its_slots_for_a_dead_ones() -> None:
+    limits = Limits(POLICY, 1_000, concurrency=2)
+    assert decide(TrafficState(), limits, 1, Wants(permits=2, is_leaving=True), 0) == []
+
+
 # -- rate --------------------------------------------------------------------------------------------------------------
 
 

@@ -84,7 +84,7 @@ def test_never_above_the_limit(first: Budget, plan: list[tuple[str, Amount, Amou
             case TrancheSettled():
                 counted[event.tranche] = event.spent
             case BudgetSet() if event.budget.per != before.budget.per:
-                # What is out, and what was spent in the window that ends here, counts in the new one; the rest is history.
+                # What is out, and what was spent in the window that ends here, counts in the new one.
                 counting = {name for name, at in windows.items() if name in before.tranches or at == before.window}
                 windows = dict.fromkeys(counting, event.window)
     assert msgspec.json.decode(msgspec.json.encode(state), type=LedgerState) == state

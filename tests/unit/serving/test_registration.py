@@ -75,12 +75,15 @@ async def test_agents_register_are_renewed_and_leave(desk: Desk, agents: Told, c
     await cluster.close()
 
 
-async def test_what_the_cluster_forgot_is_registered_again(desk: Desk, agents: Told, cluster: Cluster) -> None:
+async def test_what_the_cluster_forgot_is_registered_again_at_once(
+    desk: Desk, agents: Told, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     async with registered(desk.app, cluster, advertise="http://agents.example", ttl_s=1.0):
         first = agents.told.count("register")
         del agents.views["charge"]
         await agents.until("register", first + 1)
         assert "charge" in agents.views
+    assert "no longer registered" not in caplog.text
     await cluster.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -172,7 +173,7 @@ async def test_a_result_without_end_is_cut_at_the_limit(server: Server, transpor
 
 
 async def test_a_compressed_result_is_not_unpacked(server: Server, transport: HttpTransport) -> None:
-    server.handler = answer(200, b"\x1f\x8b\x08\x00", "Content-Encoding: gzip")
+    server.handler = answer(200, gzip.compress(b'{"a":1}'), "Content-Encoding: gzip")
     assert (await failure(transport, server)).kind == "malformed_output"
 
 
@@ -421,8 +422,9 @@ async def test_a_name_counts_by_what_it_resolves_to_now(server: Server) -> None:
     agent = remote(f"http://agent.example:{server.port}/", idempotent=False)
     server.handler = answer(200, b"{}")
     assert await transport.call(agent, context(), b"1") == b"{}"
-    with pytest.raises(AgentError, match=r"127\.0\.0\.2 is loopback: agents may be there only if"):
+    with pytest.raises(AgentError, match=r"127\.0\.0\.2 is loopback: agents may be there only if") as caught:
         await transport.call(agent, context(), b"2")
+    assert (caught.value.kind, caught.value.is_retryable) == ("unreachable", False)
     assert await transport.call(agent, context(), b"3") == b"{}"  # of two addresses the one that is allowed
     assert [seen.body for seen in server.seen] == [b"1", b"3"]
     await transport.close()

@@ -10,5 +10,7 @@ from pointsman.cli.inbox.ls import ls
 from pointsman.cli.inbox.show import show
 
 inbox = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See what runs ask people, and answer it.")
-for verb in (ls, show, answer, decline):
-    inbox.command(verb.__name__)(verb)
+inbox.command("ls")(ls)
+for verb in (show, answer, decline):
+    # An id may begin with a dash, and so may a number: `inbox answer TASK -5`.
+    inbox.command(verb.__name__, context_settings={"ignore_unknown_options": True})(verb)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pointsman.cli.output import clean, duration, preview, readable, status_text, table, text
+from pointsman.cli.output import clean, duration, preview, readable, status_text, table, text, to_ms
 from pointsman.cli.runs.costs import amount_text, budget_text
 from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_text
 
@@ -157,6 +157,10 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     for name in ("amount", "spent"):
         if data.get(name) and kind in ("CallReserved", "CallOverspent"):
             said = amount_text(data[name])
+    if data.get("question"):
+        said = f"“{preview(data['question'], 100)}”, because {said}"
+    if data.get("retry_at"):
+        said += f"; again in {duration(max(data['retry_at'] - to_ms(event['at']), 0))}"
     if data.get("passed_over"):
         said += f"; passed over: {', '.join(data['passed_over'])}"
     for name in ("output", "payload", "value", "reason", "message"):
@@ -165,7 +169,7 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     style = "red" if failure else "green" if kind in ("CallCompleted", "RunCompleted") else ""
     return Text.assemble(
         text(f"{'+' + duration(since_ms):>10}", "dim"), text(f"{event['sequence']:>5}  ", "dim"),
-        text(f"{kind:<16}", style), text(f" {about}"),
+        text(f"{kind:<17}", style), text(f" {about}"),
         text(f"  {said}" if said else "", "red" if failure else "dim"),
     )  # fmt: skip
 

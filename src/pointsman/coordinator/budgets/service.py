@@ -107,6 +107,10 @@ class Purses:
             tranche.reserve(amount, now)
         return tuple(tranche.id for tranche in held)
 
+    def applies(self, agent: Agent, tenant: str) -> bool:
+        """May `reserve` have to take from a tranche?"""
+        return self._early is not None or bool(self._of(agent, tenant))
+
     def settle(self, tranches: tuple[str, ...], reserved: Amount, spent: Amount | None) -> None:
         """The attempt is over, and its end is durable: what it spent counts, and the rest is free again.
 

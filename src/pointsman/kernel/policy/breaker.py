@@ -22,7 +22,7 @@ class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
         probes: calls let through while half-open, at once and in all; when so many went well it closes.
     """
 
-    window: float = 30.0
+    window: float = 10.0
     calls_min: int = 20
     failure_rate: float = 0.5
     slow_after: float | None = None

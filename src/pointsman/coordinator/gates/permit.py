@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pointsman.coordinator.gate_breaker import BreakerSide
-from pointsman.coordinator.gate_ramp import Ramp
+from pointsman.coordinator.gates.breaker import BreakerSide
+from pointsman.coordinator.gates.ramp import Ramp
 
 
 class PermitGate(Protocol):

@@ -14,9 +14,10 @@ from typing import Protocol
 from pointsman.agents import traffic
 from pointsman.agents.record import AgentRecord
 from pointsman.agents.traffic import Limits, TrafficState, Wants, decide
-from pointsman.coordinator.gate_counts import GateSettings, GateStats
+from pointsman.coordinator.gates.counts import GateSettings
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Event, Failure
+from pointsman.observe.stats import GateStats
 from pointsman.ports.clock import Clock
 
 logger = logging.getLogger("pointsman.gates")

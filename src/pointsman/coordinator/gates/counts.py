@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -37,32 +37,6 @@ class GateSettings:
             raise ValueError(f"{self}: idle_ms 10 to 1000, members_ms at least 100")
         if not (0 <= self.retry_share <= 1 and self.retry_floor >= 0 and 1 <= self.retry_window_s <= 3_600):
             raise ValueError(f"{self}: retry_share 0 to 1, retry_floor 0 or more, retry_window_s 1 to 3600")
-
-
-@dataclass
-class GateStats:
-    """Counters of one coordinator's gates. What is appended to `agent/X` is counted by who appended it.
-
-    Attributes:
-        held: calls that were not let in at once, by kind of failure.
-        admitted_late: calls that were let in after a wait.
-        retries_refused: by the retry budget.
-        stray_bodies: what another release of Pointsman says on the board, and this one can't read.
-    """
-
-    breakers_opened: int = 0
-    breakers_half_opened: int = 0
-    breakers_closed: int = 0
-    probes_granted: int = 0
-    probes_failed: int = 0
-    held: dict[str, int] = field(default_factory=dict)
-    admitted_late: int = 0
-    retries_refused: int = 0
-    permits_granted: int = 0
-    permits_handed: int = 0
-    appends: int = 0
-    store_errors: int = 0
-    stray_bodies: int = 0
 
 
 class AgentSums(msgspec.Struct, frozen=True, array_like=True):

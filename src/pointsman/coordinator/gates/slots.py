@@ -105,7 +105,6 @@ class PermitSlots:
             self._got_at = now
         elif given > 0:  # by an append of this coordinator: nobody else takes slots from one that lives
             self.owed = max(self.owed - given, 0)
-            self.returning = max(self.returning - given, 0)
         self._overdrawn = max(-permits_left(state, limit), 0)
         self._surplus = min(self._surplus, max(self.idle, 0))
 

@@ -9,13 +9,13 @@ import asyncio
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.traffic import Limits, TrafficState, Wants
-from pointsman.coordinator.gate_breaker import BreakerSide
-from pointsman.coordinator.gate_counts import AgentSums, RetryBudget
-from pointsman.coordinator.gate_permit import Permit
-from pointsman.coordinator.gate_queue import Waiter, WaitQueue
-from pointsman.coordinator.gate_ramp import Ramp
-from pointsman.coordinator.gate_slots import PermitSlots, RateSlots, Rival
-from pointsman.coordinator.gate_work import GateWork, House
+from pointsman.coordinator.gates.breaker import BreakerSide
+from pointsman.coordinator.gates.counts import AgentSums, RetryBudget
+from pointsman.coordinator.gates.permit import Permit
+from pointsman.coordinator.gates.queue import Waiter, WaitQueue
+from pointsman.coordinator.gates.ramp import Ramp
+from pointsman.coordinator.gates.slots import PermitSlots, RateSlots, Rival
+from pointsman.coordinator.gates.work import GateWork, House
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.breaker import speaks_for
 
@@ -276,7 +276,7 @@ class Gate:
             self._alarm.cancel()
         await self._work.stop()
         self.breaker.abandon_probes()
-        wants = Wants(ended=self.breaker.ended, permits=self._permits.in_use, counted_since=-1)
+        wants = Wants(ended=self.breaker.ended, permits=self._permits.in_use, is_leaving=True, counted_since=-1)
         await self._work.give_up(wants)
 
 

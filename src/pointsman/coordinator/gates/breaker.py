@@ -8,15 +8,9 @@ from itertools import count
 
 from pointsman.agents.card import Card
 from pointsman.agents.traffic import Wants
-from pointsman.coordinator.gate_counts import AgentSums
+from pointsman.coordinator.gates.counts import AgentSums
 from pointsman.kernel.events import Failure
-from pointsman.kernel.policy.breaker import (
-    NOT_REACHED,
-    BreakerState,
-    Sums,
-    reason_to_open,
-    slow_after,
-)
+from pointsman.kernel.policy.breaker import NOT_REACHED, BreakerState, Sums, reason_to_open, slow_after
 from pointsman.kernel.policy.failures import counts_against
 from pointsman.kernel.policy.windows import Window
 

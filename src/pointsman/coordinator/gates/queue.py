@@ -6,7 +6,7 @@ import heapq
 from itertools import count
 from typing import Protocol
 
-from pointsman.coordinator.gate_permit import Permit
+from pointsman.coordinator.gates.permit import Permit
 
 
 class Waiter(Protocol):

@@ -1,0 +1,247 @@
+"""Attempts as a coordinator makes them: held back, handed on, timed out, recorded once, paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from pointsman import AgentError, App, Budget, CallError, Context, Cost, Retry, Run, StartRun
+from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.service import Coordinator
+from pointsman.kernel import events as ev
+from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.upcast import read_event
+from pointsman.stores.memory.database import MemoryDatabase
+from tests.unit.coordinator.test_service import coordinator, result, start, types, until
+
+ONCE = Retry(attempts=1)
+
+
+class Shop:
+    """An app whose agents fail on demand."""
+
+    def __init__(self) -> None:  # noqa: C901  a list of agents
+        self.app = App("shop")
+        self.calls: Counter[str] = Counter()
+        self.charges: list[str] = []
+        self.go = asyncio.Event()
+        self.hold = threading.Event()
+        app = self.app
+
+        @app.agent(retry=ONCE, hold=0.3)
+        async def clerk(n: int) -> int:
+            self.calls["clerk"] += 1
+            return n
+
+        @app.agent(retry=ONCE)
+        async def deputy(n: int) -> int:
+            self.calls["deputy"] += 1
+            return 10 * n
+
+        @app.agent(retry=ONCE)
+        async def poet(n: int) -> str:
+            return f"{n} roses"
+
+        @app.agent(retry=ONCE, timeout=0.05)
+        def slow(n: int) -> int:
+            self.calls["slow"] += 1
+            self.hold.wait(10)
+            return n
+
+        @app.agent(retry=ONCE, heartbeat=0.1, timeout=20)
+        async def pulse(beats: int, ctx: Context) -> int:
+            for _ in range(beats):
+                await asyncio.sleep(0.03)
+                ctx.heartbeat()
+            if beats < 5:
+                await asyncio.Event().wait()
+            return beats
+
+        @app.agent(retry=Retry(attempts=3, base=0.01))
+        async def charge(n: int, ctx: Context) -> str:
+            async def pay() -> str:
+                self.charges.append(ctx.idempotency_key)
+                return f"receipt {len(self.charges)}"
+
+            receipt = str(await ctx.once("pay", pay))
+            if ctx.attempt < 3:
+                raise AgentError("after the charge")
+            return receipt
+
+        @app.agent(retry=ONCE)
+        async def stuck(n: int, ctx: Context) -> str:
+            receipt = str(await ctx.once("pay", lambda: self.charges.append(ctx.idempotency_key) or "paid"))
+            self.calls["stuck"] += 1
+            await self.go.wait()
+            return receipt
+
+        @app.agent(retry=Retry(attempts=3, base=0.01), idempotent=False)
+        async def fragile(n: int) -> int:
+            self.calls["fragile"] += 1
+            await self.go.wait()
+            return n
+
+        @app.agent(retry=ONCE, cost=Cost(usd=0.01, usd_most=0.04))
+        async def dear(usd: float, ctx: Context) -> str:
+            self.calls["dear"] += 1
+            if usd:
+                ctx.spend(usd=usd)
+            await self.go.wait()
+            return "done"
+
+        @app.workflow()
+        async def ask(run: Run, what: tuple[str, int]) -> object:
+            try:
+                return await run.call(what[0], what[1])
+            except CallError as error:
+                return error.kind
+
+        @app.workflow()
+        async def ask_clerk(run: Run, fallback: list[str]) -> object:
+            return await run.call(clerk, 4, fallback=fallback, default="closed")
+
+        @app.workflow()
+        async def ask_dear(run: Run, usd: float) -> object:
+            try:
+                return await run.call(dear, usd)
+            except CallError as error:
+                return error.kind
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    made = Shop()
+    yield made
+    made.hold.set()
+
+
+async def log(service: Coordinator, run: str = "r") -> list[ev.Event]:
+    return [read_event(row) for row in await service.store.log.read(run)]
+
+
+async def test_a_disabled_agent_is_not_called_and_its_stand_in_is(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await one.agents.disable("clerk", reason="stocktaking", by="ann")
+        await start(one, "ask_clerk", b'["deputy"]')
+        assert await result(one, "r") == 40
+        assert shop.calls == {"deputy": 1}
+        [step] = [event for event in await log(one) if isinstance(event, ev.CallReassigned)]
+        assert (step.agent, step.attempt, step.failure.kind) == ("deputy", 1, "disabled")
+        assert "stocktaking" in step.failure.message
+
+
+async def test_a_call_waits_for_its_agent_and_goes_on_when_it_is_back(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await one.agents.disable("clerk")
+        await start(one, "ask_clerk", b"[]")
+        while "CallHeld" not in await types(one):
+            await asyncio.sleep(0)
+        await one.agents.enable("clerk")
+        assert await result(one, "r") == 4
+        assert await types(one) == ["RunStarted", "CallRequested", "CallHeld", "CallCompleted", "RunCompleted"]
+
+
+async def test_a_call_that_waited_in_vain_takes_the_default(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await one.agents.disable("clerk")
+        await start(one, "ask_clerk", b"[]")
+        assert await result(one, "r") == "closed"
+        assert not shop.calls
+        assert (await types(one))[2:] == ["CallHeld", "CallSkipped", "RunCompleted"]
+
+
+async def test_what_a_stand_in_gives_must_fit_the_agent_that_was_called(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await one.agents.disable("clerk")
+        await start(one, "ask_clerk", b'["poet"]')
+        assert await result(one, "r") == "closed"
+        [failed] = [event for event in await log(one) if isinstance(event, ev.AttemptFailed)]
+        assert failed.failure.kind == "invalid_output"
+
+
+async def test_silence_ends_an_attempt_that_has_to_give_signs_of_life(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await start(one, "ask", b'["pulse", 8]', run="well")
+        assert await result(one, "well") == 8
+        await start(one, "ask", b'["pulse", 2]', run="ill")
+        assert await result(one, "ill") == "heartbeat_timeout"
+
+
+async def test_a_thread_that_does_not_end_is_left_behind(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await start(one, "ask", b'["slow", 1]')
+        assert await result(one, "r") == "timeout"
+        crew = one.roster.crew
+        assert crew is not None
+        assert crew.dispatcher.active == 1, "it still runs, and is counted"
+        shop.hold.set()
+        await until(lambda: crew.dispatcher.active == 0)
+
+
+async def test_an_effect_is_not_repeated_by_a_retry(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await start(one, "ask", b'["charge", 1]')
+        assert await result(one, "r") == "receipt 1"
+        assert shop.charges == ["r/1/charge#1"]
+        [effect] = [event for event in await log(one) if isinstance(event, ev.EffectRecorded)]
+        assert (effect.name, bytes(effect.value)) == ("pay", b'"receipt 1"')
+
+
+async def test_an_effect_is_not_repeated_by_another_coordinator(shop: Shop) -> None:
+    database = MemoryDatabase()
+    async with coordinator(shop.app, database, "two") as two:
+        async with coordinator(shop.app, database, drain_s=0.01) as one:
+            await start(one, "ask", b'["stuck", 1]')
+            await until(lambda: shop.calls["stuck"] == 1)
+        await until(lambda: shop.calls["stuck"] == 2)
+        shop.go.set()
+        assert await result(two, "r") == "paid"
+        assert len(shop.charges) == 1
+
+
+async def test_what_must_not_be_repeated_is_given_up_by_a_new_owner(shop: Shop) -> None:
+    database = MemoryDatabase()
+    async with coordinator(shop.app, database, "two") as two:
+        async with coordinator(shop.app, database, drain_s=0.01) as one:
+            await start(one, "ask", b'["fragile", 1]')
+            await until(lambda: shop.calls["fragile"] == 1)
+        assert await result(two, "r") == "attempt_lost"
+        assert shop.calls["fragile"] == 1
+
+
+async def test_the_budget_of_a_run_is_set_aside_before_and_settled_after(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        shop.go.set()
+        await CoordinatorRuns(one).start(StartRun("ask_dear", b"0.03", id="r", budget=Budget(usd=0.05)))
+        assert await result(one, "r") == "done"
+        reserved, done = (await log(one))[2:4]
+        assert isinstance(reserved, ev.CallReserved)
+        assert reserved.amount.usd_micros == 40_000
+        assert isinstance(done, ev.CallCompleted)
+        assert done.spent == Amount(usd_micros=30_000, calls=1)
+        await CoordinatorRuns(one).start(StartRun("ask_dear", b"0", id="poor", budget=Budget(usd=0.03)))
+        assert await result(one, "poor") == "budget_exceeded"
+        assert shop.calls["dear"] == 1, "it was refused before the money was spent"
+
+
+async def test_an_attempt_whose_end_nobody_saw_counts_in_full(shop: Shop) -> None:
+    database = MemoryDatabase()
+    async with coordinator(shop.app, database, "two") as two:
+        async with coordinator(shop.app, database, drain_s=0.01) as one:
+            await CoordinatorRuns(one).start(StartRun("ask_dear", b"0.03", id="r", budget=Budget(usd=0.1)))
+            await until(lambda: shop.calls["dear"] == 1)
+        await until(lambda: shop.calls["dear"] == 2)
+        shop.go.set()
+        assert await result(two, "r") == "done"
+        reservations = [event for event in await log(two) if isinstance(event, ev.CallReserved)]
+        assert len(reservations) == 2
+
+
+async def test_wall_time_is_a_budget_too(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await CoordinatorRuns(one).start(StartRun("ask_dear", b"0", id="r", budget=Budget(seconds=0.1)))
+        assert await result(one, "r") == "timeout"
