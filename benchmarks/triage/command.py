@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=data.DEFAULT_DATA, help="the Banking77 training set, a CSV file")
     parser.add_argument("--tickets", type=int, default=10_000, help="of single_process and pointsman")
     parser.add_argument("--chain-tickets", type=int, default=100, help="of the chain, whose rate is extrapolated")
-    parser.add_argument("--per-second", type=float, default=450.0, help="tickets that arrive in a second")
+    parser.add_argument("--per-second", type=float, default=480.0, help="tickets that arrive in a second")
     parser.add_argument("--seed", type=int, default=Plan().seed, help="of the plan, and of the tickets' order")
     parser.add_argument("--store", help="PostgreSQL of the cluster; an embedded one, fsync on, without")
 

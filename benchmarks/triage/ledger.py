@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.triage.agents import GENERALIST, STATIC, TRIAGE_AGENTS
-from benchmarks.triage.plan import DOWN, KINDS, Plan
+from benchmarks.triage.plan import KINDS, Plan
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -140,7 +140,7 @@ class Ledger:
 
     def _seconds(self, attempt: Attempt, kind: str | None) -> float:
         """What the plan gives the attempt; none when it was held back, or met an agent that is down."""
-        if not attempt.is_under_way or kind == DOWN or not (kind is None or kind in KINDS):
+        if not attempt.is_under_way or not (kind is None or kind in KINDS):
             return 0.0
         return self._plan.fate(self._row, attempt.agent, attempt.number).seconds
 

@@ -75,7 +75,11 @@ class AgentSignature(Protocol):
     def encode_output(self, value: Any) -> bytes: ...
 
     def decode_output(self, data: bytes) -> Any:
-        """Raises InvalidInput: the result does not fit the schema."""
+        """A recorded result. Raises InvalidInput: today's code can't read it."""
+        ...
+
+    def check_output(self, data: bytes) -> None:
+        """Raises InvalidInput: the result is none that the agent may give."""
         ...
 
     def check_input(self, data: bytes) -> None:

@@ -113,6 +113,10 @@ class Signature:
         """Raises InvalidInput: the value does not fit the declared result."""
         return _read(self._output, data, f"the result of {self._name}")
 
+    def check_output(self, data: bytes) -> None:
+        """Raises InvalidInput: the result is none that the agent may give."""
+        self.decode_output(data)
+
     def same_input(self, recorded: bytes, produced: bytes) -> bool:
         try:
             return self.decode_input(recorded) == self.decode_input(produced)

@@ -20,6 +20,7 @@ from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.spending import refusal, seconds_left
 from pointsman.kernel.state import PendingCall
+from pointsman.ports.clock import Clock
 
 ATTEMPT_ENDS = (ev.CallCompleted, ev.CallFailed, ev.AttemptFailed)
 WITHHELD_MS = 50
@@ -66,7 +67,10 @@ class Attempts:
         on_end: called when an attempt is over.
     """
 
-    def __init__(self, crew: Crew, execution: Execution, epoch: int, wake: Callable[[], None], on_end: OnEnd) -> None:
+    def __init__(
+        self, crew: Crew, execution: Execution, epoch: int, wake: Callable[[], None], on_end: OnEnd, *,
+        is_created: bool,
+    ) -> None:  # fmt: skip
         self._crew = crew
         self._execution = execution
         self._epoch = epoch
@@ -85,7 +89,26 @@ class Attempts:
         """Calls whose attempt an owner before this one may have made: it has its number for itself."""
         self._later: list[str] = []
         """Calls that reserve only once the run is known to be created."""
-        self.is_created = True
+        self._is_created = is_created
+
+    @property
+    def are_wanted(self) -> bool:
+        """Is there something to decide?"""
+        return bool(self._wanted)
+
+    def is_overdue(self, clock: Clock) -> bool:
+        """Has a call waited as long as it may?"""
+        if not self._waiting:
+            return False
+        now = clock.now()
+        self._waiting = {
+            call: None for call in self._waiting if (wish := self._wishes.get(call)) is not None and wish.permit is None
+        }
+        return any((self._wishes[call].give_up_at or now) <= now for call in self._waiting)
+
+    @property
+    def has_reserved(self) -> bool:
+        return bool(self._reserved)
 
     @property
     def are_under_way(self) -> bool:
@@ -97,6 +120,12 @@ class Attempts:
             self._begun.add(call)
         self._wanted.append(call)
 
+    def created(self) -> None:
+        """The run's creation is durable."""
+        self._is_created = True
+        self._wanted.extend(self._later)
+        self._later.clear()
+
     def over(self, call: str) -> None:
         """The attempt that was under way is over."""
         self._under_way.pop(call, None)
@@ -105,16 +134,14 @@ class Attempts:
 
     def look(self, now: int) -> None:
         """Decide what can be decided now; what came of it is in `Execution.take`."""
-        if self._later and self.is_created:
-            self._wanted.extend(self._later)
-            self._later.clear()
         while self._wanted:
             self._advance(self._wanted.popleft(), now)
         for call in list(self._waiting) if self._waiting else ():
             wish = self._wishes.get(call)
-            if wish is None or wish.permit is not None or wish.give_up_at is None:
+            if wish is None or wish.permit is not None or wish.give_up_at is None or wish.failure is None:
                 del self._waiting[call]
-            elif wish.give_up_at <= now and wish.failure is not None:
+            elif wish.give_up_at <= now:
+                del self._waiting[call]
                 self._turn_away(wish, wish.failure, now)
 
     def _advance(self, call: str, now: int) -> None:
@@ -176,7 +203,7 @@ class Attempts:
         tranches: tuple[str, ...] = ()
         if failure is None:
             call = wish.call
-            if not self.is_created and self._crew.purses.applies(wish.agent, state.tenant):
+            if not self._is_created and self._crew.purses.applies(wish.agent, state.tenant):
                 # A creation is not fenced: one that comes late must not name a tranche that others settled meanwhile.
                 self._later.append(call)
                 return

@@ -53,7 +53,7 @@ class Attempt:
 
     __slots__ = (
         "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "is_over", "key", "number", "on_end",
-        "permit", "run", "spent", "started", "task",
+        "permit", "run", "so_far", "spent", "started", "task",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,9 @@ class Attempt:
         self.started = self.beat_at = clock.monotonic()
         self.deadline = deadline
         self.spent: Amount | None = None
+        """What the agent added up, in process or with its answer."""
+        self.so_far: Amount | None = None
+        """The largest total that an agent behind HTTP reported meanwhile."""
         self.is_over = False
         self.task: asyncio.Task[None] | None = None
 
@@ -94,10 +97,10 @@ class Attempt:
         self.spent = (self.spent or NOTHING) + amount
 
     def spent_so_far(self, total: Amount) -> None:
-        """A total may come twice, and late: the largest stands."""
+        """A total may come twice, and late, and again with the answer: the largest stands."""
         self.heartbeat()
-        known = self.spent or NOTHING
-        self.spent = Amount(max(known.usd_micros, total.usd_micros), max(known.tokens, total.tokens))
+        known = self.so_far or NOTHING
+        self.so_far = Amount(max(known.usd_micros, total.usd_micros), max(known.tokens, total.tokens))
 
     async def find_effect(self, name: str) -> bytes | None:
         self.heartbeat()
@@ -112,6 +115,9 @@ class Attempt:
         kind = FAILURE_KINDS.get(result.kind) if isinstance(result, Failure) else None
         if kind is not None and kind.is_unknown:
             return None
+        if self.so_far is not None:
+            self.spent_so_far(self.spent or NOTHING)
+            return self.so_far + ONE_CALL
         if self.spent is not None:
             return self.spent + ONE_CALL
         cost = self.agent.described.cost
@@ -193,7 +199,7 @@ class Dispatcher:
                 attempt.agent, context, data
             )
             if attempt.asked is not None:
-                attempt.asked.signature.decode_output(result)
+                attempt.asked.signature.check_output(result)
         except asyncio.CancelledError:
             result = Failure("cancelled", "the agent cancelled itself")
         except InvalidInput as error:

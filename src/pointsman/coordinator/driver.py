@@ -29,6 +29,10 @@ logger = logging.getLogger("pointsman.driver")
 
 STORE_RETRY_S = 0.05
 
+ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
+WITH_ROWS = frozenset({ev.HumanTaskOpened, ev.CallReserved})
+WITH_EFFECTS = frozenset({ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved})
+"""Told by type in a set: a step has four events, and each `isinstance` costs it a microsecond of all."""
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
 
@@ -59,10 +63,11 @@ class Driver:
         self._mail = head.mail
         self._create = create
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None]] = deque()
-        self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post)
-        self._attempts.is_created = create is None
+        self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
         self._tasks = OpenTasks(execution.state)
         self._undurable: list[Produced] = []
+        self._has_rows = False
+        """Among them are events that the append has more to say of than the log."""
         self._is_hinted = False
         self._is_closed = False
         """The append that parks or ends the run is durable."""
@@ -133,10 +138,10 @@ class Driver:
         if self._mail > self.execution.state.folded or self._is_hinted:
             await self._read_mail()
         self._take_in()
-        self._collect()
-        self._attempts.look(self._crew.store.clock.now())
-        while self._collect():
-            self._attempts.look(self._crew.store.clock.now())
+        attempts = self._attempts
+        while self.execution.has_new or attempts.are_wanted or attempts.is_overdue(self._crew.store.clock):
+            self._collect()
+            attempts.look(self._crew.store.clock.now())
         if self.execution.is_over:
             return await self._end()
         if self._can_park():
@@ -164,14 +169,17 @@ class Driver:
             execution.mailed(mails.event_of(letter), clock.now())
         self._mail = max(self._mail, execution.state.folded)
 
-    def _collect(self) -> bool:
-        """Take over what the kernel produced; attempts that it asks for are wished for. False: nothing."""
+    def _collect(self) -> None:
+        """Take over what the kernel produced; attempts that it asks for are wished for."""
         new = self.execution.take()
         for produced in new:
-            if isinstance(produced.event, ev.CallRequested | ev.CallRetried | ev.CallReassigned):
-                self._attempts.want(produced.event.call)
+            event = produced.event
+            kind = type(event)
+            if kind in ATTEMPT_REQUESTS:
+                self._attempts.want(event.call)  # type: ignore[attr-defined]
+            elif kind in WITH_ROWS:
+                self._has_rows = True
         self._undurable += new
-        return bool(new)
 
     def _take_in(self) -> None:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
@@ -237,13 +245,15 @@ class Driver:
             run=self.run, epoch=self.epoch, expected=self._durable, nonce=self._crew.ids.nonce(),
             events=[NewEvent(type(p.event).__name__, p.event.VERSION, p.at, p.body) for p in events],
             status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at,
-            create=self._create, letter=letter, tasks=self._tasks.rows(events),
-            reservations=reservations(events, self._durable),
+            create=self._create, letter=letter,
         )  # fmt: skip
+        if self._has_rows or self._tasks:
+            append.tasks = self._tasks.rows(events)
+            append.reservations = reservations(events, self._durable)
         children = [
             first_append(self._crew, state, p.event, p.data, p.at)
             for p in self._undurable
-            if isinstance(p.event, ev.ChildStarted)
+            if type(p.event) is ev.ChildStarted
         ]
         result = (await self._crew.recorder.submit([append, *children]))[0]
         if result.outcome is Outcome.MOVED:
@@ -264,16 +274,21 @@ class Driver:
         self._durable += len(events)
         self._crew.stats.events += len(events)
         decided, self._undurable = self._undurable, []
-        self._tasks.moved(events)
-        self._create = None
-        self._attempts.is_created = True
+        if self._has_rows or self._tasks:
+            self._tasks.moved(events)
+            self._has_rows = False
+        if self._create is not None:
+            self._create = None
+            self._attempts.created()
         if self.created is not None and not self.created.done():
             self.created.set_result(None)
         self._crew.on_moved(self.run)
         self.mail_came(mail)
+        attempts = self._attempts
         for produced in decided:
-            self._attempts.became_durable(produced.event)
-            self._take_effect(produced.event)
+            if attempts.has_reserved or type(produced.event) in WITH_EFFECTS:
+                attempts.became_durable(produced.event)
+                self._take_effect(produced.event)
         if self.execution.ending is None:
             self._attempts.dispatch_ready()
 

@@ -123,7 +123,7 @@ class CoordinatorInbox:
                 f"no agent is named {asked!r} here, so nobody knows what its result looks like: register it again, "
                 "ask a coordinator that has it, or decline"
             )
-        agent.signature.decode_output(canonical)
+        agent.signature.check_output(canonical)
         return await self._post(row, body)
 
     async def decline(self, task: str, *, reason: str, by: str, tenant: str | None = None) -> TaskAccepted:

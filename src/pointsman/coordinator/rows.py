@@ -18,6 +18,9 @@ class OpenTasks:
         self._state = state
         self._tasks = {call: pending.task for call, pending in state.calls.items() if pending.task is not None}
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def rows(self, produced: Sequence[Produced]) -> tuple[TaskRow, ...]:
         """What these events open and close. Asked again for the same events it says the same, until `moved`."""
         rows: list[TaskRow] = []

@@ -216,6 +216,11 @@ class Execution:
         new, self._requests.new = self._requests.new, []
         return new
 
+    @property
+    def has_new(self) -> bool:
+        """Would `take` give anything?"""
+        return bool(self._requests.new)
+
     def peek(self) -> Sequence[Produced]:
         """What `take` would give."""
         return self._requests.new

@@ -81,7 +81,7 @@ def read_result(body: bytes, signature: AgentSignature, *, bytes_max: int) -> by
     """
     try:
         output = encode(decode(body, bytes_max=bytes_max), bytes_max=bytes_max)
-        signature.decode_output(output)
+        signature.check_output(output)
     except ValueTooLarge as error:
         raise AgentError(str(error), kind="output_too_large") from error
     except InvalidValue as error:

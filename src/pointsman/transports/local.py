@@ -42,7 +42,7 @@ class LocalTransport:
         value = await (function(**arguments) if agent.is_async else self._in_thread(agent, arguments))
         try:
             output = signature.encode_output(value)
-            signature.decode_output(output)
+            signature.check_output(output)
         except ValueTooLarge as error:
             raise AgentError(str(error), kind="output_too_large") from error
         except (InvalidInput, InvalidValue) as error:

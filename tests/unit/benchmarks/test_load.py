@@ -20,6 +20,11 @@ Answer = Callable[[dict[str, Any], int], "tuple[int, dict[str, Any]] | None"]
 """From a request's body and how often this run was asked for: status and body, or None for a broken connection."""
 
 
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "PATIENCE_S", 5.0)
+
+
 class Server:
     def __init__(self, answer: Answer) -> None:
         self.asked: Counter[str] = Counter()
@@ -53,7 +58,8 @@ async def under_load(answer: Answer) -> AsyncIterator[tuple[Server, Load]]:
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     try:
-        yield server, Load(f"http://127.0.0.1:{port}", TICKETS, prefix="t", per_second=1e6)
+        async with asyncio.timeout(20):
+            yield server, Load(f"http://127.0.0.1:{port}", TICKETS, prefix="t", per_second=1e6)
     finally:
         listener.close()
         await listener.wait_closed()

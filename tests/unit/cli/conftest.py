@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from pointsman import AgentError, App, Retry, Run
+from pointsman import AgentError, App, Breaker, Retry, Run
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.cli.main import app as everything
 from pointsman.cli.runs.group import runs
@@ -25,6 +25,9 @@ from pointsman.stores.memory import MemoryDatabase, MemoryStore
 
 app = App("tests")
 _failed: set[str] = set()
+NEVER_OPENS = Breaker(calls_min=1_000_000)
+"""All tests call the same agents; what one of them makes fail must not hold back another's calls, or its retries
+(`retry_share`)."""
 
 
 @app.agent(capabilities=["greet"])
@@ -32,7 +35,7 @@ async def greeter(name: str) -> str:
     return f"hello {name}"
 
 
-@app.agent(retry=Retry(attempts=2, base=0.01))
+@app.agent(retry=Retry(attempts=2, base=0.01), breaker=NEVER_OPENS)
 async def flaky(name: str) -> str:
     if name not in _failed:
         _failed.add(name)
@@ -40,7 +43,7 @@ async def flaky(name: str) -> str:
     return "at last"
 
 
-@app.agent(retry=Retry(attempts=1))
+@app.agent(retry=Retry(attempts=1), breaker=NEVER_OPENS)
 async def broken(name: str) -> str:
     raise AgentError(f"no \x1b[31m[bold]{name}[/bold]")
 
@@ -100,7 +103,7 @@ def served() -> Iterator[Served]:
 
     async def serve() -> None:
         store = MemoryStore(MemoryDatabase())
-        coordinator = app.coordinator(store, CoordinatorSettings())
+        coordinator = app.coordinator(store, CoordinatorSettings(retry_share=1.0))
         await coordinator.start()
         api = ApiServer(
             CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,
