@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import jsonschema_rs
+import msgspec
 
 from pointsman.kernel.errors import InvalidInput, InvalidValue, ValueTooLarge
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, encode, faithful

@@ -39,5 +39,5 @@ def ask_person(pending: PendingCall, failure: ev.Failure) -> ev.HumanTaskOpened 
     """The event that asks a person, if the workflow wants one asked."""
     if not pending.options.person:
         return None
-    task = digest(pending.key.encode())[:24]
+    task = "t" + digest(pending.key.encode())
     return ev.HumanTaskOpened(call=pending.call, task=task, question=pending.options.person, failure=failure)

@@ -42,6 +42,7 @@ from pointsman.kernel.state import PendingCall, RunState
 from pointsman.kernel.strands import Strand
 from pointsman.kernel.values import faithful
 
+NO_STORM = FAILURE_KINDS["retry_budget_spent"].meaning
 EVENTS_MAX = 50_000
 """Default limit of events in one generation of a run."""
 NOTHING = "nothing of the kind at this point"
@@ -149,6 +150,8 @@ class Execution:
             step = chain.next_agent(pending, why, self._directory, attempt=attempt + 1, now=now)
         step = step or chain.ask_person(pending, why)
         if step is None and not pending.options.default:
+            if why is not failure:
+                failure = msgspec.structs.replace(failure, message=f"{failure.message} (no retry: {NO_STORM})")
             self._cause(ev.CallFailed(call=call, failure=failure, attempt=attempt, spent=spent), now)
             return True
         self._note(ev.AttemptFailed(call=call, attempt=attempt, failure=failure, spent=spent), now)
