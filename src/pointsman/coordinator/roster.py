@@ -74,6 +74,8 @@ class Roster:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loading: dict[str, None] = {}
         """Claimed, and on the way to a driver: the sweep must not give them back meanwhile."""
+        self._passed: dict[str, None] = {}
+        """Claimed while a driver of that run was here, which was to create it and is about to learn that it exists."""
         self._cache = ExecutionCache()
         self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
 
@@ -182,6 +184,9 @@ class Roster:
                 driver.created.set_exception(StoreUnavailable(f"run {run}: {error}"))
         finally:
             self._leave(driver, keep=keep)
+        if run in self._passed:
+            del self._passed[run]
+            await self.give_back(run)
 
     def _leave(self, driver: Driver, *, keep: bool = False) -> None:
         """The run is no longer driven here."""
@@ -241,7 +246,10 @@ class Roster:
 
     async def _load(self, head: Head) -> None:
         crew, workflow = self.crew, self._directory.workflow(head.workflow, head.version)
-        if crew is None or workflow is None or head.id in self._drivers:
+        if crew is None or workflow is None:
+            return
+        if head.id in self._drivers:
+            self._passed[head.id] = None
             return
         if head.owner != crew.lease.incarnation:
             return  # claimed in the name of an incarnation that is over: the epoch may be another's by now
@@ -266,8 +274,12 @@ class Roster:
                 return
             for warning in execution.warnings:
                 logger.warning("run %s: %s", head.id, warning)
-        if self.crew is not crew or head.id in self._drivers:  # the incarnation that claimed it is gone
+        if self.crew is not crew:  # the incarnation that claimed it is gone
             execution.close()
+            return
+        if head.id in self._drivers:
+            execution.close()
+            self._passed[head.id] = None
             return
         self._take_on(Driver(crew, execution, head))
 
@@ -307,6 +319,7 @@ class Roster:
         await asyncio.gather(*tasks, return_exceptions=True)
         for driver in list(self._drivers.values()):  # whose task was cancelled before its first step
             self._leave(driver)
+        self._passed.clear()
         self._cache.clear()
 
 

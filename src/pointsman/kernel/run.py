@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pointsman.kernel import entropy
-from pointsman.kernel.errors import CallError, InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
+from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.requests import AS_USUAL, NO_DEFAULT, Wanted
 from pointsman.kernel.strands import Handle
@@ -121,7 +121,7 @@ class Run:
         who = by if isinstance(by, str) else by.name if is_agent else getattr(by, "__name__", "a function")
         try:
             named = await self.call(by, of, key=f"{call.replace('#', '-')}/by") if is_agent else by(of)
-        except (CallError, PointsmanError) as error:
+        except PointsmanError as error:
             return None, f"{who} failed: {error}"
         if not named:
             return None, f"{who} named nobody"

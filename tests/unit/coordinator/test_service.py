@@ -4,7 +4,7 @@ of code."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -14,7 +14,7 @@ from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, 
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel.errors import DuplicateMail, InvalidInput, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
-from pointsman.ports.event_log import RunFilter
+from pointsman.ports.event_log import Append, AppendResult, RunFilter
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
 
@@ -159,6 +159,32 @@ async def test_a_run_goes_on_where_its_dead_coordinator_left_it() -> None:
         assert two.stats.runs_taken_over <= 1
     keys = [call.idempotency_key for call in desk.calls]
     assert keys.count("r/1/echo#1") == 1
+
+
+async def test_a_run_claimed_while_it_is_started_again_is_driven() -> None:
+    """A client's retry is to create the run on the coordinator that just then takes it over."""
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "two", sweep_ms=60_000) as two:
+        dying = desk.app.coordinator(MemoryStore(database), CoordinatorSettings(name="one", lease_ttl_ms=1_000))
+        await dying.start()
+        await start(dying, "ask", b'"a"')
+        await until(lambda: len(desk.calls) == 1)
+        append, answered = two.store.log.append, asyncio.Event()
+
+        async def slow(batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+            if any(item.create is not None for item in batch):
+                await answered.wait()
+            return await append(batch, lane=lane)
+
+        two.store.log.append = slow  # type: ignore[method-assign]
+        again = asyncio.create_task(start(two, "ask", b'"a"'))
+        await until(lambda: two.roster.driver("r") is not None)
+        await kill(dying)
+        await until(lambda: two.stats.runs_taken_over == 1)
+        answered.set()
+        assert await again is False
+        desk.go.set()
+        assert await result(two, "r") == "a again"
 
 
 async def kill(service: Coordinator) -> None:
