@@ -49,6 +49,7 @@ def main() -> None:
         lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=answer, **more)
         if name == "recovering":
             lab.execution.held("star#1", ev.Failure("unhealthy", "a cold", retryable=False), lab.now)
+            lab.execution.admitted("star#1", lab.now)
             lab.record_effect("star#1", "bow", b"1")
         if name == "cleaning_up":
             lab.cancel("closing time")

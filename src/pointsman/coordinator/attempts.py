@@ -174,10 +174,11 @@ class Attempts:
 
     def _hold(self, wish: Wish, pending: PendingCall, failure: ev.Failure, now: int) -> None:
         """The agent can't take it now: another one, or wait."""
-        if failure.kind != "busy":
-            if self._reassign(wish.call, failure, now):
-                self._drop(wish.call)
-                return
+        if failure.kind != "busy" and self._reassign(wish.call, failure, now):
+            self._drop(wish.call)
+            return
+        if failure.kind != "busy" or not wish.agent.idempotent:
+            # Noted also where a next owner must know for certain that the attempt has not begun.
             self._execution.held(wish.call, failure, now)
         wish.failure = failure
         wish.give_up_at = (pending.held_at or now) + round(wish.agent.described.hold * 1000)
@@ -222,6 +223,7 @@ class Attempts:
         if state.budget is not None or tranches:
             self._execution.reserve(wish.call, amount, tranches, now)
             self._reserved[wish.call, state.calls[wish.call].attempt] = Reserved(tranches, amount)
+        self._execution.admitted(wish.call, now)
         self._ready[wish.call] = None
 
     # -- the attempt ------------------------------------------------------------------------------------------------

@@ -254,6 +254,13 @@ class CallHeld(Note, frozen=True, omit_defaults=True):
     failure: Failure
 
 
+class CallAdmitted(Note, frozen=True):
+    """The wait is over: the attempt is about to be made. Durable before it, so that whoever comes next knows that it may
+    have begun."""
+
+    call: str
+
+
 class CallReserved(Note, frozen=True, omit_defaults=True):
     """What the next attempt may use up is set aside: in the run's own budget, and in tranches of shared ones. A second
     reservation of an attempt means that the end of the first is unknown: it counts in full."""
@@ -311,7 +318,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         RunStarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered, ChildEnded,
         CancelRequested,
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
-        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallReserved,
+        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted, CallReserved,
         CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped,
     )
 }  # fmt: skip

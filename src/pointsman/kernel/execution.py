@@ -187,6 +187,11 @@ class Execution:
         if self.state.calls[call].held_at is None:
             self._note(ev.CallHeld(call=call, failure=failure), now)
 
+    def admitted(self, call: str, now: int) -> None:
+        """Its wait is over, if it was noted that it waits."""
+        if self.state.calls[call].held_at is not None:
+            self._note(ev.CallAdmitted(call=call), now)
+
     def reserve(self, call: str, amount: Amount, tranches: tuple[str, ...], now: int) -> None:
         """Set aside what the next attempt of the call may use up."""
         attempt = self.state.calls[call].attempt

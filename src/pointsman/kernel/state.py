@@ -190,6 +190,10 @@ def _held(state: RunState, event: ev.CallHeld) -> None:
     state.calls[event.call].held_at = state.last_at
 
 
+def _admitted(state: RunState, event: ev.CallAdmitted) -> None:
+    state.calls[event.call].held_at = None
+
+
 def _reserved(state: RunState, event: ev.CallReserved) -> None:
     pending = state.calls[event.call]
     state.settle(pending, None)
@@ -271,6 +275,7 @@ _FOLDS: dict[type[ev.Event], Callable[[RunState, Any], None]] = {
     ev.CallCancelled: _call_over,
     ev.CallReassigned: _reassigned,
     ev.CallHeld: _held,
+    ev.CallAdmitted: _admitted,
     ev.CallReserved: _reserved,
     ev.HumanTaskOpened: _asked_person,
     ev.HumanTaskAnswered: _answered,

@@ -142,7 +142,7 @@ async def test_a_call_waits_for_its_agent_and_goes_on_when_it_is_back(shop: Shop
             await asyncio.sleep(0)
         await one.agents.enable("clerk")
         assert await result(one, "r") == 4
-        assert await types(one) == ["RunStarted", "CallRequested", "CallHeld", "CallCompleted", "RunCompleted"]
+        assert (await types(one))[2:] == ["CallHeld", "CallAdmitted", "CallCompleted", "RunCompleted"]
 
 
 async def test_a_call_that_waited_in_vain_takes_the_default(shop: Shop) -> None:
@@ -211,6 +211,28 @@ async def test_what_must_not_be_repeated_is_given_up_by_a_new_owner(shop: Shop) 
             await until(lambda: shop.calls["fragile"] == 1)
         assert await result(two, "r") == "attempt_lost"
         assert shop.calls["fragile"] == 1
+
+
+async def test_what_only_waited_is_made_by_a_new_owner_and_what_was_let_in_is_not(shop: Shop) -> None:
+    """Also where it must not be repeated: the log tells the two apart."""
+    database = MemoryDatabase()
+    async with coordinator(shop.app, database, "two") as two:
+        async with coordinator(shop.app, database, drain_s=0.01) as one:
+            await one.agents.disable("fragile")
+            await start(one, "ask", b'["fragile", 1]', run="waits")
+            await start(one, "ask", b'["fragile", 1]', run="begins")
+            for run in ("waits", "begins"):
+                while "CallHeld" not in await types(one, run):
+                    await asyncio.sleep(0)
+            driver = one.roster.driver("waits")
+            assert driver is not None
+            driver._attempts.close(was_refused=False)  # it stays outside
+            await one.agents.enable("fragile")
+            await until(lambda: shop.calls["fragile"] == 1)
+        shop.go.set()
+        assert await result(two, "begins") == "attempt_lost"
+        assert await result(two, "waits") == 1
+        assert shop.calls["fragile"] == 2
 
 
 async def test_the_budget_of_a_run_is_set_aside_before_and_settled_after(shop: Shop) -> None:
