@@ -85,10 +85,10 @@ async def test_what_is_declared_is_kept(program: Any) -> None:
     store = MemoryStore()
     async with program.app.running(store) as runs:
         settled, locked = await finish(runs, "support", "charged twice", "locked out")
-    assert output(settled) == "settled under support-1/1/billing#1"
-    assert output(locked) == "a colleague will look into it"
-    [step] = [event for event in await log(store, "support-2") if isinstance(event, ev.CallReassigned)]
-    assert (step.agent, step.attempt, step.failure.kind) == ("understudy", 2, "account_locked")
+        assert output(settled) == "settled under support-1/1/billing#1"
+        assert output(locked) == "a colleague will look into it"
+        [step] = [event for event in await log(store, "support-2") if isinstance(event, ev.CallReassigned)]
+        assert (step.agent, step.attempt, step.failure.kind) == ("understudy", 2, "account_locked")
 
 
 @pytest.mark.parametrize("program", [CHAIN], indirect=True)
@@ -101,11 +101,11 @@ async def test_the_chain_is_the_workflows(program: Any) -> None:
         async with asyncio.timeout(10):
             await until_waiting(store, "war")
         [insisted] = await finish(runs, "insist", "war")
-    [task] = [event for event in await log(store, "war") if isinstance(event, ev.HumanTaskOpened)]
-    assert (task.question, task.failure.kind) == ("Nobody writes about war. You?", "refused")
-    assert insisted.failure is not None
-    assert insisted.failure.kind == "loop_detected"
-    assert [type(event) for event in await log(store, "insist-1")].count(ev.CallRequested) == 2
+        [task] = [event for event in await log(store, "war") if isinstance(event, ev.HumanTaskOpened)]
+        assert (task.question, task.failure.kind) == ("Nobody writes about war. You?", "refused")
+        assert insisted.failure is not None
+        assert insisted.failure.kind == "loop_detected"
+        assert [type(event) for event in await log(store, "insist-1")].count(ev.CallRequested) == 2
 
 
 @pytest.mark.parametrize("program", [CHOOSE], indirect=True)
@@ -113,11 +113,11 @@ async def test_selection_falls_back_to_the_rule(program: Any) -> None:
     store = MemoryStore()
     async with program.app.running(store) as runs:
         invented, ruled = await finish(runs, "route", "a charge", "an invoice")
-    assert output(invented) == ["billing", "operator"]
-    assert output(ruled) == ["billing", "billing"]
-    first, second = [event for event in await log(store, "route-1") if isinstance(event, ev.AgentSelected)]
-    assert "named 'the billing department'" in first.reason
-    assert "rule named nobody" in second.reason
+        assert output(invented) == ["billing", "operator"]
+        assert output(ruled) == ["billing", "billing"]
+        first, second = [event for event in await log(store, "route-1") if isinstance(event, ev.AgentSelected)]
+        assert "named 'the billing department'" in first.reason
+        assert "rule named nobody" in second.reason
 
 
 class Ledger(AttemptRuntime):
@@ -157,10 +157,10 @@ async def test_effects_are_recorded(program: Any) -> None:
     async with program.app.running(store) as runs:
         await runs.start(StartRun("settle", b"5", id="r"))
         view = await runs.wait("r", timeout_s=10)
-    assert output(view) == ["receipt for 5 USD under r/1/refund#1", "red was pressed"]
-    [effect] = [event for event in await log(store, "r") if isinstance(event, ev.EffectRecorded)]
-    assert effect.name == "pay"
-    assert not program.app.directory.agent("press_the_button").idempotent
+        assert output(view) == ["receipt for 5 USD under r/1/refund#1", "red was pressed"]
+        [effect] = [event for event in await log(store, "r") if isinstance(event, ev.EffectRecorded)]
+        assert effect.name == "pay"
+        assert not program.app.directory.agent("press_the_button").idempotent
 
 
 def test_the_table_of_kinds_is_that_of_the_code() -> None:
@@ -185,16 +185,16 @@ async def test_what_is_provoked_leaves_what_the_page_says() -> None:
             await runs.start(StartRun("provoke", msgspec.json.encode(kind), id=kind))
         ended = {kind: await runs.wait(kind, timeout_s=20) for kind in provoke.KINDS if kind != "person"}
         await until_waiting(store, "person")
-    logs = {kind: await log(store, kind) for kind in provoke.KINDS}
-    for kind, types in PROVOKED.items():
+        logs = {kind: await log(store, kind) for kind in provoke.KINDS}
+        for kind, types in PROVOKED.items():
         assert [name for event in logs[kind] if (name := type(event).__name__) not in LEFT_OUT] == types, kind
         failed = [event.failure.kind for event in logs[kind] if isinstance(event, ev.AttemptFailed)]
         if kind in FAILURE_KINDS and kind != "unknown_agent":
             assert set(failed) == {kind}
             assert output(ended[kind])["by"] == "understudy"
-    assert output(ended["overspent"])["by"] == "troublemaker"
-    assert output(ended["unknown_agent"]) == {"by": "nobody", "text": "we can't"}
-    for kind, how in (("over_budget", "budget_exceeded"), ("loop", "loop_detected")):
+        assert output(ended["overspent"])["by"] == "troublemaker"
+        assert output(ended["unknown_agent"]) == {"by": "nobody", "text": "we can't"}
+        for kind, how in (("over_budget", "budget_exceeded"), ("loop", "loop_detected")):
         failure = ended[kind].failure
         assert failure is not None
         assert failure.kind == how

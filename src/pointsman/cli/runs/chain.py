@@ -60,8 +60,12 @@ def _held(span: Span, data: Data, _at: int) -> tuple[str, str]:
 
 
 def _reserved(span: Span, data: Data, at: int) -> None:
-    """The last word before an attempt is made."""
     span.account.reserve(data["amount"])
+    _admitted(span, data, at)
+
+
+def _admitted(span: Span, _data: Data, at: int) -> None:
+    """The last word before an attempt that waited is made."""
     for attempt in span.attempts[-1:]:
         if attempt.is_held:
             attempt.start, attempt.is_held, span.outcome = at, False, "pending"
@@ -89,6 +93,7 @@ STEPS: dict[str, Step] = {
     "CallRetried": _retried,
     "CallReassigned": _reassigned,
     "CallHeld": _held,
+    "CallAdmitted": _admitted,
     "CallReserved": _reserved,
     "CallOverspent": _overspent,
     "HumanTaskOpened": _person_asked,
