@@ -7,7 +7,6 @@ import asyncio
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,11 +15,12 @@ import msgspec
 import pytest
 
 from pointsman import Context, StartRun
-from pointsman.agents.context import AttemptRuntime
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.demo import provoke
+from pointsman.demo.workflow import app as demo
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.runs import RunView
@@ -120,12 +120,18 @@ async def test_selection_falls_back_to_the_rule(program: Any) -> None:
         assert "rule named nobody" in second.reason
 
 
-class Ledger(AttemptRuntime):
-    """Records effects; while it is away, it finds nothing and takes nothing."""
+class Ledger:
+    """Implements `AttemptRuntime`: records effects; while it is away, it takes none."""
 
     def __init__(self) -> None:
         self.effects: dict[str, bytes] = {}
         self.is_away = False
+
+    def heartbeat(self) -> None:
+        """Nobody counts them here."""
+
+    def spend(self, amount: Amount) -> None:
+        """Nor this."""
 
     async def find_effect(self, name: str) -> bytes | None:
         return self.effects.get(name)
@@ -137,11 +143,17 @@ class Ledger(AttemptRuntime):
 
 
 async def test_an_effect_whose_record_was_lost_is_repeated_under_the_same_key() -> None:
-    ledger, had = Ledger(), []
+    ledger = Ledger()
+    had: list[str] = []
 
     async def attempt(number: int) -> Any:
         ctx = Context("r", "pay#1", number, "r/1/pay#1", 1, 0.0, runtime=ledger)
-        return await ctx.once("pay", lambda: had.append(ctx.idempotency_key) or len(had))
+
+        def pay() -> int:
+            had.append(ctx.idempotency_key)
+            return len(had)
+
+        return await ctx.once("pay", pay)
 
     ledger.is_away = True
     with pytest.raises(StoreUnavailable):
@@ -179,22 +191,21 @@ def test_the_page_has_every_failure_that_can_be_provoked() -> None:
 
 async def test_what_is_provoked_leaves_what_the_page_says() -> None:
     store = MemoryStore()
-    running: AbstractAsyncContextManager[CoordinatorRuns] = provoke.app.running(store)
-    async with running as runs, asyncio.timeout(30):
+    async with demo.running(store) as runs, asyncio.timeout(30):
         for kind in provoke.KINDS:
             await runs.start(StartRun("provoke", msgspec.json.encode(kind), id=kind))
         ended = {kind: await runs.wait(kind, timeout_s=20) for kind in provoke.KINDS if kind != "person"}
         await until_waiting(store, "person")
         logs = {kind: await log(store, kind) for kind in provoke.KINDS}
-        for kind, types in PROVOKED.items():
+    for kind, types in PROVOKED.items():
         assert [name for event in logs[kind] if (name := type(event).__name__) not in LEFT_OUT] == types, kind
         failed = [event.failure.kind for event in logs[kind] if isinstance(event, ev.AttemptFailed)]
         if kind in FAILURE_KINDS and kind != "unknown_agent":
             assert set(failed) == {kind}
             assert output(ended[kind])["by"] == "understudy"
-        assert output(ended["overspent"])["by"] == "troublemaker"
-        assert output(ended["unknown_agent"]) == {"by": "nobody", "text": "we can't"}
-        for kind, how in (("over_budget", "budget_exceeded"), ("loop", "loop_detected")):
+    assert output(ended["overspent"])["by"] == "troublemaker"
+    assert output(ended["unknown_agent"]) == {"by": "nobody", "text": "we can't"}
+    for kind, how in (("over_budget", "budget_exceeded"), ("loop", "loop_detected")):
         failure = ended[kind].failure
         assert failure is not None
         assert failure.kind == how

@@ -1,4 +1,4 @@
-"""Every kind of failure, provoked by hand: `pointsman runs start provoke --input '"timeout"'`, then `runs show`.
+"""Every kind of failure, provoked by hand: `pointsman runs start provoke '"timeout"'`, then `runs show`.
 
 The troublemaker fails each attempt in the way that it is asked to; the understudy stands in for it, unless the failure
 is to be handed to a person.

@@ -28,6 +28,7 @@ TICK_S = 0.2
 DROPPED_AFTER_S = 60.0
 """A purse that nobody used for so long leaves memory."""
 EACH_TENANT = "*"
+NO_PURSES: list[Purse] = []
 
 logger = logging.getLogger("pointsman.budgets")
 
@@ -139,6 +140,8 @@ class Purses:
         """The purses of the budgets that a call counts in. Costs two look-ups where there are none."""
         by_agent, by_tenant = self._agents.get(agent.name), self._tenants.get(tenant)
         budget = agent.described.budget
+        if budget is None and by_agent is None and by_tenant is None and not self._tenant_budgets:
+            return NO_PURSES
         if budget is not None:
             if by_agent is None:
                 by_agent = self._agents[agent.name] = self._purse(f"agent/{agent.name}", budget)
