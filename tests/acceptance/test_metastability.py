@@ -16,17 +16,21 @@ from typing import cast
 
 import pytest
 
+from pointsman import App, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.agents.agent import Agent, AgentSignature
 from pointsman.agents.card import Card
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.agents import AgentKeeper
 from pointsman.coordinator.gates.service import Gates, GateSettings, Permit
+from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.kernel.policy.breaker import Breaker
+from pointsman.ports.event_log import RunFilter
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.testing.sim.loop import SimLoop
 from pointsman.testing.sim.store import SimClock
 
 ROOM, SERVICE_S = 10, 0.1
+SMALL_ROOM = 3
 CAPACITY = ROOM / SERVICE_S
 LOAD = 0.8 * CAPACITY
 TIMEOUT_S = 1.0
@@ -42,8 +46,9 @@ AGENT = Agent(
 class Server:
     """The agent: `ROOM` requests at a time, first come first served."""
 
-    def __init__(self, loop: SimLoop) -> None:
+    def __init__(self, loop: SimLoop, room: int = ROOM) -> None:
         self._loop = loop
+        self._room = room
         self._queue: deque[asyncio.Future[None]] = deque()
         self._busy = 0
 
@@ -59,7 +64,7 @@ class Server:
 
     def serve(self) -> None:
         """While it is down, what arrives piles up before it."""
-        while not self.is_down and self._busy < ROOM and self._queue:
+        while not self.is_down and self._busy < self._room and self._queue:
             self._busy += 1
             self._loop.call_later(SERVICE_S, self._served, self._queue.popleft())
 
@@ -88,6 +93,7 @@ class Outcome:
     completed: Counter[int] = field(default_factory=Counter)
     asked: Counter[int] = field(default_factory=Counter)
     openings: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
 
     def throughput(self, begin: float, end: float) -> float:
         return sum(self.completed[second] for second in range(int(begin), int(end))) / (end - begin)
@@ -178,6 +184,57 @@ def test_after_an_outage_the_guarded_system_does_as_much_as_before(seed: int, ca
     assert outcome.throughput(RECOVERED_BY, END) > 0.9 * before
     asked = [outcome.asked[second] for second in range(int(DOWN_AT + 3), int(DOWN_AT + DOWN_S))]
     assert max(asked) < 0.1 * LOAD, "while it is down it is left alone"
+
+
+async def whole_system(loop: SimLoop, rng: random.Random) -> Outcome:
+    """The same with runs: three coordinators drive them, from the call to the retry that the log keeps."""
+    database, server, outcome = MemoryDatabase(SimClock(loop)), Server(loop, SMALL_ROOM), Outcome()
+    app = App("bank")
+
+    @app.agent(timeout=TIMEOUT_S, retry=Retry(attempts=5, base=BACKOFF_S), breaker=AGENT.described.breaker, hold=HOLD_S)
+    async def billing(ticket: int) -> int:
+        outcome.asked[int(loop.time())] += 1
+        await server.ask()
+        outcome.completed[int(loop.time())] += 1
+        return ticket
+
+    @app.workflow()
+    async def answer(run: Run, ticket: int) -> int:
+        return int(await run.call(billing, ticket, default=-1))
+
+    nodes = [
+        app.coordinator(MemoryStore(database, clock=SimClock(loop)), CoordinatorSettings(name=f"n{number}"))
+        for number in range(3)
+    ]
+    for node in nodes:
+        await node.start()
+    loop.call_at(DOWN_AT + DOWN_S, server.serve)
+    number = 0
+    while loop.time() < END:
+        await asyncio.sleep(rng.expovariate(0.8 * SMALL_ROOM / SERVICE_S))
+        number += 1
+        await CoordinatorRuns(rng.choice(nodes)).start(StartRun("answer", str(number).encode(), id=f"r{number}"))
+    await asyncio.sleep(HOLD_S + 30)
+    outcome.openings = sum(node.stats.gates.breakers_opened for node in nodes)
+    heads, _ = await nodes[0].store.log.list_runs(RunFilter(), limit=10_000)
+    outcome.statuses = Counter(head.status for head in heads)
+    for node in nodes:
+        await node.stop()
+    return outcome
+
+
+def test_coordinators_come_back_by_themselves_too() -> None:
+    loop = SimLoop(random.Random(1), steps_max=10_000_000)
+    try:
+        outcome = loop.run_until_complete(whole_system(loop, random.Random(1)))
+    finally:
+        loop.close()
+    before = outcome.throughput(5, DOWN_AT)
+    assert before == pytest.approx(0.8 * SMALL_ROOM / SERVICE_S, rel=0.15)
+    assert outcome.throughput(DOWN_AT + 2, DOWN_AT + DOWN_S) < 0.05 * before, "it was down"
+    assert outcome.openings >= 1
+    assert outcome.throughput(RECOVERED_BY, END) > 0.9 * before
+    assert set(outcome.statuses) == {"completed"}, "nothing is lost: answered, or with the default"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

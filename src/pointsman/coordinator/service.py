@@ -58,7 +58,9 @@ class Coordinator:
         self.tenant_budgets = tenant_budgets or {}
         self.stats = Stats()
         self.watcher = Watcher(store.log, poll_ms=settings.watch_poll_ms)
-        self.agents = AgentKeeper(store.system, store.clock, directory, addresses=addresses)
+        self.agents = AgentKeeper(
+            store.system, store.clock, directory, addresses=addresses, poll_ms=settings.agents_poll_ms
+        )
         self.claims = Claims(settings, store, directory, self.stats, self.agents.refresh)
         self.roster = Roster(settings, store, directory, ids, self.stats, self.watcher, self.claims.look)
         self.agents.on_change = self._agent_changed

@@ -32,6 +32,7 @@ class CoordinatorSettings:
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over.
         events_max: events in one run.
         threads_max: threads for sync agents.
+        agents_poll_ms: how often to look for agents that registered, left, were switched off, or opened their breaker.
         board_ms: how often coordinators tell each other what they counted of agents: so late is an open breaker known.
         slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
         retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
@@ -56,6 +57,7 @@ class CoordinatorSettings:
     drain_s: float = 5.0
     events_max: int = EVENTS_MAX
     threads_max: int = 32
+    agents_poll_ms: int = 200
     board_ms: int = 250
     slots_idle_ms: int = 500
     retry_share: float = 0.2

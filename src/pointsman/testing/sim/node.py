@@ -50,7 +50,8 @@ def settings_of(name: str) -> CoordinatorSettings:
     """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
     return CoordinatorSettings(
         name=name, lease_ttl_ms=LEASE_TTL_MS, park_after_ms=150, claim_poll_ms=150, mail_poll_ms=300,
-        watch_poll_ms=200, sweep_ms=700, claim_batch=5, drain_s=0.3, runs_max=12,
+        watch_poll_ms=200, sweep_ms=700, claim_batch=5, drain_s=0.3, runs_max=12, agents_poll_ms=700,
+        board_ms=700,
     )  # fmt: skip
 
 
