@@ -1,10 +1,11 @@
 """Pointsman: a durable, distributed coordinator for multi-agent work."""
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent, AgentError, AgentRefused, ContextOverflow, RateLimited
 from pointsman.agents.card import Card, Health
 from pointsman.agents.context import Context
 from pointsman.agents.workflow import Workflow
-from pointsman.app import App
+from pointsman.app import App, HttpAgents
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import (
     CallError,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "AgentAddresses",
     "AgentError",
     "AgentRefused",
     "App",
@@ -45,6 +47,7 @@ __all__ = [
     "ForeignAwaitable",
     "Handle",
     "Health",
+    "HttpAgents",
     "InvalidInput",
     "InvalidValue",
     "LoopDetected",

@@ -210,10 +210,10 @@ class App:
 
     @asynccontextmanager
     async def running(
-        self, store: Store, settings: CoordinatorSettings | None = None
+        self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS
     ) -> AsyncIterator[CoordinatorRuns]:
         """A coordinator in this process, for as long as the block lasts; gives the verbs on runs."""
-        coordinator = self.coordinator(store, settings)
+        coordinator = self.coordinator(store, settings, http)
         await coordinator.start()
         try:
             yield CoordinatorRuns(coordinator, bytes_max=self.value_bytes_max)

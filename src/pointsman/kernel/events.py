@@ -255,8 +255,8 @@ class CallHeld(Note, frozen=True, omit_defaults=True):
 
 
 class CallAdmitted(Note, frozen=True):
-    """The wait is over: the attempt is about to be made. Durable before it, so that whoever comes next knows that it may
-    have begun."""
+    """The wait is over: the attempt is about to be made. Durable before it, so that whoever comes next knows that it
+    may have begun."""
 
     call: str
 
@@ -318,8 +318,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
         RunStarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered, ChildEnded,
         CancelRequested,
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
-        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted, CallReserved,
-        CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped,
+        RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
+        CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped,
     )
 }  # fmt: skip
 
