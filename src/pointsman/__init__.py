@@ -18,6 +18,7 @@ from pointsman.kernel.errors import (
     PointsmanError,
     RunCancelled,
     SignalTimeout,
+    StoreUnavailable,
     UnknownAgent,
 )
 from pointsman.kernel.policy.amounts import Budget, Cost
@@ -59,6 +60,7 @@ __all__ = [
     "RunCancelled",
     "SignalTimeout",
     "StartRun",
+    "StoreUnavailable",
     "UnknownAgent",
     "Workflow",
 ]

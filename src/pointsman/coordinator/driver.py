@@ -10,6 +10,7 @@ import asyncio
 import enum
 import logging
 from collections import deque
+from functools import partial
 
 import msgspec
 
@@ -187,15 +188,17 @@ class Driver:
         while self._outcomes:
             call, number, result, spent = self._outcomes.popleft()
             if isinstance(result, ev.Failure):
-                pending = execution.state.calls.get(call)
-                agent = self._crew.directory.agent(pending.target) if pending is not None else None
-                may_retry = agent is None or self._crew.gates.may_retry(agent)
+                may_retry = partial(self._may_retry, call)
                 execution.attempt_failed(call, number, result, now, spent=spent, may_retry=may_retry)
             else:
                 execution.completed(call, number, result, now, spent=spent)
         due = execution.state.next_due()
         if due is not None and due <= now:
             execution.time_passed(now)
+
+    def _may_retry(self, call: str) -> bool:
+        agent = self._crew.directory.agent(self.execution.state.calls[call].target)
+        return agent is None or self._crew.gates.may_retry(agent)
 
     def _can_park(self) -> bool:
         state = self.execution.state

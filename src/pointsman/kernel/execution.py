@@ -14,7 +14,7 @@ A pure function of (program, events so far, now), in the shape of an object, bec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -121,13 +121,14 @@ class Execution:
 
     def attempt_failed(
         self, call: str, attempt: int, failure: ev.Failure, now: int, *, spent: Amount | None = None,
-        may_retry: bool = True,
+        may_retry: Callable[[], bool] = lambda: True,
     ) -> bool:  # fmt: skip
         """An attempt failed: the policies decide what follows. False: nobody waits for it any more.
 
         Args:
             spent: None: its end is unknown, and it counts in full.
-            may_retry: False: the agent has had so many retries already that this one would be part of a storm.
+            may_retry: asked before a retry; False: the agent has had so many already that this one would be part of a
+                storm.
         """
         if not self._is_current(call, attempt):
             return False
@@ -139,7 +140,7 @@ class Execution:
         delay, why = None, failure
         if agent is not None and not must_stop:
             delay = next_delay_ms(agent.retry, attempt - pending.first_attempt + 1, failure, noise)
-        if delay is not None and not may_retry:
+        if delay is not None and not may_retry():
             delay, why = None, ev.Failure("retry_budget_spent", f"{failure.kind}: {failure.message}", retryable=False)
         if delay is not None:
             note = ev.AttemptFailed(call=call, attempt=attempt, failure=failure, retry_at=now + delay, spent=spent)

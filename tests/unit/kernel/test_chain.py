@@ -171,7 +171,7 @@ def test_a_retry_budget_that_is_spent_sends_the_call_on() -> None:
     started = lab("usual")
     pending = started.execution.state.calls["first#1"]
     failure = ev.Failure("exception", "boom")
-    assert started.execution.attempt_failed("first#1", pending.attempt, failure, started.now, may_retry=False)
+    assert started.execution.attempt_failed("first#1", pending.attempt, failure, started.now, may_retry=lambda: False)
     assert pending.target == "second"
     [step] = [p.event for p in started.execution.take() if isinstance(p.event, ev.CallReassigned)]
     assert step.failure.kind == "retry_budget_spent"

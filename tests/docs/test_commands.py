@@ -1,0 +1,80 @@
+"""What the documents tell an operator to type, to set and to watch is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from pointsman.cli.main import app
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.observe.stats import METRICS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+COMMANDS = sorted(
+    {
+        line
+        for page in PAGES
+        for block in re.findall(r"^```console\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        for line in re.findall(r"^\$ (pointsman [^#\n]*)", block, re.MULTILINE)
+    }
+)
+
+
+(USAGE_ERROR,) = typer.BadParameter.__bases__
+"""Typer brings a click of its own, and shows no more of it."""
+
+
+def parse(words: list[str]) -> None:
+    """As the command would, without doing it. Raises USAGE_ERROR."""
+    command: Any = typer.main.get_command(app)
+    context: Any = None
+    name: str | None = "pointsman"
+    while True:
+        context = command.make_context(name, words, parent=context)
+        if not hasattr(command, "commands"):
+            return
+        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_documents_is_one(line: str) -> None:
+    parse(shlex.split(line)[1:])
+
+
+def test_a_command_that_is_none_is_noticed() -> None:
+    assert len(COMMANDS) >= 15
+    for line in ("breakers shut billing", "agents disable", "budgets set agent billing --euro 5"):
+        with pytest.raises(USAGE_ERROR):
+            parse(line.split())
+
+
+def test_every_metric_of_the_page_is_measured() -> None:
+    known = {metric.name for metric in METRICS}
+    said = set(re.findall(r"`(pointsman_\w+)", OPERATIONS))
+    assert said <= known
+    assert {name for name in known if re.search(r"breaker|probe|held|retries", name)} <= said
+
+
+def test_every_limit_of_the_page_has_its_default() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(CoordinatorSettings)}
+    rows = re.findall(r"^\| `(\w+)` \| ([\d  .]+)(?: MB)? \|", OPERATIONS, re.MULTILINE)
+    said = {name: float(value.replace(" ", "").replace(" ", "")) for name, value in rows}
+    said["memory_bytes_max"] *= 1_000_000
+    assert said == {name: defaults[name] for name in said}
+    assert {"board_ms", "slots_idle_ms", "retry_share", "retry_floor", "retry_window_s"} <= said.keys()
+
+
+def test_the_options_for_agents_behind_http_are_those_of_the_coordinator() -> None:
+    group: Any = typer.main.get_command(app)
+    options = {name for option in group.commands["coordinator"].params for name in option.opts}
+    said = set(re.findall(r"^\| `(--[\w-]+)", OPERATIONS, re.MULTILINE))
+    assert said == {"--agents-allow", "--agents-private", "--agents-token", "--callback"}
+    assert said <= options
