@@ -1,4 +1,4 @@
-"""`python -m benchmarks {w1,w5,triage} [--json] [...]`: one workload, its figures on standard output."""
+"""`python -m benchmarks {w1,w5,triage,failover} [--json] [...]`: one workload, its figures on standard output."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import w1, w5
+from benchmarks.failover import command as failover
 from benchmarks.triage import command as triage
 from pointsman.process import event_loop_factory, tune_process
 from pointsman.stores.postgres.embedded import EmbeddedPostgres
@@ -23,6 +24,8 @@ def main() -> int:
     code = 0
     if arguments.workload == "triage":
         figures, code = triage.main(arguments)
+    elif arguments.workload == "failover":
+        figures, code = failover.main(arguments)
     elif arguments.store:
         figures = _measure(arguments, arguments.store, None)
     else:
@@ -53,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     steps["w1"].add_argument("--concurrency", type=int, default=100, help="runs at a time")
     tickets = workloads.add_parser("triage", help="10,000 tickets, failures by plan, beside two other systems")
     triage.add_arguments(tickets)
-    for workload in (*steps.values(), tickets):
+    killed = workloads.add_parser("failover", help="SIGKILL to a coordinator, and how long its runs wait")
+    failover.add_arguments(killed)
+    for workload in (*steps.values(), tickets, killed):
         workload.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     return parser
 

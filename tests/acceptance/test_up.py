@@ -124,8 +124,8 @@ def data_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def up(data: Path, *options: str) -> Iterator[Up]:
-    command = [*COMMAND, "up", APP, "--port", "0", "--data", str(data), "--json", *options]
+def up(data: Path, *options: str, app: str = APP) -> Iterator[Up]:
+    command = [*COMMAND, "up", app, "--port", "0", "--data", str(data), "--json", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

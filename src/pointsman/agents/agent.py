@@ -38,6 +38,14 @@ class AgentError(PointsmanError):
         retryable: bool | None = None,
         retry_after: float | None = None,
     ) -> None:
+        said: tuple[tuple[str, object, Any], ...] = (
+            ("kind", kind, str),
+            ("retryable", retryable, bool | None),
+            ("retry_after", retry_after, float | int | None),
+        )  # fmt: skip
+        for name, value, wanted in said:
+            if not isinstance(value, wanted):
+                raise TypeError(f"AgentError({name}={value!r}): {wanted}")  # what can't be recorded is refused here
         super().__init__(message)
         self.kind = kind
         self.is_retryable = retryable

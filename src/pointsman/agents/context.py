@@ -10,10 +10,11 @@ import msgspec
 
 from pointsman.agents.signature import decode_as
 from pointsman.kernel.errors import InvalidValue
-from pointsman.kernel.policy.amounts import Amount, micros
+from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS, Amount, micros
 from pointsman.kernel.values import encode
 
 EFFECT_NAME_CHARS_MAX = 128
+USD_MAX = COUNT_MAX / MICROS
 
 
 class AttemptRuntime(Protocol):
@@ -64,7 +65,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
         Raises:
             ValueError: a negative or infinite amount.
         """
-        if usd < 0 or tokens < 0:
+        if type(tokens) is not int or not (0 <= usd <= USD_MAX and 0 <= tokens <= COUNT_MAX):
             raise ValueError(f"spend(usd={usd}, tokens={tokens}): nothing is earned here")
         if self.runtime is not None:
             self.runtime.spend(Amount(usd_micros=micros(usd), tokens=tokens))

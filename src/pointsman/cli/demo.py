@@ -61,6 +61,7 @@ def demo(
             )  # fmt: skip
             observed = asyncio.run(drill.run())
         result = figures(observed, dict(selection_accuracy(corpus)), corpus.source)
+        result["failed_agent"] = failing
         for error in observed.client_errors[:5]:
             console.print(f"a client saw: {error}", style="red", markup=False)
         if as_json:
@@ -131,16 +132,23 @@ def _show(result: dict[str, Any], note: str) -> None:
             f"always the most frequent specialist: {accuracy['baseline']})",
         ),
     ]
+    if not result["kills"]:
+        del rows[2:4]
     if failing := result["failing"]:
-        rows.insert(
-            3,
+        rows[2:2] = [
             (
-                "the agent that was made to fail",
-                f"{failing['attempts_failed']} attempts failed, {failing['calls_reassigned']} calls went to another "
-                f"agent, {failing['calls_held']} waited; its breaker opened {failing['breaker_opened']} times",
+                f"{result['failed_agent']}, made to fail",
+                f"{failing['attempts_failed']} attempts failed; {failing['calls_reassigned']} of its calls went "
+                f"to another agent, {failing['calls_held']} waited; selection passed over it "
+                f"{times(failing['passed_over'])}",
             ),
-        )
+            ("its breaker", f"opened {times(failing['breaker_opened'])}, closed {times(failing['breaker_closed'])}"),
+        ]
     shown = table(["", "what happened"])
     for name, value in rows:
         shown.add_row(name, value)
     print_table(shown)
+
+
+def times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -48,12 +48,16 @@ class OnEnd(Protocol):
     def __call__(self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None: ...
 
 
+def _nobody(call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None:
+    """Of an attempt that is over."""
+
+
 class Attempt:
     """One attempt under way; the runtime behind its agent's Context."""
 
     __slots__ = (
-        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "is_over", "key", "number", "on_end",
-        "permit", "run", "so_far", "spent", "started", "task",
+        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "has_begun", "is_over", "key", "number",
+        "on_end", "permit", "run", "so_far", "spent", "started", "task",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +80,7 @@ class Attempt:
         """What the agent added up, in process or with its answer."""
         self.so_far: Amount | None = None
         """The largest total that an agent behind HTTP reported meanwhile."""
+        self.has_begun = False
         self.is_over = False
         self.task: asyncio.Task[None] | None = None
 
@@ -86,7 +91,7 @@ class Attempt:
 
     def stop(self) -> None:
         """A thread can't be stopped: its task goes on until it returns, and keeps the agent's slot as long."""
-        if self.task is not None and self.agent.is_async:
+        if self.task is not None and self.agent.is_async and self.has_begun:
             self.task.cancel()
 
     def heartbeat(self) -> None:
@@ -194,7 +199,12 @@ class Dispatcher:
 
     async def _attempt(self, attempt: Attempt, context: Context, data: bytes) -> None:
         result: bytes | Failure
+        attempt.has_begun = True
         try:
+            if (
+                attempt.is_over
+            ):  # abandoned before its first step: a task that is cancelled so early would clean up nothing
+                raise asyncio.CancelledError
             result = await self._transports[LOCAL if attempt.agent.function else HTTP].call(
                 attempt.agent, context, data
             )
@@ -205,7 +215,10 @@ class Dispatcher:
         except InvalidInput as error:
             result = Failure("invalid_output", f"not what the workflow's agent would give: {error}")
         except BaseException as error:  # noqa: BLE001  SystemExit too: an agent must not end its coordinator
-            result = failure_of(error, attempt.agent)
+            try:
+                result = failure_of(error, attempt.agent)
+            except Exception as odd:  # noqa: BLE001  its attributes may be anything
+                result = Failure("exception", f"{type(error).__name__}, of which can't be told: {faithful(odd)}")
         self._under_way.pop(attempt, None)
         self._beating.pop(attempt, None)
         if not attempt.is_over:
@@ -219,7 +232,8 @@ class Dispatcher:
         self._stats.call_latency.observe(seconds)
         self._stats.count_call(kind or "completed")
         attempt.permit.ended(kind, seconds)
-        attempt.on_end(attempt.call, attempt.number, result, attempt.used_up(result))
+        on_end, attempt.on_end = attempt.on_end, _nobody  # it stays in its line of deadlines; its run need not
+        on_end(attempt.call, attempt.number, result, attempt.used_up(result))
 
     async def _sweep(self) -> None:
         while True:

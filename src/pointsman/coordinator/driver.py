@@ -140,7 +140,9 @@ class Driver:
             await self._read_mail()
         self._take_in()
         attempts = self._attempts
-        while self.execution.has_new or attempts.are_wanted or attempts.is_overdue(self._crew.store.clock):
+        if self._crew.is_draining:
+            attempts.withdraw()
+        while self.execution.has_new or attempts.have_to_look:
             self._collect()
             attempts.look(self._crew.store.clock.now())
         if self.execution.is_over:
@@ -150,7 +152,7 @@ class Driver:
         if self._undurable or self._create is not None:
             return await self._append("running", self._crew.lease.incarnation)
         self._attempts.dispatch_ready()
-        if self._crew.is_draining and not self._attempts.are_under_way:
+        if self._crew.is_draining and not self._attempts.are_left:
             return Exit.DRAINED
         if not self._is_awake:
             self._waiter = asyncio.get_running_loop().create_future()
@@ -198,7 +200,7 @@ class Driver:
 
     def _may_retry(self, call: str) -> bool:
         agent = self._crew.directory.agent(self.execution.state.calls[call].target)
-        return agent is None or self._crew.gates.may_retry(agent)
+        return agent is None or self._crew.gates.has_retries(agent)
 
     def _can_park(self) -> bool:
         state = self.execution.state
@@ -289,7 +291,7 @@ class Driver:
         self.mail_came(mail)
         attempts = self._attempts
         for produced in decided:
-            if attempts.has_reserved or type(produced.event) in WITH_EFFECTS:
+            if attempts.have_reserved or type(produced.event) in WITH_EFFECTS:
                 attempts.became_durable(produced.event)
                 self._take_effect(produced.event)
         if self.execution.ending is None:

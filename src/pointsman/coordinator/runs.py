@@ -20,7 +20,8 @@ from pointsman.kernel.errors import (
     UnknownRun,
     UnknownWorkflow,
 )
-from pointsman.kernel.pieces import rebuild, split_body
+from pointsman.kernel.history import InputEvent, whole_input
+from pointsman.kernel.pieces import sources_of, split_body
 from pointsman.kernel.upcast import read_event
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
@@ -122,23 +123,44 @@ class CoordinatorRuns:
         recorded = await self._store.log.read(run, after=after, limit=limit)
         if not recorded and not await self._store.log.heads([run]):
             raise UnknownRun(f"no run has the id {run!r}")
-        return [await self._event_view(run, row, inputs) for row in recorded]
+        headers = await self._with_inputs(run, recorded) if inputs else {}
+        return [
+            EventView(
+                row.sequence, row.at, row.type, row.version,
+                msgspec.Raw(headers.get(row.sequence) or split_body(row.body)[0]), row.epoch,
+            )
+            for row in recorded
+        ]  # fmt: skip
 
-    async def _event_view(self, run: str, row: ev.Recorded, inputs: bool) -> EventView:
-        header, tail = split_body(row.body)
-        if tail and inputs:
+    async def _with_inputs(self, run: str, recorded: Sequence[ev.Recorded]) -> dict[int, bytes]:
+        """The headers of events whose input stands in pieces, with the whole input, by sequence."""
+        bodies = {row.sequence: row.body for row in recorded}
+        await self._add_sources(run, bodies)
+        headers: dict[int, bytes] = {}
+        known: dict[int, bytes] = {}
+        for row in recorded:
             event = read_event(row)
-            assert isinstance(event, ev.RunStarted | ev.CallRequested | ev.ChildStarted)
-            bodies = {n: await self._body(run, n) for n in {p[0] for p in event.pieces if len(p) == 3}}
-            whole = rebuild(event.pieces, tail, row.sequence, bodies.__getitem__)
-            header = ev.encode_event(msgspec.structs.replace(event, input=msgspec.Raw(whole), pieces=()))
-        return EventView(row.sequence, row.at, row.type, row.version, msgspec.Raw(header), row.epoch)
+            if isinstance(event, InputEvent) and event.pieces:
+                # Most inputs copy from the one before: with that at hand, no chain is followed twice.
+                known = {row.sequence: whole_input(event, row, bodies.__getitem__, known)}
+                whole = msgspec.Raw(known[row.sequence])
+                headers[row.sequence] = ev.encode_event(msgspec.structs.replace(event, input=whole, pieces=()))
+        return headers
 
-    async def _body(self, run: str, sequence: int) -> bytes:
-        found = await self._store.log.read(run, after=sequence - 1, limit=1)
-        if not found or found[0].sequence != sequence:
-            raise CorruptLog(f"run {run}: event {sequence} is missing")
-        return found[0].body
+    async def _add_sources(self, run: str, bodies: dict[int, bytes]) -> None:
+        """Read what the inputs copy from, and what that copies from, a page at a time."""
+        todo = list(bodies)
+        seen = set(todo)
+        while todo:
+            sequence = todo.pop()
+            if sequence not in bodies:
+                page = await self._store.log.read(run, after=max(sequence - PAGE, 0), limit=PAGE)
+                bodies.update((row.sequence, row.body) for row in page)
+            if sequence not in bodies:
+                raise CorruptLog(f"run {run}: event {sequence} is missing")
+            new = sources_of(bodies[sequence]) - seen
+            seen |= new
+            todo += new
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
         with self._coordinator.watcher.watch(run, each=True) as watch:

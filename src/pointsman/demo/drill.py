@@ -19,15 +19,16 @@ import asyncpg
 import httpx
 
 from pointsman.cluster import LocalCluster
-from pointsman.demo import data, failing, journal
+from pointsman.demo import data, failing, journal, outage
 from pointsman.demo.models import Ticket
 
 APP = "pointsman.demo.workflow:app"
 KILL_AFTER = 0.35
 """Share of the tickets that is done when the first coordinator is killed."""
 FAIL_AFTER = 0.1
-"""Share of the tickets that is done when an agent is made to fail, and for how many seconds."""
-FAIL_S = 5.0
+"""Share of the tickets that is done when an agent is made to fail, and for how many seconds: few enough for its
+breaker to close again before an ordinary drill is over."""
+FAIL_S = 3.0
 RESULT_TIMEOUT_S = 60.0
 PATIENCE_S = 120.0
 """How long a single ticket may take before the drill calls it lost."""
@@ -62,8 +63,7 @@ class Observed:
     first_events_ms: dict[str, float]
     """By orphan: time of the first event that its new owner appended."""
     failing: dict[str, int]
-    """Of the agent that was made to fail: how many attempts failed, calls another agent got, and how often its breaker
-    opened."""
+    """See `outage.count`. Empty: no agent was made to fail."""
 
 
 class Drill:
@@ -83,13 +83,10 @@ class Drill:
         self._switch = directory / "failing"
         self._journal = directory / "agents.jsonl"
         environment = {
-            journal.JOURNAL: str(self._journal),
-            data.SOURCE: corpus.source,
-            failing.FAILING: str(self._switch),
-        }
-        self._cluster = LocalCluster(
-            APP, coordinators, directory=directory, restart=False, environment={**os.environ, **environment}
-        )
+            journal.JOURNAL: str(self._journal), data.SOURCE: corpus.source, failing.FAILING: str(self._switch),
+        }  # fmt: skip
+        environment = {**os.environ, **environment}
+        self._cluster = LocalCluster(APP, coordinators, directory=directory, restart=False, environment=environment)
         self._prefix = f"ticket-{os.urandom(3).hex()}"
         self._done = 0
         self._latencies: list[float] = []
@@ -129,9 +126,8 @@ class Drill:
         timeout = httpx.Timeout(RESULT_TIMEOUT_S + 30)
 
         async def sender() -> None:
-            async with httpx.AsyncClient(
-                base_url=self._cluster.url, timeout=timeout, trust_env=False, verify=False
-            ) as client:
+            url = self._cluster.url
+            async with httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False, verify=False) as client:
                 for number, ticket in queue:
                     await self._send(client, f"{self._prefix}-{number}", ticket)
 
@@ -176,27 +172,6 @@ class Drill:
         await asyncio.sleep(self._fail_s)
         self._switch.unlink()
         self._on_progress(self._done, f"{self._fail} is well again")
-
-    async def _count_failing(self, connection: asyncpg.Connection, like: str) -> dict[str, int]:
-        if self._fail is None:
-            return {}
-        kinds = await connection.fetch(
-            "SELECT e.type, count(*) AS n FROM events e WHERE e.run LIKE $1"
-            " AND e.type IN ('AttemptFailed', 'CallReassigned', 'CallHeld') AND e.codec = 0"
-            " AND e.body->>'call' LIKE $2 GROUP BY 1",
-            like,
-            f"{self._fail}#%",
-        )
-        counted = {row["type"]: row["n"] for row in kinds}
-        opened = await connection.fetchval(
-            "SELECT count(*) FROM system_events WHERE stream = $1 AND type = 'BreakerOpened'", f"agent/{self._fail}"
-        )
-        return {
-            "attempts_failed": counted.get("AttemptFailed", 0),
-            "calls_reassigned": counted.get("CallReassigned", 0),
-            "calls_held": counted.get("CallHeld", 0),
-            "breaker_opened": opened or 0,
-        }
 
     # -- the kill -------------------------------------------------------------------------------------------------
 
@@ -250,7 +225,7 @@ class Drill:
             kills=self._kills, statuses={row["status"]: row["n"] for row in statuses},
             journal_lines=list(journal.read(self._journal)),
             outcome_epochs={f"{row['run']}/1/{row['call']}": row["epoch"] for row in outcomes}, first_events_ms=firsts,
-            failing=await self._count_failing(connection, like),
+            failing={} if self._fail is None else await outage.count(connection, self._fail, like),
         )  # fmt: skip
 
 

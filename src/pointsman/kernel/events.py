@@ -13,6 +13,7 @@ An input stands in an event whole, as JSON in `input`, or as `pieces` (see `piec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
@@ -24,6 +25,7 @@ from pointsman.kernel.values import digest
 
 ABSENT = msgspec.Raw(b"")
 """No value; not written."""
+Find = Callable[[bytes], tuple[tuple[Piece, ...], bytes]]
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -338,11 +340,13 @@ class Recorded(msgspec.Struct, frozen=True):
     epoch: int = 0
 
 
-def with_input(event_type: type[Any], data: bytes, **fields: Any) -> tuple[Any, bytes]:
-    """An event with an input, and the tail of its body: empty when the input is small and stays whole."""
+def with_input(event_type: type[Any], data: bytes, find: Find | None = None, **fields: Any) -> tuple[Any, bytes]:
+    """An event with an input, and the tail of its body: empty when the input is small and stays whole. `find` gives
+    the pieces of a large one, and their tail; without it, one literal."""
     if len(data) <= INLINE_BYTES_MAX:
         return event_type(input=msgspec.Raw(data), **fields), b""
-    return event_type(pieces=literal(data), digest=digest(data), **fields), data
+    pieces, tail = find(data) if find is not None else (literal(data), data)
+    return event_type(pieces=pieces, digest=digest(data), **fields), tail
 
 
 def same_bytes(event: RunStarted | CallRequested | ChildStarted, data: bytes) -> bool:

@@ -31,7 +31,7 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
-from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.policy.retry import next_delay_ms
 from pointsman.kernel.program import AgentSpec, Directory, WorkflowSpec
@@ -42,10 +42,9 @@ from pointsman.kernel.state import PendingCall, RunState
 from pointsman.kernel.strands import Strand
 from pointsman.kernel.values import faithful
 
-NO_STORM = FAILURE_KINDS["retry_budget_spent"].meaning
 EVENTS_MAX = 50_000
 """Default limit of events in one generation of a run."""
-NOTHING = "nothing of the kind at this point"
+NOT_THERE = "nothing of the kind at this point"
 
 
 class Execution:
@@ -90,19 +89,21 @@ class Execution:
     def _replay(self, recorded: list[ev.Recorded]) -> None:
         requests = self._requests
         history = requests.history = History(self.state.run, recorded)
+        if history.terminal is None:
+            history.remember(requests.copies)
         for group in history.groups():
-            requests.recorded = group.requests
+            requests.recorded, requests.given = group.requests, NOTHING
             self.state.evolve(group.cause.event, group.cause.at, group.cause.data)
             self._deliver(group.cause.event, group.cause.at, group.cause.data)
             if requests.recorded or (requests.new and not group.is_last):
                 left = next(iter(requests.recorded.values()), None)
                 made = requests.new[0].event if requests.new else self.ending
                 raise NonDeterministicWorkflow(
-                    describe(left) if left is not None else NOTHING, describe(made) if made is not None else NOTHING
+                    describe(left) if left is not None else NOT_THERE, describe(made) if made is not None else NOT_THERE
                 )
             for entry in group.entries:
                 self.state.evolve(entry.event, entry.at, entry.data)
-        requests.history = None
+        requests.history, requests.given = None, NOTHING
         self.warnings = history.warnings
         if history.terminal is not None:
             self._check_end(history.terminal)
@@ -127,8 +128,7 @@ class Execution:
 
         Args:
             spent: None: its end is unknown, and it counts in full.
-            may_retry: asked before a retry; False: the agent has had so many already that this one would be part of a
-                storm.
+            may_retry: asked before a retry; False: the agent has had so many already that another one is better.
         """
         if not self._is_current(call, attempt):
             return False
@@ -137,22 +137,21 @@ class Execution:
         spent = self._settled(call, spent, now)
         noise = entropy.random_float(self.state.seed, f"retry/{call}/{attempt}")
         must_stop = _may_have_happened(agent, failure)
-        delay, why = None, failure
+        delay: int | None = None
+        step: ev.Note | None = None
         if agent is not None and not must_stop:
             delay = next_delay_ms(agent.retry, attempt - pending.first_attempt + 1, failure, noise)
         if delay is not None and not may_retry():
-            delay, why = None, ev.Failure("retry_budget_spent", f"{failure.kind}: {failure.message}", retryable=False)
-        if delay is not None:
+            why = ev.Failure("retry_budget_spent", f"{failure.kind}: {failure.message}", retryable=False)
+            step = chain.next_agent(pending, why, self._directory, attempt=attempt + 1, now=now)
+        if delay is not None and step is None:  # without another agent it waits until the retry budget allows it
             note = ev.AttemptFailed(call=call, attempt=attempt, failure=failure, retry_at=now + delay, spent=spent)
             self._note(note, now)
             return True
-        step: ev.Note | None = None
-        if not must_stop:
-            step = chain.next_agent(pending, why, self._directory, attempt=attempt + 1, now=now)
-        step = step or chain.ask_person(pending, why)
+        if step is None and not must_stop:
+            step = chain.next_agent(pending, failure, self._directory, attempt=attempt + 1, now=now)
+        step = step or chain.ask_person(pending, failure)
         if step is None and not pending.options.default:
-            if why is not failure:
-                failure = msgspec.structs.replace(failure, message=f"{failure.message} (no retry: {NO_STORM})")
             self._cause(ev.CallFailed(call=call, failure=failure, attempt=attempt, spent=spent), now)
             return True
         self._note(ev.AttemptFailed(call=call, attempt=attempt, failure=failure, spent=spent), now)
@@ -254,6 +253,7 @@ class Execution:
     def size(self) -> int:
         """Rough bytes in memory, for the coordinator's budget: 4.5 KB for a waiting run (measured), and payloads."""
         payloads = sum(len(pending.data) for pending in self.state.calls.values())
+        payloads += self._requests.copies.size
         return 4_500 + payloads + sum(len(p) for queue in self._requests.signals.values() for p in queue)
 
     # -- delivery --------------------------------------------------------------------------------------------------

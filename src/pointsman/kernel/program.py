@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from pointsman.kernel.events import Failure
-from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.policy.amounts import Amount, Budget
 from pointsman.kernel.policy.retry import Retry
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class WorkflowSpec(Protocol):
     def version(self) -> int: ...
     @property
     def signature(self) -> Signature: ...
+    @property
+    def budget(self) -> Budget | None:
+        """Of a run that is started without one."""
+        ...
+
     @property
     def turns_max(self) -> int | None:
         """Calls of agents in one run."""

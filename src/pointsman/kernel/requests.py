@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.copies import Copies
 from pointsman.kernel.errors import (
     CallError,
     EventLimitReached,
@@ -26,7 +28,7 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
-from pointsman.kernel.policy.amounts import Budget
+from pointsman.kernel.policy.amounts import NOTHING, Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.selecting import choose
@@ -71,6 +73,7 @@ class Requests:
         history: the log that is being replayed; None once the run is live.
         recorded: in replay, the requests of the cause being delivered that the body has not made yet.
         new: what was produced and not yet taken for an append.
+        copies: what a large input may be copied from.
         broken: code and log disagree: the body is being unwound, and this is why.
         is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
     """
@@ -81,9 +84,12 @@ class Requests:
         self.history: History | None = None
         self.recorded: dict[tuple[type[ev.Event], str], ev.Event] = {}
         self.new: list[Produced] = []
+        self.copies = Copies()
         self.broken: PointsmanError | None = None
         self.is_closed = False
         self.now = 0
+        self.given = NOTHING
+        """In replay: what children of the cause being delivered were given; the state learns of it afterwards."""
         self.handles: dict[str, Handle[Any]] = {}
         self.signatures: dict[str, Signature] = {}
         """How to read the results of calls under way."""
@@ -119,15 +125,17 @@ class Requests:
         data = agent.signature.encode_input(args, kwargs)
         if self._guard is not None:
             self._guard.count(target, data)
-        default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
         recorded = self._take(ev.CallRequested, call)
         if isinstance(recorded, ev.CallRequested):
             if recorded.target != target:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of agent {target!r}"))
             self._compare_input(recorded, data, agent.signature)
+            default = bytes(recorded.default)
         else:
+            default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
             event, tail = ev.with_input(
-                ev.CallRequested, data, call=call, target=target, fallback=wanted.fallback, person=wanted.person,
+                ev.CallRequested, data, partial(self.copies.find, target), call=call, target=target,
+                fallback=wanted.fallback, person=wanted.person,
                 default=msgspec.Raw(default) if default else ev.ABSENT, priority=wanted.priority,
             )  # fmt: skip
             self.produce(event, self.now, data, tail)
@@ -151,10 +159,14 @@ class Requests:
         else:
             child = f"{self._state.run[:100]}~{digest(self._state.key_of(call).encode())[:16]}"
             event, tail = ev.with_input(
-                ev.ChildStarted, data, call=call, run=child, workflow=target.name, workflow_version=target.version,
-                budget=allowance(self._state, budget),
+                ev.ChildStarted, data, partial(self.copies.find, target.name), call=call, run=child,
+                workflow=target.name, workflow_version=target.version,
+                budget=allowance(self._state, budget, target.budget, self.given),
             )  # fmt: skip
             self.produce(event, self.now, data, tail)
+            recorded = event
+        if self.history is not None and self._state.budget is not None and recorded.budget is not None:
+            self.given += self._state.budget.share(recorded.budget)
         self.signatures[call] = target.signature
         return handle
 
@@ -292,9 +304,13 @@ class Requests:
     # -- found or produced ----------------------------------------------------------------------------------------
 
     def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None:
-        self.new.append(Produced(event, at, ev.encode_event(event, tail), data))
+        body = ev.encode_event(event, tail)
+        self.new.append(Produced(event, at, body, data))
         if self.history is None:
             self._state.evolve(event, at, data)
+            self.copies.note(self._state.sequence, event, body, data)
+        else:  # what is new follows the whole of what is recorded
+            self.copies.note(len(self.history.entries) + len(self.new), event, body, data)
 
     def _take(self, event_type: type[ev.Event], call: str) -> ev.Event | None:
         return self.recorded.pop((event_type, call), None)

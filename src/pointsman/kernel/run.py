@@ -15,6 +15,7 @@ from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout,
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.requests import AS_USUAL, NO_DEFAULT, Wanted
 from pointsman.kernel.strands import Handle
+from pointsman.kernel.values import check
 
 if TYPE_CHECKING:
     from pointsman.kernel.requests import Requests
@@ -241,6 +242,9 @@ def _wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority:
         raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
     if not -PRIORITY_MAX <= priority <= PRIORITY_MAX or len(person) > QUESTION_CHARS_MAX:
         raise InvalidValue(f"priority: ±{PRIORITY_MAX} at most; person: {QUESTION_CHARS_MAX} characters at most")
+    if type(priority) is not int:
+        raise InvalidValue(f"priority={priority!r}: a whole number")
+    check(person)
     names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
     return Wanted(names, person, default, priority)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pointsman.kernel.errors import InvalidValue
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.amounts import MICROS, Amount, Budget
 from pointsman.kernel.state import RunState
+
+Limit = TypeVar("Limit", int | None, float | None)
 
 
 def refusal(state: RunState, amount: Amount, now: int) -> Failure | None:
@@ -37,19 +41,37 @@ def seconds_left(state: RunState, now: int) -> float | None:
     return state.budget.seconds - (now - state.started_at) / 1000
 
 
-def allowance(state: RunState, asked: Budget | None) -> Budget | None:
+def allowance(state: RunState, asked: Budget | None, declared: Budget | None, given: Amount) -> Budget | None:
     """The budget of a child. It comes out of its parent's: what the body asked for, or half of what is left, so that
     the parent and other children can go on too. What the child does not use up comes back.
+
+    Args:
+        declared: what the child's workflow says; without `asked`, the child gets no more than that.
+        given: what was given to children, and the state does not know of yet.
 
     Raises:
         InvalidValue: more than is left.
     """
+    if asked is None and declared is not None:
+        got = _part(state, None, given) or Budget()
+        return Budget(
+            usd=_least(got.usd, declared.usd), tokens=_least(got.tokens, declared.tokens),
+            calls=_least(got.calls, declared.calls), seconds=_least(got.seconds, declared.seconds),
+        )  # fmt: skip
+    return _part(state, asked, given)
+
+
+def _least(one: Limit, other: Limit) -> Limit:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _part(state: RunState, asked: Budget | None, given: Amount) -> Budget | None:
     budget = state.budget
     if asked is not None and (asked.per is not None):
         raise InvalidValue("a run's budget has no window (per=)")
     if budget is None:
         return asked
-    free, seconds = state.free(), seconds_left(state, state.last_at)
+    free, seconds = state.free() - given, seconds_left(state, state.last_at)
     if asked is None:
         return Budget(
             usd=None if budget.usd is None else free.usd_micros // 2 / MICROS,

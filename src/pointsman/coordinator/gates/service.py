@@ -116,17 +116,21 @@ class Gates:
 
     def tried(self, agent: Agent, is_retry: bool) -> None:
         """An attempt is made: the first of its agent for this call, or a retry."""
-        retries = (self._gates.get(agent.name) or self._gate_of(agent)).retries
-        if is_retry:
-            retries.retries += 1
-        else:
-            retries.tries += 1
+        if not is_retry:
+            (self._gates.get(agent.name) or self._gate_of(agent)).retries.tries += 1
+
+    def has_retries(self, agent: Agent) -> bool:
+        """Does the retry budget of this agent allow another retry? The cluster's, as far as was heard."""
+        return (self._gates.get(agent.name) or self._gate_of(agent)).retries.allows(self.clock.now() // 1000)
 
     def may_retry(self, agent: Agent) -> bool:
-        """Does the retry budget of this agent allow another retry? The cluster's, as far as was heard."""
-        gate = self._gates.get(agent.name) or self._gate_of(agent)
-        allows = gate.retries.allows(self.clock.now() // 1000)
-        self.stats.retries_refused += not allows
+        """Take one retry from the budget, if it allows one. Counted as it is granted, not as it is made: calls that
+        fail together must see each other."""
+        allows = self.has_retries(agent)
+        if allows:
+            self._gates[agent.name].retries.retries += 1
+        else:
+            self.stats.retries_refused += 1
         return allows
 
     # -- what happens elsewhere ---------------------------------------------------------------------------------------
