@@ -31,6 +31,14 @@ OnAdmitted = Callable[["Wish", Permit, int], None]
 """(wish, its permit, now): set aside what the attempt needs; asked again after `Admission.again`."""
 
 
+def nothing() -> None:
+    """To be called in place of what is over."""
+
+
+def _nobody(wish: Wish, permit: Permit, now: int) -> None:
+    """Likewise."""
+
+
 class Wish:
     """A call that wants an attempt; the gates' waiter."""
 
@@ -144,6 +152,7 @@ class Admission:
             self._alarm.cancel()
         for call in list(self._wishes):
             self.drop(call)
+        self._wake, self._on_admitted = nothing, _nobody  # a circle would wait for the garbage collector
 
     # -- deciding -------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pointsman.coordinator.admission import Admission, Wish
+from pointsman.coordinator.admission import Admission, Wish, nothing
 from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.dispatcher import ONE_CALL, Attempt, OnEnd
+from pointsman.coordinator.dispatcher import ONE_CALL, Attempt, OnEnd, nobody
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
@@ -186,6 +186,7 @@ class Attempts:
                 self._crew.purses.release(reserved.tranches, reserved.amount)
             else:
                 self._settle(key, None)
+        self._wake, self._on_end = nothing, nobody  # a circle would wait for the garbage collector
 
     def _settle(self, attempt: tuple[str, int], spent: Amount | None) -> None:
         """Only once the log has it: another owner would count by the log."""

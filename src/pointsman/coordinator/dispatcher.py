@@ -48,7 +48,7 @@ class OnEnd(Protocol):
     def __call__(self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None: ...
 
 
-def _nobody(call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None:
+def nobody(call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None:
     """Of an attempt that is over."""
 
 
@@ -232,7 +232,7 @@ class Dispatcher:
         self._stats.call_latency.observe(seconds)
         self._stats.count_call(kind or "completed")
         attempt.permit.ended(kind, seconds)
-        on_end, attempt.on_end = attempt.on_end, _nobody  # it stays in its line of deadlines; its run need not
+        on_end, attempt.on_end = attempt.on_end, nobody  # it stays in its line of deadlines; its run need not
         on_end(attempt.call, attempt.number, result, attempt.used_up(result))
 
     async def _sweep(self) -> None:
