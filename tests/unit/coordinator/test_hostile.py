@@ -141,7 +141,7 @@ async def test_an_odd_error_of_an_agent_gives_its_slot_back(name: str) -> None:
 
 
 async def test_an_attempt_that_is_abandoned_before_its_first_step_gives_its_slot_back() -> None:
-    async with coordinator(one_at_a_time(lambda ctx: None), MemoryDatabase()) as one:
+    async with coordinator(one_at_a_time(lambda ctx: None), MemoryDatabase(), drain_s=0.1) as one:
         crew = one.roster.crew
         assert crew is not None
         dispatch = crew.dispatcher.dispatch
