@@ -7,7 +7,6 @@ agent for as long as the agent's `hold`, in the memory of the owner of its run, 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from pointsman.agents.agent import Agent
@@ -82,6 +81,11 @@ class Admission:
         is_under_way: is an attempt of this call being made?
     """
 
+    __slots__ = (
+        "_alarm", "_begun", "_crew", "_deferred", "_execution", "_is_under_way", "_on_admitted", "_waiting", "_wake",
+        "_wanted", "_wishes",
+    )  # fmt: skip
+
     def __init__(
         self, crew: Crew, execution: Execution, wake: Callable[[], None], is_under_way: Callable[[str], bool],
         on_admitted: OnAdmitted,
@@ -92,7 +96,7 @@ class Admission:
         self._is_under_way = is_under_way
         self._on_admitted = on_admitted
         self._wishes: dict[str, Wish] = {}
-        self._wanted: deque[str] = deque()
+        self._wanted: list[str] = []
         """Calls to look at: new, admitted, or granted."""
         self._waiting: dict[str, None] = {}
         """Calls whose wish has a time to give up."""
@@ -159,7 +163,9 @@ class Admission:
     def look(self, now: int) -> None:
         """Decide what can be decided now; what came of it is in `Execution.take`."""
         while self._wanted:
-            self._advance(self._wanted.popleft(), now)
+            wanted, self._wanted = self._wanted, []
+            for call in wanted:
+                self._advance(call, now)
         for call in list(self._waiting) if self._waiting else ():
             wish = self._wishes.get(call)
             if wish is None or wish.permit is not None or wish.give_up_at is None or wish.failure is None:

@@ -40,6 +40,11 @@ class Attempts:
         on_end: called when an attempt is over.
     """
 
+    __slots__ = (
+        "_admission", "_crew", "_epoch", "_execution", "_is_created", "_later", "_on_end", "_ready", "_reserved",
+        "_under_way", "_wake", "look", "want",
+    )  # fmt: skip
+
     def __init__(
         self, crew: Crew, execution: Execution, epoch: int, wake: Callable[[], None], on_end: OnEnd, *,
         is_created: bool,
