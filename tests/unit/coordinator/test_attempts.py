@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from pointsman import AgentError, App, Budget, CallError, Context, Cost, Retry, Run, StartRun
+from pointsman.coordinator.admission import Admission
+from pointsman.coordinator.reports import CoordinatorAttempts
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.upcast import read_event
+from pointsman.ports.agents import AttemptOver, CallAddress
+from pointsman.ports.event_log import Append, AppendResult
 from pointsman.stores.memory.database import MemoryDatabase
 from tests.unit.coordinator.test_service import coordinator, result, start, types, until
 
@@ -24,7 +29,7 @@ ONCE = Retry(attempts=1)
 class Shop:
     """An app whose agents fail on demand."""
 
-    def __init__(self) -> None:  # noqa: C901  a list of agents
+    def __init__(self) -> None:  # noqa: C901, PLR0915  a list of agents
         self.app = App("shop")
         self.calls: Counter[str] = Counter()
         self.charges: list[str] = []
@@ -103,6 +108,20 @@ class Shop:
         @app.workflow()
         async def ask_clerk(run: Run, fallback: list[str]) -> object:
             return await run.call(clerk, 4, fallback=fallback, default="closed")
+
+        @app.agent(retry=ONCE, budget=Budget(calls=1_000))
+        async def counted(n: int) -> int:
+            return n
+
+        @app.workflow()
+        async def hasty(run: Run) -> int:
+            run.start(dear, 0.03)
+            await run.sleep(0.05)
+            return 1
+
+        @app.workflow()
+        async def parent(run: Run) -> int:
+            return int(await run.call(hasty))
 
         @app.workflow()
         async def ask_dear(run: Run, usd: float) -> object:
@@ -267,3 +286,83 @@ async def test_wall_time_is_a_budget_too(shop: Shop) -> None:
     async with coordinator(shop.app, MemoryDatabase()) as one:
         await CoordinatorRuns(one).start(StartRun("ask_dear", b"0", id="r", budget=Budget(seconds=0.1)))
         assert await result(one, "r") == "timeout"
+
+
+async def test_a_child_that_leaves_an_attempt_behind_spent_it_in_full(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await CoordinatorRuns(one).start(StartRun("parent", b"null", id="r", budget=Budget(usd=1)))
+        assert await result(one, "r") == 1
+        [ended] = [event for event in await log(one) if isinstance(event, ev.ChildEnded)]
+        assert ended.spent == Amount(usd_micros=40_000, calls=1)
+
+
+async def test_a_creation_names_no_tranche(shop: Shop) -> None:
+    """It is not fenced: one that comes late must not spend from what others have settled meanwhile."""
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        append, created = one.store.log.append, []
+
+        async def noted(batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+            created.extend(item for item in batch if item.create is not None)
+            return await append(batch, lane=lane)
+
+        one.store.log.append = noted  # type: ignore[method-assign]
+        await start(one, "ask", b'["counted", 1]', run="first")  # after it, a tranche is in hand
+        assert await result(one, "first") == 1
+        await start(one, "ask", b'["counted", 1]')
+        assert await result(one, "r") == 1
+        assert [[event.type for event in item.events] for item in created] == [["RunStarted", "CallRequested"]] * 2
+        assert "CallReserved" in await types(one)
+
+
+async def test_an_attempt_under_way_is_not_made_again(shop: Shop) -> None:
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        await start(one, "ask", b'["stuck", 1]')
+        await until(lambda: shop.calls["stuck"] == 1)
+        driver = one.roster.driver("r")
+        assert driver is not None
+        driver._attempts._admission.again("stuck#1")
+        await asyncio.sleep(0.02)
+        assert shop.calls["stuck"] == 1
+        shop.go.set()
+        assert await result(one, "r") == "paid"
+
+
+def test_a_call_that_is_dropped_waits_for_nothing() -> None:
+    unused: Any = None
+    admission = Admission(unused, unused, lambda: None, lambda call: False, unused)
+    admission._deferred["c"] = 1
+    assert admission.has_to_look
+    admission.drop("c")
+    assert not admission.has_to_look
+
+
+async def test_what_an_agent_reports_reaches_its_attempt_wherever_it_is_said(shop: Shop) -> None:
+    told: list[tuple[str, str, Mapping[str, Any]]] = []
+
+    async def forward(address: str, path: str, body: Mapping[str, Any]) -> None:
+        told.append((address, path, body))
+
+    database, call = MemoryDatabase(), CallAddress("r", 1, "stuck#1")
+    async with coordinator(shop.app, database, address="one:1") as one, coordinator(shop.app, database, "two") as two:
+        await start(one, "ask", b'["stuck", 1]')
+        await until(lambda: shop.calls["stuck"] == 1)
+        crew = one.roster.crew
+        assert crew is not None
+        attempt = crew.dispatcher.find("r/1/stuck#1", 1)
+        assert attempt is not None
+        before = attempt.beat_at
+        here, elsewhere = CoordinatorAttempts(one, forward), CoordinatorAttempts(two, forward)
+        await here.heartbeat(call, 1)
+        assert attempt.beat_at > before
+        await here.spend(call, 1, Amount(usd_micros=9_000))
+        attempt.spend(Amount(usd_micros=9_000))  # the same total again, with the answer
+        spent = attempt.used_up(b"1")
+        assert spent is not None
+        assert spent.usd_micros == 9_000
+        assert not told
+        await elsewhere.heartbeat(call, 1)
+        assert told == [("one:1", "/v1/runs/r/attempts/heartbeat", {"key": "r/1/stuck#1", "attempt": 1})]
+        with pytest.raises(AttemptOver):
+            await here.heartbeat(call, 7)
+        shop.go.set()
+        assert await result(one, "r") == "paid"

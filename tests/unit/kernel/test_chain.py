@@ -71,6 +71,11 @@ async def defaulting(run: Run, n: int) -> int | None:
     return await run.call(first, n, fallback=["third"], default=None)  # type: ignore[no-any-return]
 
 
+@app.workflow(turns_max=2)
+async def restless(run: Run, n: int) -> int:
+    return sum([await run.call(third, n + turn) for turn in range(n)])
+
+
 @app.workflow()
 async def plain(run: Run, n: int) -> int:
     return await run.call(third, n)  # type: ignore[no-any-return]
@@ -183,6 +188,19 @@ def test_what_is_held_back_uses_no_attempt() -> None:
     assert started.execution.reassign("first#1", trouble, started.now)
     pending = started.execution.state.calls["first#1"]
     assert (pending.target, pending.attempt, pending.first_attempt) == ("second", 1, 1)
+
+
+def test_an_attempt_that_may_have_begun_keeps_its_number() -> None:
+    started = lab("usual")
+    trouble = ev.Failure("unhealthy", "ill", retryable=False)
+    assert started.execution.reassign("first#1", trouble, started.now, begun=True)
+    assert started.execution.state.calls["first#1"].attempt == 2
+
+
+def test_a_run_makes_no_more_turns_than_it_may() -> None:
+    done = lab("restless", answer=answers(third=b"1")).run()
+    assert done.failure.kind == "loop_detected"
+    assert done.types.count("CallRequested") == 2
 
 
 def test_a_call_that_waits_says_so_once() -> None:
