@@ -19,8 +19,8 @@ help: ## list the targets
 demo: $(STAMP) ## run the demonstration: three coordinators, one is killed (ARGS="--tickets 120 --json")
 	@$(BIN)/pointsman demo $(ARGS)
 
-test: $(STAMP) ## run the tests (ARGS="-k name" narrows them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests on all cores (ARGS="-k name" narrows them, ARGS="-n 0" is one process)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ async def anyone(what: str) -> str:
     return f"{what} by anyone"
 
 
-@app.agent(retry=Retry(attempts=1), breaker=Breaker(calls_min=10, open_for=2.0), fallback=["anyone"])
+@app.agent(retry=Retry(attempts=1), breaker=Breaker(calls_min=10, open_for=4.0), fallback=["anyone"])
 async def fragile(what: str) -> str:
     if what == "stone":
         raise RuntimeError("glass breaks")

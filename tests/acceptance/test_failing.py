@@ -109,8 +109,8 @@ def test_a_breaker_opened_by_one_coordinator_holds_on_all_and_closes(cluster: Up
         outputs = set(pool.map(lambda _: run(first, "throws", "stone")["output"], range(20)))
     assert outputs == {"stone by anyone"}
     until(lambda: states() == {"open"}, "all coordinators see it open")
-    for client in others:
-        ended = run(client, "throws", "stone")
+    while_open = [run(client, "throws", "stone") for client in others]  # before it is due for a probe
+    for ended in while_open:
         assert ended["output"] == "stone by anyone"
         events = answer("runs", "show", ended["id"], url=cluster.url)["events"]
         reasons = [event["data"]["failure"]["kind"] for event in events if event["type"] == "CallReassigned"]
