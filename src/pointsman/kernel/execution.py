@@ -15,31 +15,23 @@ A pure function of (program, events so far, now), in the shape of an object, bec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import msgspec
 
-from pointsman.kernel import chain, entropy
+from pointsman.kernel import chain
 from pointsman.kernel import events as ev
+from pointsman.kernel.body import Body
 from pointsman.kernel.errors import (
-    CallError,
-    ChildError,
     CorruptLog,
     NonDeterministicWorkflow,
     PointsmanError,
-    RunCancelled,
 )
-from pointsman.kernel.guard import LoopGuard
+from pointsman.kernel.failing import after_attempt, without_agent
 from pointsman.kernel.history import History, describe
 from pointsman.kernel.policy.amounts import NOTHING, Amount
-from pointsman.kernel.policy.failures import FAILURE_KINDS
-from pointsman.kernel.policy.retry import next_delay_ms
-from pointsman.kernel.program import AgentSpec, Directory, WorkflowSpec
-from pointsman.kernel.requests import Produced, Requests
-from pointsman.kernel.run import Run
-from pointsman.kernel.scheduler import Scheduler
-from pointsman.kernel.state import PendingCall, RunState
-from pointsman.kernel.strands import Strand
+from pointsman.kernel.program import Directory, WorkflowSpec
+from pointsman.kernel.requests import Produced
+from pointsman.kernel.state import RunState
 from pointsman.kernel.values import faithful
 
 EVENTS_MAX = 50_000
@@ -52,20 +44,15 @@ class Execution:
 
     Attributes:
         state: the folded state, including events that are produced and not yet appended.
-        ending: the terminal event, once the body is over and until `close_log` has taken it.
         warnings: what a replay noticed and let pass.
     """
 
     def __init__(self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX) -> None:
         self.state = RunState(run=run)
-        self.ending: ev.Event | None = None
         self.warnings: list[str] = []
-        self._workflow = workflow
         self._directory = directory
-        self._scheduler = Scheduler(self._strand_over)
-        turns, repeats = workflow.turns_max, workflow.repeats_max
-        guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
-        self._requests = Requests(self.state, directory, self._scheduler, events_max, guard)
+        self._body = Body(self.state, workflow, directory, events_max)
+        self._requests = self._body.requests
 
     # -- the two ways in -----------------------------------------------------------------------------------------
 
@@ -94,7 +81,7 @@ class Execution:
         for group in history.groups():
             requests.recorded, requests.given = group.requests, NOTHING
             self.state.evolve(group.cause.event, group.cause.at, group.cause.data)
-            self._deliver(group.cause.event, group.cause.at, group.cause.data)
+            self._body.deliver(group.cause.event, group.cause.at, group.cause.data)
             if requests.recorded or (requests.new and not group.is_last):
                 left = next(iter(requests.recorded.values()), None)
                 made = requests.new[0].event if requests.new else self.ending
@@ -132,30 +119,10 @@ class Execution:
         """
         if not self._is_current(call, attempt):
             return False
-        pending = self.state.calls[call]
-        agent = self._directory.agent(pending.target)
         spent = self._settled(call, spent, now)
-        noise = entropy.random_float(self.state.seed, f"retry/{call}/{attempt}")
-        must_stop = _may_have_happened(agent, failure)
-        delay: int | None = None
-        step: ev.Note | None = None
-        if agent is not None and not must_stop:
-            delay = next_delay_ms(agent.retry, attempt - pending.first_attempt + 1, failure, noise)
-        if delay is not None and not may_retry():
-            why = ev.Failure("retry_budget_spent", f"{failure.kind}: {failure.message}", retryable=False)
-            step = chain.next_agent(pending, why, self._directory, attempt=attempt + 1, now=now)
-        if delay is not None and step is None:  # without another agent it waits until the retry budget allows it
-            note = ev.AttemptFailed(call=call, attempt=attempt, failure=failure, retry_at=now + delay, spent=spent)
-            self._note(note, now)
-            return True
-        if step is None and not must_stop:
-            step = chain.next_agent(pending, failure, self._directory, attempt=attempt + 1, now=now)
-        step = step or chain.ask_person(pending, failure)
-        if step is None and not pending.options.default:
-            self._cause(ev.CallFailed(call=call, failure=failure, attempt=attempt, spent=spent), now)
-            return True
-        self._note(ev.AttemptFailed(call=call, attempt=attempt, failure=failure, spent=spent), now)
-        self._take_step(pending, step, failure, now)
+        pending = self.state.calls[call]
+        for event in after_attempt(pending, failure, spent, self._directory, self.state.seed, now, may_retry):
+            self._record(event, now)
         return True
 
     # -- before an attempt --------------------------------------------------------------------------------------
@@ -175,12 +142,7 @@ class Execution:
 
     def give_up(self, call: str, failure: ev.Failure, now: int) -> None:
         """No agent can take the call: a person, the default, or failure."""
-        pending = self.state.calls[call]
-        step = chain.ask_person(pending, failure)
-        if step is None and not pending.options.default:
-            self._cause(ev.CallFailed(call=call, failure=failure, attempt=pending.attempt), now)
-        else:
-            self._take_step(pending, step, failure, now)
+        self._record(without_agent(self.state.calls[call], failure), now)
 
     def held(self, call: str, failure: ev.Failure, now: int) -> None:
         """The call waits for its agent. Noted once."""
@@ -213,10 +175,7 @@ class Execution:
         """Fold one mail in. False: it was folded before."""
         if event.mail <= self.state.folded or self.state.is_ended:
             return False
-        if isinstance(event, ev.Cause):
-            self._cause(event, now)
-        else:
-            self._note(event, now)
+        self._record(event, now)
         return True
 
     def take(self) -> list[Produced]:
@@ -235,26 +194,30 @@ class Execution:
 
     def close_log(self, now: int) -> None:
         """Produce the terminal event; nothing may follow it."""
-        if self.ending is not None:
-            ending, self.ending = self.ending, None
+        ending, self._body.ending = self._body.ending, None
+        if ending is not None:
             self._note(ending, now)
 
     def close(self) -> None:
         """Let the run leave memory. The author's `finally` runs and nothing that it does counts."""
-        self._requests.is_closed = True
-        self._scheduler.close()
+        self._body.close()
+
+    @property
+    def ending(self) -> ev.Event | None:
+        """The terminal event, once the body is over and until `close_log` has taken it."""
+        return self._body.ending
 
     @property
     def is_over(self) -> bool:
         """The body has ended; `ending` is how."""
-        return self.ending is not None
+        return self._body.ending is not None
 
     @property
     def size(self) -> int:
         """Rough bytes in memory, for the coordinator's budget: 4.5 KB for a waiting run (measured), and payloads."""
         payloads = sum(len(pending.data) for pending in self.state.calls.values())
         payloads += self._requests.copies.size
-        return 4_500 + payloads + sum(len(p) for queue in self._requests.signals.values() for p in queue)
+        return 4_500 + payloads + self._requests.signals.size
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
@@ -279,12 +242,11 @@ class Execution:
             self._note(over, now)
         return spent
 
-    def _take_step(self, pending: PendingCall, step: ev.Note | None, failure: ev.Failure, now: int) -> None:
-        if step is not None:
-            self._note(step, now)
+    def _record(self, event: ev.Event, now: int) -> None:
+        if isinstance(event, ev.Cause):
+            self._cause(event, now)
         else:
-            default = msgspec.Raw(pending.options.default)
-            self._cause(ev.CallSkipped(call=pending.call, output=default, failure=failure), now)
+            self._note(event, now)
 
     def _note(self, event: ev.Event, now: int) -> None:
         self._requests.produce(event, max(now, self.state.last_at))
@@ -294,140 +256,17 @@ class Execution:
         at = max(now, self.state.last_at)
         tail = data if isinstance(event, ev.RunStarted) and event.pieces else b""
         self._requests.produce(event, at, data, tail)
-        self._deliver(event, at, data)
-
-    def _deliver(self, event: ev.Event, at: int, data: bytes) -> None:
-        """Let the body answer a cause. Raises what broke it."""
-        requests = self._requests
-        if requests.is_closed:
-            return
-        requests.now = at
-        match event:
-            case ev.RunStarted():
-                self._start_body(data)
-            case ev.CallCompleted():
-                self._call_completed(event.call, event.output)
-            case ev.CallSkipped():
-                self._call_skipped(event.call, bytes(event.output))
-            case ev.HumanTaskAnswered():
-                self._task_answered(event)
-            case ev.CallFailed():
-                self._call_failed(event.call, event.failure)
-            case ev.TimerFired():
-                self._answer(event.call)
-            case ev.SignalReceived():
-                requests.signal_arrived(event.name, bytes(event.payload))
-            case ev.ChildEnded():
-                self._child_ended(event)
-            case ev.CancelRequested():
-                self._scheduler.wake_all()
-        self._scheduler.run(lambda: requests.broken is None and not requests.is_closed)
-        if requests.broken is not None:
-            raise requests.broken
-
-    def _start_body(self, data: bytes) -> None:
-        try:
-            coroutine = self._workflow.body(Run(self._requests, self.state), data)
-        except Exception as error:  # noqa: BLE001  whatever a body raises is its run's failure
-            self._end(ev.RunFailed(failure=failure_of(error)))
-            return
-        self._scheduler.spawn(coroutine, None)
-
-    def _answer(self, call: str, value: Any = None, error: BaseException | None = None) -> None:
-        handle = self._requests.handles[call]
-        self._requests.signatures.pop(call, None)
-        self._requests.defaults.pop(call, None)
-        if not handle.done:
-            self._requests.resolve(handle, value, error)
-
-    def _call_completed(self, call: str, output: msgspec.Raw) -> None:
-        signature = self._requests.signatures.get(call)
-        if signature is None:
-            return
-        try:
-            value = signature.decode_output(bytes(output))
-        except PointsmanError as error:
-            self._requests.broken = NonDeterministicWorkflow(
-                f"a result of {call}", f"a schema that refuses it: {error}"
-            )
-            return
-        self._answer(call, value)
-
-    def _call_failed(self, call: str, failure: ev.Failure) -> None:
-        target = call.rpartition("#")[0] or call
-        self._answer(call, error=CallError(failure.kind, failure.message, call=call, target=target))
-
-    def _call_skipped(self, call: str, default: bytes) -> None:
-        """The default, read by the agent's schema; as plain data where the author chose one that does not fit it."""
-        signature = self._requests.signatures.get(call)
-        if signature is None:
-            return
-        try:
-            value = signature.decode_output(default)
-        except PointsmanError:
-            value = msgspec.json.decode(default)
-        self._answer(call, value)
-
-    def _task_answered(self, event: ev.HumanTaskAnswered) -> None:
-        default = self._requests.defaults.get(event.call)
-        if event.failure is None:
-            self._call_completed(event.call, event.output)
-        elif default is not None:
-            self._call_skipped(event.call, default)
-        else:
-            self._call_failed(event.call, event.failure)
-
-    def _child_ended(self, event: ev.ChildEnded) -> None:
-        if event.status == "completed":
-            self._call_completed(event.call, event.output)
-            return
-        failure = event.failure or ev.Failure(event.status, "the child run was cancelled")
-        self._answer(event.call, error=ChildError(failure.kind, failure.message, call=event.call))
-
-    # -- the end ---------------------------------------------------------------------------------------------------
-
-    def _strand_over(self, strand: Strand, value: Any, error: BaseException | None) -> None:
-        if strand.handle is not None:
-            self._requests.resolve(strand.handle, value, error)
-        elif isinstance(error, RunCancelled):
-            self._end(ev.RunWasCancelled(reason=self.state.cancel_reason or ""))
-        elif error is not None:
-            self._end(ev.RunFailed(failure=failure_of(error)))
-        else:
-            try:
-                self._end(ev.RunCompleted(output=msgspec.Raw(self._workflow.encode_output(value))))
-            except PointsmanError as refused:
-                self._end(ev.RunFailed(failure=failure_of(refused)))
-
-    def _end(self, event: ev.Event) -> None:
-        """The body is over: its branches leave, and what still comes is recorded and no more."""
-        self.ending = event
-        self.close()
+        self._body.deliver(event, at, data)
 
     def _check_end(self, recorded: ev.Event) -> None:
         """The log has ended; so must the body have, in the same way."""
-        ending, self.ending = self.ending, None
+        ending, self._body.ending = self._body.ending, None
         if type(ending) is not type(recorded):
             produced = describe(ending) if ending is not None else "something else, and waits"
             raise NonDeterministicWorkflow(describe(recorded), produced)
-
-
-def _may_have_happened(agent: AgentSpec | None, failure: ev.Failure) -> bool:
-    """An attempt of an agent that is not safe to call twice, whose end is unknown."""
-    kind = FAILURE_KINDS.get(failure.kind)
-    return agent is not None and not agent.idempotent and kind is not None and kind.is_unknown
 
 
 def stop_note(error: PointsmanError, build: str, at: int) -> Produced:
     """The event that says that this build can't drive the run; it goes on when another can."""
     event = ev.RunStopped(kind=error.code, message=faithful(error, 4_000), build=build)
     return Produced(event, at, ev.encode_event(event))
-
-
-def failure_of(error: BaseException) -> ev.Failure:
-    """What the log keeps of an exception that ended a run."""
-    if isinstance(error, CallError):
-        return ev.Failure(faithful(error.kind, 64), faithful(error), retryable=False)
-    if isinstance(error, PointsmanError):
-        return ev.Failure(error.code, faithful(error), retryable=False)
-    return ev.Failure("exception", f"{type(error).__name__}: {faithful(error)}", retryable=False)

@@ -7,8 +7,7 @@ decides whether anything may be new at this point. A request of either kind has 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,6 @@ from pointsman.kernel.errors import (
     InvalidValue,
     NonDeterministicWorkflow,
     PointsmanError,
-    RunCancelled,
     RunEvicted,
     UnknownAgent,
 )
@@ -32,29 +30,13 @@ from pointsman.kernel.policy.amounts import NOTHING, Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.selecting import choose
+from pointsman.kernel.signals import Signals
 from pointsman.kernel.spending import allowance
 from pointsman.kernel.state import RunState
-from pointsman.kernel.strands import Handle, Strand, Wait
+from pointsman.kernel.strands import Handle
 from pointsman.kernel.values import digest
-
-
-class NoDefault:
-    """There is no result to go on with. (None may be one.)"""
-
-
-NO_DEFAULT = NoDefault()
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What a body wants of a call beyond its result; see `state.Options`, which is what the log keeps of it."""
-
-    fallback: tuple[str, ...] | None = None
-    person: str = ""
-    default: Any = NO_DEFAULT
-    priority: int = 0
-
-
-AS_USUAL = Wanted()
+from pointsman.kernel.waiting import Waiting
+from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted
 
 
 class Produced(msgspec.Struct, frozen=True):
@@ -66,7 +48,7 @@ class Produced(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
-class Requests:
+class Requests(Waiting):
     """See the module.
 
     Attributes:
@@ -74,19 +56,17 @@ class Requests:
         recorded: in replay, the requests of the cause being delivered that the body has not made yet.
         new: what was produced and not yet taken for an append.
         copies: what a large input may be copied from.
-        broken: code and log disagree: the body is being unwound, and this is why.
-        is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
+        signals: those that wait for the body, and where the body waits for one.
     """
 
     def __init__(
         self, state: RunState, directory: Directory, scheduler: Scheduler, events_max: int, guard: LoopGuard | None
     ) -> None:
+        super().__init__(state, scheduler)
         self.history: History | None = None
         self.recorded: dict[tuple[type[ev.Event], str], ev.Event] = {}
         self.new: list[Produced] = []
         self.copies = Copies()
-        self.broken: PointsmanError | None = None
-        self.is_closed = False
         self.now = 0
         self.given = NOTHING
         """In replay: what children of the cause being delivered were given; the state learns of it afterwards."""
@@ -95,23 +75,17 @@ class Requests:
         """How to read the results of calls under way."""
         self.defaults: dict[str, bytes] = {}
         """Results to go on with, of calls under way that name one."""
-        self.signals: dict[str, deque[bytes]] = {}
-        """Signals that nobody has waited for yet, by name."""
-        self.listeners: dict[str, tuple[str, Any]] = {}
-        """Calls that wait for a signal: its name, and the type to read it as."""
-        self._state = state
+        self.signals = Signals()
         self._directory = directory
-        self._scheduler = scheduler
         self._events_max = events_max
         self._guard = guard
-        self._done = 0
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def start_call(
         self, call: str, asked: str, args: Sequence[Any], kwargs: Mapping[str, Any], wanted: Wanted = AS_USUAL
     ) -> Handle[Any]:
-        self._check_open()
+        self._check_room()
         target: str | None = asked
         agent = self._directory.agent(asked)
         if agent is None or self.recorded:
@@ -148,7 +122,7 @@ class Requests:
         self, call: str, target: WorkflowSpec, args: Sequence[Any], kwargs: Mapping[str, Any],
         budget: Budget | None = None,
     ) -> Handle[Any]:  # fmt: skip
-        self._check_open()
+        self._check_room()
         handle = self._handle(call, "workflow")
         data = target.signature.encode_input(args, kwargs)
         recorded = self._take(ev.ChildStarted, call)
@@ -172,7 +146,7 @@ class Requests:
 
     def cancel(self, handle: Handle[Any]) -> None:
         """Give up on a call, a timer, or the wait for a signal."""
-        self._check_open()
+        self._check_room()
         if handle.done:
             return
         if handle.kind in ("branch", "workflow"):
@@ -180,40 +154,39 @@ class Requests:
         if self._take(ev.CallCancelled, handle.call) is None:
             self.produce(ev.CallCancelled(call=handle.call), self.now)
         self.signatures.pop(handle.call, None)
-        self.listeners.pop(handle.call, None)
+        self.signals.forget(handle.call)
         self.resolve(handle, error=CallError("cancelled", "given up by the workflow", call=handle.call))
 
     # -- time, signals, selection ---------------------------------------------------------------------------------
 
     def set_timer(self, call: str, delay_ms: int) -> Handle[None]:
-        self._check_open()
+        self._check_room()
         handle = self._handle(call, "timer")
         if self._take(ev.TimerSet, call) is None:
             self.produce(ev.TimerSet(call=call, due=self._state.last_at + delay_ms), self.now)
         return handle
 
     def await_signal(self, call: str, name: str, expect: Any) -> Handle[Any]:
-        self._check_open()
+        self._check_room()
         handle = self._handle(call, "signal")
         recorded = self._take(ev.SignalAwaited, call)
         if recorded is None:
             self.produce(ev.SignalAwaited(call=call, name=name), self.now)
         elif isinstance(recorded, ev.SignalAwaited) and recorded.name != name:
             raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call}: wait for signal {name!r}"))
-        if self.signals.get(name):
-            self._read_signal(handle, self.signals[name].popleft(), expect)
+        payload = self.signals.take(name)
+        if payload is not None:
+            self._read_signal(handle, payload, expect)
         else:
-            self.listeners[call] = (name, expect)
+            self.signals.listen(call, name, expect)
         return handle
 
     def signal_arrived(self, name: str, payload: bytes) -> None:
         """Give a signal to who has waited longest for its name, or keep it."""
-        for call, (awaited, expect) in self.listeners.items():
-            if awaited == name:
-                del self.listeners[call]
-                self._read_signal(self.handles[call], payload, expect)
-                return
-        self.signals.setdefault(name, deque()).append(payload)
+        listener = self.signals.arrived(name, payload)
+        if listener is not None:
+            call, expect = listener
+            self._read_signal(self.handles[call], payload, expect)
 
     def _read_signal(self, handle: Handle[Any], payload: bytes, expect: Any) -> None:
         try:
@@ -223,7 +196,7 @@ class Requests:
 
     def select(self, call: str, needs: tuple[str, ...], named: str | None = None, why: str = "") -> str | None:
         """`named`: whom a selector chose; `why`: who chose, or why nobody did."""
-        self._check_open()
+        self._check_room()
         self._deliver_cancel()
         recorded = self._take(ev.AgentSelected, call)
         if isinstance(recorded, ev.AgentSelected):
@@ -233,73 +206,6 @@ class Requests:
         agent, reason = choose(self._directory, needs, named, why, self.now)
         self.produce(ev.AgentSelected(call=call, agent=agent, reason=reason, needs=needs), self.now)
         return agent or None
-
-    # -- strands --------------------------------------------------------------------------------------------------
-
-    @property
-    def current(self) -> Strand:
-        return self._scheduler.current
-
-    def start_branch(self, path: str, coroutine: Coroutine[Any, Any, Any]) -> Handle[Any]:
-        if self.is_closed or self.broken is not None:
-            coroutine.close()
-            raise RunEvicted
-        handle: Handle[Any] = Handle(self, path, "branch")
-        self._scheduler.spawn(coroutine, handle)
-        return handle
-
-    def until_done(self, handle: Handle[Any]) -> Generator[Wait, None, None]:
-        """Wait for one."""
-        self._check_open()
-        self._deliver_cancel()
-        while not handle.order:
-            yield Wait((handle,))
-            self._deliver_cancel()
-
-    def until_any_done(self, handles: Sequence[Handle[Any]]) -> Generator[Wait, None, None]:
-        """Wait. A cancel is delivered here, again at each await, unless the strand is shielded."""
-        self._check_open()
-        self._deliver_cancel()
-        while not any(handle.done for handle in handles):
-            yield Wait(handles)
-            self._deliver_cancel()
-
-    def all_of(self, handles: Sequence[Handle[Any]], *, until_failure: bool) -> Handle[None]:
-        """A handle that is done when all are, or fails as the first of them does. Each of them costs one step."""
-        latch: Handle[None] = Handle(self, "", "branch")
-        waiting = {id(handle): handle for handle in handles if not handle.done}
-
-        def on_done(handle: Handle[Any]) -> None:
-            waiting.pop(id(handle), None)
-            if latch.done:
-                return
-            if until_failure and handle.error is not None:
-                self.resolve(latch, error=handle.error)
-            elif not waiting:
-                self.resolve(latch)
-
-        failed = [handle for handle in handles if handle.done and handle.error is not None]
-        if until_failure and failed:
-            self.resolve(latch, error=min(failed, key=lambda handle: handle.order).error)
-        elif not waiting:
-            self.resolve(latch)
-        else:
-            for handle in waiting.values():
-                handle.followers.append(on_done)
-        return latch
-
-    def _deliver_cancel(self) -> None:
-        if self._state.cancel_reason is not None and not self.current.shields:
-            raise RunCancelled(self._state.cancel_reason or "cancelled")
-
-    def resolve(self, handle: Handle[Any], value: Any = None, error: BaseException | None = None) -> None:
-        """Make a handle done, and those who wait for it ready."""
-        self._done += 1
-        for strand in handle.resolve(self._done, value, error):
-            self._scheduler.wake(strand)
-        followers, handle.followers = handle.followers, []
-        for follow in followers:
-            follow(handle)
 
     # -- found or produced ----------------------------------------------------------------------------------------
 
@@ -322,9 +228,8 @@ class Requests:
         self.handles[call] = handle
         return handle
 
-    def _check_open(self) -> None:
-        if self.is_closed or self.broken is not None:
-            raise RunEvicted
+    def _check_room(self) -> None:
+        self._check_open()
         if self.history is None and self._state.sequence >= self._events_max:
             raise EventLimitReached(
                 f"run {self._state.run} has {self._state.sequence} events, and the limit is {self._events_max}: "

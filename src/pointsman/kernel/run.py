@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pointsman.kernel import entropy
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
 from pointsman.kernel.policy.amounts import Budget
-from pointsman.kernel.requests import AS_USUAL, NO_DEFAULT, Wanted
 from pointsman.kernel.strands import Handle
-from pointsman.kernel.values import check
+from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, as_wanted
 
 if TYPE_CHECKING:
     from pointsman.kernel.requests import Requests
     from pointsman.kernel.state import RunState
 
 T = TypeVar("T")
-PRIORITY_MAX = 1_000
-QUESTION_CHARS_MAX = 1_000
 SECONDS_MAX = 1e10
 """Three hundred years: no timer is longer."""
 
@@ -90,7 +87,7 @@ class Run:
         if budget is not None:
             raise InvalidValue("budget= is for child workflows; what an agent may use up stands on its card")
         name = target if isinstance(target, str) else target.name
-        wanted = AS_USUAL if is_usual else _wanted(fallback, person, default, priority)
+        wanted = AS_USUAL if is_usual else as_wanted(fallback, person, default, priority)
         return self._requests.start_call(self._call_id(name, key), name, args, kwargs, wanted)
 
     async def select(
@@ -234,19 +231,6 @@ class Run:
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:
         if not handles or not all(isinstance(handle, Handle) for handle in handles):
             raise InvalidValue("give handles, at least one: run.start(...) instead of run.call(...)")
-
-
-def _wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority: int) -> Wanted:
-    """Raises InvalidValue."""
-    if isinstance(fallback, str):
-        raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
-    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX or len(person) > QUESTION_CHARS_MAX:
-        raise InvalidValue(f"priority: ±{PRIORITY_MAX} at most; person: {QUESTION_CHARS_MAX} characters at most")
-    if type(priority) is not int:
-        raise InvalidValue(f"priority={priority!r}: a whole number")
-    check(person)
-    names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
-    return Wanted(names, person, default, priority)
 
 
 class _AnyOf:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pointsman.kernel.errors import RunEvicted
 
 if TYPE_CHECKING:
-    from pointsman.kernel.requests import Requests
+    from pointsman.kernel.waiting import Waiting
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Handle(Generic[T]):
 
     __slots__ = ("_error", "_requests", "_value", "call", "followers", "kind", "order", "waiters")
 
-    def __init__(self, requests: Requests, call: str, kind: str) -> None:
+    def __init__(self, requests: Waiting, call: str, kind: str) -> None:
         self._requests = requests
         self._value: Any = None
         self._error: BaseException | None = None

@@ -1,0 +1,160 @@
+"""The body of a run: its coroutine and the branches of it, given one cause at a time.
+
+After each cause it runs until every strand of it waits. What it asked for meanwhile is in `requests`; once it has
+ended, `ending` is the event that ends the run. Whether the log agrees is decided in `execution.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import CallError, ChildError, NonDeterministicWorkflow, PointsmanError, RunCancelled
+from pointsman.kernel.guard import LoopGuard
+from pointsman.kernel.program import Directory, WorkflowSpec
+from pointsman.kernel.requests import Requests
+from pointsman.kernel.run import Run
+from pointsman.kernel.scheduler import Scheduler
+from pointsman.kernel.state import RunState
+from pointsman.kernel.strands import Strand
+from pointsman.kernel.values import faithful
+
+
+class Body:
+    """See the module.
+
+    Attributes:
+        requests: what it asks for.
+        ending: the terminal event, once it is over.
+    """
+
+    def __init__(self, state: RunState, workflow: WorkflowSpec, directory: Directory, events_max: int) -> None:
+        self.ending: ev.Event | None = None
+        self._state = state
+        self._workflow = workflow
+        self._scheduler = Scheduler(self._strand_over)
+        turns, repeats = workflow.turns_max, workflow.repeats_max
+        guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
+        self.requests = Requests(state, directory, self._scheduler, events_max, guard)
+
+    def deliver(self, event: ev.Event, at: int, data: bytes) -> None:
+        """Let it answer a cause. Raises what broke it."""
+        requests = self.requests
+        if requests.is_closed:
+            return
+        requests.now = at
+        match event:
+            case ev.RunStarted():
+                self._start(data)
+            case ev.CallCompleted():
+                self._call_completed(event.call, event.output)
+            case ev.CallSkipped():
+                self._call_skipped(event.call, bytes(event.output))
+            case ev.HumanTaskAnswered():
+                self._task_answered(event)
+            case ev.CallFailed():
+                self._call_failed(event.call, event.failure)
+            case ev.TimerFired():
+                self._answer(event.call)
+            case ev.SignalReceived():
+                requests.signal_arrived(event.name, bytes(event.payload))
+            case ev.ChildEnded():
+                self._child_ended(event)
+            case ev.CancelRequested():
+                self._scheduler.wake_all()
+        self._scheduler.run(lambda: requests.broken is None and not requests.is_closed)
+        if requests.broken is not None:
+            raise requests.broken
+
+    def _start(self, data: bytes) -> None:
+        try:
+            coroutine = self._workflow.body(Run(self.requests, self._state), data)
+        except Exception as error:  # noqa: BLE001  whatever a body raises is its run's failure
+            self._end(ev.RunFailed(failure=failure_of(error)))
+            return
+        self._scheduler.spawn(coroutine, None)
+
+    def _answer(self, call: str, value: Any = None, error: BaseException | None = None) -> None:
+        handle = self.requests.handles[call]
+        self.requests.signatures.pop(call, None)
+        self.requests.defaults.pop(call, None)
+        if not handle.done:
+            self.requests.resolve(handle, value, error)
+
+    def _call_completed(self, call: str, output: msgspec.Raw) -> None:
+        signature = self.requests.signatures.get(call)
+        if signature is None:
+            return
+        try:
+            value = signature.decode_output(bytes(output))
+        except PointsmanError as error:
+            self.requests.broken = NonDeterministicWorkflow(f"a result of {call}", f"a schema that refuses it: {error}")
+            return
+        self._answer(call, value)
+
+    def _call_failed(self, call: str, failure: ev.Failure) -> None:
+        target = call.rpartition("#")[0] or call
+        self._answer(call, error=CallError(failure.kind, failure.message, call=call, target=target))
+
+    def _call_skipped(self, call: str, default: bytes) -> None:
+        """The default, read by the agent's schema; as plain data where the author chose one that does not fit it."""
+        signature = self.requests.signatures.get(call)
+        if signature is None:
+            return
+        try:
+            value = signature.decode_output(default)
+        except PointsmanError:
+            value = msgspec.json.decode(default)
+        self._answer(call, value)
+
+    def _task_answered(self, event: ev.HumanTaskAnswered) -> None:
+        default = self.requests.defaults.get(event.call)
+        if event.failure is None:
+            self._call_completed(event.call, event.output)
+        elif default is not None:
+            self._call_skipped(event.call, default)
+        else:
+            self._call_failed(event.call, event.failure)
+
+    def _child_ended(self, event: ev.ChildEnded) -> None:
+        if event.status == "completed":
+            self._call_completed(event.call, event.output)
+            return
+        failure = event.failure or ev.Failure(event.status, "the child run was cancelled")
+        self._answer(event.call, error=ChildError(failure.kind, failure.message, call=event.call))
+
+    def close(self) -> None:
+        """Let it leave memory. The author's `finally` runs and nothing that it does counts."""
+        self.requests.is_closed = True
+        self._scheduler.close()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _strand_over(self, strand: Strand, value: Any, error: BaseException | None) -> None:
+        if strand.handle is not None:
+            self.requests.resolve(strand.handle, value, error)
+        elif isinstance(error, RunCancelled):
+            self._end(ev.RunWasCancelled(reason=self._state.cancel_reason or ""))
+        elif error is not None:
+            self._end(ev.RunFailed(failure=failure_of(error)))
+        else:
+            try:
+                self._end(ev.RunCompleted(output=msgspec.Raw(self._workflow.encode_output(value))))
+            except PointsmanError as refused:
+                self._end(ev.RunFailed(failure=failure_of(refused)))
+
+    def _end(self, event: ev.Event) -> None:
+        """The body is over: its branches leave, and what still comes is recorded and no more."""
+        self.ending = event
+        self.close()
+
+
+def failure_of(error: BaseException) -> ev.Failure:
+    """What the log keeps of an exception that ended a run."""
+    if isinstance(error, CallError):
+        return ev.Failure(faithful(error.kind, 64), faithful(error), retryable=False)
+    if isinstance(error, PointsmanError):
+        return ev.Failure(error.code, faithful(error), retryable=False)
+    return ev.Failure("exception", f"{type(error).__name__}: {faithful(error)}", retryable=False)

@@ -1,0 +1,50 @@
+"""What every event is: a frozen fact with a version, of one of three groups, and the row that keeps it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+ABSENT = msgspec.Raw(b"")
+"""No value; not written."""
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of all events."""
+
+    VERSION: ClassVar[int] = 1
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt, a call or a run failed. `kind` is stable; `message` is for people."""
+
+    kind: str
+    message: str = ""
+    retryable: bool = True
+    retry_after_ms: int | None = None
+
+
+class Cause(Event, frozen=True):
+    """Delivered to the body."""
+
+
+class Request(Event, frozen=True, omit_defaults=True):
+    """Made by the body."""
+
+    call: str
+
+
+class Note(Event, frozen=True):
+    """Not seen by the body."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event as its run's stream holds it. `at` is in milliseconds by the database's clock."""
+
+    sequence: int
+    at: int
+    type: str
+    version: int
+    body: bytes
+    epoch: int = 0

@@ -1,0 +1,86 @@
+"""Causes: what happened to a run. Each is delivered to the body, which then runs until it waits again."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.kernel.events.base import ABSENT, Cause, Failure
+from pointsman.kernel.pieces import Piece
+from pointsman.kernel.policy.amounts import Amount, Budget
+
+
+class RunStarted(Cause, frozen=True, omit_defaults=True):
+    workflow: str
+    seed: str
+    workflow_version: int = 1
+    input: msgspec.Raw = ABSENT
+    pieces: tuple[Piece, ...] = ()
+    digest: str = ""
+    tenant: str = "default"
+    parent: str | None = None
+    parent_call: str | None = None
+    budget: Budget | None = None
+
+
+class CallCompleted(Cause, frozen=True, omit_defaults=True):
+    """`spent`: what the attempt used up, where a budget had to be asked for it."""
+
+    call: str
+    output: msgspec.Raw
+    attempt: int = 1
+    spent: Amount | None = None
+
+
+class CallFailed(Cause, frozen=True, omit_defaults=True):
+    """The call is over: no attempt, no other agent and no person is left. `spent`: by its last attempt, if that is not
+    recorded before."""
+
+    call: str
+    failure: Failure
+    attempt: int = 1
+    spent: Amount | None = None
+
+
+class CallSkipped(Cause, frozen=True, omit_defaults=True):
+    """Nobody could do it, and the workflow goes on with the answer that it named for this case."""
+
+    call: str
+    output: msgspec.Raw
+    failure: Failure
+
+
+class HumanTaskAnswered(Cause, frozen=True, omit_defaults=True):
+    """A person gave the result of a call, or declined (`failure`)."""
+
+    call: str
+    task: str
+    mail: int
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+    by: str = ""
+
+
+class TimerFired(Cause, frozen=True):
+    call: str
+
+
+class SignalReceived(Cause, frozen=True, omit_defaults=True):
+    name: str
+    key: str
+    mail: int
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class ChildEnded(Cause, frozen=True, omit_defaults=True):
+    call: str
+    mail: int
+    status: str
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+    spent: Amount | None = None
+
+
+class CancelRequested(Cause, frozen=True, omit_defaults=True):
+    mail: int
+    key: str = ""
+    reason: str = ""

@@ -1,0 +1,97 @@
+"""Notes: what the runtime decided or learned. They change the folded state alone; the body never sees one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.kernel.events.base import Failure, Note
+from pointsman.kernel.policy.amounts import Amount
+
+
+class AttemptFailed(Note, frozen=True, omit_defaults=True):
+    """An attempt failed, and the call is not over. Another is due at `retry_at` (milliseconds, the database's clock);
+    without that, the decision follows: another agent, or a person."""
+
+    call: str
+    attempt: int
+    failure: Failure
+    retry_at: int | None = None
+    spent: Amount | None = None
+
+
+class CallRetried(Note, frozen=True, omit_defaults=True):
+    """The next attempt, durable before the agent is called again."""
+
+    call: str
+    attempt: int
+
+
+class CallReassigned(Note, frozen=True, omit_defaults=True):
+    """Another agent gets the call, under the same key; `failure` is why. Durable before that agent is called.
+    `passed_over`: agents of the chain that could not take it, each with the reason."""
+
+    call: str
+    attempt: int
+    agent: str
+    failure: Failure
+    passed_over: tuple[str, ...] = ()
+
+
+class CallHeld(Note, frozen=True, omit_defaults=True):
+    """The call waits for its agent, which can't take it now. No attempt is used up."""
+
+    call: str
+    failure: Failure
+
+
+class CallAdmitted(Note, frozen=True):
+    """The wait is over: the attempt is about to be made. Durable before it, so that whoever comes next knows that it
+    may have begun."""
+
+    call: str
+
+
+class CallReserved(Note, frozen=True, omit_defaults=True):
+    """What the next attempt may use up is set aside: in the run's own budget, and in tranches of shared ones. A second
+    reservation of an attempt means that the end of the first is unknown: it counts in full."""
+
+    call: str
+    attempt: int
+    amount: Amount
+    tranches: tuple[str, ...] = ()
+
+
+class CallOverspent(Note, frozen=True, omit_defaults=True):
+    """An attempt used up more than the agent's card says is the most."""
+
+    call: str
+    attempt: int
+    agent: str
+    reserved: Amount
+    spent: Amount
+
+
+class HumanTaskOpened(Note, frozen=True, omit_defaults=True):
+    """A person is asked for the result of a call; `failure` is why no agent gave one."""
+
+    call: str
+    task: str
+    question: str
+    failure: Failure
+
+
+class EffectRecorded(Note, frozen=True, omit_defaults=True):
+    """An agent had an effect that a retry must not repeat (`ctx.once`)."""
+
+    call: str
+    name: str
+    mail: int
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class RunStopped(Note, frozen=True, omit_defaults=True):
+    """The code does not fit the log (`kind` says how). The run goes on when another build drives it."""
+
+    kind: str
+    message: str
+    build: str = ""

@@ -1,0 +1,86 @@
+"""Requests: what the body did in answer to a cause. They follow it directly in the log. The last one ends the run."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.kernel.events.base import ABSENT, Failure, Request
+from pointsman.kernel.pieces import Piece
+from pointsman.kernel.policy.amounts import Budget
+
+
+class CallRequested(Request, frozen=True, omit_defaults=True):
+    """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this
+    version.
+
+    `fallback`, `person` (the question) and `default` (a result) are what the workflow wants done when the agent fails.
+    """
+
+    target: str
+    input: msgspec.Raw = ABSENT
+    pieces: tuple[Piece, ...] = ()
+    digest: str = ""
+    fallback: tuple[str, ...] | None = None
+    person: str = ""
+    default: msgspec.Raw = ABSENT
+    priority: int = 0
+
+
+class TimerSet(Request, frozen=True):
+    due: int
+
+
+class SignalAwaited(Request, frozen=True):
+    name: str
+
+
+class ChildStarted(Request, frozen=True, omit_defaults=True):
+    run: str
+    workflow: str
+    workflow_version: int = 1
+    input: msgspec.Raw = ABSENT
+    pieces: tuple[Piece, ...] = ()
+    digest: str = ""
+    budget: Budget | None = None
+
+
+class AgentSelected(Request, frozen=True, omit_defaults=True):
+    """A recorded read of the agent directory."""
+
+    agent: str
+    reason: str
+    needs: tuple[str, ...] = ()
+
+
+class AgentRerouted(Request, frozen=True, omit_defaults=True):
+    """The named agent does not exist: the call goes to `agent`. Comes directly before the call's own request."""
+
+    asked: str
+    agent: str
+    reason: str
+
+
+class CallRefused(Request, frozen=True, omit_defaults=True):
+    """A request that was over before it was made: it names an agent that does not exist, and there is no other."""
+
+    asked: str
+    failure: Failure
+
+
+class CallCancelled(Request, frozen=True):
+    """The body gave up on a call that was under way."""
+
+
+class RunCompleted(Request, frozen=True, omit_defaults=True):
+    call: str = ""
+    output: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class RunFailed(Request, frozen=True, omit_defaults=True, kw_only=True):
+    call: str = ""
+    failure: Failure
+
+
+class RunWasCancelled(Request, frozen=True, omit_defaults=True):
+    call: str = ""
+    reason: str = ""

@@ -1,0 +1,101 @@
+"""What a body awaits: handles, branches, and the cancel of its run, which is delivered wherever it waits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Generator, Sequence
+from typing import Any
+
+from pointsman.kernel.errors import PointsmanError, RunCancelled, RunEvicted
+from pointsman.kernel.scheduler import Scheduler
+from pointsman.kernel.state import RunState
+from pointsman.kernel.strands import Handle, Strand, Wait
+
+
+class Waiting(ABC):
+    """The half of `Requests` that records nothing: it only makes strands wait and wakes them.
+
+    Attributes:
+        broken: code and log disagree: the body is being unwound, and this is why.
+        is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
+    """
+
+    def __init__(self, state: RunState, scheduler: Scheduler) -> None:
+        self.broken: PointsmanError | None = None
+        self.is_closed = False
+        self._state = state
+        self._scheduler = scheduler
+        self._done = 0
+
+    def _check_open(self) -> None:
+        if self.is_closed or self.broken is not None:
+            raise RunEvicted
+
+    @property
+    def current(self) -> Strand:
+        return self._scheduler.current
+
+    @abstractmethod
+    def cancel(self, handle: Handle[Any]) -> None:
+        """Give up on what the handle stands for, and record that."""
+
+    def start_branch(self, path: str, coroutine: Coroutine[Any, Any, Any]) -> Handle[Any]:
+        if self.is_closed or self.broken is not None:
+            coroutine.close()
+            raise RunEvicted
+        handle: Handle[Any] = Handle(self, path, "branch")
+        self._scheduler.spawn(coroutine, handle)
+        return handle
+
+    def until_done(self, handle: Handle[Any]) -> Generator[Wait, None, None]:
+        """Wait for one."""
+        self._check_open()
+        self._deliver_cancel()
+        while not handle.order:
+            yield Wait((handle,))
+            self._deliver_cancel()
+
+    def until_any_done(self, handles: Sequence[Handle[Any]]) -> Generator[Wait, None, None]:
+        """Wait. A cancel is delivered here, again at each await, unless the strand is shielded."""
+        self._check_open()
+        self._deliver_cancel()
+        while not any(handle.done for handle in handles):
+            yield Wait(handles)
+            self._deliver_cancel()
+
+    def all_of(self, handles: Sequence[Handle[Any]], *, until_failure: bool) -> Handle[None]:
+        """A handle that is done when all are, or fails as the first of them does. Each of them costs one step."""
+        latch: Handle[None] = Handle(self, "", "branch")
+        waiting = {id(handle): handle for handle in handles if not handle.done}
+
+        def on_done(handle: Handle[Any]) -> None:
+            waiting.pop(id(handle), None)
+            if latch.done:
+                return
+            if until_failure and handle.error is not None:
+                self.resolve(latch, error=handle.error)
+            elif not waiting:
+                self.resolve(latch)
+
+        failed = [handle for handle in handles if handle.done and handle.error is not None]
+        if until_failure and failed:
+            self.resolve(latch, error=min(failed, key=lambda handle: handle.order).error)
+        elif not waiting:
+            self.resolve(latch)
+        else:
+            for handle in waiting.values():
+                handle.followers.append(on_done)
+        return latch
+
+    def _deliver_cancel(self) -> None:
+        if self._state.cancel_reason is not None and not self.current.shields:
+            raise RunCancelled(self._state.cancel_reason or "cancelled")
+
+    def resolve(self, handle: Handle[Any], value: Any = None, error: BaseException | None = None) -> None:
+        """Make a handle done, and those who wait for it ready."""
+        self._done += 1
+        for strand in handle.resolve(self._done, value, error):
+            self._scheduler.wake(strand)
+        followers, handle.followers = handle.followers, []
+        for follow in followers:
+            follow(handle)

@@ -1,0 +1,46 @@
+"""What a body wants of a call beyond its result: what is done when the agent fails, and how urgent it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.values import check
+
+PRIORITY_MAX = 1_000
+QUESTION_CHARS_MAX = 1_000
+
+
+class NoDefault:
+    """There is no result to go on with. (None may be one.)"""
+
+
+NO_DEFAULT = NoDefault()
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a body wants of a call beyond its result; see `state.Options`, which is what the log keeps of it."""
+
+    fallback: tuple[str, ...] | None = None
+    person: str = ""
+    default: Any = NO_DEFAULT
+    priority: int = 0
+
+
+AS_USUAL = Wanted()
+
+
+def as_wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority: int) -> Wanted:
+    """The arguments of `run.call`, checked. Raises InvalidValue."""
+    if isinstance(fallback, str):
+        raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
+    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX or len(person) > QUESTION_CHARS_MAX:
+        raise InvalidValue(f"priority: ±{PRIORITY_MAX} at most; person: {QUESTION_CHARS_MAX} characters at most")
+    if type(priority) is not int:
+        raise InvalidValue(f"priority={priority!r}: a whole number")
+    check(person)
+    names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
+    return Wanted(names, person, default, priority)
