@@ -144,6 +144,7 @@ class Dispatcher:
         self._deadlines: dict[float, deque[Attempt]] = {}
         self._beating: dict[Attempt, float] = {}
         """Attempts that must give signs of life, and how often (seconds)."""
+        self._busy = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._under_way: dict[Attempt, None] = {}
 
@@ -192,6 +193,7 @@ class Dispatcher:
         deadlines = self._deadlines.get(timeout)
         if deadlines is None:
             deadlines = self._deadlines[timeout] = deque()
+            self._busy.set()
         deadlines.append(attempt)
         if agent.described.heartbeat is not None:
             self._beating[attempt] = agent.described.heartbeat
@@ -236,7 +238,11 @@ class Dispatcher:
         on_end(attempt.call, attempt.number, result, attempt.used_up(result))
 
     async def _sweep(self) -> None:
+        """Rests while nothing is under way: an idle coordinator must not wake up fifty times a second."""
         while True:
+            if not self._deadlines:
+                self._busy.clear()
+                await self._busy.wait()
             await asyncio.sleep(SWEEP_S)
             now = self._clock.monotonic()
             for timeout, attempts in list(self._deadlines.items()):

@@ -11,7 +11,7 @@ from pointsman.kernel import events as ev
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Ack, Evidence
 from pointsman.testing.sim.ledgers import budget_violations
-from pointsman.testing.sim.replayed import replays_identically
+from pointsman.testing.sim.replayed import SAMPLES, replays_identically
 
 Checker = Callable[[Evidence], Iterator[str]]
 OUTCOMES = (
@@ -231,7 +231,9 @@ def everything_ends(evidence: Evidence) -> Iterator[str]:
 
 def budgets_hold(evidence: Evidence) -> Iterator[str]:
     """No shared budget is above its limit, and each attempt counts once."""
-    return budget_violations(evidence.streams, evidence.budgets, is_over=evidence.is_over)
+    return budget_violations(
+        evidence.streams, evidence.budgets, is_over=evidence.is_over and evidence.waited_for_budgets
+    )
 
 
 CHECKERS: tuple[Checker, ...] = (
@@ -241,7 +243,7 @@ CHECKERS: tuple[Checker, ...] = (
 )  # fmt: skip
 
 
-def check(evidence: Evidence, rng: random.Random) -> list[str]:
+def check(evidence: Evidence, rng: random.Random, *, prefixes: int = SAMPLES) -> list[str]:
     """Every violation, each with the name of its checker."""
     found = [f"{checker.__name__}: {what}" for checker in CHECKERS for what in checker(evidence)]
-    return found + [f"{replays_identically.__name__}: {what}" for what in replays_identically(evidence, rng)]
+    return found + [f"{replays_identically.__name__}: {what}" for what in replays_identically(evidence, rng, prefixes)]

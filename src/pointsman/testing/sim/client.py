@@ -72,7 +72,7 @@ class Clients:
             workflow = self.runs[run] = self._rng.choice(NAMES)
             size = self._rng.randrange(1, 4)
             begin = self._rng.random() * self._span_s * 0.6
-            for again in range(self._rng.choice((1, 1, 2, 3))):
+            for again in range(self._rng.choice((1, 2, 2, 3))):
                 other = size + (again > 0 and self._rng.random() < 0.2)
                 tasks.append(self._after(begin + self._rng.random() * 0.3 * again, self.start, run, workflow, other))
             tasks += self._pestering(run, workflow, begin)
@@ -80,17 +80,17 @@ class Clients:
 
     def _pestering(self, run: str, workflow: str, begin: float) -> list[Coroutine[Any, Any, None]]:
         """Signals (also twice under one key, also to runs that do not wait), cancels, reads and waits."""
-        rng, out = self._rng, []
-        for number in range(rng.choice((2, 3)) if workflow == "waiter" else rng.choice((0, 0, 1))):
+        rng, span, out = self._rng, self._span_s, []
+        for number in range(rng.choice((3, 4)) if workflow == "waiter" else rng.choice((0, 1, 2))):
             key = f"k{rng.randrange(3)}" if rng.random() < 0.3 else f"n{number}"
-            out.append(self._after(begin + rng.random() * 2.5, self.signal, run, "go", key, f'"{key}"'))
+            out.append(self._after(begin + rng.random() * span, self.signal, run, "go", key, f'"{key}"'))
         if rng.random() < 0.15:
-            at = begin + rng.random() * 2
+            at = begin + rng.random() * span
             out += [self._after(at + rng.random() * 0.2, self.cancel, run) for _ in range(rng.choice((1, 2)))]
-        if rng.random() < 0.4:
-            out.append(self._after(begin + rng.random() * 3, self.read, run))
-        if rng.random() < 0.3:
-            out.append(self._after(begin + rng.random() * 2, self.result, run))
+        for _ in range(rng.choice((0, 1, 2, 3))):
+            out.append(self._after(begin + rng.random() * span, self.read, run))
+        if rng.random() < 0.5:
+            out.append(self._after(begin + rng.random() * span, self.result, run))
         return out
 
     async def finish(self) -> None:

@@ -55,6 +55,8 @@ class Evidence:
     """The streams of shared budgets, whole."""
     is_over: bool = True
     """The schedule came to its end, with everything healed; False: it ran out of time."""
+    waited_for_budgets: bool = True
+    """It went on until every tranche had come back."""
     _read: dict[str, list[ev.Event]] = field(default_factory=dict)
     _places: dict[tuple[str, int], int] = field(default_factory=dict)
 

@@ -48,11 +48,14 @@ class Trace:
     """What happened, line by line, and how often what went wrong."""
 
     loop: SimLoop
+    is_on: bool = True
+    """Faults are counted in any case."""
     lines: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
 
     def say(self, who: str, what: str) -> None:
-        self.lines.append(f"{self.loop.time():11.6f} {who:<10} {what}")
+        if self.is_on:
+            self.lines.append(f"{self.loop.time():11.6f} {who:<10} {what}")
 
     def fault(self, who: str, kind: str, what: str = "") -> None:
         self.faults[kind] = self.faults.get(kind, 0) + 1
@@ -150,10 +153,12 @@ class Network:
         try:
             result = operation()
         except PointsmanError as error:
-            self.trace.say(self.process.name, f"{what} -> {error.code}")
+            if self.trace.is_on:
+                self.trace.say(self.process.name, f"{what} -> {error.code}")
             self._later(back, _refuse, reply, error)
             return
-        self.trace.say(self.process.name, f"{what} -> {_shown(result)}")
+        if self.trace.is_on:
+            self.trace.say(self.process.name, f"{what} -> {_shown(result)}")
         if fate == "answered" and (self.is_cut or self._faults.is_down):
             self.trace.fault(self.process.name, "lost_reply", what)
             fate = "lost_reply"

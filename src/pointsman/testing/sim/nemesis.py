@@ -7,7 +7,7 @@ import random
 from typing import Protocol
 
 from pointsman.testing.sim.faulty import Faults, Trace
-from pointsman.testing.sim.node import LEASE_TTL_MS, Node
+from pointsman.testing.sim.node import Node
 
 KINDS = ("crash", "crash", "stop", "stop", "short_stop", "cut", "down", "weather", "weather", "drain")
 
@@ -15,6 +15,8 @@ KINDS = ("crash", "crash", "stop", "stop", "short_stop", "cut", "down", "weather
 class Victims(Protocol):
     """What the nemesis needs of its world."""
 
+    @property
+    def ttl_s(self) -> float: ...
     @property
     def nodes(self) -> list[Node]: ...
     def replace(self, node: Node) -> None: ...
@@ -56,7 +58,7 @@ class Nemesis:
             return
         self._trace.fault(node.process.name, "crash")
         node.crash()
-        await asyncio.sleep(self._rng.choice((0.02, 0.3, 2.0)))
+        await asyncio.sleep(self._rng.choice((0.02, 0.3, 1.7 * self._world.ttl_s)))
         self._world.replace(node)
 
     async def _drain(self, node: Node) -> None:
@@ -67,10 +69,10 @@ class Nemesis:
         self._world.replace(node)
 
     async def _stop(self, node: Node) -> None:
-        await self._hold(node, "stop", LEASE_TTL_MS / 1000 * self._rng.uniform(0.9, 2.5))
+        await self._hold(node, "stop", self._world.ttl_s * self._rng.uniform(0.9, 2.5))
 
     async def _short_stop(self, node: Node) -> None:
-        await self._hold(node, "short_stop", LEASE_TTL_MS / 1000 * self._rng.uniform(0.05, 0.9))
+        await self._hold(node, "short_stop", self._world.ttl_s * self._rng.uniform(0.05, 0.9))
 
     async def _hold(self, node: Node, kind: str, seconds: float) -> None:
         if node.is_dead or node.process.is_held:
@@ -86,7 +88,7 @@ class Nemesis:
             return
         self._trace.fault(node.process.name, "cut")
         node.network.is_cut = True
-        await asyncio.sleep(self._rng.choice((0.05, 0.4, 1.6)))
+        await asyncio.sleep(self._rng.choice((0.05, 0.4, 1.6 * self._world.ttl_s)))
         node.network.is_cut = False
 
     async def _down(self, node: Node) -> None:
@@ -95,7 +97,7 @@ class Nemesis:
             return
         self._trace.fault("database", "down")
         self._faults.is_down = True
-        await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3)))
+        await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3 * self._world.ttl_s)))
         self._faults.is_down = False
 
     async def _weather(self, node: Node) -> None:
@@ -107,4 +109,4 @@ class Nemesis:
         faults.lost_hint = rng.choice((0.0, 0.5, 1.0))
         shown = f"lost {faults.lost}, reply {faults.lost_reply}, late {faults.late}, slow {faults.slow}"
         self._trace.fault("network", "weather", shown)
-        await asyncio.sleep(self._rng.uniform(0.3, 2.0))
+        await asyncio.sleep(self._rng.uniform(0.3, 1.0))

@@ -22,7 +22,6 @@ from pointsman.transports.local import LocalTransport
 
 T = TypeVar("T")
 
-LEASE_TTL_MS = 1_000
 SKEW_MAX_S = 300.0
 
 
@@ -46,30 +45,21 @@ TRANSPORTS = {LOCAL: LocalTransport(threads_max=1)}
 """The agents of the workload are coroutines."""
 
 
-def settings_of(name: str) -> CoordinatorSettings:
-    """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
-    return CoordinatorSettings(
-        name=name, lease_ttl_ms=LEASE_TTL_MS, park_after_ms=150, claim_poll_ms=150, mail_poll_ms=300,
-        watch_poll_ms=200, sweep_ms=700, claim_batch=5, drain_s=0.3, runs_max=12, agents_poll_ms=700,
-        board_ms=700,
-    )  # fmt: skip
-
-
 class Node:
     """A process is started once; after `crash` or `drain` a new one takes its name."""
 
     def __init__(
-        self, name: str, life: int, loop: SimLoop, rng: random.Random, database: MemoryDatabase,
+        self, settings: CoordinatorSettings, life: int, loop: SimLoop, rng: random.Random, database: MemoryDatabase,
         faults: Faults, trace: Trace,
     ) -> None:  # fmt: skip
-        self.name = name
+        self.name = settings.name
         self.loop = loop
-        self.process = Process(f"{name}.{life}")
+        self.process = Process(f"{settings.name}.{life}")
         self.network = Network(loop, rng, self.process, faults, trace)
         clock = SimClock(loop, rng.uniform(-SKEW_MAX_S, SKEW_MAX_S))
         self.store = SimStore(database, clock, self.network)
         self.coordinator = Coordinator(
-            settings_of(name), self.store, app.new_directory(), SimIds(rng), TRANSPORTS, app.tenant_budgets
+            settings, self.store, app.new_directory(), SimIds(rng), TRANSPORTS, app.tenant_budgets
         )  # fmt: skip
         self.runs = CoordinatorRuns(self.coordinator)
         self.is_up = False

@@ -15,10 +15,10 @@ SAMPLES = 2
 """Prefixes of each run that are replayed, beside the whole; over many seeds that is every prefix."""
 
 
-def replays_identically(evidence: Evidence, rng: random.Random) -> Iterator[str]:
+def replays_identically(evidence: Evidence, rng: random.Random, prefixes: int = SAMPLES) -> Iterator[str]:
     for run, stream in evidence.streams.items():
         causes = [place for place, event in enumerate(evidence.events(run)) if isinstance(event, ev.Cause)]
-        for place in [None, *rng.sample(causes, min(SAMPLES, len(causes)))]:
+        for place in [None, *rng.sample(causes, min(prefixes, len(causes)))]:
             wrong = replay_differs(run, stream, place)
             if wrong:
                 yield f"{run}: {wrong}"

@@ -93,10 +93,10 @@ async def babbler(text: str, context: Context) -> int:
     return cast("int", said)
 
 
-@app.agent(timeout=5.0, retry=RETRY)
+@app.agent(timeout=2.5, retry=RETRY)
 async def thinker(text: str, context: Context) -> str:
     """Outlasts a takeover."""
-    return f"thinker {await JOURNAL.get().work(context, text, seconds=2.5)}"
+    return f"thinker {await JOURNAL.get().work(context, text, seconds=1.2)}"
 
 
 @app.agent(
@@ -114,11 +114,11 @@ async def costly(text: str, context: Context) -> str:
     return f"costly {number}"
 
 
-@app.agent(timeout=5.0, retry=RETRY, cost=Cost(usd=0.01), budget=Budget(usd=0.06), fallback=[])
+@app.agent(timeout=2.5, retry=RETRY, cost=Cost(usd=0.01), budget=Budget(usd=0.06), fallback=[])
 async def frugal(text: str, context: Context) -> str:
     """Outlasts a takeover, and says at once what it spends."""
     context.spend(usd=0.005)
-    return f"frugal {await JOURNAL.get().work(context, text, seconds=1.5)}"
+    return f"frugal {await JOURNAL.get().work(context, text, seconds=0.9)}"
 
 
 @app.agent(timeout=TIMEOUT_S, retry=RETRY)
@@ -183,7 +183,7 @@ async def parent(run: Run, size: int) -> list[str]:
     children = [run.start((chain, nap, careful)[number % 3], 1 + number % 2) for number in range(size)]
     first = await run.first(*children)
     await run.call(steady, f"first was {first.call}")
-    left_behind = run.start(nap, 30)
+    left_behind = run.start(nap, 4)
     results = await run.gather(*children, return_errors=True)
     return [str(result) for result in results] + [left_behind.call]
 
@@ -193,7 +193,7 @@ async def careful(run: Run, size: int) -> str:
     """Cleans up with agents, also when it is cancelled."""
     try:
         await run.call(thinker, "carefully")
-        await run.sleep(size)
+        await run.sleep(0.3 * size)
         return "done"
     except CallError as error:
         return error.kind

@@ -25,13 +25,9 @@ from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, SimLoop
 from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.node import Node
+from pointsman.testing.sim.shape import draw
 from pointsman.testing.sim.store import EPOCH_MS, SimClock
 from pointsman.testing.sim.workload import JOURNAL, Invocation, Journal
-
-SPAN_S = 4.0
-"""Virtual seconds in which faults begin."""
-HEALED_S = 25.0
-"""Virtual seconds after healing within which every run must have ended: many lease terms and sweeps."""
 
 
 @dataclass
@@ -70,11 +66,12 @@ class StampedFeed(list[tuple[str, Recorded]]):
 class World:
     """Everything in one schedule."""
 
-    def __init__(self, seed: int, loop: SimLoop) -> None:
+    def __init__(self, seed: int, loop: SimLoop, *, is_traced: bool) -> None:
         self.loop = loop
         self.rng = random.Random(f"world {seed}")
+        self.shape = draw(self.rng)
         self.faults = Faults()
-        self.trace = Trace(loop)
+        self.trace = Trace(loop, is_on=is_traced)
         self.database = MemoryDatabase(SimClock(loop))
         self.feed = StampedFeed(loop)
         self.database.feed = self.feed
@@ -85,7 +82,7 @@ class World:
         self.is_healed = False
         self.is_over = False
         self.errors: list[str] = []
-        self.clients = Clients(self, self._fork(), span_s=SPAN_S, runs=self.rng.randrange(6, 11))
+        self.clients = Clients(self, self._fork(), span_s=self.shape.span_s, runs=self.shape.runs)
         self.nemesis = Nemesis(self, self._fork(), self.faults, self.trace)
 
     def _fork(self) -> random.Random:
@@ -93,6 +90,10 @@ class World:
         return random.Random(self.rng.getrandbits(64))
 
     # -- what its parts ask of it ------
+
+    @property
+    def ttl_s(self) -> float:
+        return self.shape.ttl_s
 
     @property
     def position(self) -> int:
@@ -112,7 +113,7 @@ class World:
 
     def _begin(self, name: str) -> Node:
         life = sum(1 for node in self.past if node.name == name) + 1
-        node = Node(name, life, self.loop, self._fork(), self.database, self.faults, self.trace)
+        node = Node(self.shape.settings(name), life, self.loop, self._fork(), self.database, self.faults, self.trace)
         node.start()
         return node
 
@@ -120,10 +121,11 @@ class World:
         process = PROCESS.get()
         name = process.name if process is not None else "?"
         row = self.database.runs.get(context.run)
-        self.trace.say(
-            name,
-            f"CALL {context.run} {context.call} attempt {context.attempt} epoch {context.epoch}: {text[:60]}",
-        )
+        if self.trace.is_on:
+            self.trace.say(
+                name,
+                f"CALL {context.run} {context.call} attempt {context.attempt} epoch {context.epoch}: {text[:60]}",
+            )
         return Invocation(
             context.run, context.call, context.attempt, context.idempotency_key, context.epoch, name,
             self.loop.time(), self.position, self.loop.was_held, row.epoch if row is not None else 0,
@@ -133,17 +135,17 @@ class World:
 
     async def run(self) -> None:
         """Torment, heal, and wait for the end of every run."""
-        self.nodes = [self._begin(f"n{number}") for number in range(self.rng.choice((2, 3, 3)))]
+        self.nodes = [self._begin(f"n{number}") for number in range(self.shape.nodes)]
         working = self.loop.create_task(self.clients.work())
-        await self.nemesis.work(SPAN_S)
+        await self.nemesis.work(self.shape.span_s)
         await self.nemesis.heal()
         self.is_healed = True
         self.say("HEALED")
-        deadline = self.loop.time() + HEALED_S
+        deadline = self.loop.time() + self.shape.healed_s
         finishing = self.loop.create_task(self.clients.finish())
         while self.loop.time() < deadline:
-            await asyncio.sleep(0.1)
-            if working.done() and finishing.done() and not self._open_runs() and not self._tranches_out():
+            await asyncio.sleep(0.05)
+            if working.done() and finishing.done() and not self._open_runs() and self._budgets_are_home():
                 self.is_over = True
                 break
         for task in (working, finishing):
@@ -153,9 +155,9 @@ class World:
     def _open_runs(self) -> list[str]:
         return [row.id for row in self.database.runs.values() if row.status not in ENDED_STATUSES]
 
-    def _tranches_out(self) -> bool:
-        """What is not needed goes back, also from the dead."""
-        return any(state_of(row.head()).tranches for row in self._budgets())
+    def _budgets_are_home(self) -> bool:
+        """What is not needed goes back, also from the dead; it takes seconds, so that not every schedule waits."""
+        return not self.shape.waits_for_budgets or not any(state_of(row.head()).tranches for row in self._budgets())
 
     def _budgets(self) -> list[SystemRow]:
         return [row for row in self.database.system.values() if row.stream.startswith(PREFIX)]
@@ -170,6 +172,7 @@ class World:
             feed=[(run, event.sequence, at) for (run, event), at in stamped],
             acks=tuple(self.clients.acks), invocations=tuple(self.journal.invocations),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
+            waited_for_budgets=self.shape.waits_for_budgets,
             budgets={row.stream: tuple(row.events) for row in self._budgets()},
         )  # fmt: skip
 
@@ -186,8 +189,8 @@ class World:
             invocations=len(tried), repeated=len(tried) - len(set(tried)), steps=self.loop.steps,
             virtual_s=round(self.loop.time(), 3), trace=self.trace.lines,
         )  # fmt: skip
-        report.violations = check(self.evidence(), random.Random(f"checks {seed}"))
-        digest = hashlib.sha256("\n".join(self.trace.lines).encode())
+        report.violations = check(self.evidence(), random.Random(f"checks {seed}"), prefixes=self.shape.replays)
+        digest = hashlib.sha256(repr((report.faults, report.operations, report.steps)).encode())
         for run, event in self.feed:
             digest.update(f"{run} {event.sequence} {event.at} {event.type} ".encode() + event.body)
         report.digest = digest.hexdigest()[:32]
@@ -210,12 +213,12 @@ class World:
             node.bury()
 
 
-def simulate(seed: int) -> Report:
+def simulate(seed: int, *, is_traced: bool = False) -> Report:
     """Run one schedule. Deterministic in `seed`, and in nothing else."""
     loop = SimLoop(random.Random(f"loop {seed}"))
     was_enabled = gc.isenabled()
     gc.disable()
-    world = World(seed, loop)
+    world = World(seed, loop, is_traced=is_traced)
     loop.set_exception_handler(lambda _, context: world.errors.append(_described(context)))
     try:
         with _listening(world.errors):

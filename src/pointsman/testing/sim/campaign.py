@@ -1,0 +1,78 @@
+"""Many schedules on all cores, and their whole: what was counted, what is violated, and whether it says anything."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+from pointsman.testing.sim.world import Report, simulate
+
+COMMAND = "python -m pointsman.testing.sim"
+CHUNK = 25
+"""Schedules that a worker does before it is given more."""
+ENOUGH_SEEDS = 50
+"""From so many seeds on, a pass in which too little happened is a failure."""
+ENOUGH = {"operations": 20.0, "runs_completed": 1.0, "takeovers": 0.5}
+"""What must happen in a schedule, on average over the seeds."""
+KINDS_MIN = 5
+KIND_SHARE_MIN = 0.01
+"""A kind of fault counts when it struck in at least so many schedules, as a share of all."""
+
+
+def run_seeds(seeds: Sequence[int], *, jobs: int = 1) -> list[Report]:
+    """Run schedules, in `jobs` processes; the reports are in the order of the seeds, whoever was quicker."""
+    if jobs <= 1 or len(seeds) <= CHUNK:
+        return [simulate(seed) for seed in seeds]
+    chunks = [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return [report for reports in pool.map(run_seeds, chunks) for report in reports]
+
+
+def summarise(reports: Sequence[Report], seconds: float, *, command: str = COMMAND) -> dict[str, Any]:
+    """The whole of many schedules. A violation names its seed and the command that reproduces it."""
+    faults: Counter[str] = Counter()
+    struck: Counter[str] = Counter()
+    for report in reports:
+        faults.update(report.faults)
+        struck.update(report.faults.keys())
+    total = {
+        name: sum(getattr(report, name) for report in reports)
+        for name in ("operations", "runs", "runs_completed", "takeovers", "invocations", "repeated")
+    }
+    average = {name: round(total[name] / max(len(reports), 1), 2) for name in ENOUGH}
+    violations = [
+        {"seed": report.seed, "what": what, "reproduce": f"{command} --seed {report.seed} --trace"}
+        for report in reports for what in report.violations
+    ]  # fmt: skip
+    kinds = sorted(kind for kind, seeds in struck.items() if seeds >= KIND_SHARE_MIN * len(reports))
+    vacuous = list(_vacuous(len(reports), average, kinds))
+    violations += [{"seed": None, "what": what, "reproduce": ""} for what in vacuous]
+    return {
+        "seeds": len(reports), **total, "average": average, "kinds_of_fault": len(kinds),
+        "faults": dict(sorted(faults.items())), "violations": violations,
+        "callbacks": sum(report.steps for report in reports), "seconds": round(seconds, 2),
+        "virtual_s": round(sum(report.virtual_s for report in reports), 1),
+        "schedules_per_s": round(len(reports) / seconds, 1) if seconds else 0.0,
+    }  # fmt: skip
+
+
+def _vacuous(seeds: int, average: dict[str, float], kinds: Sequence[str]) -> Iterator[str]:
+    """A pass in which nothing happens proves nothing."""
+    if seeds < ENOUGH_SEEDS:
+        return
+    for name, least in ENOUGH.items():
+        if average[name] < least:
+            yield f"vacuous: {average[name]} {name} a seed, at least {least:g} are needed"
+    if len(kinds) < KINDS_MIN:
+        yield f"vacuous: {len(kinds)} kinds of fault struck ({', '.join(kinds)}), at least {KINDS_MIN} are needed"
+
+
+def run_campaign(seeds: Sequence[int], *, jobs: int) -> dict[str, Any]:
+    """Run and summarise."""
+    begin = time.perf_counter()
+    reports = run_seeds(seeds, jobs=jobs)
+    return summarise(reports, time.perf_counter() - begin)

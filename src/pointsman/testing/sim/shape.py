@@ -1,0 +1,67 @@
+"""What a schedule is like, drawn from its seed: how many coordinators and runs, how long, with which settings.
+
+Most are small, with hints as the normal way and long polls behind them, so that ten thousand are done in minutes. A
+share polls often, so that no race hides behind a rare poll, and a share has production's own settings.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from pointsman.coordinator.settings import CoordinatorSettings
+
+PROFILES = ("hinted",) * 9 + ("polled",) * 2 + ("production",)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """See the module.
+
+    Attributes:
+        span_s: virtual seconds in which faults begin.
+        waits_for_budgets: the schedule goes on until every tranche has come back.
+        replays: prefixes of each run that are replayed, beside the whole.
+    """
+
+    profile: str
+    nodes: int
+    runs: int
+    span_s: float
+    waits_for_budgets: bool
+    replays: int
+
+    @property
+    def ttl_s(self) -> float:
+        return self.settings("any").lease_ttl_ms / 1000
+
+    @property
+    def healed_s(self) -> float:
+        """Virtual seconds after healing within which every run must have ended: many lease terms and sweeps."""
+        return 20.0 + 5 * self.ttl_s
+
+    def settings(self, name: str) -> CoordinatorSettings:
+        """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
+        if self.profile == "production":
+            return CoordinatorSettings(name=name)
+        if self.profile == "polled":
+            return CoordinatorSettings(
+                name=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=100, mail_poll_ms=200,
+                watch_poll_ms=100, sweep_ms=500, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=400,
+                board_ms=300,
+            )  # fmt: skip
+        return CoordinatorSettings(
+            name=name, lease_ttl_ms=700, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500, watch_poll_ms=300,
+            sweep_ms=900, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=1_500, board_ms=1_000,
+        )  # fmt: skip
+
+
+def draw(rng: random.Random) -> Shape:
+    """The shape of one schedule."""
+    profile = rng.choice(PROFILES)
+    is_large = profile == "production" or rng.random() < 0.05
+    return Shape(
+        profile=profile, nodes=rng.choice((2, 2, 3)), runs=rng.randrange(7, 11) if is_large else rng.randrange(3, 5),
+        span_s=4.0 if is_large else 1.5, waits_for_budgets=is_large or rng.random() < 0.15,
+        replays=2 if is_large else 1,
+    )  # fmt: skip
