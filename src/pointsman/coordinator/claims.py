@@ -109,38 +109,42 @@ class Claims:
         while True:
             own = self._incarnation()
             dead = await self._store.liveness.next_death(own)
-            if dead != own:
+            if dead == own:
+                continue
+            if dead:
                 logger.info("incarnation %d is over: claiming what it left", dead)
                 self._stats.takeovers += 1
-                await self._take_over()
+            await self._take_over()
 
     async def _take_over(self) -> None:
-        """Claim until the dead own nothing: a last statement of theirs may still hold some heads. Their runs may have
-        called agents that have only just registered."""
-        await self._refresh()
-        while self._may_act() and (limit := min(self._roster.room(), self._settings.claim_batch)) > 0:
-            left = 0
+        """Claim until the dead own nothing: a last statement of theirs may still hold some heads. In small batches, of
+        which the next is claimed while the last is brought back, so that all survivors get their share."""
+        is_first, left = True, 1
+        while left and self._may_act() and (limit := min(self._roster.room(), self._settings.takeover_batch)) > 0:
 
-            async def orphans(limit: int = limit) -> Sequence[Head]:
+            async def orphans(limit: int = limit, is_first: bool = is_first) -> Sequence[Head]:
                 nonlocal left
-                heads, left = await self._store.ownership.claim_orphans(
+                claiming = self._store.ownership.claim_orphans(
                     self._incarnation(), self._directory.definitions(), limit=limit
                 )
+                if is_first:  # they may have called agents that have only just registered
+                    (heads, left), _ = await asyncio.gather(claiming, self._refresh())
+                else:
+                    heads, left = await claiming
                 return heads
 
             claimed = await self._roster.claim(orphans)
+            is_first = False
             self._stats.runs_taken_over += claimed
-            if not claimed and not left:
-                return
-            if not claimed:
+            if left and not claimed:
                 await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
 
     async def _sweep(self) -> None:
         """Orphans, runs that are owned and not driven, and workflow versions that nobody has."""
         suspects: set[str] = set()
         while True:
+            await self._take_over()  # at once: also what was left while nobody lived
             await asyncio.sleep(self._settings.sweep_ms / 1000)
-            await self._take_over()
             owned = await self._store.ownership.owned(self._incarnation())
             undriven = {run for run in owned if not self._roster.is_busy_with(run)}
             for run in sorted(suspects & undriven):

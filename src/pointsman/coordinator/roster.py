@@ -1,7 +1,7 @@
-"""The runs that this coordinator drives: taken on, brought back from their log, driven to an end, given back.
+"""The runs that this coordinator drives: taken on, driven to an end, given back.
 
 It acts under one incarnation at a time (`crew`); without one it takes nothing on. Who claims what, and when, is
-decided in `claims.py`.
+decided in `claims.py`; `loading.py` brings them back from their logs.
 """
 
 from __future__ import annotations
@@ -16,28 +16,18 @@ from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.cache import ExecutionCache, RecentEnds
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.driver import Driver, Exit
+from pointsman.coordinator.loading import Loading, refuse
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.watch import Watcher
-from pointsman.kernel.errors import (
-    CodeChanged,
-    CorruptLog,
-    Draining,
-    InvalidInput,
-    PointsmanError,
-    PoisonedRun,
-    StoreUnavailable,
-    UnknownEvent,
-)
-from pointsman.kernel.events import Event, Failure, Recorded, RunCompleted, RunFailed, RunStarted, RunWasCancelled
-from pointsman.kernel.execution import Execution, stop_note
+from pointsman.kernel.errors import Draining, PointsmanError, StoreUnavailable
+from pointsman.kernel.events import Event, Failure, RunCompleted, RunFailed, RunStarted, RunWasCancelled
+from pointsman.kernel.execution import Execution
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
 from pointsman.ports.ids import Ids
 from pointsman.ports.runs import RunView
 from pointsman.ports.store import Store
 
-PAGE = 1_000
-"""Events read in one statement."""
 RUN_BYTES = 4_500
 """What a driven run is reckoned with, until it waits and is weighed (measured: a resident waiting run)."""
 ENDS_KEPT, ENDS_BYTES_MAX = 5_000, 32_000_000
@@ -72,11 +62,10 @@ class Roster:
         self._on_room = on_room
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._loading: dict[str, None] = {}
-        """Claimed, and on the way to a driver: the sweep must not give them back meanwhile."""
         self._passed: dict[str, None] = {}
         """Claimed while a driver of that run was here, which was to create it and is about to learn that it exists."""
         self._cache = ExecutionCache()
+        self._loading = Loading(settings, store, directory, stats, self._cache, self)
         self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
 
     def __len__(self) -> int:
@@ -92,13 +81,14 @@ class Roster:
 
     def is_busy_with(self, run: str) -> bool:
         """Driven, or on the way to it."""
-        return run in self._drivers or run in self._loading
+        return run in self._drivers or run in self._loading.runs
 
     def room(self) -> int:
         """How many more runs may be driven."""
-        if self._cache.bytes + RUN_BYTES * len(self._drivers) > self._settings.memory_bytes_max:
+        runs = len(self._drivers) + len(self._loading.runs)
+        if self._cache.bytes + RUN_BYTES * runs > self._settings.memory_bytes_max:
             return 0
-        return self._settings.runs_max - len(self._drivers)
+        return self._settings.runs_max - runs
 
     def poke(self, run: str) -> None:
         """A timer of the run is due."""
@@ -132,7 +122,7 @@ class Roster:
         driver = Driver(crew, execution, _first_head(run, new_run, crew.lease.incarnation, now), create=new_run)
         created: asyncio.Future[Exit | None] = asyncio.get_running_loop().create_future()
         driver.created = created
-        self._take_on(driver)
+        self.take_on(driver)
         return await created
 
     async def _create_unowned(self, crew: Crew, run: str, event: NewEvent, new_run: NewRun) -> Exit | None:
@@ -145,16 +135,22 @@ class Roster:
         return None if result.outcome is Outcome.MOVED else Exit.EXISTS
 
     async def claim(self, heads_of: Callable[[], Awaitable[Sequence[Head]]]) -> int:
-        """Claim by `heads_of` and drive what it gives. Returns how many."""
+        """Claim by `heads_of` and drive what it gives. Returns how many, while they are being brought back: the next
+        batch may be claimed meanwhile, but not one more."""
+        await self._loading.room()
         async with self.claiming:
             heads = await heads_of()
-            self._loading.update((head.id, None) for head in heads)
-        await asyncio.gather(*(self._load_noted(head) for head in heads))
+            self._loading.begin(heads)
         return len(heads)
 
     # -- driving --------------------------------------------------------------------------------------------------
 
-    def _take_on(self, driver: Driver) -> None:
+    def take_on(self, driver: Driver) -> None:
+        """Drive it from now on, unless it is driven here already."""
+        if driver.run in self._drivers:
+            driver.execution.close()
+            self._passed[driver.run] = None
+            return
         self._drivers[driver.run] = driver
         self._watcher.driven_here(driver.run, True)
         self._tasks[driver.run] = asyncio.create_task(self._drive(driver), name=f"run {driver.run}")
@@ -204,7 +200,7 @@ class Roster:
     async def give_back(self, run: str, driver: Driver | None = None) -> None:
         """What this coordinator held of the run (`driver`) is void. If it still owns it, it is claimed afresh."""
         async with self.claiming:
-            if self._drivers.get(run) is not driver or run in self._loading:
+            if self._drivers.get(run) is not driver or run in self._loading.runs:
                 return
             crew = self.crew
             if crew is None:
@@ -219,92 +215,15 @@ class Roster:
         logger.warning("run %s: %s", driver.run, error)
         workflow = self._directory.workflow(driver.execution.state.workflow, driver.execution.state.workflow_version)
         build = workflow.build if workflow is not None else ""
-        await self._refuse_run(driver.run, driver.epoch, driver.durable, build, error)
-
-    async def _refuse_run(self, run: str, epoch: int, sequence: int, build: str, error: PointsmanError) -> None:
-        """This code can't drive it: record that, and give it up until other code comes (or a person, if it is
-        corrupt)."""
-        crew = self.crew
-        if crew is None:
-            return  # the next owner finds the same
-        now = self._store.clock.now()
-        note = stop_note(error, build, now)
-        fits_later = isinstance(error, CodeChanged | InvalidInput)
-        append = Append(
-            run=run, epoch=epoch, expected=sequence, nonce=self._ids.nonce(), owner=None,
-            events=[NewEvent("RunStopped", note.event.VERSION, note.at, note.body)],
-            status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
-        )  # fmt: skip
-        self._stats.runs_stopped += 1
-        await crew.recorder.submit([append])
-
-    async def _load_noted(self, head: Head) -> None:
-        try:
-            await self._load(head)
-        finally:
-            self._loading.pop(head.id, None)
-
-    async def _load(self, head: Head) -> None:
-        crew, workflow = self.crew, self._directory.workflow(head.workflow, head.version)
-        if crew is None or workflow is None:
-            return
-        if head.id in self._drivers:
-            self._passed[head.id] = None
-            return
-        if head.owner != crew.lease.incarnation:
-            return  # claimed in the name of an incarnation that is over: the epoch may be another's by now
-        if head.takeovers >= self._settings.takeovers_max:
-            error = PoisonedRun(
-                f"{head.takeovers} coordinators died driving it, one after the other and without progress: deploy code "
-                "that does not block or end its process, and it goes on"
-            )
-            logger.error("run %s: %s", head.id, error)
-            await self._refuse_run(head.id, head.epoch, head.sequence, workflow.build, error)
-            return
-        execution = self._cache.take(head.id, head.sequence)
-        if execution is None:
-            execution = Execution(head.id, workflow, self._directory, events_max=self._settings.events_max)
-            try:
-                self._stats.replays += 1
-                execution.replay(await self._read(head.id))
-            except (CodeChanged, CorruptLog, InvalidInput, UnknownEvent) as error:
-                logger.warning("run %s: %s", head.id, error)
-                execution.close()
-                await self._refuse_run(head.id, head.epoch, head.sequence, workflow.build, error)
-                return
-            for warning in execution.warnings:
-                logger.warning("run %s: %s", head.id, warning)
-        if self.crew is not crew:  # the incarnation that claimed it is gone
-            execution.close()
-            return
-        if head.id in self._drivers:
-            execution.close()
-            self._passed[head.id] = None
-            return
-        self._take_on(Driver(crew, execution, head))
-
-    async def _read(self, run: str) -> list[Recorded]:
-        """A claimed run is not forgotten because the store could not be reached for a moment."""
-        while True:
-            try:
-                return await self._read_all(run)
-            except StoreUnavailable:
-                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
-
-    async def _read_all(self, run: str) -> list[Recorded]:
-        """All events of a run, none if there is no such run."""
-        out: list[Recorded] = []
-        while True:
-            page = await self._store.log.read(run, after=len(out), limit=PAGE)
-            out += page
-            if len(page) < PAGE:
-                return out
+        if self.crew is not None:  # else the next owner finds the same
+            await refuse(self.crew, driver.run, driver.epoch, driver.durable, build, error)
 
     # -- leaving --------------------------------------------------------------------------------------------------
 
     async def drain(self, timeout_s: float) -> None:
         """Let what is under way come to a rest. Nothing more is taken on, and waiting runs leave memory."""
         self.is_closed = True
+        await self._loading.stop()
         self._cache.clear()
         for driver in self._drivers.values():
             driver.poke()
@@ -313,6 +232,7 @@ class Roster:
 
     async def drop(self) -> None:
         """Drop every run at once: whatever is in memory of them is void."""
+        await self._loading.stop()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

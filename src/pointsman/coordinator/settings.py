@@ -27,7 +27,8 @@ class CoordinatorSettings:
         watch_poll_ms: how often to look after runs that a client waits for and another coordinator drives.
         takeover_retry_ms: pause between attempts to claim what a dead incarnation's last statement still holds.
         sweep_ms: how often to look for what every other way missed.
-        claim_batch: runs claimed in one statement.
+        claim_batch: due runs claimed in one statement.
+        takeover_batch: runs of the dead claimed in one statement: survivors share them in portions of this size.
         takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is stopped.
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over.
         events_max: events in one run.
@@ -53,6 +54,7 @@ class CoordinatorSettings:
     takeover_retry_ms: int = 50
     sweep_ms: int = 5_000
     claim_batch: int = 50
+    takeover_batch: int = 25
     takeovers_max: int = 5
     drain_s: float = 5.0
     events_max: int = EVENTS_MAX

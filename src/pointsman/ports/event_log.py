@@ -177,6 +177,13 @@ class EventLog(Protocol):
         """Events of a run with sequence > `after`, in order, with their bodies as they were appended, byte for byte."""
         ...
 
+    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+        """The first `limit` events of each of several runs whose sequence is > the run's number in `after`: what is
+        claimed together is brought back together. Every run of `after` is in the answer, one that does not exist with
+        no events. A run that has `limit` of them may have more: `read` goes on.
+        """
+        ...
+
     async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
         """The heads of those of `runs` that exist."""
         ...

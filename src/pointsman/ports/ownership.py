@@ -35,7 +35,7 @@ class Ownership(Protocol):
     async def claim_orphans(
         self, owner: int, definitions: Sequence[Definition], *, limit: int
     ) -> tuple[list[Head], int]:
-        """Claim runs whose owner's incarnation has ended, and count those left that could not be claimed yet.
+        """Claim runs whose owner's incarnation has ended, and say how many are left at least: 0 is exact.
 
         Raises each run's `takeovers` by one; its next append clears it. Runs whose workflow version is not among
         `definitions` are neither claimed nor counted.

@@ -340,3 +340,33 @@ class LanesShareAnything(MemoryEventLog):
         self._last = list(batch)
         await asyncio.sleep(0)
         return await super().append(self._last, lane=lane)
+
+
+class ReadsAllFromTheFirst(MemoryEventLog):
+    """Many streams, each from where the first begins."""
+
+    caught_by = ("append.many_streams_are_read_together",)
+
+    async def read_many(self, after, *, limit):
+        return await super().read_many(dict.fromkeys(after, next(iter(after.values()), 0)), limit=limit)
+
+
+class OneLimitForAll(MemoryEventLog):
+    """The limit is that of all streams together."""
+
+    caught_by = ("append.many_streams_are_read_together",)
+
+    async def read_many(self, after, *, limit):
+        read = await super().read_many(after, limit=limit)
+        for run, events in read.items():
+            read[run], limit = events[:limit], max(limit - len(events), 0)
+        return read
+
+
+class SilentOnTheMissing(MemoryEventLog):
+    """Runs without events are left out."""
+
+    caught_by = ("append.many_streams_are_read_together",)
+
+    async def read_many(self, after, *, limit):
+        return {run: events for run, events in (await super().read_many(after, limit=limit)).items() if events}

@@ -6,7 +6,7 @@ A batch is settled in one atomic step, run by run: refused, or moved with its ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pointsman.kernel.errors import DuplicateMail, InvalidValue, RunEnded, UnknownRun
 from pointsman.kernel.events import Recorded
@@ -60,6 +60,15 @@ class MemoryEventLog:
         row = self._database.runs.get(run)
         first = max(after, 0)
         events = row.events[first : first + max(limit, 0)] if row else []
+        await asyncio.sleep(0)
+        return events
+
+    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+        await self._session.enter()
+        events: dict[str, list[Recorded]] = {}
+        for run, sequence in after.items():
+            row, first = self._database.runs.get(run), max(sequence, 0)
+            events[run] = row.events[first : first + max(limit, 0)] if row else []
         await asyncio.sleep(0)
         return events
 

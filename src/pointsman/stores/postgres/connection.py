@@ -214,6 +214,10 @@ class Pool:
         finally:
             self._free.put_nowait(link)
 
+    async def warm_up(self) -> None:
+        """Connect them all, so that none has to while a takeover waits for it."""
+        await asyncio.gather(*(link.call(_nothing) for link in self._links))
+
     async def close(self) -> None:
         for link in self._links:
             await link.close()
@@ -233,6 +237,10 @@ HOPELESS = (
     asyncpg.exceptions.ClientConfigurationError,
 )  # fmt: skip
 """No database, no access, no DSN: to try again in a moment does not help."""
+
+
+async def _nothing(connection: Connection) -> None:
+    """Work that only wants to be connected."""
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

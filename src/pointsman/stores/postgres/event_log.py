@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 
@@ -53,6 +53,18 @@ class PostgresEventLog:
             lambda connection: connection.fetch(_SQL["read"], run, max(after, 0), max(limit, 0))
         )
         return [_recorded(row) for row in rows]
+
+    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+        runs = list(after)
+        events: dict[str, list[Recorded]] = {run: [] for run in runs}
+        rows = await self._readers.call(
+            lambda connection: connection.fetch(
+                _SQL["read_many"], runs, [max(sequence, 0) for sequence in after.values()], max(limit, 0)
+            )
+        )
+        for row in rows:
+            events[runs[row["n"] - 1]].append(_recorded(row))
+        return events
 
     async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["heads"], list(runs)))

@@ -70,6 +70,11 @@ class PostgresLiveness:
             self._watch.start()
         return await self._watch.next_death()
 
+    def was_ended(self, incarnation: int) -> None:
+        """Somebody has ended it: said to all survivors as it commits, so that they share its runs."""
+        if self._watch is not None:
+            self._watch.was_ended(incarnation)
+
     async def stop(self) -> None:
         """Let go of everything, without a word to anybody: what the end of a process does."""
         if self._watch is not None:

@@ -35,17 +35,10 @@ class PostgresOwnership:
     async def claim_orphans(
         self, owner: int, definitions: Sequence[Definition], *, limit: int
     ) -> tuple[list[Head], int]:
-        dead = await self.dead_owners()
-        if not dead:
-            return [], 0
-        workflows, versions, builds = _columns(definitions)
         rows = await self._planner.call(
-            lambda connection: connection.fetch(_SQL["claim_orphans"], owner, workflows, versions, builds, dead, limit)
+            lambda connection: connection.fetch(_SQL["claim_orphans"], owner, *_columns(definitions), limit)
         )
-        left: int = await self._readers.call(
-            lambda connection: connection.fetchval(_SQL["count_orphans"], workflows, versions, dead)
-        )
-        return [Head(*row) for row in rows], left
+        return [Head(*row[:-1]) for row in rows if row["id"] is not None], rows[0]["orphans_left"]
 
     async def dead_owners(self) -> list[int]:
         """Ended incarnations that still own runs."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import asyncpg
 
 from pointsman.kernel.errors import CoordinatorExists
+from pointsman.stores.postgres.confirming import until_surely_dead
 from pointsman.stores.postgres.connection import Link
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
@@ -56,7 +56,7 @@ async def _clear_name(link: Link, server: Server, key: int, name: str) -> None:
     if holder is None:
         return
     if await _is_free(link, key, holder):
-        await asyncio.sleep(server.settings.death_confirm_ms / 1000)
+        await until_surely_dead(holder["address"], server.settings.death_confirm_ms / 1000)
         if await link.call(
             lambda connection: connection.fetchval(
                 _SQL["end_if_free"], key, holder["incarnation"], holder["incarnation"]

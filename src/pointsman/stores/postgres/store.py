@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from pointsman.stores.postgres.appending import Appender
@@ -46,7 +47,7 @@ class PostgresStore:
         self.mailbox = PostgresMailbox(self._readers)
         self.ownership = PostgresOwnership(self._readers, self._planner)
         self.liveness = PostgresLiveness(self._server, self.clock, self._readers, self.ownership)
-        self.wakeup = PostgresWakeup(self._server)
+        self.wakeup = PostgresWakeup(self._server, self.liveness.was_ended)
         self.system = PostgresSystemLog(self._readers, self._server.settings.plain_json_bytes_max)
         self.board = PostgresBoard(self._readers)
         self.human_tasks = PostgresHumanTasks(self._readers, self._planner)
@@ -62,7 +63,7 @@ class PostgresStore:
         await self._readers.call(make_partitions)
         for _ in range(CLOCK_READINGS):
             await self._readers.call(self._read_clock)
-        await self._appender.warm_up()
+        await asyncio.gather(self._appender.warm_up(), self._readers.warm_up())
         self.wakeup.start(await self._readers.call(lambda connection: connection.fetchval(_SQL["schema_key"])))
         await self.wakeup.listening()
 

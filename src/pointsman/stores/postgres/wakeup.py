@@ -1,4 +1,4 @@
-"""Wake-up by LISTEN and NOTIFY: see `ports/wakeup.py`.
+"""Wake-up by LISTEN and NOTIFY: see `ports/wakeup.py`. The same listener hears of incarnations that were ended.
 
 A NOTIFY takes a lock that all commits of the database share, so it is never part of an append, and many hints travel
 in one. A listener whose connection is silently dead hears nothing and gets no error, so it must hear itself every few
@@ -25,6 +25,8 @@ MESSAGE_BYTES_MAX = 7_900
 PENDING_MAX = 10_000
 """Hints beyond it are dropped: whoever has so much to do looks for itself."""
 RETRY_S = 0.2
+ENDED = "pointsman_ended"
+"""The channel on which `liveness.sql` tells of ends: a number, a space, and the schema that it counts in."""
 
 logger = logging.getLogger("pointsman.wakeup")
 
@@ -36,10 +38,12 @@ class Message(msgspec.Struct, array_like=True):
 
 
 class PostgresWakeup:
-    """A service: `start` once, `stop` any number of times."""
+    """A service: `start` once, `stop` any number of times. `on_ended` gets the number of each ended incarnation."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, on_ended: Callable[[int], None]) -> None:
         self._server = server
+        self._on_ended = on_ended
+        self._schema = ""
         self._me = secrets.token_hex(4)
         self._channel = ""
         self._pending: dict[str, None] = {}
@@ -51,6 +55,7 @@ class PostgresWakeup:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, schema: str) -> None:
+        self._schema = schema
         self._channel = f"pointsman_{zlib.crc32(schema.encode()):08x}"
         self._tasks = [
             asyncio.create_task(self._keep(duty), name=name)
@@ -121,6 +126,12 @@ class PostgresWakeup:
 
     async def _listen(self, connection: Connection) -> None:
         await connection.add_listener(self._channel, self._on_message)
+        await connection.add_listener(ENDED, self._on_end)
+
+    def _on_end(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        number, _, schema = str(payload).partition(" ")
+        if schema == self._schema and number.isdecimal():
+            self._on_ended(int(number))
 
     def _on_message(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:

@@ -1,8 +1,10 @@
 """Watching the others: who died, told once by its freed lock and at the latest by its lease.
 
 In a ring, each coordinator waits on the lock of the next living one; that wait ends within milliseconds of a
-process's death. A freed lock is only a hint (a session can end without its process), confirmed after a short while.
-Beside it everyone looks regularly who lives, whose lease has run out, and which of the dead still own runs.
+process's death. A freed lock is only a hint (a session can end without its process), confirmed by a second witness or
+after a short while (`confirming.py`).
+Whoever ends an incarnation tells all others in the same transaction. Beside it everyone looks regularly who lives,
+whose lease has run out, and which of the dead still own runs.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from pointsman.kernel.errors import StoreUnavailable
+from pointsman.stores.postgres.confirming import until_surely_dead
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
@@ -47,6 +50,9 @@ class Watch:
         self._dead_owners = dead_owners
         self._link = Link(server, {"lock_timeout": str(LOCK_WAIT_MS)}, codecs=False)
         self._living: list[int] = []
+        self._addresses: dict[int, str] = {}
+        self._told: set[int] = set()
+        """Ends that `next_death` was told of; the few bytes of each stay."""
         self._deaths: asyncio.Queue[int] = asyncio.Queue()
         self._looked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,6 +76,14 @@ class Watch:
             raise StoreUnavailable("this store is closed")
         return death
 
+    def was_ended(self, number: int) -> None:
+        """At any time: an incarnation is over. Told on once."""
+        if number in self._living:
+            self._living.remove(number)
+        if number != self.own and number not in self._told:
+            self._told.add(number)
+            self._deaths.put_nowait(number)
+
     async def _keep(self, duty: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
@@ -84,6 +98,7 @@ class Watch:
 
     async def _look_around(self) -> None:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["members"]))
+        self._addresses = {row["incarnation"]: row["address"] for row in rows}
         living = [row["incarnation"] for row in rows if row["incarnation"] != self.own]
         gone = [number for number in self._living if number not in living]
         self._living = living
@@ -93,9 +108,14 @@ class Watch:
             ended = await self._readers.call(
                 lambda connection: connection.fetch(_SQL["end_expired"], self.own, in_touch_ms)
             )
-            gone += [self._ended(row["incarnation"], "its lease ran out") for row in ended]
-        for number in {*gone, *await self._dead_owners()} - {self.own}:
-            self._deaths.put_nowait(number)
+            for row in ended:
+                self._end_of(row["incarnation"], "its lease ran out")
+        for number in gone:
+            self.was_ended(number)
+        for number in await self._dead_owners():
+            if number in self._told:
+                self._deaths.put_nowait(0)  # what it left could not be claimed yet
+            self.was_ended(number)
         await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
 
     # -- the next one, by its lock -----------------------------------------------------------------------------
@@ -108,7 +128,7 @@ class Watch:
             await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
             return
         if await self._link.call(lambda connection: self._outlive(connection, target), retry=False):
-            self._deaths.put_nowait(self._ended(target, "its process is gone"))
+            self._end_of(target, "its process is gone")
 
     async def _outlive(self, connection: Connection, target: int) -> bool:
         """All on one connection: one that breaks in between saw a database restart, and not a death."""
@@ -122,11 +142,9 @@ class Watch:
             await connection.execute(_SQL["wait_until_free"])
             if not await connection.fetchval(_SQL["was_freed"]):
                 return False
-        await asyncio.sleep(self._server.settings.death_confirm_ms / 1000)
+        await until_surely_dead(self._addresses.get(target, ""), self._server.settings.death_confirm_ms / 1000)
         return await connection.fetchval(_SQL["end_if_free"], self._key, target, target) is not None
 
-    def _ended(self, number: int, why: str) -> int:
+    def _end_of(self, number: int, why: str) -> None:
         logger.warning("incarnation %d is dead (%s): ended by incarnation %d", number, why, self.own)
-        if number in self._living:
-            self._living.remove(number)
-        return number
+        self.was_ended(number)

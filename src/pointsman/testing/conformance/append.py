@@ -36,6 +36,22 @@ async def reads_come_in_pages(harness: Harness) -> None:
     assert await a.store.log.read("no such run") == []
 
 
+async def many_streams_are_read_together(harness: Harness) -> None:
+    """Each from its own place, to its own limit, and nobody else's: those that were claimed together."""
+    a, b = await coordinators(harness, 2)
+    await a.moved(a.create("long", events=7), a.create("short", events=2), a.create("other"))
+    await a.moved(a.step("short", 2))
+    read = await b.store.log.read_many({"short": 0, "nobody": 0, "long": 2}, limit=3)
+    assert read == {
+        "short": await b.store.log.read("short"),
+        "nobody": [],
+        "long": await b.store.log.read("long", after=2, limit=3),
+    }
+    assert [recorded.sequence for recorded in read["long"]] == [3, 4, 5]
+    assert await b.store.log.read_many({"long": 7}, limit=3) == {"long": []}
+    assert await b.store.log.read_many({}, limit=3) == {}
+
+
 async def acknowledged_is_visible_to_others(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     wake_at = a.store.clock.now() + FAR_MS
@@ -214,6 +230,7 @@ async def absent_is_appended_again(harness: Harness) -> None:
 CASES = (
     sequences_are_dense,
     reads_come_in_pages,
+    many_streams_are_read_together,
     acknowledged_is_visible_to_others,
     a_batch_moves_many_runs,
     neighbours_of_a_refused_run_move,

@@ -26,6 +26,7 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.log.append([step]),
         lambda: store.log.resolve(step),
         lambda: store.log.read("run"),
+        lambda: store.log.read_many({"run": 0}, limit=1),
         lambda: store.log.heads(["run"]),
         lambda: store.log.list_runs(RunFilter()),
         store.log.feed,

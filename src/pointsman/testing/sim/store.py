@@ -67,6 +67,9 @@ class FaultyEventLog:
     async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
         return await self._network.call("read", lambda: _same(self._inner.read(run, after=after, limit=limit)))
 
+    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+        return await self._network.call("read_many", lambda: _same(self._inner.read_many(after, limit=limit)))
+
     async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
         return await self._network.call("heads", lambda: _same(self._inner.heads(runs)))
 

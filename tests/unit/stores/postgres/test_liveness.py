@@ -117,6 +117,25 @@ async def test_a_lost_connection_ends_nothing(fresh_database: str) -> None:
         await asyncio.wait([watching])
 
 
+async def test_who_ends_another_tells_all_survivors(fresh_database: str) -> None:
+    """At once, not when they next look around: so they share its runs. Also those that came after the last look."""
+    deaf = dataclasses.replace(SETTINGS, ring_refresh_ms=1_000_000)
+    async with (
+        holder(fresh_database) as (process, incarnation),
+        opened(fresh_database) as watcher,
+        opened(fresh_database, deaf) as b,
+        opened(fresh_database, deaf) as c,
+    ):
+        deaths = []
+        for store, name in ((b, "b"), (c, "c"), (watcher, "watcher")):
+            lease = await register(store, name)
+            deaths.append(asyncio.create_task(store.liveness.next_death(lease.incarnation)))
+        await blocked_on(fresh_database, incarnation)
+        process.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await asyncio.gather(*deaths) == [incarnation] * 3
+
+
 async def test_two_processes_that_want_one_name_do_not_both_get_it(fresh_database: str) -> None:
     async with holder(fresh_database, "--name", "one", "--run", "a"):
         with pytest.raises(AssertionError, match="CoordinatorExists"):

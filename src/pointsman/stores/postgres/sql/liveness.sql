@@ -23,19 +23,32 @@ RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 
 -- name: end_incarnation
 -- The first who does it wins.
-UPDATE coordinators SET ended_at = now() WHERE incarnation = $1 AND ended_at IS NULL RETURNING incarnation
+WITH ended AS (
+    UPDATE coordinators SET ended_at = now() WHERE incarnation = $1 AND ended_at IS NULL RETURNING incarnation
+)
+-- include: tell
+
+-- name: tell
+-- The end of an end: all survivors hear of it as it commits. Rare, so the lock that a NOTIFY takes at commit costs nobody much.
+SELECT incarnation, pg_notify('pointsman_ended', incarnation || ' ' || coalesce(current_schema(), '')) FROM ended
 
 -- name: end_if_free
 -- End an incarnation whose lock is still free.
-UPDATE coordinators SET ended_at = now()
-WHERE incarnation = $3::bigint AND ended_at IS NULL AND pg_try_advisory_xact_lock_shared($1::int, $2::int)
-RETURNING incarnation
+WITH ended AS (
+    UPDATE coordinators SET ended_at = now()
+    WHERE incarnation = $3::bigint AND ended_at IS NULL AND pg_try_advisory_xact_lock_shared($1::int, $2::int)
+    RETURNING incarnation
+)
+-- include: tell
 
 -- name: end_expired
 -- End those whose leases ran out, but only with a TTL for the whole of which the caller ($2, ms) has been in touch.
-UPDATE coordinators SET ended_at = now()
-WHERE ended_at IS NULL AND incarnation <> $1 AND expires_at < clock_timestamp() AND ttl_ms <= $2::bigint
-RETURNING incarnation
+WITH ended AS (
+    UPDATE coordinators SET ended_at = now()
+    WHERE ended_at IS NULL AND incarnation <> $1 AND expires_at < clock_timestamp() AND ttl_ms <= $2::bigint
+    RETURNING incarnation
+)
+-- include: tell
 
 -- name: members
 -- The living.

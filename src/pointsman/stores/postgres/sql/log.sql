@@ -19,6 +19,18 @@ WHERE s.number = (SELECT number FROM runs WHERE id = $1) AND s.bucket = (SELECT 
   AND s.sequence > $2
 ORDER BY s.sequence LIMIT $3
 
+-- name: read_many
+-- The first events of several runs, each behind its own sequence.
+SELECT w.n, s.sequence, s.at, s.type, s.version, s.epoch, s.body, s.packed, s.codec
+FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w (id, after, n)
+JOIN runs r ON r.id = w.id
+CROSS JOIN LATERAL (
+    SELECT * FROM streams e
+    WHERE e.number = r.number AND e.bucket = r.bucket AND e.sequence > w.after
+    ORDER BY e.sequence LIMIT $3
+) s
+ORDER BY w.n, s.sequence
+
 -- name: list_runs
 -- Newest first, by keyset. A condition whose parameter is null falls out of the plan: this runs with custom plans only.
 SELECT

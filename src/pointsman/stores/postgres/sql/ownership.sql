@@ -35,33 +35,45 @@ WITH alive AS MATERIALIZED (
 )
 -- include: claim
 
+-- name: owners
+-- All who own runs: jumps from owner to owner in the index instead of reading all owned runs.
+(SELECT owner FROM runs WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
+UNION ALL
+SELECT (SELECT r.owner FROM runs r WHERE r.owner > o.owner ORDER BY r.owner LIMIT 1) FROM owners o WHERE o.owner IS NOT NULL
+
 -- name: dead_owners
--- Ended incarnations that still own runs. Jumps from owner to owner in the index instead of reading all owned runs.
+-- Ended incarnations that still own runs.
 WITH RECURSIVE owners AS (
-    (SELECT owner FROM runs WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
-    UNION ALL
-    SELECT (SELECT r.owner FROM runs r WHERE r.owner > o.owner ORDER BY r.owner LIMIT 1) FROM owners o WHERE o.owner IS NOT NULL
+    -- include: owners
 )
 SELECT o.owner FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
 
 -- name: claim_orphans
--- Runs of the ended incarnations $5, as far as nobody has them locked: a last statement of their owner, or another claimer.
-WITH alive AS MATERIALIZED (
+-- Runs of ended incarnations, as far as nobody has them locked: a last statement of their owner, or another claimer. And how many
+-- are left, as far as that matters: all in one statement, because a takeover waits for each of its round trips.
+WITH RECURSIVE alive AS MATERIALIZED (
     -- include: alive
+), owners AS (
+    -- include: owners
+), dead AS MATERIALIZED (
+    SELECT c.incarnation FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
+), definitions AS MATERIALIZED (
+    SELECT * FROM unnest($2::text[], $3::int[], $4::text[]) AS d (workflow, version, build)
 ), picked AS MATERIALIZED (
     SELECT r.id, d.build, 1 AS takeover
-    FROM runs r JOIN unnest($2::text[], $3::int[], $4::text[]) AS d (workflow, version, build) USING (workflow, version)
-    WHERE EXISTS (SELECT FROM alive) AND r.owner = ANY ($5::bigint[]) AND r.status <> 'quarantined'
-    LIMIT $6
+    FROM runs r JOIN definitions d USING (workflow, version)
+    WHERE EXISTS (SELECT FROM alive) AND r.owner = ANY (ARRAY (SELECT incarnation FROM dead)) AND r.status <> 'quarantined'
+    LIMIT $5
     FOR UPDATE OF r SKIP LOCKED
+), claimed AS (
+    -- include: claim
+), seen AS (
+    SELECT count(*) AS orphans
+    FROM (SELECT FROM runs r JOIN definitions d USING (workflow, version)
+          WHERE r.owner = ANY (ARRAY (SELECT incarnation FROM dead)) AND r.status <> 'quarantined'
+          LIMIT 2 * $5::int + 1) AS enough
 )
--- include: claim
-
--- name: count_orphans
--- Runs of the ended incarnations $3 that these definitions could drive.
-SELECT count(*)
-FROM runs r JOIN unnest($1::text[], $2::int[]) AS d (workflow, version) USING (workflow, version)
-WHERE r.owner = ANY ($3::bigint[]) AND r.status <> 'quarantined'
+SELECT c.*, (s.orphans - (SELECT count(*) FROM claimed))::int AS orphans_left FROM seen s LEFT JOIN claimed c ON true
 
 -- name: owned
 -- The runs of an incarnation.

@@ -1,0 +1,185 @@
+"""Claimed runs on their way to a driver: their logs are read together, and each is replayed and handed on by itself.
+
+What can't be brought back is refused: that is recorded, and the run is given up until other code comes, or a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from pointsman.agents.directory import AgentDirectory
+from pointsman.agents.workflow import Workflow
+from pointsman.coordinator.cache import ExecutionCache
+from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driver import Driver
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.kernel.errors import (
+    CodeChanged,
+    CorruptLog,
+    InvalidInput,
+    PointsmanError,
+    PoisonedRun,
+    StoreUnavailable,
+    UnknownEvent,
+)
+from pointsman.kernel.events import Recorded
+from pointsman.kernel.execution import Execution, stop_note
+from pointsman.observe.stats import Stats
+from pointsman.ports.event_log import Append, Head, NewEvent
+from pointsman.ports.store import Store
+
+BATCHES_MAX = 2
+"""While one is being brought back, the next may be claimed: more would be taken from coordinators that have time."""
+PAGE = 1_000
+"""Events of one run read in one statement."""
+FIRST_PAGE = 200
+"""Events of each run read in the statement for a whole batch: most runs have fewer, and none may fill the memory."""
+
+logger = logging.getLogger("pointsman.coordinator")
+
+
+class Drives(Protocol):
+    """Where runs go that were brought back."""
+
+    crew: Crew | None
+
+    def take_on(self, driver: Driver) -> None: ...
+
+
+class Loading:
+    """See the module. `begin` and `room` at any time; `stop` drops what is on its way.
+
+    Attributes:
+        runs: claimed, and not yet driven: the sweep must not give them back meanwhile.
+    """
+
+    def __init__(
+        self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats,
+        cache: ExecutionCache, to: Drives,
+    ) -> None:  # fmt: skip
+        self.runs: dict[str, None] = {}
+        self._settings = settings
+        self._log = store.log
+        self._directory = directory
+        self._stats = stats
+        self._cache = cache
+        self._to = to
+        self._batches: set[asyncio.Task[None]] = set()
+
+    async def room(self) -> None:
+        """Wait until another batch may be claimed."""
+        while len(self._batches) >= BATCHES_MAX:
+            await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
+
+    def begin(self, heads: Sequence[Head]) -> None:
+        """Bring back what was claimed."""
+        if not heads:
+            return
+        self.runs.update((head.id, None) for head in heads)
+        batch = asyncio.create_task(self._load_all(heads), name=f"load {len(heads)} runs")
+        self._batches.add(batch)
+        batch.add_done_callback(self._batches.discard)
+
+    async def stop(self) -> None:
+        batches = list(self._batches)
+        for batch in batches:
+            batch.cancel()
+        await asyncio.gather(*batches, return_exceptions=True)
+
+    # -- a batch --------------------------------------------------------------------------------------------------
+
+    async def _load_all(self, heads: Sequence[Head]) -> None:
+        try:
+            crew = self._to.crew
+            # One that was claimed in the name of an incarnation that is over may be another's by now.
+            mine = [head for head in heads if crew is not None and head.owner == crew.lease.incarnation]
+            if crew is None or not mine:
+                return
+            cached = {head.id: self._cache.take(head.id, head.sequence) for head in mine}
+            logs = await self._read([head.id for head in mine if cached[head.id] is None])
+            for head in mine:
+                await self._load(crew, head, cached[head.id], logs.get(head.id, ()))
+                self.runs.pop(head.id, None)
+                await asyncio.sleep(0)  # the first are dispatched while the last are still replayed
+        finally:
+            for head in heads:
+                self.runs.pop(head.id, None)
+
+    async def _load(self, crew: Crew, head: Head, execution: Execution | None, events: Sequence[Recorded]) -> None:
+        workflow = self._directory.workflow(head.workflow, head.version)
+        if workflow is None or self._to.crew is not crew:
+            if execution is not None:
+                execution.close()
+            return
+        try:
+            if head.takeovers >= self._settings.takeovers_max:
+                raise PoisonedRun(
+                    f"{head.takeovers} coordinators died driving it, one after the other and without progress: deploy "
+                    "code that does not block or end its process, and it goes on"
+                )
+            execution = execution or await self._replay(workflow, head, list(events))
+        except (CodeChanged, CorruptLog, InvalidInput, UnknownEvent) as error:
+            logger.warning("run %s: %s", head.id, error)
+            await refuse(crew, head.id, head.epoch, head.sequence, workflow.build, error)
+            return
+        except Exception:
+            # A bug of ours: the run is untouched in the log, and the sweep gives it back.
+            logger.exception("run %s", head.id)
+            return
+        for warning in execution.warnings:
+            logger.warning("run %s: %s", head.id, warning)
+        if self._to.crew is not crew:  # the incarnation that claimed it is gone
+            execution.close()
+            return
+        self._to.take_on(Driver(crew, execution, head))
+
+    async def _replay(self, workflow: Workflow, head: Head, events: list[Recorded]) -> Execution:
+        execution = Execution(head.id, workflow, self._directory, events_max=self._settings.events_max)
+        self._stats.replays += 1
+        try:
+            if len(events) >= FIRST_PAGE:
+                events += await self._rest(head.id, len(events))
+            execution.replay(events)
+        except BaseException:
+            execution.close()
+            raise
+        return execution
+
+    async def _read(self, runs: Sequence[str]) -> dict[str, list[Recorded]]:
+        """A claimed run is not forgotten because the store could not be reached for a moment."""
+        while runs:
+            try:
+                return await self._log.read_many(dict.fromkeys(runs, 0), limit=FIRST_PAGE)
+            except StoreUnavailable:
+                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
+        return {}
+
+    async def _rest(self, run: str, after: int) -> list[Recorded]:
+        """All events of a run behind `after`."""
+        out: list[Recorded] = []
+        while True:
+            try:
+                page = await self._log.read(run, after=after + len(out), limit=PAGE)
+            except StoreUnavailable:
+                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
+                continue
+            out += page
+            if len(page) < PAGE:
+                return out
+
+
+async def refuse(crew: Crew, run: str, epoch: int, sequence: int, build: str, error: PointsmanError) -> None:
+    """This code can't drive it: record that, and give it up until other code comes (or a person, if it is corrupt)."""
+    now = crew.store.clock.now()
+    note = stop_note(error, build, now)
+    fits_later = isinstance(error, CodeChanged | InvalidInput)
+    append = Append(
+        run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None,
+        events=[NewEvent("RunStopped", note.event.VERSION, note.at, note.body)],
+        status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
+    )  # fmt: skip
+    crew.stats.runs_stopped += 1
+    await crew.recorder.submit([append])
