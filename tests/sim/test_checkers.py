@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import beginning, following
 from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
 from pointsman.testing.sim import checkers
@@ -34,10 +35,12 @@ def head_of(run, status, sequence, *, epoch=1, parent=None):
 
 def log(*events, epochs=None, status="completed", mails=(1,), **more):
     """The evidence of one run, `r`, whose events came 100 ms apart."""
-    rows = tuple(
-        ev.Recorded(n, 100 * n, type(event).__name__, 1, ev.encode_event(event), (epochs or [1] * len(events))[n - 1])
-        for n, event in enumerate(events, 1)
-    )
+    rows, checksum = [], beginning("r")
+    for n, event in enumerate(events, 1):
+        name, body, epoch = type(event).__name__, ev.encode_event(event), (epochs or [1] * len(events))[n - 1]
+        checksum = following(checksum, n, 100 * n, name, 1, epoch, body)
+        rows.append(ev.Recorded(n, 100 * n, name, 1, body, epoch, checksum))
+    rows = tuple(rows)
     letters = [
         Mail(number=n, key="signal:k" if n == 1 else f"signal:k{n}", kind="signal", body=b"", at=0) for n in mails
     ]
@@ -137,6 +140,16 @@ def test_a_hole_a_repeat_and_a_feed_that_forgets_are_seen():
         assert list(checkers.sequences_are_dense(replace(sound, streams={"r": stream}, _read={})))
     assert list(checkers.sequences_are_dense(replace(sound, feed=sound.feed[1:], _places={})))
     assert list(checkers.sequences_are_dense(replace(sound, heads={"r": head_of("r", "completed", 9)})))
+
+
+def test_a_checksum_that_does_not_fit_is_seen():
+    sound = log(*SOUND)
+    rows = sound.streams["r"]
+    changed = msgspec.structs.replace(rows[2], body=rows[2].body.replace(b"x", b"y"))
+    exchanged = (rows[0], *(msgspec.structs.replace(rows[b], sequence=a + 1) for a, b in ((1, 2), (2, 1))), *rows[3:])
+    for stream in ((*rows[:2], changed, *rows[3:]), exchanged, rows[:-1]):
+        assert list(checkers.checksums_fit(replace(sound, streams={"r": stream}, _read={})))
+    assert not list(checkers.checksums_fit(sound))
 
 
 def test_times_that_go_back_or_come_from_the_future_are_seen():

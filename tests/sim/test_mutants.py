@@ -15,6 +15,7 @@ CATCHERS = {
     "reservation": {"budgets_hold"},
     "settled-when-known": {"budgets_hold"},
     "certain-grant": {"everything_ends", "budgets_hold"},
+    "checksum-chain": {"checksums_fit"},
 }
 SEEDS_MAX = 150
 RARE = {"lease-gate": 900}

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pointsman.agents.card import NAME
 from pointsman.agents.signature import Signature
+from pointsman.kernel.events import CATALOGUE
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.run import Run
 
@@ -67,12 +68,12 @@ def define_workflow(
 
 
 def build_digest(function: Callable[..., Any]) -> str:
-    """16 hex digits of the source of the module that the function stands in; of its bytecode where there is no
-    source."""
+    """16 hex digits of the source of the module that the function stands in (of its bytecode where there is no
+    source), and of the events that this release knows."""
     module = sys.modules.get(function.__module__)
     try:
         source = inspect.getsource(module) if module is not None else inspect.getsource(function)
     except (OSError, TypeError):
         code = function.__code__
         source = code.co_code.hex() + repr(code.co_names) + repr([c for c in code.co_consts if isinstance(c, str)])
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{CATALOGUE}\n{source}".encode()).hexdigest()[:16]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.crew import Crew
 from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
 from pointsman.kernel.state import RunState
 from pointsman.kernel.values import digest
-from pointsman.ports.event_log import Append, NewEvent, NewRun
+from pointsman.ports.event_log import Append, NewRun, chained
 
 
 def first_append(crew: Crew, parent: RunState, child: ev.ChildStarted, data: bytes, at: int) -> Append:
@@ -25,7 +26,10 @@ def first_append(crew: Crew, parent: RunState, child: ev.ChildStarted, data: byt
     )  # fmt: skip
     return Append(
         run=child.run, epoch=0, expected=0, nonce=crew.ids.nonce(), create=new_run, status="running", owner=None,
-        events=[NewEvent("RunStarted", started.VERSION, at, ev.encode_event(started, tail))],
+        events=[chained(
+            beginning(child.run), 1, 0,
+            type="RunStarted", version=started.VERSION, at=at, body=ev.encode_event(started, tail),
+        )],
         wake_at=crew.store.clock.now(),
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from pointsman.coordinator.children import cancel_children, first_append
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.rows import OpenTasks, reservations
 from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import following
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import Amount
@@ -248,7 +249,7 @@ class Driver:
             letter = mails.letter_to_parent(state.parent, state.parent_call, last.event, spent)
         append = Append(
             run=self.run, epoch=self.epoch, expected=self._durable, nonce=self._crew.ids.nonce(),
-            events=[NewEvent(type(p.event).__name__, p.event.VERSION, p.at, p.body) for p in events],
+            events=_chained(events, self.execution.checksum, self._durable, self.epoch),
             status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at,
             create=self._create, letter=letter,
         )  # fmt: skip
@@ -263,7 +264,7 @@ class Driver:
         result = (await self._crew.recorder.submit([append, *children]))[0]
         if result.outcome is Outcome.MOVED:
             self._is_closed = closes
-            self._moved(events, result.mail)
+            self._moved(append.events, events, result.mail)
             return None
         if result.outcome is Outcome.MAIL_ARRIVED:
             self.mail_came(max(result.mail, state.folded + 1))
@@ -274,8 +275,10 @@ class Driver:
         logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, self._durable, self.epoch)
         return Exit.LOST
 
-    def _moved(self, events: list[Produced], mail: int) -> None:
+    def _moved(self, appended: list[NewEvent], events: list[Produced], mail: int) -> None:
         """It is durable: now it may have effects."""
+        if appended:
+            self.execution.checksum = appended[-1].checksum
         self._durable += len(events)
         self._crew.stats.events += len(events)
         decided, self._undurable = self._undurable, []
@@ -326,3 +329,14 @@ class Driver:
                 self.post(pending.call, pending.attempt, lost, None)
             else:
                 self._attempts.want(pending.call, may_have_begun=pending.held_at is None)
+
+
+def _chained(events: list[Produced], checksum: int, sequence: int, epoch: int) -> list[NewEvent]:
+    """What to append after the event of that checksum and sequence."""
+    out = []
+    for p in events:
+        sequence += 1
+        name, version = type(p.event).__name__, p.event.VERSION
+        checksum = following(checksum, sequence, p.at, name, version, epoch, p.body)
+        out.append(NewEvent(name, version, p.at, p.body, checksum))
+    return out

@@ -15,20 +15,14 @@ from pointsman.agents.workflow import Workflow
 from pointsman.coordinator.cache import ExecutionCache
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.driver import Driver
+from pointsman.coordinator.refusing import corrupt, refuse
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.kernel.errors import (
-    CodeChanged,
-    CorruptLog,
-    InvalidInput,
-    PointsmanError,
-    PoisonedRun,
-    StoreUnavailable,
-    UnknownEvent,
-)
+from pointsman.kernel.checksum import first_damage
+from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, PoisonedRun, StoreUnavailable
 from pointsman.kernel.events import Recorded
-from pointsman.kernel.execution import Execution, stop_note
+from pointsman.kernel.execution import Execution
 from pointsman.observe.stats import Stats
-from pointsman.ports.event_log import Append, Head, NewEvent
+from pointsman.ports.event_log import Head
 from pointsman.ports.store import Store
 
 BATCHES_MAX = 2
@@ -121,9 +115,10 @@ class Loading:
                     "code that does not block or end its process, and it goes on"
                 )
             execution = execution or await self._replay(workflow, head, list(events))
-        except (CodeChanged, CorruptLog, InvalidInput, UnknownEvent) as error:
+        except (CodeChanged, CorruptLog, InvalidInput) as error:
             logger.warning("run %s: %s", head.id, error)
-            await refuse(crew, head.id, head.epoch, head.sequence, workflow.build, error)
+            checksum = events[-1].checksum if events and events[-1].sequence == head.sequence else None
+            await refuse(crew, head.id, head.epoch, head.sequence, checksum, workflow.build, error)
             return
         except Exception:
             # A bug of ours: the run is untouched in the log, and the sweep gives it back.
@@ -141,8 +136,12 @@ class Loading:
         self._stats.replays += 1
         try:
             if len(events) >= FIRST_PAGE:
-                events += await self._rest(head.id, len(events))
+                events += await self._rest(head.id, events[-1].sequence)
+            damage = first_damage(head.id, events, head.sequence)
+            if damage is not None:
+                raise corrupt(head.id, damage)
             execution.replay(events)
+            execution.checksum = events[-1].checksum
         except BaseException:
             execution.close()
             raise
@@ -162,24 +161,10 @@ class Loading:
         out: list[Recorded] = []
         while True:
             try:
-                page = await self._log.read(run, after=after + len(out), limit=PAGE)
+                page = await self._log.read(run, after=out[-1].sequence if out else after, limit=PAGE)
             except StoreUnavailable:
                 await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
                 continue
             out += page
             if len(page) < PAGE:
                 return out
-
-
-async def refuse(crew: Crew, run: str, epoch: int, sequence: int, build: str, error: PointsmanError) -> None:
-    """This code can't drive it: record that, and give it up until other code comes (or a person, if it is corrupt)."""
-    now = crew.store.clock.now()
-    note = stop_note(error, build, now)
-    fits_later = isinstance(error, CodeChanged | InvalidInput)
-    append = Append(
-        run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None,
-        events=[NewEvent("RunStopped", note.event.VERSION, note.at, note.body)],
-        status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
-    )  # fmt: skip
-    crew.stats.runs_stopped += 1
-    await crew.recorder.submit([append])

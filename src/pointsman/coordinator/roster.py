@@ -16,14 +16,16 @@ from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.cache import ExecutionCache, RecentEnds
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.driver import Driver, Exit
-from pointsman.coordinator.loading import Loading, refuse
+from pointsman.coordinator.loading import Loading
+from pointsman.coordinator.refusing import refuse
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.watch import Watcher
+from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import Draining, PointsmanError, StoreUnavailable
 from pointsman.kernel.events import Event, Failure, RunCompleted, RunFailed, RunStarted, RunWasCancelled
 from pointsman.kernel.execution import Execution
 from pointsman.observe.stats import Stats
-from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
+from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome, chained
 from pointsman.ports.ids import Ids
 from pointsman.ports.runs import RunView
 from pointsman.ports.store import Store
@@ -116,7 +118,8 @@ class Roster:
         now = self._store.clock.now()
         workflow = self._directory.workflow(new_run.workflow, new_run.version)
         if workflow is None or self.room() <= 0 or run in self._drivers:
-            return await self._create_unowned(crew, run, NewEvent("RunStarted", 1, now, body), new_run)
+            event = chained(beginning(run), 1, 0, type="RunStarted", version=RunStarted.VERSION, at=now, body=body)
+            return await self._create_unowned(crew, run, event, new_run)
         execution = Execution(run, workflow, self._directory, events_max=self._settings.events_max)
         execution.begin(started, data, now)
         driver = Driver(crew, execution, _first_head(run, new_run, crew.lease.incarnation, now), create=new_run)
@@ -215,8 +218,9 @@ class Roster:
         logger.warning("run %s: %s", driver.run, error)
         workflow = self._directory.workflow(driver.execution.state.workflow, driver.execution.state.workflow_version)
         build = workflow.build if workflow is not None else ""
+        checksum = driver.execution.checksum
         if self.crew is not None:  # else the next owner finds the same
-            await refuse(self.crew, driver.run, driver.epoch, driver.durable, build, error)
+            await refuse(self.crew, driver.run, driver.epoch, driver.durable, checksum, build, error)
 
     # -- leaving --------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import msgspec
 from pointsman.kernel import chain
 from pointsman.kernel import events as ev
 from pointsman.kernel.body import Body
+from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import (
     CorruptLog,
     NonDeterministicWorkflow,
@@ -44,11 +45,13 @@ class Execution:
 
     Attributes:
         state: the folded state, including events that are produced and not yet appended.
+        checksum: of the last event in the log (see `checksum.py`); whoever appends keeps it.
         warnings: what a replay noticed and let pass.
     """
 
     def __init__(self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX) -> None:
         self.state = RunState(run=run)
+        self.checksum = beginning(run)
         self.warnings: list[str] = []
         self._directory = directory
         self._body = Body(self.state, workflow, directory, events_max)

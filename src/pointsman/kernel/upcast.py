@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.events import EVENT_TYPES, Event, Recorded, decode_event
 from pointsman.kernel.pieces import split_body
 
@@ -23,13 +24,16 @@ def read_event(recorded: Recorded, upcasters: Mapping[tuple[str, int], Upcaster]
     """The event of a stored row, whatever version it was written in.
 
     Raises:
-        UnknownEvent: from the future, or damaged.
+        UnknownEvent: from the future. CorruptLog: damaged.
     """
     today = EVENT_TYPES.get(recorded.type)
     if today is None or recorded.version >= today.VERSION:
         return decode_event(recorded)
     header, tail = split_body(recorded.body)
-    fields = msgspec.json.decode(header)
+    try:
+        fields = msgspec.json.decode(header)
+    except msgspec.MsgspecError as error:
+        raise CorruptLog(f"event {recorded.sequence} is not a {recorded.type}: {error}") from error
     version = recorded.version
     while version < today.VERSION and (upcaster := upcasters.get((recorded.type, version))):
         fields = upcaster(fields)

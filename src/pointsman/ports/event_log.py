@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.kernel.checksum import following
 from pointsman.kernel.events import Recorded
 from pointsman.ports.human_tasks import TaskRow
 from pointsman.ports.reservations import ReservationRow
@@ -52,10 +53,18 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """`checksum`: chained over the run (`kernel/checksum.py`), of 32 bits without a sign. System streams have none."""
+
     type: str
     version: int
     at: int
     body: bytes
+    checksum: int = 0
+
+
+def chained(previous: int, sequence: int, epoch: int, *, type: str, version: int, at: int, body: bytes) -> NewEvent:  # noqa: A002  as in NewEvent
+    """A run's event number `sequence`, after one with the checksum `previous`."""
+    return NewEvent(type, version, at, body, following(previous, sequence, at, type, version, epoch, body))
 
 
 class Append(msgspec.Struct):
@@ -174,7 +183,10 @@ class EventLog(Protocol):
         ...
 
     async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        """Events of a run with sequence > `after`, in order, with their bodies as they were appended, byte for byte."""
+        """Events of a run with sequence > `after`, in order, with their bodies as they were appended, byte for byte.
+
+        What can't be read has its `damage` said, and an empty body; it does not keep its neighbours from being read.
+        """
         ...
 
     async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:

@@ -48,6 +48,16 @@ class FieldsForgotten(MemoryEventLog):
         super()._move(row, msgspec.structs.replace(item, events=events))
 
 
+class ChecksumsForgotten(MemoryEventLog):
+    """Events come back without their checksums."""
+
+    caught_by = ("values.an_event_keeps_its_other_fields",)
+
+    def _move(self, row, item):
+        events = [msgspec.structs.replace(event, checksum=0) for event in item.events]
+        super()._move(row, msgspec.structs.replace(item, events=events))
+
+
 class AttributesAsText(MemoryDatabase):
     """Attributes as text."""
 

@@ -47,9 +47,11 @@ from pointsman.kernel.events.notes import (
     CallRetried,
     EffectRecorded,
     HumanTaskOpened,
+    LogRepaired,
     RunStopped,
 )
 from pointsman.kernel.events.registry import (
+    CATALOGUE,
     EVENT_TYPES,
     TERMINAL,
     Mailed,
@@ -70,6 +72,7 @@ from pointsman.kernel.events.requests import (
 
 __all__ = [
     "ABSENT",
+    "CATALOGUE",
     "EVENT_TYPES",
     "TERMINAL",
     "AgentRerouted",
@@ -96,6 +99,7 @@ __all__ = [
     "Failure",
     "HumanTaskAnswered",
     "HumanTaskOpened",
+    "LogRepaired",
     "Mailed",
     "Note",
     "Recorded",

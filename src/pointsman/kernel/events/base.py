@@ -40,7 +40,10 @@ class Note(Event, frozen=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """An event as its run's stream holds it. `at` is in milliseconds by the database's clock."""
+    """An event as its run's stream holds it. `at` is in milliseconds by the database's clock.
+
+    `checksum`: see `checksum.py`. `damage`: why the store can't give its body, which is then empty.
+    """
 
     sequence: int
     at: int
@@ -48,3 +51,5 @@ class Recorded(msgspec.Struct, frozen=True):
     version: int
     body: bytes
     epoch: int = 0
+    checksum: int = 0
+    damage: str = ""

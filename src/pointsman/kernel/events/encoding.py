@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.kernel.errors import UnknownEvent
+from pointsman.kernel.errors import CorruptLog, UnknownEvent
 from pointsman.kernel.events.base import Event, Recorded
 from pointsman.kernel.events.causes import RunStarted
 from pointsman.kernel.events.registry import EVENT_TYPES
@@ -45,7 +45,8 @@ def decode_event(recorded: Recorded) -> Event:
     """The event of a stored body of today's version; older versions go through `upcast.py` first.
 
     Raises:
-        UnknownEvent: a type or version that this release does not know, or a body that is not of it.
+        UnknownEvent: a type or version that this release does not know; a newer one will.
+        CorruptLog: a body that is not of its type. A released version never changes, so no other code would fit it.
     """
     decoder = _decoders.get(recorded.type)
     if decoder is None or recorded.version != EVENT_TYPES[recorded.type].VERSION:
@@ -56,5 +57,5 @@ def decode_event(recorded: Recorded) -> Event:
     try:
         event: Event = decoder.decode(split_body(recorded.body)[0])
     except msgspec.MsgspecError as error:
-        raise UnknownEvent(f"event {recorded.sequence} is not a {recorded.type}: {error}") from error
+        raise CorruptLog(f"event {recorded.sequence} is not a {recorded.type}: {error}") from error
     return event

@@ -95,3 +95,12 @@ class RunStopped(Note, frozen=True, omit_defaults=True):
     kind: str
     message: str
     build: str = ""
+
+
+class LogRepaired(Note, frozen=True, omit_defaults=True):
+    """Events `first` to `last` of the run could not be trusted, for this reason, and were moved away; the run goes on
+    from the event before. What they recorded is asked for again, under the same keys."""
+
+    first: int
+    last: int
+    reason: str

@@ -24,6 +24,7 @@ from pointsman.kernel.events.notes import (
     CallRetried,
     EffectRecorded,
     HumanTaskOpened,
+    LogRepaired,
     RunStopped,
 )
 from pointsman.kernel.events.requests import (
@@ -39,6 +40,7 @@ from pointsman.kernel.events.requests import (
     SignalAwaited,
     TimerSet,
 )
+from pointsman.kernel.values import digest
 
 Mailed = SignalReceived | HumanTaskAnswered | ChildEnded | CancelRequested | EffectRecorded
 """What comes by the run's mailbox."""
@@ -53,5 +55,10 @@ EVENT_TYPES: dict[str, type[Event]] = {
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
         CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped,
+        LogRepaired,
     )
 }  # fmt: skip
+
+CATALOGUE = digest(" ".join(sorted(f"{name} v{cls.VERSION}" for name, cls in EVENT_TYPES.items())).encode())
+"""Of all types and versions that this release knows. Part of every workflow's build: a run that was stopped because of
+an event from the future goes on when a release comes that knows it."""

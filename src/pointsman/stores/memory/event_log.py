@@ -150,7 +150,7 @@ class MemoryEventLog:
         for event in item.events:
             recorded = Recorded(
                 sequence=len(row.events) + 1, at=event.at, type=event.type, version=event.version,
-                body=bytes(event.body), epoch=item.epoch,
+                body=bytes(event.body), epoch=item.epoch, checksum=event.checksum,
             )  # fmt: skip
             row.events.append(recorded)
             row.nonces.append(item.nonce)

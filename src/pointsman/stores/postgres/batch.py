@@ -144,6 +144,7 @@ def _events(
         _integers(_unless_all([event.version for event in events], 1)),
         _unless_all([packed for _, packed, _ in stored], None),
         _integers(_unless_all([codec for _, _, codec in stored], None)),
+        _integers([event.checksum for event in events]),
     ]
 
 

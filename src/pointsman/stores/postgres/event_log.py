@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
+from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import (
     OPEN_STATUSES,
@@ -135,7 +136,12 @@ async def _feed(
 
 
 def _recorded(row: asyncpg.Record) -> Recorded:
+    body, damage = b"", ""
+    try:
+        body = payload.load(row["body"], row["packed"], row["codec"])
+    except CorruptLog as error:
+        damage = str(error)
     return Recorded(
-        sequence=row["sequence"], at=row["at"], type=row["type"], version=row["version"],
-        body=payload.load(row["body"], row["packed"], row["codec"]), epoch=row["epoch"],
+        sequence=row["sequence"], at=row["at"], type=row["type"], version=row["version"], body=body,
+        epoch=row["epoch"], checksum=row["checksum"], damage=damage,
     )  # fmt: skip

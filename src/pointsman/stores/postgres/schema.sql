@@ -59,7 +59,8 @@ CREATE INDEX runs_attributes ON runs USING gin (attributes jsonb_path_ops) WHERE
 -- A body is either `body`, JSON as it was appended, byte for byte, or `packed` with a `codec` that is not 0 (see payload.py).
 -- Only the first event of an append carries its nonce. `xid` orders the feed: a sequence number is not commit order. It is a
 -- bigint because BRIN knows no xid8. Every byte here is paid three times (row, log, standby): the run's number instead of its
--- id saves 100 bytes of log a step, and nothing is null, because one null adds eight bytes to a row.
+-- id saves 100 bytes of log a step, and nothing is null, because one null adds eight bytes to a row. `checksum` is chained over
+-- the run (see kernel/checksum.py), shifted by 2^31 because `integer` has a sign.
 CREATE TABLE streams (
     number   bigint   NOT NULL,
     at       bigint   NOT NULL,
@@ -67,6 +68,7 @@ CREATE TABLE streams (
     bucket   integer  NOT NULL,
     sequence integer  NOT NULL,
     epoch    integer  NOT NULL,
+    checksum integer  NOT NULL,
     version  smallint NOT NULL,
     codec    smallint NOT NULL DEFAULT 0,
     body     json     NOT NULL DEFAULT 'null',
@@ -82,7 +84,8 @@ CREATE INDEX streams_feed ON streams USING brin (xid) WITH (autosummarize = on, 
 
 -- The streams as people read them.
 CREATE VIEW events AS
-SELECT r.id AS run, s.sequence, s.at, s.epoch, s.type, s.version, s.body, s.codec, s.packed, s.nonce, s.xid, s.bucket
+SELECT r.id AS run, s.sequence, s.at, s.epoch, s.type, s.version, s.body, s.codec, s.packed, s.nonce, s.xid, s.bucket,
+       s.checksum + 2147483648 AS checksum
 FROM streams s JOIN runs r ON r.number = s.number AND r.bucket = s.bucket;
 
 -- What others want of a run, until the run is deleted.

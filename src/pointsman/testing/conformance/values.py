@@ -6,6 +6,7 @@ import json
 import random
 
 from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewEvent
 from pointsman.testing.conformance.harness import Harness
 from pointsman.testing.conformance.support import coordinator, coordinators, event, raises, until
@@ -87,15 +88,27 @@ async def an_event_keeps_its_other_fields(harness: Harness) -> None:
     append = a.step("run", 1)
     append.nonce = b"\x00\xff\x00\x80\x7f\x01\x00\x00"
     append.events = [
-        NewEvent(type="CallRequested", version=1, at=0, body=b"{}"),
-        NewEvent(type="Событие 🚂", version=32_000, at=253_402_300_799_999, body=b"{}"),
+        NewEvent(type="CallRequested", version=1, at=0, body=b"{}", checksum=2**32 - 1),
+        NewEvent(type="Событие 🚂", version=32_000, at=253_402_300_799_999, body=b"{}", checksum=2**31),
+        NewEvent(type="TimerFired", version=1, at=1, body=b"{}", checksum=0),
     ]
     await a.moved(append)
-    stream = (await b.stream("run"))[1:]
-    assert [(item.sequence, item.type, item.version, item.at, item.epoch) for item in stream] == [
-        (2, "CallRequested", 1, 0, 1),
-        (3, "Событие 🚂", 32_000, 253_402_300_799_999, 1),
+    expected = [
+        (2, "CallRequested", 1, 0, 1, 2**32 - 1),
+        (3, "Событие 🚂", 32_000, 253_402_300_799_999, 1, 2**31),
+        (4, "TimerFired", 1, 1, 1, 0),
     ]
+
+    def fields(item: Recorded) -> tuple[int, str, int, int, int, int]:
+        return item.sequence, item.type, item.version, item.at, item.epoch, item.checksum
+
+    assert [fields(item) for item in await b.stream("run") if item.sequence > 1] == expected
+
+    async def fed() -> list[tuple[int, str, int, int, int, int]]:
+        events, _ = await b.store.log.feed()
+        return [fields(item.recorded) for item in events[1:]]
+
+    assert await until(fed) == expected
 
 
 async def attributes_come_back_as_values(harness: Harness) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pointsman.coordinator.mail import CANCEL_KEY, signal_key
 from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import first_damage
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Ack, Evidence
 from pointsman.testing.sim.ledgers import budget_violations
@@ -82,6 +83,14 @@ def sequences_are_dense(evidence: Evidence) -> Iterator[str]:
         wrong = [number for number in numbers if fed[run, number] != 1]
         if wrong:
             yield f"{run}: events {wrong} are not exactly once in the feed"
+
+
+def checksums_fit(evidence: Evidence) -> Iterator[str]:
+    """Each event's is chained over its run, whoever appended it."""
+    for run, stream in evidence.streams.items():
+        damage = first_damage(run, list(stream), evidence.heads[run].sequence)
+        if damage is not None:
+            yield f"{run}: {damage.message}"
 
 
 def one_end_and_it_is_last(evidence: Evidence) -> Iterator[str]:
@@ -237,7 +246,7 @@ def budgets_hold(evidence: Evidence) -> Iterator[str]:
 
 
 CHECKERS: tuple[Checker, ...] = (
-    acked_is_durable, sequences_are_dense, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
+    acked_is_durable, sequences_are_dense, checksums_fit, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
     mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
     nothing_is_called_in_vain, children_belong, everything_ends, budgets_hold,
 )  # fmt: skip

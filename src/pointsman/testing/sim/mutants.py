@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.coordinator import driver
+from pointsman.coordinator import driver, loading
 from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
@@ -22,7 +22,8 @@ from pointsman.coordinator.driver import Driver, Exit
 from pointsman.coordinator.recorder import Recorder
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.policy.amounts import NOTHING, Amount
-from pointsman.ports.event_log import Append, AppendResult, Head, Outcome, Resolution
+from pointsman.kernel.requests import Produced
+from pointsman.ports.event_log import Append, AppendResult, Head, NewEvent, Outcome, Resolution
 from pointsman.stores.memory.database import HeadRow
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.ownership import MemoryOwnership
@@ -188,6 +189,18 @@ def no_certainty_of_a_grant() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_chain_over_owners() -> Iterator[None]:
+    """Each owner begins the checksums anew, and none looks at those before."""
+    chained = driver._chained
+
+    def unmindful(events: list[Produced], _: int, sequence: int, epoch: int) -> list[NewEvent]:
+        return chained(events, epoch, sequence, epoch)
+
+    with patched(driver, "_chained", unmindful), patched(loading, "first_damage", lambda *_: None):
+        yield
+
+
 Mutant = Callable[[], contextlib.AbstractContextManager[None]]
 MUTANTS: dict[str, Mutant] = {
     "fence+primary-key": no_fence_and_no_primary_key,
@@ -200,6 +213,7 @@ MUTANTS: dict[str, Mutant] = {
     "reservation": no_reservation,
     "settled-when-known": settled_before_it_is_known,
     "certain-grant": no_certainty_of_a_grant,
+    "checksum-chain": no_chain_over_owners,
 }
 
 

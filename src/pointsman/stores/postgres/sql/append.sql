@@ -6,8 +6,8 @@
 -- `= ANY (ARRAY [...])` where `=` would say the same: planned while the tables are small, `=` becomes a hash join over a whole
 -- index, and stays one when they have grown; an array can only be looked up.
 -- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$10 heads to move, $11 how many these are, $12-$27
--- heads to create, $28-$34 events, $35-$39 letters, $40 all heads to lock. Tasks and reservations: $35-$46 of
--- `append_rows`, $41-$52 of `append_family`.
+-- heads to create, $28-$35 events, $36-$40 letters, $41 all heads to lock. Tasks and reservations: $36-$47 of
+-- `append_rows`, $42-$53 of `append_family`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -32,7 +32,7 @@ SELECT n, mail FROM heads
 -- The same for a batch with children or letters. Its heads are locked first, all in one order, so that batches which write to
 -- each other's runs can't deadlock. A run must not both move and get a letter: a row's second update would be ignored.
 WITH locked AS MATERIALIZED (
-    SELECT id FROM runs WHERE id = ANY ($40::text[]) ORDER BY id FOR UPDATE
+    SELECT id FROM runs WHERE id = ANY ($41::text[]) ORDER BY id FOR UPDATE
 ), roots AS (
     -- include: create
     WHERE c.parent IS NULL AND (SELECT count(*) FROM locked) >= 0
@@ -56,7 +56,7 @@ WITH locked AS MATERIALIZED (
 ), letters AS MATERIALIZED (
     SELECT run, key, kind, body, row_number() OVER (PARTITION BY run ORDER BY n) AS place
     FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
-          FROM unnest($35::text::int[], $36::text[], $37::text[], $38::text[], $39::bytea[]) AS l (n, run, key, kind, body)
+          FROM unnest($36::text::int[], $37::text[], $38::text[], $39::text[], $40::bytea[]) AS l (n, run, key, kind, body)
           JOIN heads h ON h.n = l.n
           WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = ANY (ARRAY [l.run]) AND m.key = ANY (ARRAY [l.key]))) fresh
     WHERE copy = 1
@@ -73,11 +73,11 @@ WITH locked AS MATERIALIZED (
     SELECT l.run, l.key, l.kind, l.body, a.before + l.place
     FROM letters l JOIN addressed a ON a.id = l.run
 ), said AS (
-    SELECT * FROM unnest($41::int[], $42::text[], $43::text[], $44::text[], $45::text[], $46::text[], $47::json[],
-                         $48::timestamptz[], $49::timestamptz[])
+    SELECT * FROM unnest($42::int[], $43::text[], $44::text[], $45::text[], $46::text[], $47::text[], $48::json[],
+                         $49::timestamptz[], $50::timestamptz[])
                   AS s (n, id, run, call, status, question, detail, opened_at, closed_at)
 ), spent AS (
-    SELECT * FROM unnest($50::int[], $51::text[], $52::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($51::int[], $52::text[], $53::int[]) AS s (n, tranche, sequence)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -103,11 +103,11 @@ WITH roots AS (
 ), inserted AS (
     -- include: insert_events
 ), said AS (
-    SELECT * FROM unnest($35::int[], $36::text[], $37::text[], $38::text[], $39::text[], $40::text[], $41::json[],
-                         $42::timestamptz[], $43::timestamptz[])
+    SELECT * FROM unnest($36::int[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::json[],
+                         $43::timestamptz[], $44::timestamptz[])
                   AS s (n, id, run, call, status, question, detail, opened_at, closed_at)
 ), spent AS (
-    SELECT * FROM unnest($44::int[], $45::text[], $46::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($45::int[], $46::text[], $47::int[]) AS s (n, tranche, sequence)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -157,15 +157,16 @@ RETURNING id, number, bucket, epoch, mail
 
 -- name: insert_events
 -- Events of the heads that moved or were created, in those heads' buckets and epochs, all under this statement's xid.
--- `place` is n * 2^32 + sequence; the first event of an append carries its nonce.
-INSERT INTO streams (number, bucket, sequence, epoch, at, xid, version, codec, body, type, nonce, packed)
+-- `place` is n * 2^32 + sequence; the first event of an append carries its nonce. Checksums have 32 bits and no sign, which
+-- `integer` holds shifted.
+INSERT INTO streams (number, bucket, sequence, epoch, at, xid, checksum, version, codec, body, type, nonce, packed)
 SELECT h.number, h.bucket, (e.place & 4294967295)::int, h.epoch, e.at, (SELECT pg_current_xact_id()::text::bigint),
-       coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null'), ($1::text[])[e.type],
+       e.checksum - 2147483648, coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null'), ($1::text[])[e.type],
        CASE WHEN (e.place & 4294967295) = h.expected + 1 THEN substr($2::bytea, (8 * h.n - 7)::int, 8) ELSE '' END,
        coalesce(e.packed, '')
 FROM unnest($28::text::bigint[], $29::text::bigint[], $30::text::int[], $31::json[], $32::text::smallint[], $33::bytea[],
-            $34::text::smallint[])
-     AS e (place, at, type, body, version, packed, codec)
+            $34::text::smallint[], $35::text::bigint[])
+     AS e (place, at, type, body, version, packed, codec, checksum)
 JOIN heads h ON h.n = e.place >> 32
 
 -- name: write_tasks

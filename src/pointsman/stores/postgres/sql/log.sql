@@ -13,7 +13,7 @@ FROM runs r WHERE r.id = ANY ($1::text[])
 
 -- name: read
 -- A stretch of one run's stream. Its bucket prunes the partitions.
-SELECT s.sequence, s.at, s.type, s.version, s.epoch, s.body, s.packed, s.codec
+SELECT s.sequence, s.at, s.type, s.version, s.epoch, s.checksum + 2147483648 AS checksum, s.body, s.packed, s.codec
 FROM streams s
 WHERE s.number = (SELECT number FROM runs WHERE id = $1) AND s.bucket = (SELECT bucket FROM runs WHERE id = $1)
   AND s.sequence > $2
@@ -21,7 +21,7 @@ ORDER BY s.sequence LIMIT $3
 
 -- name: read_many
 -- The first events of several runs, each behind its own sequence.
-SELECT w.n, s.sequence, s.at, s.type, s.version, s.epoch, s.body, s.packed, s.codec
+SELECT w.n, s.sequence, s.at, s.type, s.version, s.epoch, s.checksum + 2147483648 AS checksum, s.body, s.packed, s.codec
 FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w (id, after, n)
 JOIN runs r ON r.id = w.id
 CROSS JOIN LATERAL (
@@ -56,7 +56,8 @@ SELECT value::bigint FROM cluster WHERE key = 'feed_floor'
 
 -- name: feed
 -- Events of transactions from $1 to below $2, behind the event ($1, $3, $4).
-SELECT r.id AS run, s.xid, s.number, s.sequence, s.at, s.type, s.version, s.epoch, s.body, s.packed, s.codec
+SELECT r.id AS run, s.xid, s.number, s.sequence, s.at, s.type, s.version, s.epoch, s.checksum + 2147483648 AS checksum, s.body,
+       s.packed, s.codec
 FROM (SELECT * FROM streams
       WHERE xid >= $1::bigint AND xid < $2::bigint AND (xid > $1::bigint OR (number, sequence) > ($3::bigint, $4::bigint))
       ORDER BY xid, number, sequence

@@ -1,0 +1,60 @@
+"""Runs that can't be driven: the reason is an event of theirs, and they are given up.
+
+`stopped` until other code comes, or `quarantined` until a person has looked: so one bad run never keeps its neighbours
+from going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from pointsman.coordinator.crew import Crew
+from pointsman.kernel.checksum import Damage, beginning
+from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, PointsmanError, StoreUnavailable
+from pointsman.kernel.events import Recorded
+from pointsman.kernel.execution import stop_note
+from pointsman.ports.event_log import Append, Outcome, chained
+
+
+def corrupt(run: str, damage: Damage) -> CorruptLog:
+    return CorruptLog(f"run {run}: {damage.message}. `pointsman doctor --run {run}` says more, and offers the repair")
+
+
+async def refuse(
+    crew: Crew, run: str, epoch: int, sequence: int, checksum: int | None, build: str, error: PointsmanError
+) -> None:
+    """This code can't drive it: record that, and give it up until other code comes (or a person, if that won't help).
+
+    Args:
+        sequence, checksum: of the last event; without a checksum it is read.
+    """
+    if checksum is None:
+        last = await _last(crew, run, sequence)
+        checksum = last.checksum if last is not None else beginning(run)
+    now = crew.store.clock.now()
+    note = stop_note(error, build, now)
+    fits_later = isinstance(error, CodeChanged | InvalidInput)
+    event = chained(
+        checksum, sequence + 1, epoch, type="RunStopped", version=note.event.VERSION, at=note.at, body=note.body
+    )
+    append = Append(
+        run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None, events=[event],
+        status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
+    )  # fmt: skip
+    crew.stats.runs_stopped += 1
+    result = (await crew.recorder.submit([append]))[0]
+    if result.outcome is Outcome.CONFLICT:  # the log has events behind its head: there is no place for another
+        append = Append(
+            run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None, events=[],
+            status="quarantined",
+        )  # fmt: skip
+        await crew.recorder.submit([append])
+
+
+async def _last(crew: Crew, run: str, sequence: int) -> Recorded | None:
+    while True:
+        try:
+            rows = await crew.store.log.read(run, after=sequence - 1, limit=1)
+            return rows[0] if rows else None
+        except StoreUnavailable:
+            await asyncio.sleep(crew.settings.takeover_retry_ms / 1000)
