@@ -15,8 +15,9 @@ async def test_a_transaction_that_stays_open_holds_the_feed_back_and_leaves_no_g
         await transaction.start()
         await late.execute(
             "UPDATE runs SET sequence = 2 WHERE id = 'late';"
-            "INSERT INTO streams (number, bucket, sequence, epoch, at, xid, version, type)"
-            " SELECT number, bucket, 2, 1, 0, pg_current_xact_id()::text::bigint, 1, 'Late' FROM runs WHERE id = 'late'"
+            "INSERT INTO streams (number, bucket, sequence, epoch, at, xid, checksum, version, type)"
+            " SELECT number, bucket, 2, 1, 0, pg_current_xact_id()::text::bigint, 0, 1, 'Late' FROM runs"
+            " WHERE id = 'late'"
         )
         await store.log.append([step("early", 1)])
         events, cursor = await store.log.feed()

@@ -45,8 +45,8 @@ async def test_batches_that_are_sent_again_write_their_rows_once(fresh_database:
     async with opened(fresh_database) as store, connected(fresh_database) as observer:
         await store.log.append([creation("taken", bucket=store.bucket())])
         await observer.execute(
-            "INSERT INTO streams (number, bucket, sequence, epoch, at, xid, version, type) "
-            "SELECT number, bucket, 2, 1, 0, 3, 1, 'Intruder' FROM runs WHERE id = 'taken'"
+            "INSERT INTO streams (number, bucket, sequence, epoch, at, xid, checksum, version, type) "
+            "SELECT number, bucket, 2, 1, 0, 3, 0, 1, 'Intruder' FROM runs WHERE id = 'taken'"
         )
         batch = [
             asking(creation("far", bucket=99_999), "open", "answered"),

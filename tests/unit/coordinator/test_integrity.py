@@ -1,0 +1,178 @@
+"""A log that was damaged stops its own run, with an exact report, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from pointsman import App, Run
+from pointsman.agents import workflow
+from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.kernel.checksum import first_damage, following
+from pointsman.kernel.events import Recorded
+from pointsman.ports.event_log import Outcome
+from pointsman.stores.memory.database import HeadRow, MemoryDatabase
+from pointsman.stores.memory.event_log import MemoryEventLog
+from tests.unit.coordinator.test_service import coordinator, result, start, until
+
+
+def deployed(build: str) -> App:
+    app = App("waiting")
+
+    @app.agent
+    def double(n: int) -> int:
+        return 2 * n
+
+    async def body(run: Run) -> int:
+        n = 1
+        for _ in range(4):
+            n = await run.call(double, n)
+        n += int(await run.wait_for("go"))
+        return int(await run.call(double, n))
+
+    steps = app.workflow(name="steps")(body)
+    app._workflows["steps", 1] = type(steps)("steps", 1, steps.function, steps.signature, build)
+    return app
+
+
+app = deployed("this build")
+
+
+async def parked(database: MemoryDatabase, *runs: str) -> None:
+    """Runs whose owner has left, so that whoever comes next reads their log."""
+    async with coordinator(app, database) as one:
+        for run in runs:
+            await start(one, "steps", run=run)
+        await until(lambda: all(database.runs[run].status == "parked" for run in runs))
+
+
+def change(row: HeadRow, sequence: int, **columns: object) -> None:
+    row.events[sequence - 1] = msgspec.structs.replace(row.events[sequence - 1], **columns)
+
+
+def edit_a_body(row: HeadRow) -> None:
+    change(row, 5, body=row.events[4].body.replace(b"4", b"5"))
+
+
+def exchange_two(row: HeadRow) -> None:
+    a, b = row.events[2], row.events[4]
+    change(row, 3, body=b.body, at=b.at, checksum=b.checksum)
+    change(row, 5, body=a.body, at=a.at, checksum=a.checksum)
+
+
+def lose_one(row: HeadRow) -> None:
+    """Those behind it keep their sequences."""
+    del row.events[3]
+
+
+DAMAGES: dict[str, tuple[Callable[[HeadRow], None], str]] = {
+    "a changed body": (edit_a_body, "event 5, a CallCompleted, is not what was appended"),
+    "exchanged rows": (exchange_two, "event 3, a CallCompleted, is not what was appended"),
+    "a hole": (lose_one, "event 4 is missing"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+async def test_a_damaged_run_is_quarantined_and_its_neighbours_go_on(name: str) -> None:
+    database = MemoryDatabase()
+    await parked(database, "bad", "good")
+    damage, message = DAMAGES[name]
+    damage(database.runs["bad"])
+    async with coordinator(app, database, "two") as two:
+        for run in ("bad", "good"):
+            await CoordinatorRuns(two).signal(run, "go", b"1", key="k")
+        assert await result(two, "good") == 34
+        await until(lambda: database.runs["bad"].status == "quarantined")
+        view = await CoordinatorRuns(two).get("bad")
+    assert view.failure is not None
+    assert view.failure.kind == "corrupt_log"
+    assert message in view.failure.message
+    assert "pointsman doctor --run bad" in view.failure.message
+    assert database.runs["bad"].owner is None
+
+
+async def test_a_run_is_not_started_on_a_checksum_that_its_owner_forgot() -> None:
+    """What every owner appends fits what the one before left: parks, takeovers, refusals and children."""
+    database = MemoryDatabase()
+    await parked(database, "r")
+    async with coordinator(app, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        assert await result(two, "r") == 34
+    for row in database.runs.values():
+        assert first_damage(row.id, row.events, len(row.events)) is None
+
+
+async def test_a_poisoned_run_is_stopped_with_an_event_that_fits() -> None:
+    database = MemoryDatabase()
+    await parked(database, "r")
+    database.runs["r"].takeovers = 5
+    async with coordinator(app, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        await until(lambda: database.runs["r"].status == "stopped")
+    row = database.runs["r"]
+    assert row.events[-1].type == "RunStopped"
+    assert first_damage("r", row.events, len(row.events)) is None
+
+
+async def test_a_run_that_nobody_had_room_for_begins_with_an_event_that_fits() -> None:
+    database = MemoryDatabase()
+    async with coordinator(app, database, runs_max=1) as one:
+        for run in "abc":
+            await start(one, "steps", run=run)
+        await until(lambda: all(row.status == "parked" for row in database.runs.values()))
+    assert len(database.runs) == 3
+    for row in database.runs.values():
+        assert first_damage(row.id, row.events, len(row.events)) is None
+
+
+async def test_rows_behind_the_head_leave_no_place_for_a_reason_and_the_run_is_quarantined() -> None:
+    """The append that would say why is in conflict with what stands there."""
+    database = MemoryDatabase()
+    await parked(database, "r")
+    refuse = MemoryEventLog._refuse_move
+
+    def occupied(self: MemoryEventLog, row: HeadRow | None, item: object) -> Outcome | None:
+        has_event = bool(getattr(item, "events", None))
+        return Outcome.CONFLICT if has_event else refuse(self, row, item)  # type: ignore[arg-type]
+
+    read, stray = MemoryEventLog.read, Recorded(99, 0, "CallCompleted", 1, b"{}")
+
+    async def reading(self: MemoryEventLog, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        return [*await read(self, run, after=after, limit=limit), stray]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryEventLog, "_refuse_move", occupied)
+        patch.setattr(MemoryEventLog, "read", reading)
+        async with coordinator(app, database, "two") as two:
+            await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+            await until(lambda: database.runs["r"].status == "quarantined")
+    assert database.runs["r"].owner is None
+
+
+async def test_an_event_from_the_future_stops_its_run_until_a_release_knows_it() -> None:
+    """Nothing is wrong with its log: it is stopped, and its build says which events were known."""
+    database = MemoryDatabase()
+    await parked(database, "r")
+    row = database.runs["r"]
+    last, before = row.events[-1], row.events[-2]
+    checksum = following(before.checksum, last.sequence, last.at, last.type, 7, last.epoch, last.body)
+    change(row, last.sequence, version=7, checksum=checksum)
+    async with coordinator(app, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        await until(lambda: row.status == "stopped")
+        view = await CoordinatorRuns(two).get("r")
+        assert view.failure is not None
+        assert view.failure.kind == "unknown_event"
+        assert "deploy a newer release" in view.failure.message
+    row.events.pop()  # the newer release: it reads the event as what it is
+    change(row, last.sequence, version=1, checksum=last.checksum)
+    async with coordinator(deployed("knows more"), database, "three") as three:
+        assert await result(three, "r") == 34
+
+
+def test_the_events_that_a_release_knows_are_part_of_every_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = workflow.build_digest(deployed)
+    monkeypatch.setattr(workflow, "CATALOGUE", "another")
+    assert workflow.build_digest(deployed) != before
