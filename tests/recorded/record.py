@@ -34,14 +34,14 @@ def answer(pending: PendingCall) -> bytes | ev.Failure:
 
 def main() -> None:
     inputs = {
-        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4",
+        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4", "repaired": b"3",
         "large": msgspec.json.encode("à propos " * 300),
     }  # fmt: skip
     signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')]}
-    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering"
+    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
-        workflow = programs.app.directory.workflow("failing" if name == "refused" else name)
+        workflow = programs.app.directory.workflow({"refused": "failing", "repaired": "sequence"}.get(name, name))
         assert workflow is not None
         more: dict[str, Any] = {"signals": signals.get(name, ())}
         if name == "recovering":
@@ -53,6 +53,9 @@ def main() -> None:
             lab.record_effect("star#1", "bow", b"1")
         if name == "cleaning_up":
             lab.cancel("closing time")
+        if name == "repaired":
+            lab.run(steps_max=2)
+            lab.repair(kept=3)
         lab.run()
         if not path.exists():
             save(lab.log, path)

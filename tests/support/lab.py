@@ -72,6 +72,15 @@ class Lab:
         self.execution.replay(self.log)
         assert not self.execution.peek(), "a replay of what was appended asks for nothing new"
 
+    def repair(self, kept: int) -> None:
+        """What stood behind event `kept` could not be trusted, and was moved away."""
+        event = ev.LogRepaired(first=kept + 1, last=len(self.log), reason="event 3 is not what was appended")
+        self.log[kept:] = [ev.Recorded(kept + 1, self.now, "LogRepaired", 1, ev.encode_event(event))]
+        self.execution.close()
+        self.execution = Execution("run-1", self.workflow, self.app.directory)
+        self.execution.replay(self.log)
+        self._append()
+
     def cancel(self, reason: str = "enough") -> None:
         self._mail += 1
         self.execution.mailed(ev.CancelRequested(mail=self._mail, reason=reason), self.now)
