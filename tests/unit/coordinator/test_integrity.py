@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import pytest
@@ -137,14 +137,14 @@ async def test_rows_behind_the_head_leave_no_place_for_a_reason_and_the_run_is_q
         has_event = bool(getattr(item, "events", None))
         return Outcome.CONFLICT if has_event else refuse(self, row, item)  # type: ignore[arg-type]
 
-    read, stray = MemoryEventLog.read, Recorded(99, 0, "CallCompleted", 1, b"{}")
+    read, stray = MemoryEventLog.read_many, Recorded(99, 0, "CallCompleted", 1, b"{}")
 
-    async def reading(self: MemoryEventLog, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        return [*await read(self, run, after=after, limit=limit), stray]
+    async def reading(self: MemoryEventLog, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+        return {run: [*rows, stray] for run, rows in (await read(self, after, limit=limit)).items()}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryEventLog, "_refuse_move", occupied)
-        patch.setattr(MemoryEventLog, "read", reading)
+        patch.setattr(MemoryEventLog, "read_many", reading)
         async with coordinator(app, database, "two") as two:
             await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
             await until(lambda: database.runs["r"].status == "quarantined")
