@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, AppendResult, EventLog, Outcome, Resolution
 
@@ -91,20 +91,26 @@ class Recorder:
                     await asyncio.sleep(0)
             tickets = self._take(queue)
             is_busy = len(tickets) >= BUSY_TICKETS
-            try:
-                await self._append(tickets, lane)
-            except Exception:
-                logger.exception("lane %d: an append of %d runs was refused: one after the other", lane, len(tickets))
-                await self._append_singly(tickets, lane)
+            await self._append_or_halve(tickets, lane)
 
-    async def _append_singly(self, tickets: list[Ticket], lane: int) -> None:
-        """One bad run must not stop its neighbours: who is refused alone is told why."""
-        for ticket in tickets:
-            try:
-                await self._append([ticket], lane)
-            except Exception as error:  # noqa: BLE001  it is the submitter's
-                if not ticket.done.done():
-                    ticket.done.set_exception(error)
+    async def _append_or_halve(self, tickets: list[Ticket], lane: int) -> None:
+        """A refused batch goes again in two halves, so that one bad run costs its neighbours few statements (two for
+        each doubling of their number) and nothing else; who is refused alone is told why."""
+        try:
+            await self._append(tickets, lane)
+            return
+        except Exception as error:
+            if not isinstance(error, InvalidValue):
+                logger.exception("lane %d: an append of %d runs failed", lane, len(tickets))
+            if len(tickets) == 1:
+                logger.warning("an append of run %s was refused: %s", tickets[0].appends[0].run, error)
+                if not tickets[0].done.done():
+                    tickets[0].done.set_exception(error)
+                return
+        self._stats.appends_refused += 1
+        middle = len(tickets) // 2
+        await self._append_or_halve(tickets[:middle], lane)
+        await self._append_or_halve(tickets[middle:], lane)
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch: limited in runs and bytes; no run in it twice, or both moved and addressed by a letter."""

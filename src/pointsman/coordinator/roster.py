@@ -173,7 +173,10 @@ class Roster:
             if driver.created is not None and not driver.created.done():
                 driver.created.set_result(over if over is not Exit.ENDED else None)
         except PointsmanError as error:
-            await self._stop_run(driver, error)
+            if driver.created is not None and not driver.created.done() and not driver.durable:
+                driver.created.set_exception(error)  # there is no such run: whoever starts it is told
+            else:
+                await self._stop_run(driver, error)
         except asyncio.CancelledError:
             raise
         except Exception as error:

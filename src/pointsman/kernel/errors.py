@@ -2,7 +2,8 @@
 
     PointsmanError                     .code (stable), .retryable (would the same request later help?)
     ├── InvalidValue                   a value that no store could hold faithfully
-    │   └── ValueTooLarge              over a configured size limit
+    │   ├── ValueTooLarge              over a configured size limit
+    │   └── StoreRefused               a rule of the database itself refuses it
     ├── InvalidInput                   does not fit the declared schema
     ├── UnknownWorkflow                no such workflow or version is registered
     ├── UnknownRun                     no such run
@@ -62,6 +63,12 @@ class ValueTooLarge(InvalidValue):
 
     code = "value_too_large"
     status = 413
+
+
+class StoreRefused(InvalidValue):
+    """A rule of the database itself (a constraint, a trigger) refuses this; change the rule, or what is written."""
+
+    code = "store_refused"
 
 
 class InvalidInput(PointsmanError):

@@ -64,6 +64,7 @@ class Stats:
     appends: int = 0
     appended_runs: int = 0
     append_errors: int = 0
+    appends_refused: int = 0
     events: int = 0
     runs_started: int = 0
     runs_ended: dict[str, int] = field(default_factory=dict)
@@ -128,6 +129,12 @@ METRICS = (
         "counter",
         "Appends whose reply was lost, or retries of finding out.",
         "append_errors",
+    ),
+    Metric(
+        "pointsman_appends_refused_total",
+        "counter",
+        "Batches that the store refused whole, and that were halved.",
+        "appends_refused",
     ),
     Metric("pointsman_events_total", "counter", "Events appended.", "events"),
     Metric("pointsman_runs_started_total", "counter", "Runs started here.", "runs_started"),

@@ -19,24 +19,30 @@ from pointsman.stores.memory.store import MemoryStore
 class Picky(MemoryEventLog):
     """Refuses every batch that holds the run "bad", as PostgreSQL refuses one whose data it can't take."""
 
+    statements = 0
+
     async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        self.statements += 1
         if any(append.run == "bad" for append in batch):
-            raise InvalidValue
+            raise InvalidValue("the database can't hold this")
         return [AppendResult(Outcome.MOVED) for _ in batch]
 
 
 async def test_one_bad_run_does_not_stop_its_neighbours() -> None:
-    recorder = Recorder(Picky(MemoryStore()._session), CoordinatorSettings(), Stats())
-    names = ["bad", *(f"good-{n}" for n in range(20))]
+    log, stats = Picky(MemoryStore()._session), Stats()
+    recorder = Recorder(log, CoordinatorSettings(), stats)
+    names = ["bad", *(f"good-{n}" for n in range(100))]
     answers = {
         name: recorder.submit([Append(name, 1, 1, b"nonce", [], "running", 1)]) for name in names
     }  # all wait before the lanes start, so they are refused together
     recorder.start()
     try:
         async with asyncio.timeout(5):
-            with pytest.raises(InvalidValue):
+            with pytest.raises(InvalidValue, match="can't hold this"):
                 await answers.pop("bad")
             results = await asyncio.gather(*answers.values())
     finally:
         await recorder.stop()
-    assert [result[0].outcome for result in results] == [Outcome.MOVED] * 20
+    assert [result[0].outcome for result in results] == [Outcome.MOVED] * 100
+    assert log.statements <= 2 + 2 * 6, "two for each halving of the batch that holds it, of 64 at most"
+    assert 1 <= stats.appends_refused <= 6

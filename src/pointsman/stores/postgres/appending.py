@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from pointsman.kernel.errors import InvalidValue, StoreUnavailable
+from pointsman.kernel.errors import InvalidValue, StoreRefused, StoreUnavailable
 from pointsman.ports.event_log import Append, AppendResult, Outcome
 from pointsman.stores.postgres import batch as batches
 from pointsman.stores.postgres import payload
@@ -50,7 +50,8 @@ class Appender:
 
         Raises:
             ValueError: a run twice in the batch, or a letter to a neighbour.
-            InvalidValue: text or a number that PostgreSQL can't hold; then nothing of the batch was appended.
+            InvalidValue: PostgreSQL can't hold something of it, or (StoreRefused) a rule of its own refuses it; then
+                nothing of the batch was appended.
             StoreUnavailable: nothing is known of any of it.
         """
         self._server.check_open()
@@ -69,6 +70,7 @@ class Appender:
     ) -> dict[str, AppendResult]:
         """Send it until it is taken; runs whose place in the log is taken go to `refused`."""
         left, store = batches.in_order(batch), payload.store
+        refusal: Exception | None = None
         for _ in range(ATTEMPTS_MAX):
             if not left:
                 return {}
@@ -76,17 +78,25 @@ class Appender:
             values = batches.parameters(left, self._server.settings.plain_json_bytes_max, store)
             try:
                 rows = await self._execute(lane, sql, values)
-            except asyncpg.CheckViolationError:
+            except asyncpg.CheckViolationError as error:
+                if error.constraint_name is not None:
+                    raise _refused(error) from error
+                refusal = error
                 await self._make_partitions(left)
             except asyncpg.UniqueViolationError as error:
+                refusal = error
                 if error.constraint_name is None or not error.constraint_name.startswith("mailbox"):
                     left = await self._without_occupied(left, refused)
+            except asyncpg.IntegrityConstraintViolationError as error:
+                raise _refused(error) from error
             except InvalidValue:
                 if store is _store_safely:
                     raise
                 store = _store_safely
             else:
                 return {left[n - 1].run: AppendResult(Outcome.MOVED, mail) if mail else MOVED for n, mail in rows}
+        if isinstance(refusal, asyncpg.PostgresError):
+            raise _refused(refusal) from refusal
         raise StoreUnavailable(f"the database refused {len(left)} runs {ATTEMPTS_MAX} times; they were not appended")
 
     async def _execute(self, lane: int, sql: str, values: batches.Parameters) -> list[asyncpg.Record]:
@@ -116,6 +126,10 @@ class Appender:
         )
         heads = {row["id"]: row for row in rows}
         return {append.run: _why(append, heads.get(append.run)) for append in left}
+
+
+def _refused(error: asyncpg.PostgresError) -> StoreRefused:
+    return StoreRefused(f"the database refused: {error}")
 
 
 def _why(append: Append, head: asyncpg.Record | None) -> AppendResult:

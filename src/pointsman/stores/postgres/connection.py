@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from pointsman.kernel.errors import InvalidValue, PointsmanError, SchemaMissing, StoreUnavailable
+from pointsman.kernel.errors import InvalidValue, PointsmanError, SchemaMissing, StoreRefused, StoreUnavailable
 from pointsman.stores.postgres.server import ConnectError, Connection, Server
 
 T = TypeVar("T")
@@ -28,6 +28,10 @@ LOST_STATES = ("57P01", "57P02", "57P03", "25006", "53300", "57014", "XX000", "X
 CONTENTION_STATES = ("40001", "40P01")
 RAW_CLASSES = ("23", "55")
 """Refusals that callers tell apart themselves: constraints, and locks that were not available."""
+CANT_HOLD_CLASSES = ("22", "54")
+"""Values that no column takes, and limits of the program: a row or an index entry too large, JSON nested too deep."""
+RULE_CLASSES = ("27", "44", "P0")
+"""Refused by what somebody has added to the database: triggers, views with a check option."""
 
 
 class Link:
@@ -175,8 +179,10 @@ class Link:
             return StoreUnavailable(f"the connection to the database was lost: {_text(error)}")
         if state in ("42P01", "42703"):
             return SchemaMissing(f"{_text(error)}: the database lacks what this release needs; run `pointsman migrate`")
-        if str(state)[:2] == "22":
+        if str(state)[:2] in CANT_HOLD_CLASSES:
             return InvalidValue(f"the database can't hold this: {_text(error)}")
+        if str(state)[:2] in RULE_CLASSES:
+            return StoreRefused(f"the database refused: {_text(error)}")
         if str(state)[:2] in RAW_CLASSES:
             return error
         return StoreUnavailable(f"the database refused: {_text(error)}")
