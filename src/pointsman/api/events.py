@@ -25,6 +25,7 @@ from pointsman.kernel.errors import Draining, PointsmanError
 from pointsman.ports.runs import EventView, Runs
 
 MEDIA_TYPE = b"text/event-stream"
+LEAVING = b": this coordinator is leaving; reconnect\n\n"
 _HEADERS = [(b"content-type", MEDIA_TYPE), *COMMON_HEADERS, (b"x-accel-buffering", b"no")]
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 """Raw line ends in JSON stand between tokens only, where a space means the same; in a stream they would end
@@ -115,7 +116,7 @@ class EventStream:
                         return
                     batch = asyncio.ensure_future(anext(batches))
                 if stop.done():
-                    await self._send(send, b": this coordinator is leaving; reconnect\n\n")
+                    await self._send(send, LEAVING)
                     return
                 if self._silence_s() >= self._heartbeat_s:
                     await self._send(send, b": still here\n\n")
@@ -135,6 +136,9 @@ class EventStream:
             events = batch.result()
         except StopAsyncIteration:
             await self._send(send, b"event: end\ndata: {}\n\n")
+            return True
+        except Draining:
+            await self._send(send, LEAVING)
             return True
         except PointsmanError as error:
             await self._send(send, b"event: problem\ndata: " + problems.describe(error) + b"\n\n")

@@ -77,6 +77,10 @@ class Server:
             loop.create_task(self._date_forever(), name="api date"),
         ]
 
+    def drain(self) -> None:
+        """End waits and streams, now and later, so that clients go elsewhere. Everything else is still served."""
+        self._waiting.stop()
+
     async def stop(self) -> None:
         """Stop accepting, end waits and streams so that clients go elsewhere, finish the rest, close. Twice
         is safe."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.cli import output, settings
-from pointsman.cli.exits import Usage, guarded
+from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.load import load_app
 from pointsman.cli.options import AsJson, Store
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cluster import die_with_parent
-from pointsman.node import Node, NodeSettings, hash_seed
+from pointsman.node import Limits, Node, NodeSettings, hash_seed
+from pointsman.node.recycling import MEGABYTE
 from pointsman.process import tune_process
 from pointsman.stores.postgres.store import PostgresStore
 
@@ -61,11 +63,21 @@ def coordinator(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A limit or interval; may be repeated."),
     ] = None,
+    max_age: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Replace this process when it is so old.")
+    ] = None,
+    max_rss: Annotated[
+        int | None, typer.Option(metavar="MB", help="Replace this process when it has more resident memory.")
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a coordinator: it drives runs, and hands them over when it is told to leave (SIGTERM)."""
+    """Run a coordinator: it drives runs, and hands them over when it is told to leave (SIGTERM; twice: at once).
+
+    With --max-age or --max-rss it replaces itself when it is too old or too large: it leaves in the same way, and
+    goes on as a new process with the same pid. One coordinator of the cluster at a time does so.
+    """
     if with_parent is not None:
         die_with_parent(with_parent)
     if store is None:
@@ -82,15 +94,38 @@ def coordinator(
         agents=_addresses(agents_allow or (), agents_private),
         agents_token=agents_token,
         callback=callback,
+        limits=_limits(max_age, max_rss),
     )
     log_to_stderr(log_level)
     _share_hash_seed(store)
     node = Node(load_app(app), PostgresStore(store), node_settings)
     tune_process()
-    serve(
+    is_worn = serve(
         node,
         lambda: _introduce({**node.describe(), "pid": os.getpid(), "hash_seed": os.environ[SEED]}, as_json),
+        hurry=node.hurry,
+        worn=node.until_worn,
     )
+    _end(is_worn=is_worn)
+
+
+def _end(*, is_worn: bool) -> NoReturn:
+    """All is handed over. A sync agent's thread that is still at work can't be stopped, and a new process, or none,
+    waits for it no longer."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_worn:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ)
+    os._exit(Exit.OK)
+
+
+def _limits(max_age: float | None, max_rss: int | None) -> Limits:
+    """Raises Usage."""
+    try:
+        return Limits(age_s=max_age, rss_bytes=None if max_rss is None else max_rss * MEGABYTE)
+    except ValueError as error:
+        raise Usage(f"--max-age, --max-rss: {error}") from error
 
 
 def _addresses(allow: Sequence[str], allow_private: bool) -> AgentAddresses:

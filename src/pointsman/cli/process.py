@@ -7,11 +7,12 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pointsman.process import event_loop_factory
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Service(Protocol):
@@ -27,38 +28,71 @@ def log_to_stderr(level: str) -> None:
     logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
-def serve(service: Service, started: Callable[[], Awaitable[None] | None]) -> None:
-    """Start it, call `started`, stop it at the first SIGTERM or SIGINT. A second one ends the process."""
+class Leaving:
+    """What signals ask for: the first to leave, the second to hurry, and the next ends the process."""
 
-    async def run() -> None:
-        leave = asyncio.Event()
-        loop = asyncio.get_running_loop()
+    def __init__(self, hurry: Callable[[], None] | None) -> None:
+        self._hurry = hurry
+        self._loop = asyncio.get_running_loop()
+        self.asked = asyncio.Event()
+        for number in SIGNALS:
+            self._loop.add_signal_handler(number, self._ask, number)
 
-        def asked(number: signal.Signals) -> None:
-            logging.getLogger("pointsman").info("%s: leaving", number.name)
-            for each in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(each)
-                signal.signal(each, signal.SIG_DFL)
-            leave.set()
+    def _ask(self, number: signal.Signals) -> None:
+        logger = logging.getLogger("pointsman")
+        if not self.asked.is_set():
+            logger.info("%s: leaving", number.name)
+            self.asked.set()
+        elif self._hurry is not None:
+            logger.info("%s again: leaving at once", number.name)
+            self._hurry()
+            self._hurry = None
+        if self._hurry is not None:
+            return
+        for each in SIGNALS:
+            self._loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked, number)
+
+def serve(
+    service: Service,
+    started: Callable[[], Awaitable[None] | None],
+    *,
+    hurry: Callable[[], None] | None = None,
+    worn: Callable[[], Awaitable[None]] | None = None,
+) -> bool:
+    """Start it, call `started`, stop it at the first SIGTERM or SIGINT.
+
+    Args:
+        hurry: called at the second signal: what is under way gets no more time. The third ends the process; without
+            `hurry`, the second does.
+        worn: returns when the service wants to be replaced by a new process, which also stops it.
+
+    Returns: whether a new process is wanted: the service was worn, and nobody asked it to leave.
+    """
+
+    async def run() -> bool:
+        leaving = Leaving(hurry)
+        asked = asyncio.create_task(leaving.asked.wait(), name="asked to leave")
         starting = asyncio.ensure_future(service.start())
-        leaving = asyncio.create_task(leave.wait())
+        wearing = asyncio.ensure_future(worn()) if worn is not None else asyncio.Future[None]()
         try:
-            await asyncio.wait([starting, leaving], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
-                return
+                return False
             await starting
             said = started()
             if said is not None:
                 await said
-            await leaving
+            until: list[asyncio.Future[Any]] = [asked, wearing]
+            await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            leaving.cancel()
+            asked.cancel()
+            wearing.cancel()
             await service.stop()
+        return not leaving.asked.is_set()
 
     with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-        runner.run(run())
+        return runner.run(run())

@@ -80,4 +80,4 @@ def router(
                     typer.echo(f"  limit {name:32} {getattr(settings, name)}")
         sys.stdout.flush()
 
-    serve(service, introduce)
+    serve(service, introduce, hurry=service.hurry)

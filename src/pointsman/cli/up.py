@@ -64,7 +64,7 @@ def up(
         restart=not no_restart,
         settings=values,
     )
-    serve(_Watched(cluster), lambda: introduce(cluster, as_json))
+    serve(_Watched(cluster), lambda: introduce(cluster, as_json), hurry=cluster.hurry)
 
 
 def default_directory(app: str, environment: Mapping[str, str] | None = None, *, is_root: bool | None = None) -> Path:

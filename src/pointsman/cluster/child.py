@@ -24,6 +24,7 @@ BACKOFF_S_MAX: Final = 10.0
 HEALTHY_S: Final = 30.0
 """A process that lived so long begins again with the shortest pause when it dies."""
 STOP_TIMEOUT_S: Final = 20.0
+"""Beyond `drain_s`."""
 KILL_TIMEOUT_S: Final = 5.0
 LAST_LINES: Final = 15
 PR_SET_PDEATHSIG: Final = 1
@@ -46,6 +47,8 @@ class Child:
     starts: int = 0
     started_at: float = 0.0
     backoff_s: float = BACKOFF_S_MIN
+    is_leaving: bool = False
+    stop_timeout_s: float = STOP_TIMEOUT_S
 
     @property
     def pid(self) -> int | None:
@@ -78,16 +81,25 @@ class Child:
     async def _keep(self, *, restart: bool) -> None:
         while self.process is not None:
             code = await self.process.wait()
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            how = (
+                "left"
+                if code == 0
+                else f"was ended by {signal.Signals(-code).name}"
+                if code < 0
+                else f"ended with exit code {code}"
+            )
             what = f"{self.name} (pid {self.process.pid}) {how}"
             if not restart:
                 logger.warning("%s; it is not started again", what)
                 return
             if time.monotonic() - self.started_at > HEALTHY_S:
                 self.backoff_s = BACKOFF_S_MIN
-            logger.warning("%s; starting it again in %g s", what, self.backoff_s)
-            await asyncio.sleep(self.backoff_s)
-            self.backoff_s = min(self.backoff_s * 2, BACKOFF_S_MAX)
+            if code == 0:  # it was told to, and not by us: whoever replaces it so wants it back at once
+                logger.warning("%s; starting it again", what)
+            else:
+                logger.warning("%s; starting it again in %g s", what, self.backoff_s)
+                await asyncio.sleep(self.backoff_s)
+                self.backoff_s = min(self.backoff_s * 2, BACKOFF_S_MAX)
             await self.spawn()
             logger.warning("%s is pid %d now", self.name, self.process.pid)
 
@@ -101,7 +113,8 @@ class Child:
 
     async def end(self) -> None:
         """SIGTERM, and SIGKILL if it has not gone in time. Dead is fine."""
-        for number, wait_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, KILL_TIMEOUT_S)):
+        self.is_leaving = True
+        for number, wait_s in ((signal.SIGTERM, self.stop_timeout_s), (signal.SIGKILL, KILL_TIMEOUT_S)):
             if self.process is None or self.process.returncode is not None:
                 return
             with suppress(ProcessLookupError):
@@ -110,6 +123,11 @@ class Child:
                 await asyncio.wait_for(self.process.wait(), wait_s)
                 return
             logger.warning("%s (pid %d) did not leave on %s", self.name, self.process.pid, number.name)
+
+    def hurry(self) -> None:
+        """A second SIGTERM, if it has had one."""
+        if self.is_leaving and self.pid is not None:
+            self.send(signal.SIGTERM)
 
     def last_words(self) -> str:
         """The last line of its log that says what went wrong."""

@@ -139,6 +139,11 @@ class LocalCluster:
             self._stopped = asyncio.create_task(self._stop(), name="cluster stop")
         await asyncio.shield(self._stopped)
 
+    def hurry(self) -> None:
+        """While it stops: processes that are leaving leave at once."""
+        for child in self.children.values():
+            child.hurry()
+
     async def _stop(self) -> None:
         keepers = [child.keeper for child in self.children.values() if child.keeper is not None]
         for keeper in keepers:
@@ -200,7 +205,9 @@ class LocalCluster:
         host, _, port = address.rpartition(":")
         arguments = [*arguments, "--host", host, "--port", port, "--with-parent", str(os.getpid())]
         environment = {**self._environment, **environment}
-        self.children[name] = Child(name, kind, address, self.logs / f"{name}.log", arguments, environment)
+        child = Child(name, kind, address, self.logs / f"{name}.log", arguments, environment)
+        child.stop_timeout_s += float(str(self._settings.get("drain_s", 0.0)))
+        self.children[name] = child
 
     def _take_directory(self) -> None:
         try:

@@ -30,6 +30,9 @@ from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
 logger = logging.getLogger("pointsman.driver")
 
 STORE_RETRY_S = 0.05
+DUE_MS = 100
+"""A run that is handed over was due so long ago: however wrong the estimate of the database's clock, it is claimed at
+once."""
 
 ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
 WITH_ROWS = frozenset({ev.HumanTaskOpened, ev.CallReserved})
@@ -48,7 +51,7 @@ class Exit(enum.Enum):
     EXISTS = "exists"
     """It was to be created, and was there already."""
     DRAINED = "drained"
-    """Nothing of it is under way here: it can be handed over."""
+    """Nothing of it was under way here, and it was handed over."""
 
 
 class Driver:
@@ -150,11 +153,12 @@ class Driver:
             return await self._end()
         if self._can_park():
             return await self._park()
+        leaves = self._crew.is_draining and not attempts.are_left and self._create is None
+        if leaves:
+            return await self._hand_over()
         if self._undurable or self._create is not None:
             return await self._append("running", self._crew.lease.incarnation)
         self._attempts.dispatch_ready()
-        if self._crew.is_draining and not self._attempts.are_left:
-            return Exit.DRAINED
         if not self._is_awake:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -215,6 +219,15 @@ class Driver:
         due = self.execution.state.next_due()
         over = await self._append("parked", None, closes=True, wake_at=due)
         return over or (Exit.PARKED if self._is_closed else None)
+
+    async def _hand_over(self) -> Exit:
+        """Nothing of the run is under way here, and the coordinator drains: the next owner begins at once."""
+        now = self._crew.store.clock.now()
+        over = await self._append("running", None, wake_at=now - DUE_MS)
+        if over is None:
+            self._crew.stats.runs_handed_over += 1
+            self._crew.on_due(self.run)
+        return over or Exit.DRAINED
 
     async def _end(self) -> Exit | None:
         """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""

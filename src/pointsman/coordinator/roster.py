@@ -227,15 +227,32 @@ class Roster:
 
     # -- leaving --------------------------------------------------------------------------------------------------
 
-    async def drain(self, timeout_s: float) -> None:
-        """Let what is under way come to a rest. Nothing more is taken on, and waiting runs leave memory."""
+    async def close(self) -> None:
+        """Nothing more is taken on, and waiting runs leave memory."""
         self.is_closed = True
         await self._loading.stop()
         self._cache.clear()
+
+    async def drain(self, timeout_s: float, hurry: asyncio.Event) -> None:
+        """Once it is closed: let what is under way come to a rest, each run handed over as soon as it has; not for
+        longer than that, nor once there is a hurry."""
         for driver in self._drivers.values():
             driver.poke()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=timeout_s)
+        if not self._tasks:
+            return
+        resting = asyncio.create_task(asyncio.wait(list(self._tasks.values())), name="rest")
+        hurried = asyncio.create_task(hurry.wait(), name="hurry")
+        await asyncio.wait([resting, hurried], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        resting.cancel()
+        hurried.cancel()
+
+    async def hand_over(self, incarnation: int) -> None:
+        """Whatever the incarnation owns and nobody drives here goes to others at once. Raises StoreUnavailable."""
+        owned = await self._store.ownership.owned(incarnation)
+        left = [run for run in owned if not self.is_busy_with(run)]
+        if left:
+            self._stats.runs_handed_over += await self._store.ownership.hand_over(incarnation, left)
+            self._store.wakeup.hint(left)
 
     async def drop(self) -> None:
         """Drop every run at once: whatever is in memory of them is void."""

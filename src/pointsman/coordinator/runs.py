@@ -14,6 +14,7 @@ from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
     CorruptLog,
+    Draining,
     DuplicateMail,
     InvalidValue,
     RunConflict,
@@ -178,7 +179,7 @@ class CoordinatorRuns:
                         return
                     continue
                 if self._coordinator.is_draining:
-                    return
+                    raise Draining  # what is not the end must not look like it
                 if not await watch.changed(HEARTBEAT_S):
                     yield []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pointsman.agents.addresses import AgentAddresses
@@ -70,6 +71,8 @@ class Coordinator:
         )
         self.incarnation = 0
         self._lease_keeper: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -138,29 +141,50 @@ class Coordinator:
         await crew.dispatcher.stop()
         await crew.recorder.stop()
 
+    def hurry(self) -> None:
+        """Calls under way get no more time."""
+        self._hurry.set()
+
+    async def drain(self) -> None:
+        """Claim nothing more, and hand each run over as soon as nothing of it is under way here. Returns when none is
+        left, when calls had their `drain_s`, or when there is a `hurry`. Twice is once."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(), name="coordinator drain")
+        await asyncio.shield(self._draining)
+
+    async def _drain(self) -> None:
+        crew = self.roster.crew
+        if crew is not None:
+            crew.is_draining = True
+        await self.roster.close()
+        await self.claims.stop()
+        if self._lease_keeper is not None:
+            self._lease_keeper.cancel()
+            await asyncio.gather(self._lease_keeper, return_exceptions=True)
+        await asyncio.gather(
+            self.roster.drain(self.settings.drain_s, self._hurry),
+            self._hand_over(),  # what a claim had just brought, and nobody drives
+            self.health.stop(),
+        )
+
+    async def _hand_over(self) -> None:
+        with suppress(StoreUnavailable):  # said at the end, if it is still so
+            await self.roster.hand_over(self.incarnation)
+
     async def stop(self) -> None:
-        """Hand over what it owns, and leave. Calls under way have `drain_s` to end; the next owner repeats the others
-        under their keys."""
+        """Drain, and leave. What calls are still under way then, the next owner repeats under their keys."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name="coordinator stop")
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        self.roster.is_closed = True
-        await self.claims.stop()
-        await self.health.stop()
-        if self._lease_keeper is not None:
-            self._lease_keeper.cancel()
-            await asyncio.gather(self._lease_keeper, return_exceptions=True)
+        await self.drain()
         crew = self.roster.crew
         if crew is not None:
-            crew.is_draining = True
-            await self.roster.drain(self.settings.drain_s)
             await self._disband(crew)
             try:
-                await self.store.ownership.hand_over(self.incarnation)
+                await self.roster.hand_over(self.incarnation)
                 await crew.lease.release()
-                self.store.wakeup.hint([])
             except StoreUnavailable:
                 logger.warning(
                     "the store can't be reached: what this coordinator owns is taken over when its lease ends"

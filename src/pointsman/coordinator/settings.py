@@ -30,7 +30,9 @@ class CoordinatorSettings:
         claim_batch: due runs claimed in one statement.
         takeover_batch: runs of the dead claimed in one statement: survivors share them in portions of this size.
         takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is stopped.
-        drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over.
+        drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over. Runs without one are
+            handed over at once.
+        restart_s: a coordinator that replaces itself has so long, beyond `drain_s`, until it is back; then another may.
         events_max: events in one run.
         threads_max: threads for sync agents.
         agents_poll_ms: how often to look for agents that registered, left, were switched off, or opened their breaker.
@@ -57,6 +59,7 @@ class CoordinatorSettings:
     takeover_batch: int = 25
     takeovers_max: int = 5
     drain_s: float = 5.0
+    restart_s: float = 30.0
     events_max: int = EVENTS_MAX
     threads_max: int = 32
     agents_poll_ms: int = 200

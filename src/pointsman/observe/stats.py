@@ -70,6 +70,7 @@ class Stats:
     runs_ended: dict[str, int] = field(default_factory=dict)
     runs_claimed: int = 0
     runs_taken_over: int = 0
+    runs_handed_over: int = 0
     takeovers: int = 0
     runs_fenced: int = 0
     runs_stopped: int = 0
@@ -141,6 +142,7 @@ METRICS = (
     Metric("pointsman_runs_ended_total", "counter", "Runs ended here, by status.", "runs_ended", "status"),
     Metric("pointsman_runs_claimed_total", "counter", "Unowned runs claimed.", "runs_claimed"),
     Metric("pointsman_runs_taken_over_total", "counter", "Runs claimed from dead coordinators.", "runs_taken_over"),
+    Metric("pointsman_runs_handed_over_total", "counter", "Runs given to others on leaving.", "runs_handed_over"),
     Metric("pointsman_takeovers_total", "counter", "Dead coordinators whose runs were claimed here.", "takeovers"),
     Metric("pointsman_runs_fenced_total", "counter", "Runs dropped because another owner has them.", "runs_fenced"),
     Metric("pointsman_runs_stopped_total", "counter", "Runs that this code can't drive.", "runs_stopped"),

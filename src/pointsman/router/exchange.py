@@ -2,7 +2,8 @@
 
 The law: as long as nothing of a response was passed on, a request that may be sent twice is; a request that
 may not is sent again only if no coordinator can have seen it. What was passed on is never taken back.
-A short response is passed on when it is complete, so that a coordinator's death in its middle is retried too.
+A short response is passed on when it is complete, so that a coordinator's death in its middle is retried too. An event
+stream that breaks off goes on at the next coordinator, after the last event that was passed on.
 Must not know how requests are read nor how connections are kept.
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-from typing import Protocol
 
 from pointsman.router import problems
+from pointsman.router.following import LAST_EVENT_ID
 from pointsman.router.membership import Member
+from pointsman.router.passing import Client, Passing
 from pointsman.router.placement import place
 from pointsman.router.problems import Problem
 from pointsman.router.reading import Request
@@ -23,21 +25,6 @@ from pointsman.router.upstream import ResponseHead, UpstreamConnection
 
 _OWN_SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """Failures to connect that say nothing about the coordinator."""
-
-
-class Client(Protocol):
-    """Whom the response is for."""
-
-    def write(self, data: bytes) -> None: ...
-    def connection_header(self, request: Request, *, must_close: bool) -> bytes: ...
-    def finish(self) -> None:
-        """The response is complete."""
-
-    def fail(self, problem: Problem) -> None:
-        """Instead of a response."""
-
-    def cut(self) -> None:
-        """The response breaks off."""
 
 
 class Exchange:
@@ -51,6 +38,7 @@ class Exchange:
         added = placement.added
         if b"pointsman-request-id" not in request.named:
             added += b"Pointsman-Request-Id: %b\r\n" % router.new_request_id()
+        self._added = added
         self._bytes = request.serialized(added)
         request.body = b""  # held once, not twice
         self.bodyless = request.method == b"HEAD"
@@ -61,11 +49,10 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = self._sent_at = router.clock()
         self._deadline = math.inf
-        self._passed = False
-        self._held_back: ResponseHead | None = None
+        self._passing = Passing(router.settings, client, request, may_resume=placement.retryable)
+        self._resumed_after = b""
         self._elsewhere = False
-        self._chunked = False
-        self._out: list[bytes] = []
+        self._paused = False
 
     # Choosing and sending.
 
@@ -101,6 +88,8 @@ class Exchange:
         self._sent_at = self._router.clock()
         self._deadline = self._sent_at + self._router.settings.response_timeout_s
         connection.send(self, self._bytes)
+        if self._paused:
+            connection.pause()
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         if self._member is not None:
@@ -118,7 +107,8 @@ class Exchange:
 
     def _again(self, reason: str) -> None:
         self._connection = None
-        self._take_back()
+        if not self._passing.has_begun:
+            self._passing.take_back()
         self._deadline = math.inf
         self._router.metrics.retries[reason] += 1
         self._next()
@@ -131,61 +121,37 @@ class Exchange:
         if head.status == 503 and head.elsewhere:
             self._elsewhere = True
             return
-        short = head.length is not None and head.length <= self._router.settings.held_response_bytes_max
-        if short and not head.chunked:
-            self._held_back = head
-        else:
-            self._begin(head)
+        if self._passing.has_begun:
+            self._go_on(head)
+        elif self._passing.head(head):
+            self._begun()
 
-    def _begin(self, head: ResponseHead) -> None:
-        """From here on the response cannot be taken back."""
-        client, router, member = self._client, self._router, self._member
-        if client is None or member is None:
-            return
-        router.metrics.answered(member.name, router.clock() - self._sent_at, head.status)
-        bodyless = self.bodyless or head.status in (204, 304)
-        framing, must_close = b"", False
-        if head.length is not None and not head.chunked and head.status != 204:
-            framing = b"Content-Length: %d\r\n" % head.length
-        elif not bodyless:
-            self._chunked = not self._request.old
-            must_close = self._request.old
-            framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
-        self._out.insert(
-            0,
-            b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
-                head.status, head.reason, b"".join(head.lines), framing,
-                client.connection_header(self._request, must_close=must_close),
-            ),
-        )  # fmt: skip
-        self._passed = True
+    def _begun(self) -> None:
+        """The request is not needed again."""
+        router = self._router
+        if self._member is not None:
+            router.metrics.answered(self._member.name, router.clock() - self._sent_at, self._passing.status)
         self._bytes = b""
         router.held.release(self._request)
         self._touch()
 
-    def _take_back(self) -> None:
-        """What came of a response that was held back counts for nothing."""
-        self._held_back = None
-        self._out.clear()
+    def _go_on(self, head: ResponseHead) -> None:
+        """The answer to an event stream's second request: its first head stands."""
+        if head.status == 200 and head.is_event_stream:
+            self._touch()
+        else:
+            self._let_go()
+            self._break_off()  # the client asks again, and hears what is the matter
 
     def on_body(self, chunk: bytes) -> None:
-        if self._elsewhere:
-            return
-        if self._chunked:
-            self._out += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
-        else:
-            self._out.append(chunk)
+        if not self._elsewhere:
+            self._passing.body(chunk)
 
     def on_flush(self) -> None:
-        if self._held_back is not None:
-            return
-        if self._out and self._client is not None:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._touch()
-            self._client.write(data)
-        elif self._elsewhere:
+        if self._elsewhere:
             self._leave_draining()
+        elif self._client is not None and self._passing.flush():
+            self._touch()
 
     def _touch(self) -> None:
         limit = self._router.settings.stream_idle_timeout_s
@@ -193,20 +159,40 @@ class Exchange:
 
     def on_end(self) -> None:
         self._connection = None
-        client = self._client
-        if client is None:
+        if self._client is None:
             return
         if self._elsewhere:
             self._leave_draining()
             return
-        if self._held_back is not None:
-            self._begin(self._held_back)
-        if self._chunked:
-            self._out.append(b"0\r\n\r\n")
-        self._client = None
-        if self._out:
-            client.write(b"".join(self._out))
-        client.finish()
+        if self._passing.is_held_back:
+            self._passing.complete()
+            self._begun()
+        if not self._resume():
+            self._client = None
+            self._passing.end()
+
+    def _resume(self) -> bool:
+        """An event stream ended before its last event: another coordinator is asked for what comes after the one that
+        was passed on last. False: it is none, or can't go on, or nothing ever comes of it."""
+        following, router = self._passing.following, self._router
+        if following is None or not following.can_resume or router.stopping:
+            return False
+        if following.last_id != self._resumed_after:
+            self._resumed_after, self._breaks = following.last_id, 0
+        self._breaks += 1
+        if self._breaks >= router.settings.breaks_max:
+            return False
+        self._passing.flush()
+        following.begin_again()
+        added = self._added
+        if following.last_id:
+            self._request.drop([LAST_EVENT_ID])
+            added += b"Last-Event-ID: %b\r\n" % following.last_id
+        self._bytes = self._request.serialized(added)
+        self._started_at = router.clock()
+        self._tried = [] if self._member is None else [self._member]  # the others first
+        self._again("resumed")
+        return True
 
     def _leave_draining(self) -> None:
         """It did nothing with the request and says so: any request may go on to the next."""
@@ -220,15 +206,16 @@ class Exchange:
         client, self._connection = self._client, None
         if client is None:
             return
-        if self._passed:
-            self._break_off()
-        elif self._elsewhere:
+        if self._elsewhere:
             self._leave_draining()
+        elif self._passing.has_begun:
+            if not self._resume():
+                self._break_off()
         elif not self._placement.retryable or self._breaks + 1 >= self._router.settings.breaks_max:
             self._fail(problems.UPSTREAM_BROKEN)
         else:
             self._breaks += 1
-            if reused and self._held_back is None and self._member is not None:
+            if reused and not self._passing.is_held_back and self._member is not None:
                 self._deadline = math.inf
                 self._router.metrics.retries["stale"] += 1
                 self._send_to(self._member, fresh=True)
@@ -237,21 +224,21 @@ class Exchange:
 
     def on_invalid(self) -> None:
         self._connection = None
-        if self._passed:
+        if self._passing.has_begun:
             self._break_off()
         else:
             self._fail(problems.UPSTREAM_INVALID)
 
     def on_silent(self) -> bool:
-        """What waits for a coordinator that fell silent goes on elsewhere; a broken-off stream is resumed by
-        its client. What must not be sent twice stays: it may still be answered."""
-        if self._client is None or not (self._passed or self._placement.retryable):
+        """What waits for a coordinator that fell silent goes on elsewhere. What must not be sent twice stays: it may
+        still be answered."""
+        if self._client is None or not (self._passing.has_begun or self._placement.retryable):
             return False
         self._let_go()
-        if self._passed:
-            self._break_off()
-        else:
+        if not self._passing.has_begun:
             self._again("silent")
+        elif not self._resume():
+            self._break_off()
         return True
 
     # What the client's side tells.
@@ -260,15 +247,27 @@ class Exchange:
         """Nobody waits any more."""
         self._client = None
         self._bytes = b""
-        if self._timer is not None:
-            self._timer.cancel()
         self._let_go()
 
+    def leave(self) -> None:
+        """The router stops: a stream that goes on for ever ends here, and its client asks another router."""
+        following = self._passing.following
+        if self._client is not None and following is not None:
+            self._request.closes = True
+            self._let_go()
+            if following.is_whole:
+                self._client = None
+                self._passing.end()
+            else:
+                self._break_off()
+
     def pause(self) -> None:
+        self._paused = True
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
+        self._paused = False
         if self._connection is not None:
             self._connection.resume()
 
@@ -277,24 +276,27 @@ class Exchange:
             return
         self._deadline = math.inf
         self._let_go()
-        if self._passed:
+        if self._passing.has_begun:
             self._break_off()
         else:
             self._fail(problems.UPSTREAM_TIMEOUT)
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
+        if self._timer is not None:
+            self._timer.cancel()
         if connection is not None:
             connection.abandon()
 
     def _break_off(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            if self._out:
-                client.write(b"".join(self._out))
-            client.cut()
+        if self._client is not None:
+            self._client = None
+            self._passing.cut()
 
     def _fail(self, problem: Problem) -> None:
+        if self._passing.has_begun:
+            self._break_off()
+            return
         client, self._client = self._client, None
         if client is not None:
             client.fail(problem)

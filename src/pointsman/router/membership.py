@@ -73,7 +73,7 @@ class Membership:
         self,
         *,
         static: Iterable[str] = (),
-        silent_s: float = 2.0,
+        silent_s: float = 1.5,
         forget_s: float = 60.0,
         down_s: float = 0.5,
         coordinators_max: int = 1_000,

@@ -225,7 +225,9 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """The router stops: what is under way is finished, nothing new is begun."""
-        if not self.busy and self._transport is not None:
+        if self._exchange is not None:
+            self._exchange.leave()
+        elif not self.busy and self._transport is not None:
             self._lingering = True
             self._transport.close()
 

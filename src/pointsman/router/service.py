@@ -37,6 +37,7 @@ class RouterService:
         self._prober = Prober(self._router)
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._listener: asyncio.TimerHandle | None = None
         self._stop_wanted = asyncio.Event()
         self._stopped = False
         self._empty = asyncio.Event()
@@ -70,6 +71,7 @@ class RouterService:
             lambda: ClientConnection(self._router), self.settings.host, self.settings.port, backlog=1_024
         )
         self._sweeper = loop.call_later(self.settings.sweep_every_s, self._sweep_again)
+        self._listener = loop.call_later(self.settings.silence_every_s, self._listen_again)
         self._prober.start()
         logger.info("router on %s port %d", self.settings.host, self.port)
 
@@ -85,6 +87,11 @@ class RouterService:
         finally:
             await self.stop()
 
+    def hurry(self) -> None:
+        """While it stops: what is under way gets no more time."""
+        for client in list(self._router.clients):
+            client.abort()
+
     async def stop(self) -> None:
         """Take no more, finish what is under way within `stop_timeout_s`, close. Twice is once."""
         if self._server is None or self._stopped:
@@ -98,8 +105,9 @@ class RouterService:
         for client in list(self._router.clients):
             client.abort()
         await self._wait_empty(1.0)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._listener):
+            if timer is not None:
+                timer.cancel()
         await self._prober.stop()
         await self._router.upstreams.close()
         await self._server.wait_closed()
@@ -107,13 +115,22 @@ class RouterService:
     def sweep(self) -> None:
         """Look at every deadline. The router does it by itself every `sweep_every_s`."""
         router, now = self._router, self._clock()
-        for member in router.membership.fallen_silent(now):
-            logger.warning("coordinator %s fell silent; its requests go elsewhere", member.name)
-            router.upstreams.coordinator_silent(member.address)
+        self.listen()
         for client in list(router.clients):
             client.sweep(now)
         router.upstreams.sweep(now)
         router.metrics.forget({row["name"] for row in router.membership.rows(now)})
+
+    def listen(self) -> None:
+        """Look who has fallen silent. The router does it by itself every `silence_every_s`."""
+        router = self._router
+        for member in router.membership.fallen_silent(self._clock()):
+            logger.warning("coordinator %s fell silent; its requests go elsewhere", member.name)
+            router.upstreams.coordinator_silent(member.address)
+
+    def _listen_again(self) -> None:
+        self._listener = asyncio.get_running_loop().call_later(self.settings.silence_every_s, self._listen_again)
+        self.listen()
 
     def _sweep_again(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(self.settings.sweep_every_s, self._sweep_again)

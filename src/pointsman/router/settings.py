@@ -27,7 +27,8 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
             announce receives requests.
         coordinators: addresses (host:port) that are always tried, announced or not.
         silent_s: an announced coordinator without a word for so long is not used, and what waits for it is
-            sent elsewhere.
+            sent elsewhere. They announce themselves every 0.5 s.
+        silence_every_s: how often it is looked who has fallen silent.
         forget_s: silent for so long, it is no longer listed.
         down_s: after a refused connection, for so long nothing is sent there but one probe at its end.
         coordinators_max: announced at the same time; further names are refused.
@@ -69,7 +70,8 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
     announce_token: str | None = None
     coordinators: tuple[str, ...] = ()
-    silent_s: float = 2.0
+    silent_s: float = 1.5
+    silence_every_s: float = 0.1
     forget_s: float = 60.0
     down_s: float = 0.5
     coordinators_max: int = 1_000
@@ -103,10 +105,9 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, int | float) and (value < 0 or not math.isfinite(value)):
                 raise InvalidRouterSettings(f"{name} is {value}; it must be finite and not negative")
-        if 0 in (self.sweep_every_s, self.backoff_s, self.probe_every_s):
-            raise InvalidRouterSettings(
-                "sweep_every_s, backoff_s and probe_every_s must be above 0, or the router only spins"
-            )
+        for name in ("sweep_every_s", "silence_every_s", "backoff_s", "probe_every_s"):
+            if getattr(self, name) == 0:
+                raise InvalidRouterSettings(f"{name} must be above 0, or the router only spins")
         if self.token == "" or self.announce_token == "":
             raise InvalidRouterSettings("a token is empty; give one, or None")
         if self.token is None and not is_loopback(self.host):

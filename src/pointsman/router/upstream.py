@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from pointsman.router.following import MEDIA_TYPE
 from pointsman.router.reading import HOP_BY_HOP
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _SPECIAL = HOP_BY_HOP | {b"content-length", RETRY_ELSEWHERE}
 class ResponseHead:
     """Status line and headers of one response. `length` is None where the body ends otherwise."""
 
-    __slots__ = ("chunked", "elsewhere", "length", "lines", "reason", "status")
+    __slots__ = ("chunked", "elsewhere", "is_event_stream", "length", "lines", "reason", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -31,6 +32,7 @@ class ResponseHead:
         self.length: int | None = None
         self.chunked = False
         self.elsewhere = False
+        self.is_event_stream = False
 
 
 class Receiver(Protocol):
@@ -190,6 +192,8 @@ class UpstreamConnection(asyncio.Protocol):
             elif lower == RETRY_ELSEWHERE:
                 head.elsewhere = value.strip() == b"1"
             return
+        if lower == b"content-type":
+            head.is_event_stream = value.lower().startswith(MEDIA_TYPE)
         head.lines.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:

@@ -71,6 +71,7 @@ class PostgresStore:
         """Lets go of leases without ending them: what was not released is for others to judge."""
         if self._server.is_closed:
             return
+        await self.wakeup.flush()
         self._server.is_closed = True
         await self.liveness.stop()
         await self.wakeup.stop()

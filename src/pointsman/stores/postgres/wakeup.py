@@ -27,6 +27,7 @@ PENDING_MAX = 10_000
 RETRY_S = 0.2
 ENDED = "pointsman_ended"
 """The channel on which `liveness.sql` tells of ends: a number, a space, and the schema that it counts in."""
+FLUSH_S = 0.5
 
 logger = logging.getLogger("pointsman.wakeup")
 
@@ -48,6 +49,7 @@ class PostgresWakeup:
         self._channel = ""
         self._pending: dict[str, None] = {}
         self._wake = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._heard: asyncio.Queue[list[str]] = asyncio.Queue(maxsize=1_000)
         self._echo: tuple[str, asyncio.Event] = ("", asyncio.Event())
         self._notifier = Link(server, codecs=False)
@@ -65,6 +67,13 @@ class PostgresWakeup:
     async def listening(self) -> None:
         """Connect the listener. Raises StoreUnavailable."""
         await self._listener.call(lambda connection: connection.fetchval("SELECT 1"))
+
+    async def flush(self) -> None:
+        """Send what waits to be sent: whoever leaves hands its runs over with its last hints."""
+        if self._tasks:
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(FLUSH_S):
+                    await self._send_pending()
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -98,10 +107,14 @@ class PostgresWakeup:
     async def _notify(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-        pending, self._pending = list(self._pending), {}
-        for message in _messages(self._me, pending):
-            await self._send(message)
+        await self._send_pending()
         await asyncio.sleep(self._server.settings.hint_interval_ms / 1000)
+
+    async def _send_pending(self) -> None:
+        async with self._sending:
+            pending, self._pending = list(self._pending), {}
+            for message in _messages(self._me, pending):
+                await self._send(message)
 
     async def _send(self, message: str) -> None:
         await self._notifier.call(

@@ -1,0 +1,42 @@
+"""The seed of string hashes that all coordinators of a cluster share. Must not know who asks for it."""
+
+from __future__ import annotations
+
+import random
+
+import asyncpg
+
+from pointsman.kernel.errors import SchemaMissing, StoreUnavailable
+from pointsman.stores.postgres.server import ConnectError, Server
+from pointsman.stores.postgres.settings import PostgresSettings
+
+HASH_SEED_KEY = "hash_seed"
+HASH_SEED_MAX = 2**32 - 1
+
+
+async def hash_seed(dsn: str) -> int:
+    """The seed of string hashes that all coordinators of a cluster share; the first one to ask draws it.
+
+    Raises:
+        StoreUnavailable, SchemaMissing.
+    """
+    server = Server(dsn, PostgresSettings())
+    try:
+        connection, _ = await server.connect({}, codecs=False)
+    except ConnectError as error:
+        text = str(error) or type(error).__name__
+        raise StoreUnavailable(f"{server.description} can't be reached: {text}") from error
+    try:
+        drawn = str(random.SystemRandom().randint(1, HASH_SEED_MAX))
+        await connection.execute(
+            "INSERT INTO cluster (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING",
+            HASH_SEED_KEY,
+            drawn,
+        )
+        return int(await connection.fetchval("SELECT value FROM cluster WHERE key = $1", HASH_SEED_KEY))
+    except asyncpg.UndefinedTableError as error:
+        raise SchemaMissing from error
+    except ConnectError as error:
+        raise StoreUnavailable(f"{server.description} refused: {error}") from error
+    finally:
+        connection.terminate()
