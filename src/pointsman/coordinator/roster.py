@@ -228,8 +228,7 @@ class Roster:
     # -- leaving --------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Nothing more is taken on, and waiting runs leave memory."""
-        self.is_closed = True
+        """What was claimed and is not driven yet is dropped, and waiting runs leave memory."""
         await self._loading.stop()
         self._cache.clear()
 

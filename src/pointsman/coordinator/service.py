@@ -156,8 +156,9 @@ class Coordinator:
         crew = self.roster.crew
         if crew is not None:
             crew.is_draining = True
-        await self.roster.close()
+        self.roster.is_closed = True
         await self.claims.stop()
+        await self.roster.close()
         if self._lease_keeper is not None:
             self._lease_keeper.cancel()
             await asyncio.gather(self._lease_keeper, return_exceptions=True)
