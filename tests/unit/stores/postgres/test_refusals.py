@@ -22,7 +22,8 @@ RULES = {
     ),
     "a trigger": (TRIGGER, StoreRefused, "auditors want no CallCompleted here"),
     "a column that may not be empty": (
-        "ALTER TABLE runs ADD COLUMN auditor text NOT NULL DEFAULT ''; ALTER TABLE runs ALTER COLUMN auditor DROP DEFAULT",
+        "ALTER TABLE runs ADD COLUMN auditor text NOT NULL DEFAULT '';"
+        "ALTER TABLE runs ALTER COLUMN auditor DROP DEFAULT",
         StoreRefused, 'null value in column "auditor"',
     ),
     "a number that does not fit": (
