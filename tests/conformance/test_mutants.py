@@ -13,6 +13,7 @@ from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
+from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.stores.memory.session import Session
 from pointsman.stores.memory.system_log import MemorySystemLog
 from pointsman.stores.memory.wakeup import MemoryWakeup
@@ -30,6 +31,7 @@ from tests.conformance.mutants import (
     mail,
     ownership,
     reservations,
+    retention,
     system_log,
     values,
 )
@@ -39,6 +41,7 @@ Mutant = type[Any]
 
 THEMES = (
     append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, reservations,
+    retention,
 )  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)
@@ -95,4 +98,5 @@ def _store(mutant: Mutant, database: MemoryDatabase) -> MemoryStore:
     store.board = _part(mutant, MemoryBoard)(session)
     store.human_tasks = _part(mutant, MemoryHumanTasks)(session)
     store.reservations = _part(mutant, MemoryReservations)(session)
+    store.retention = _part(mutant, MemoryRetention)(session)
     return store

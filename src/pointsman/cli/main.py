@@ -18,6 +18,7 @@ from pointsman.cli.demo import demo
 from pointsman.cli.exits import HELP
 from pointsman.cli.inbox.group import inbox
 from pointsman.cli.migrate import migrate
+from pointsman.cli.retention import retention
 from pointsman.cli.router import router
 from pointsman.cli.runs.group import runs
 from pointsman.cli.up import up
@@ -34,6 +35,7 @@ app.command("up")(up)
 app.command("coordinator")(coordinator)
 app.command("router")(router)
 app.command("migrate")(migrate)
+app.command("retention")(retention)
 app.command("demo")(demo)
 app.add_typer(runs, name="runs")
 app.add_typer(inbox, name="inbox")

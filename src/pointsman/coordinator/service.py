@@ -24,6 +24,7 @@ from pointsman.coordinator.effects import Effects
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.recorder import Recorder
+from pointsman.coordinator.retention import RetentionDuty
 from pointsman.coordinator.roster import Roster
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.timers import Timers
@@ -69,6 +70,7 @@ class Coordinator:
         self.health = HealthWatch(
             self.agents, directory, store.clock, store.liveness, incarnation=lambda: self.incarnation, probe=probe
         )
+        self.retention = RetentionDuty(settings, store, self.stats, lambda: self.incarnation)
         self.incarnation = 0
         self._lease_keeper: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -83,6 +85,7 @@ class Coordinator:
         await self.agents.start()
         await self._enlist()
         self.health.start()
+        self.retention.start()
         self.watcher.start()
         self.claims.start(self.roster)
         pause_s = self.settings.claim_poll_ms / 1000
@@ -166,6 +169,7 @@ class Coordinator:
             self.roster.drain(self.settings.drain_s, self._hurry),
             self._hand_over(),  # what a claim had just brought, and nobody drives
             self.health.stop(),
+            self.retention.stop(),
         )
 
     async def _hand_over(self) -> None:

@@ -40,6 +40,10 @@ class CoordinatorSettings:
         slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
         retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
         retry_floor: so many retries within that window are always allowed.
+        retention_days: runs that ended longer ago are deleted; 0: none ever is.
+        retention_every_s: how often one of the coordinators looks for them.
+        retention_batch: runs deleted or moved in one statement.
+        retention_pause_ms: rest between two such statements.
     """
 
     name: str = "coordinator-1"
@@ -68,6 +72,10 @@ class CoordinatorSettings:
     retry_share: float = 0.2
     retry_floor: int = 10
     retry_window_s: int = 30
+    retention_days: int = 0
+    retention_every_s: int = 3_600
+    retention_batch: int = 500
+    retention_pause_ms: int = 50
 
     @property
     def gates(self) -> GateSettings:
@@ -80,6 +88,8 @@ class CoordinatorSettings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name == "retention_days" and value == 0:
+                continue
             if isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"{field.name}={value}: must be more than 0")
         if self.lease_ttl_ms < 500:

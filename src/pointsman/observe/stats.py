@@ -78,6 +78,9 @@ class Stats:
     calls_dispatched: int = 0
     calls_ended: dict[str, int] = field(default_factory=dict)
     agents_overdue: int = 0
+    runs_deleted: int = 0
+    runs_moved: int = 0
+    buckets_dropped: int = 0
     gates: GateStats = field(default_factory=GateStats)
     loop_lag_s: float = 0.0
     incarnations: int = 0
@@ -166,6 +169,9 @@ METRICS = (
     Metric("pointsman_probes_failed_total", "counter", "Probes that failed or never ended.", "gates.probes_failed"),
     Metric("pointsman_calls_held_total", "counter", "Calls that had to wait for their agent.", "gates.held", "reason"),
     Metric("pointsman_retries_refused_total", "counter", "Retries against the retry budget.", "gates.retries_refused"),
+    Metric("pointsman_runs_deleted_total", "counter", "Ended runs that retention deleted.", "runs_deleted"),
+    Metric("pointsman_runs_moved_total", "counter", "Runs that retention moved to the current bucket.", "runs_moved"),
+    Metric("pointsman_buckets_dropped_total", "counter", "Buckets that retention dropped.", "buckets_dropped"),
     Metric("pointsman_incarnations_total", "counter", "Registrations of this process.", "incarnations"),
     Metric("pointsman_runs_active", "gauge", "Runs driven now."),
     Metric("pointsman_runs_cached", "gauge", "Waiting runs kept in memory."),

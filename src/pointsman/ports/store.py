@@ -12,6 +12,7 @@ from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
+from pointsman.ports.retention import Retention
 from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
 
@@ -47,6 +48,9 @@ class Store(Protocol):
 
     @property
     def reservations(self) -> Reservations: ...
+
+    @property
+    def retention(self) -> Retention: ...
 
     @property
     def clock(self) -> Clock: ...

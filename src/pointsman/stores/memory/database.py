@@ -7,8 +7,9 @@ made, so that the same calls give the same answers in every process. The only cl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,9 @@ from pointsman.ports.system_log import SystemHead
 from pointsman.stores.memory.clock import SystemClock
 from pointsman.stores.memory.wakeup import Inbound
 
+ERASED: Final = ("", Recorded(0, 0, "", 0, b""))
+"""What is left of a deleted run's event in the feed: nothing, in its place, so that cursors hold."""
+
 
 @dataclass(slots=True)
 class HeadRow:
@@ -33,6 +37,7 @@ class HeadRow:
     new: NewRun
     attributes: bytes
     build: str
+    bucket: int
     epoch: int
     created_at: int
     updated_at: int
@@ -53,7 +58,7 @@ class HeadRow:
             id=self.id, workflow=new.workflow, version=new.version, build=self.build, status=self.status,
             sequence=len(self.events), epoch=self.epoch, owner=self.owner, mail=self.mail, folded=self.folded,
             takeovers=self.takeovers, wake_at=self.wake_at, tenant=new.tenant,
-            attributes=msgspec.json.decode(self.attributes), digest=new.digest, bucket=new.bucket,
+            attributes=msgspec.json.decode(self.attributes), digest=new.digest, bucket=self.bucket,
             parent=new.parent, created_at=self.created_at, updated_at=self.updated_at, ended_at=self.ended_at,
         )  # fmt: skip
 
@@ -98,6 +103,7 @@ class MemoryDatabase:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.runs: dict[str, HeadRow] = {}
         self.open_runs: dict[str, HeadRow] = {}
+        self.buckets: set[int] = set()
         self.feed: list[tuple[str, Recorded]] = []
         self.incarnations: dict[int, IncarnationRow] = {}
         self.deaths: list[int] = []
@@ -114,10 +120,11 @@ class MemoryDatabase:
     def insert(self, run: str, new: NewRun, epoch: int) -> HeadRow:
         now = self.clock.now()
         row = HeadRow(
-            id=run, new=new, attributes=values.encode(dict(new.attributes)), build=new.build, epoch=epoch,
-            created_at=now, updated_at=now,
+            id=run, new=new, attributes=values.encode(dict(new.attributes)), build=new.build, bucket=new.bucket,
+            epoch=epoch, created_at=now, updated_at=now,
         )  # fmt: skip
         self.runs[run] = self.open_runs[run] = row
+        self.buckets.add(new.bucket)
         return row
 
     def accept_mail(self, run: str, key: str, kind: str, body: bytes) -> int:
@@ -139,6 +146,18 @@ class MemoryDatabase:
         if row.owner is None:
             row.wake_at = min(now, row.wake_at or now)
         return row.mail
+
+    def erase(self, runs: Set[str]) -> None:
+        """Runs that have ended, with everything that is theirs."""
+        for run in runs:
+            del self.runs[run]
+        for place, (run, _) in enumerate(self.feed):
+            if run in runs:
+                self.feed[place] = ERASED
+        for task in [task for task, row in self.tasks.items() if row.run in runs]:
+            del self.tasks[task]
+        for spent in self.reservations.values():
+            spent -= {item for item in spent if item[0] in runs}
 
     # -- incarnations ----------------------------------------------------------------------------------------
 

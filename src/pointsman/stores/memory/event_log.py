@@ -20,7 +20,7 @@ from pointsman.ports.event_log import (
     Resolution,
     RunFilter,
 )
-from pointsman.stores.memory.database import HeadRow
+from pointsman.stores.memory.database import ERASED, HeadRow
 from pointsman.stores.memory.human_tasks import write_task
 from pointsman.stores.memory.listing import list_heads
 from pointsman.stores.memory.session import Session, check_json, check_text
@@ -92,9 +92,10 @@ class MemoryEventLog:
         await self._session.enter()
         feed = self._database.feed
         first = _position(cursor, len(feed))
-        events = [FeedEvent(run, recorded) for run, recorded in feed[first : first + max(limit, 0)]]
+        page = feed[first : first + max(limit, 0)]
+        events = [FeedEvent(*entry) for entry in page if entry is not ERASED]
         await asyncio.sleep(0)
-        return events, str(first + len(events))
+        return events, str(first + len(page))
 
     # -- settling a batch ------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
+from pointsman.ports.retention import BUCKET_MS, Retention
 from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.memory.board import MemoryBoard
@@ -20,12 +21,10 @@ from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
+from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.stores.memory.session import Session
 from pointsman.stores.memory.system_log import MemorySystemLog
 from pointsman.stores.memory.wakeup import Inbound, MemoryWakeup
-
-BUCKET_MS = 7 * 24 * 3600 * 1000
-"""Runs that start in the same week share a bucket."""
 
 
 class MemoryStore:
@@ -51,6 +50,7 @@ class MemoryStore:
         self.board: Board = MemoryBoard(self._session)
         self.human_tasks: HumanTasks = MemoryHumanTasks(self._session)
         self.reservations: Reservations = MemoryReservations(self._session)
+        self.retention: Retention = MemoryRetention(self._session)
 
     @property
     def description(self) -> str:

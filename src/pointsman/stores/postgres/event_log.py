@@ -125,9 +125,10 @@ async def _feed(
     window = FEED_WINDOW
     while xid < horizon and len(events) < limit:
         end = min(xid + window, horizon)
-        rows = await connection.fetch(_SQL["feed"], xid, end, number, sequence, limit - len(events))
-        events += [FeedEvent(row["run"], _recorded(row)) for row in rows]
-        if len(events) >= limit:
+        wanted = limit - len(events)
+        rows = await connection.fetch(_SQL["feed"], xid, end, number, sequence, wanted)
+        events += [FeedEvent(row["run"], _recorded(row)) for row in rows if row["run"] is not None]
+        if len(rows) >= wanted:
             xid, number, sequence = rows[-1]["xid"], rows[-1]["number"], rows[-1]["sequence"]
         else:
             xid, number, sequence = end, 0, 0

@@ -52,6 +52,9 @@ CREATE INDEX runs_due ON runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT N
 CREATE INDEX runs_owner ON runs (owner) WHERE owner IS NOT NULL;
 CREATE INDEX runs_open ON runs (workflow, version, number) WHERE ended_at IS NULL;
 CREATE INDEX runs_open_tenant ON runs (tenant, number) WHERE ended_at IS NULL;
+-- For retention: what ended, and what is left, in old buckets; and who has children.
+CREATE INDEX runs_bucket ON runs (bucket, ended_at);
+CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
 -- Most runs have none: they then cost this index nothing.
 CREATE INDEX runs_attributes ON runs USING gin (attributes jsonb_path_ops) WHERE attributes <> '{}';
 

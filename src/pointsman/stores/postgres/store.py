@@ -19,6 +19,7 @@ from pointsman.stores.postgres.partitions import bucket_of, make_partitions
 from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.reservations import PostgresReservations
 from pointsman.stores.postgres.resolving import Resolver
+from pointsman.stores.postgres.retention import PostgresRetention
 from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 from pointsman.stores.postgres.system_log import PostgresSystemLog
@@ -52,6 +53,7 @@ class PostgresStore:
         self.board = PostgresBoard(self._readers)
         self.human_tasks = PostgresHumanTasks(self._readers, self._planner)
         self.reservations = PostgresReservations(self._readers)
+        self.retention = PostgresRetention(self._server, self._readers)
 
     @property
     def description(self) -> str:
@@ -78,6 +80,7 @@ class PostgresStore:
         await self._appender.close()
         await self._resolver.close()
         await self._planner.close()
+        await self.retention.close()
         await self._readers.close()
 
     def bucket(self) -> int:

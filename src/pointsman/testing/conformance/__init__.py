@@ -26,6 +26,7 @@ from pointsman.testing.conformance import (
     ownership,
     races,
     reservations,
+    retention,
     system_log,
     values,
     wakeup,
@@ -51,6 +52,7 @@ CASES: tuple[Case, ...] = (
     *board.CASES,
     *human_tasks.CASES,
     *reservations.CASES,
+    *retention.CASES,
     *lifecycle.CASES,
 )
 

@@ -50,6 +50,11 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.human_tasks.list(TaskFilter()),
         lambda: store.reservations.of("tranche"),
         lambda: store.reservations.forget("tranche"),
+        store.retention.buckets,
+        lambda: store.retention.past(1),
+        lambda: store.retention.delete(1, limit=1),
+        lambda: store.retention.move(1, limit=1),
+        lambda: store.retention.drop(1),
         lambda: store.liveness.register("new", "", [DEFINITION], ttl_ms=TTL_MS),
     ):
         await raises(StoreUnavailable, action())

@@ -24,6 +24,7 @@ from pointsman.ports.liveness import Lease, Liveness, Member
 from pointsman.ports.mailbox import Mail, Mailbox
 from pointsman.ports.ownership import Definition, Ownership
 from pointsman.ports.reservations import Reservation, Reservations
+from pointsman.ports.retention import Retention
 from pointsman.ports.system_log import SystemHead, SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
@@ -170,10 +171,10 @@ class FaultyReservations:
         await self._network.call("forget", lambda: _same(self._inner.forget(tranche)), about=tranche)
 
 
-class FaultyOwnership:
+class FaultyPort:
     """Every method of the port goes through the network, whatever methods it has."""
 
-    def __init__(self, inner: Ownership, network: Network) -> None:
+    def __init__(self, inner: Ownership | Retention, network: Network) -> None:
         self._inner = inner
         self._network = network
 
@@ -255,13 +256,14 @@ class SimStore(MemoryStore):
         self._liveness = self.sim_liveness = SimLiveness(FaultySession(database, network), clock, network)
         self.log = FaultyEventLog(self.log, network)
         self.mailbox = FaultyMailbox(self.mailbox, network)
-        self.ownership = FaultyOwnership(self.ownership, network)
+        self.ownership: Ownership = FaultyPort(self.ownership, network)
         self.liveness: Liveness = self.sim_liveness
         self.wakeup = FaultyWakeup(self.wakeup, network)
         self.system = FaultySystemLog(self.system, network)
         self.board = FaultyBoard(self.board, network)
         self.human_tasks = FaultyHumanTasks(self.human_tasks, network)
         self.reservations = FaultyReservations(self.reservations, network)
+        self.retention: Retention = FaultyPort(self.retention, network)
 
     async def open(self) -> None:
         await super().open()

@@ -1,0 +1,79 @@
+"""Retention: what is old enough leaves the store, a few rows at a time, and nothing that is wanted goes with it.
+
+A run belongs to the *bucket* of the week in which it started; its events lie with it. A run is deleted when it ended
+before a cut, no child of it is left, and its parent (if it is there) ended before the cut too. What is left in a bucket
+whose week is past then moves to the current one, and the empty bucket is dropped with the events of deleted runs.
+
+Obligations, each with a case in the conformance suite:
+- a run goes as a whole: head, mail, human tasks, reservations; from then on its id is free;
+- an open run is never deleted, nor are its children; neither is a run with children that are kept;
+- a run moves as a whole: head and events in one step, while its owner appends, and nothing else of it changes;
+- a bucket in which a run is left is not dropped;
+- the feed shows every event of a kept run once, before and after it moved, and none of a deleted one; old cursors hold.
+
+Each step is whole in itself, so whoever comes next may go on after any of them, and two may take steps at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+BUCKET_MS: Final = 7 * 24 * 3600 * 1000
+"""Runs that start in the same week share a bucket."""
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """What a bucket holds.
+
+    Attributes:
+        oldest_open: ms at which the oldest open run in it was made; None: there is none.
+        size: bytes that its events take up, as far as the store can tell.
+    """
+
+    number: int
+    runs: int
+    open_runs: int
+    oldest_open: int | None
+    size: int
+
+    @property
+    def starts_at(self) -> int:
+        return self.number * BUCKET_MS
+
+    @property
+    def ends_at(self) -> int:
+        return self.starts_at + BUCKET_MS
+
+
+class Retention(Protocol):
+    """Every method raises `StoreUnavailable` when the store can't be reached."""
+
+    async def buckets(self) -> list[Bucket]:
+        """All that there are, oldest first. Counts every run: for people, not for every second."""
+        ...
+
+    async def past(self, before: int) -> list[int]:
+        """The buckets, oldest first, whose whole week lies before the moment `before` (ms, the store's clock)."""
+        ...
+
+    async def delete(self, before: int, *, limit: int) -> int:
+        """Delete runs that ended before this moment, at most `limit`, and say how many. Until it says 0: what is
+        deleted may have been what its parent was kept for."""
+        ...
+
+    async def move(self, bucket: int, *, limit: int) -> tuple[int, int]:
+        """Move runs out of a bucket into the current one, at most `limit`; how many moved, and how many are left.
+
+        One that is just being appended to stays for the next time.
+        """
+        ...
+
+    async def drop(self, bucket: int) -> bool:
+        """Drop a bucket that is empty. False: a run is in it, or somebody else is at it, or still reads it.
+
+        Raises:
+            ValueError: runs still start in this bucket.
+        """
+        ...
