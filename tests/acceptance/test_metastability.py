@@ -23,6 +23,7 @@ from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.agents import AgentKeeper
 from pointsman.coordinator.gates.service import Gates, GateSettings, Permit
 from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.ports.event_log import RunFilter
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
@@ -84,6 +85,9 @@ class Caller:
 
     def admitted(self, permit: Permit) -> None:
         self.permit.set_result(permit)
+
+    def obstructed(self, failure: Failure) -> None:
+        pass
 
 
 @dataclass

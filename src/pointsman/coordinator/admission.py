@@ -49,6 +49,7 @@ class Wish:
         "give_up_at",
         "is_continuing",
         "is_ready",
+        "obstacle",
         "permit",
         "priority",
     )
@@ -65,11 +66,17 @@ class Wish:
         """All is set aside for it: the attempt may be made as soon as the log has it."""
         self.failure: ev.Failure | None = None
         """Why it waits."""
+        self.obstacle: ev.Failure | None = None
+        """Why it should not wait any more, where another agent can be had."""
         self.give_up_at: int | None = None
         self._admitted = admitted
 
     def admitted(self, permit: Permit) -> None:
         self.permit = permit
+        self._admitted(self.call)
+
+    def obstructed(self, failure: ev.Failure) -> None:
+        self.obstacle = failure
         self._admitted(self.call)
 
 
@@ -209,8 +216,16 @@ class Admission:
                 self._hold(wish, pending, answer, now)
                 return
             wish.permit = answer
-        if wish.permit is not None and not wish.is_ready:
+        if wish.permit is None:
+            self._avoid(wish, now)
+        elif not wish.is_ready:
             self._on_admitted(wish, wish.permit, now)
+
+    def _avoid(self, wish: Wish, now: int) -> None:
+        """It waits for an agent that is not to be had soon any more: another one, as for a call that comes now."""
+        obstacle, wish.obstacle = wish.obstacle, None
+        if obstacle is not None and self._reassign(wish.call, obstacle, now):
+            self.drop(wish.call)
 
     def _hold(self, wish: Wish, pending: PendingCall, failure: ev.Failure, now: int) -> None:
         """The agent can't take it now: another one, or wait."""
@@ -249,17 +264,20 @@ class Admission:
         self._wake()
 
     def _waits_to_retry(self, call: str, pending: PendingCall, agent: Agent, now: int) -> bool:
-        """Retries of an agent are rationed, so that those that fail together do not fall on it together."""
+        """Retries of an agent are rationed, so that those that fail together do not fall on it together. One that is
+        not allowed goes to the next agent at once, and waits where there is none."""
         if pending.attempt == pending.first_attempt or call in self._begun:
             return False
         if self._crew.gates.may_retry(agent):
             self._deferred.pop(call, None)
             return False
+        if self._reassign(call, NO_MORE_RETRIES, now):
+            self._deferred.pop(call, None)
+            return True
         since = self._deferred.setdefault(call, now)
         if now - since >= agent.described.hold * 1000:
             del self._deferred[call]
-            if not self._reassign(call, NO_MORE_RETRIES, now):
-                self._execution.give_up(call, NO_MORE_RETRIES, now)
+            self._execution.give_up(call, NO_MORE_RETRIES, now)
         else:
             self._execution.held(call, NO_MORE_RETRIES, now)
         return True

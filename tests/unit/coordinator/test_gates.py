@@ -53,6 +53,9 @@ class Caller:
     def admitted(self, permit: Permit) -> None:
         self.permit.set_result(permit)
 
+    def obstructed(self, failure: Failure) -> None:
+        pass
+
 
 class Directory(AgentDirectory):
     """A directory in which every agent may have trouble."""

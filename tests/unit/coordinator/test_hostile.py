@@ -424,6 +424,59 @@ async def test_calls_that_fail_together_are_not_all_retried_together() -> None:
         assert retries[0] <= 70, "a fifth of the first tries, and a few"
 
 
+async def test_a_retry_that_is_not_allowed_when_it_is_due_goes_to_the_next_agent_at_once() -> None:
+    app, called = App("storm"), {"step": 0, "other": 0}
+
+    @app.agent(retry=Retry(attempts=2, base=0.2), breaker=Breaker(calls_min=10_000), hold=60, fallback=["other"])
+    async def step(n: int) -> int:
+        called["step"] += 1
+        raise AgentError("down", kind="overloaded")
+
+    @app.agent
+    async def other(n: int) -> int:
+        called["other"] += 1
+        return n
+
+    @app.workflow()
+    async def ask(run: Run) -> int:
+        return sum(await run.gather(*(run.start(step, n) for n in range(200))))
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "ask")
+        async with asyncio.timeout(5):  # none waits for the retry budget
+            assert await result(one, "r") == sum(range(200))
+    assert called["step"] <= 260
+    assert called["other"] == 200
+
+
+async def test_a_call_that_waits_for_a_slot_goes_to_the_next_agent_when_its_agent_is_switched_off() -> None:
+    app, begun, free = App("desk"), asyncio.Event(), asyncio.Event()
+
+    @app.agent(retry=ONCE, concurrency=1, hold=60, fallback=["other"])
+    async def step(n: int) -> int:
+        begun.set()
+        await free.wait()
+        return n
+
+    @app.agent
+    async def other(n: int) -> int:
+        return 10 * n
+
+    @app.workflow()
+    async def ask(run: Run) -> list[int]:
+        return list(await run.gather(*(run.start(step, n) for n in range(1, 4))))
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "ask")
+        await begun.wait()
+        await one.agents.disable("step")
+        async with asyncio.timeout(5):  # and not its hold
+            while "CallReassigned" not in await types(one):
+                await asyncio.sleep(0)
+            free.set()
+            assert await result(one, "r") == [1, 20, 30]
+
+
 async def test_calls_that_waited_leave_nothing_behind() -> None:
     app = App("busy")
 

@@ -44,6 +44,7 @@ class Gate:
         self._rate = RateSlots(house.incarnation)
         self._ramp: Ramp | None = None
         self._trouble: Failure | None = None
+        self._is_obstructed = False
         self._was_held_back = False
         self._looked_back_at = 0
         self._alarm: asyncio.TimerHandle | None = None
@@ -197,6 +198,11 @@ class Gate:
         self._permits.learn(state, self.limits.concurrency, now)
         self._refresh()
         self._pump(now)
+        obstacle = self._trouble or self.breaker.obstacle(now, 0)
+        if obstacle is not None and not self._is_obstructed:
+            for waiter in self.queue.waiters():
+                waiter.obstructed(obstacle)
+        self._is_obstructed = obstacle is not None
 
     def _rivals(self) -> list[Rival]:
         return [Rival(who, other.waiting, other.since) for who, other in self.others.items() if other.waiting > 0]

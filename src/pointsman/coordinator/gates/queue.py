@@ -7,6 +7,7 @@ from itertools import count
 from typing import Protocol
 
 from pointsman.coordinator.gates.permit import Permit
+from pointsman.kernel.events import Failure
 
 
 class Waiter(Protocol):
@@ -23,6 +24,10 @@ class Waiter(Protocol):
 
     def admitted(self, permit: Permit) -> None:
         """Called in the event loop, later than `enter`, once."""
+        ...
+
+    def obstructed(self, failure: Failure) -> None:
+        """Called while it waits, in the event loop: the agent could take it soon when it came, and now it can't."""
         ...
 
 
@@ -56,6 +61,10 @@ class WaitQueue:
             return
         entry = self._entries[id(waiter)] = _Entry(waiter, now)
         heapq.heappush(self._heap, (-waiter.priority, not waiter.is_continuing, next(self._numbers), entry))
+
+    def waiters(self) -> list[Waiter]:
+        """Everybody, by arrival."""
+        return [entry.waiter for entry in self._entries.values()]
 
     def pop(self) -> Waiter:
         """The next one. Raises IndexError when nobody waits."""
