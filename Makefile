@@ -11,7 +11,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench docs format clean
+.PHONY: help demo test check bench chaos docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: $(STAMP) ## format, lint, types, import contracts, dead code
 bench: $(STAMP) ## measure throughput (w1) and latency at rest (w5), one JSON object each
 	@$(BIN)/python -m benchmarks w1 --json $(ARGS)
 	@$(BIN)/python -m benchmarks w5 --json $(ARGS)
+
+chaos: $(STAMP) ## real faults on real processes, the long form; writes docs/reference/failure-drills.md
+	@$(BIN)/pointsman chaos --page docs/reference/failure-drills.md $(ARGS)
 
 docs: $(STAMP) ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

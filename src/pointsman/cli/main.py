@@ -13,6 +13,7 @@ import pointsman
 from pointsman.cli.agents.group import agents
 from pointsman.cli.breakers import breakers
 from pointsman.cli.budgets import budgets
+from pointsman.cli.chaos import chaos
 from pointsman.cli.coordinator import coordinator
 from pointsman.cli.demo import demo
 from pointsman.cli.exits import HELP
@@ -37,6 +38,7 @@ app.command("router")(router)
 app.command("migrate")(migrate)
 app.command("retention")(retention)
 app.command("demo")(demo)
+app.command("chaos")(chaos)
 app.add_typer(runs, name="runs")
 app.add_typer(inbox, name="inbox")
 app.add_typer(agents, name="agents")

@@ -47,6 +47,7 @@ class LocalCluster:
         coordinators: how many.
         directory: for logs and the embedded server; made if it is not there.
         store: DSN; None for an embedded PostgreSQL in `directory`.
+        stores: another way to the same store for single coordinators, by name: through a proxy, say.
         port: the router's; 0 for any free one.
         restart: start a dead process again (0.5 s after its death, doubling to 10 s while it keeps dying).
         settings: of every coordinator, by the names of `--set`.
@@ -61,6 +62,7 @@ class LocalCluster:
         *,
         directory: Path,
         store: str | None = None,
+        stores: Mapping[str, str] | None = None,
         port: int = 0,
         restart: bool = True,
         settings: Mapping[str, object] | None = None,
@@ -75,6 +77,7 @@ class LocalCluster:
         self.children: dict[str, Child] = {}
         self.postgres = None if store else EmbeddedPostgres(self.directory / "postgres", settings=postgres_settings)
         self._app = app
+        self._stores = dict(stores or {})
         self._count = coordinators
         self._port = port
         self._restart = restart
@@ -123,9 +126,9 @@ class LocalCluster:
         for name, value in self._settings.items():
             arguments += ["--set", f"{name}={value}"]
         # Secrets go by the environment, not by what `ps` shows.
-        environment = {"POINTSMAN_STORE": self.dsn, "PYTHONHASHSEED": str(seed)}
         for number, port in enumerate(_free_ports(self._count), start=1):
             name = f"coordinator-{number}"
+            environment = {"POINTSMAN_STORE": self._stores.get(name, self.dsn), "PYTHONHASHSEED": str(seed)}
             self._add(name, "coordinator", f"{HOST}:{port}", [*arguments, "--name", name], environment)
         for child in self.children.values():
             await child.spawn()

@@ -136,7 +136,7 @@ class EmbeddedPostgres:
             if self._postmaster() is None:
                 raise EmbeddedPostgresFailed(f"the server ended while starting, see {self.log}")
             lines = self._pid_lines()
-            return len(lines) >= 8 and lines[7].strip() == "ready"
+            return len(lines) >= 8 and lines[7].strip() in ("ready", "standby")
 
         _wait(ready, START_TIMEOUT_S, f"the server is not ready, see {self.log}")
 
