@@ -99,6 +99,7 @@ class Api:
             ApiRoute("GET", "/v1/runs/{run}/stream", on_events.stream),
             ApiRoute("POST", "/v1/runs/{run}/signals/{name}", on_runs.signal, takes_body=True),
             ApiRoute("POST", "/v1/runs/{run}/cancel", on_runs.cancel, takes_body=True),
+            ApiRoute("POST", "/v1/runs/{run}/release", on_runs.release),
             ApiRoute("GET", "/v1/coordinator", self._coordinator),
             ApiRoute("GET", "/health", self._health, public=True),
             ApiRoute("GET", "/ready", self._ready, public=True),

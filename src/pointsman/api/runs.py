@@ -1,4 +1,4 @@
-"""The routes on runs: start, get, wait, list, read events, signal, cancel. Each reads, checks, asks `Runs`,
+"""The routes on runs: start, get, wait, list, read events, signal, cancel, release. Each reads, checks, asks `Runs`,
 answers.
 
 Must not know how a run is stored or driven, nor who may call (`auth.py`).
@@ -123,6 +123,10 @@ class RunRoutes:
         _check_faithful(reason)
         accepted = await self._runs.cancel(run, reason=reason)
         return Reply(200 if accepted.repeated else 202, views.accepted(accepted))
+
+    async def release(self, request: ApiRequest) -> Reply:
+        request.query()
+        return Reply(200, views.run(await self._runs.release(await self.visible(request))))
 
     async def visible(self, request: ApiRequest) -> str:
         """The run's id, once it is sure that the tenant that the caller speaks for may see it.

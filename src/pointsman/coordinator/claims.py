@@ -15,6 +15,7 @@ from contextlib import suppress
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.roster import Roster
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.trials import Trials
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Head
@@ -38,13 +39,16 @@ class Claims:
         self._stats = stats
         self._refresh = refresh
         self._roster: Roster
+        self._trials = Trials(settings, store, directory, stats)
         self._now = asyncio.Event()
+        self._suspects = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, roster: Roster) -> None:
         self._roster = roster
         duties = (
-            self._claim_due, self._take_hints, self._look_for_mail, self._watch_others, self._sweep, self._probe_loop,
+            self._claim_due, self._take_hints, self._look_for_mail, self._watch_others, self._sweep, self._hold_trials,
+            self._probe_loop,
         )  # fmt: skip
         self._tasks = [
             asyncio.create_task(keep(duty, self._settings.claim_poll_ms / 1000), name=duty.__name__.lstrip("_"))
@@ -138,6 +142,14 @@ class Claims:
             self._stats.runs_taken_over += claimed
             if left and not claimed:
                 await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
+        self._suspects.set()
+
+    async def _hold_trials(self) -> None:
+        """Apart from the takeovers: nobody waits for the end of a trial."""
+        while True:
+            await self._suspects.wait()
+            self._suspects.clear()
+            await self._trials.hold_all(self._roster)
 
     async def _sweep(self) -> None:
         """Orphans, runs that are owned and not driven, and workflow versions that nobody has."""

@@ -189,7 +189,9 @@ class Dispatcher:
         )  # fmt: skip
         self._stats.calls_dispatched += 1
         self._under_way[attempt] = None
-        attempt.task = asyncio.create_task(self._attempt(attempt, context, pending.data))
+        attempt.task = asyncio.create_task(
+            self._attempt(attempt, context, pending.data), name=pending.key
+        )  # a name for the watchdog of a hung loop
         deadlines = self._deadlines.get(timeout)
         if deadlines is None:
             deadlines = self._deadlines[timeout] = deque()

@@ -17,6 +17,7 @@ from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.driver import Driver
 from pointsman.coordinator.refusing import corrupt, refuse
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verdict import verdict
 from pointsman.kernel.checksum import first_damage
 from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, PoisonedRun, StoreUnavailable
 from pointsman.kernel.events import Recorded
@@ -57,6 +58,7 @@ class Loading:
         self.runs: dict[str, None] = {}
         self._settings = settings
         self._log = store.log
+        self._ownership = store.ownership
         self._directory = directory
         self._stats = stats
         self._cache = cache
@@ -110,12 +112,12 @@ class Loading:
             return
         try:
             if head.takeovers >= self._settings.takeovers_max:
-                raise PoisonedRun(
-                    f"{head.takeovers} coordinators died driving it, one after the other and without progress: deploy "
-                    "code that does not block or end its process, and it goes on"
-                )
+                log = list(events)
+                if len(log) >= FIRST_PAGE:
+                    log += await self._rest(head.id, log[-1].sequence)
+                raise verdict(head, log, await self._ownership.died_on_trial(head.id))
             execution = execution or await self._replay(workflow, head, list(events))
-        except (CodeChanged, CorruptLog, InvalidInput) as error:
+        except (CodeChanged, CorruptLog, InvalidInput, PoisonedRun) as error:
             logger.warning("run %s: %s", head.id, error)
             checksum = events[-1].checksum if events and events[-1].sequence == head.sequence else None
             await refuse(crew, head.id, head.epoch, head.sequence, checksum, workflow.build, error)

@@ -41,7 +41,8 @@ async def refuse(
         run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None, events=[event],
         status="stopped" if fits_later else "quarantined", wake_at=now if fits_later else None,
     )  # fmt: skip
-    crew.stats.runs_stopped += 1
+    crew.stats.runs_stopped += fits_later
+    crew.stats.runs_quarantined += not fits_later
     result = (await crew.recorder.submit([append]))[0]
     if result.outcome is Outcome.CONFLICT:  # the log has events behind its head: there is no place for another
         append = Append(

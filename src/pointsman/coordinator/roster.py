@@ -146,6 +146,17 @@ class Roster:
             self._loading.begin(heads)
         return len(heads)
 
+    async def progress_of(self, head: Head, timeout_s: float) -> None:
+        """Wait, at most so long, until this run has got on from where it was claimed, or is no longer driven here."""
+        clock = self._store.clock
+        deadline = clock.monotonic() + timeout_s
+        with self._watcher.watch(head.id, each=True) as watch:
+            while self.is_busy_with(head.id) and (left := deadline - clock.monotonic()) > 0:
+                driver = self._drivers.get(head.id)
+                if driver is not None and driver.durable > head.sequence:
+                    return
+                await watch.changed(left)
+
     # -- driving --------------------------------------------------------------------------------------------------
 
     def take_on(self, driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 
@@ -17,6 +18,7 @@ from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
     InvalidValue,
+    NotQuarantined,
     RunConflict,
     UnknownRun,
     UnknownWorkflow,
@@ -27,6 +29,8 @@ from pointsman.kernel.upcast import read_event
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
 from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
+
+logger = logging.getLogger("pointsman.coordinator")
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
 HEARTBEAT_S = 15.0
@@ -196,6 +200,16 @@ class CoordinatorRuns:
             return await self._post(run, mails.CANCEL_KEY, mails.CANCEL, mails.encode(mails.CancelMail(reason)))
         except DuplicateMail:
             return Accepted(run, mails.CANCEL_KEY, repeated=True)
+
+    async def release(self, run: str) -> RunView:
+        if not await self._store.ownership.release(run):
+            view = await self.get(run)
+            raise NotQuarantined(
+                f"run {run} is {view.head.status}, not quarantined: there is nothing to release it from"
+            )
+        logger.info("run %s is released from quarantine", run)
+        self._coordinator.hint(run)
+        return await self.get(run)
 
     async def _post(self, run: str, key: str, kind: str, body: bytes) -> Accepted:
         try:

@@ -29,7 +29,8 @@ class CoordinatorSettings:
         sweep_ms: how often to look for what every other way missed.
         claim_batch: due runs claimed in one statement.
         takeover_batch: runs of the dead claimed in one statement: survivors share them in portions of this size.
-        takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is stopped.
+        takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is quarantined.
+        trial_ms: how long a suspect of such deaths is driven before the next one is; four times as long at each death.
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over. Runs without one are
             handed over at once.
         restart_s: a coordinator that replaces itself has so long, beyond `drain_s`, until it is back; then another may.
@@ -62,6 +63,7 @@ class CoordinatorSettings:
     claim_batch: int = 50
     takeover_batch: int = 25
     takeovers_max: int = 5
+    trial_ms: int = 500
     drain_s: float = 5.0
     restart_s: float = 30.0
     events_max: int = EVENTS_MAX

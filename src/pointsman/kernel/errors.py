@@ -18,8 +18,9 @@
     ├── WrongExpectedSequence          another append won
     ├── CodeChanged
     │   ├── NonDeterministicWorkflow   the code and the log disagree
-    │   ├── UnknownEvent               an event type or version from the future
-    │   └── PoisonedRun                coordinators die when they drive it
+    │   └── UnknownEvent               an event type or version from the future
+    ├── PoisonedRun                    coordinators die when they drive it
+    ├── NotQuarantined                 only a run that is held back can be released
     ├── ForeignAwaitable               a workflow awaited something that is not durable
     ├── LoopDetected                   a run calls the same thing again and again, or calls for ever
     ├── EventLimitReached              a run has too many events
@@ -182,10 +183,17 @@ class UnknownEvent(CodeChanged):
     code = "unknown_event"
 
 
-class PoisonedRun(CodeChanged):
-    """Coordinators died driving this run, again and again; deploy code that does not end them, and it goes on."""
+class PoisonedRun(PointsmanError):
+    """Coordinators died driving this run, again and again; deploy code that does not end them, and release it."""
 
     code = "poisoned_run"
+
+
+class NotQuarantined(PointsmanError):
+    """The run is not quarantined: there is nothing to release it from."""
+
+    code = "not_quarantined"
+    status = 409
 
 
 class ForeignAwaitable(PointsmanError):

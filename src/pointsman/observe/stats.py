@@ -71,6 +71,8 @@ class Stats:
     runs_claimed: int = 0
     runs_taken_over: int = 0
     runs_handed_over: int = 0
+    runs_quarantined: int = 0
+    trials: int = 0
     takeovers: int = 0
     runs_fenced: int = 0
     runs_stopped: int = 0
@@ -149,6 +151,10 @@ METRICS = (
     Metric("pointsman_takeovers_total", "counter", "Dead coordinators whose runs were claimed here.", "takeovers"),
     Metric("pointsman_runs_fenced_total", "counter", "Runs dropped because another owner has them.", "runs_fenced"),
     Metric("pointsman_runs_stopped_total", "counter", "Runs that this code can't drive.", "runs_stopped"),
+    Metric(
+        "pointsman_runs_quarantined_total", "counter", "Runs held back: driving them does harm.", "runs_quarantined"
+    ),
+    Metric("pointsman_trials_total", "counter", "Runs driven on suspicion of ending their coordinators.", "trials"),
     Metric("pointsman_replays_total", "counter", "Runs brought back from their log.", "replays"),
     Metric("pointsman_calls_dispatched_total", "counter", "Attempts handed to agents.", "calls_dispatched"),
     Metric(

@@ -2,6 +2,10 @@
 
 Obligations: a claim raises the epoch by one and never takes a run that a living incarnation owns; two claimers
 never get the same run; an incarnation that has been ended claims nothing; claimers do not wait for each other.
+
+A run that was taken over and has appended nothing since, when its next owner dies too, is a *suspect*: it may be what
+ends its coordinators. Suspects are claimed one at a time, on *trial*: when an incarnation dies during the trial of a
+run, that run is to blame and no other.
 """
 
 from __future__ import annotations
@@ -22,6 +26,13 @@ class Definition(msgspec.Struct, frozen=True):
     build: str
 
 
+class Victim(msgspec.Struct, frozen=True):
+    """An incarnation that ended during a trial."""
+
+    incarnation: int
+    name: str
+
+
 class Ownership(Protocol):
     async def claim_due(
         self, owner: int, definitions: Sequence[Definition], *, limit: int, runs: Sequence[str] | None = None
@@ -35,11 +46,30 @@ class Ownership(Protocol):
     async def claim_orphans(
         self, owner: int, definitions: Sequence[Definition], *, limit: int
     ) -> tuple[list[Head], int]:
-        """Claim runs whose owner's incarnation has ended, and say how many are left at least: 0 is exact.
+        """Claim runs whose owner's incarnation has ended, but no suspects, and say how many are left at least: 0 is
+        exact.
 
-        Raises each run's `takeovers` by one; its next append clears it. Runs whose workflow version is not among
-        `definitions` are neither claimed nor counted.
+        Raises each run's `takeovers` by one, unless its owner died during the trial of another run; its next append
+        clears it. Runs whose workflow version is not among `definitions` are neither claimed nor counted.
         """
+        ...
+
+    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
+        """Claim one suspect whose owner's incarnation has ended, those with fewest `takeovers` first, and put it on
+        trial. Raises its `takeovers` by one.
+        """
+        ...
+
+    async def end_trial(self, owner: int) -> None:
+        """The run that this incarnation has on trial, if any, is not to blame for its death any more."""
+        ...
+
+    async def died_on_trial(self, run: str) -> list[Victim]:
+        """The incarnations that ended during a trial of this run, by number."""
+        ...
+
+    async def release(self, run: str) -> bool:
+        """A quarantined run is due again, under no suspicion. False: there is no such run, or it is not quarantined."""
         ...
 
     async def owned(self, owner: int) -> list[str]:

@@ -104,6 +104,10 @@ class Runs(Protocol):
         """Ask a run to stop. Asking twice is once. Raises: UnknownRun, RunEnded."""
         ...
 
+    async def release(self, run: str) -> RunView:
+        """Let a quarantined run go on. Raises: UnknownRun, NotQuarantined."""
+        ...
+
 
 class Status(Protocol):
     """What a coordinator says of itself."""

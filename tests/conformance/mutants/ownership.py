@@ -217,6 +217,7 @@ class TakeoversNotCounted(MemoryOwnership):
 
     caught_by = (
         "ownership.takeovers_are_counted_until_the_next_append",
+        "ownership.a_suspect_is_not_taken_over_with_the_others",
         "races.orphans_go_to_one_heir_each",
     )
 
@@ -234,6 +235,126 @@ class TakeoversNotCleared(MemoryEventLog):
         takeovers = row.takeovers
         super()._move(row, item)
         row.takeovers = takeovers
+
+
+class NobodyIsSuspected(MemoryOwnership):
+    """All orphans are taken over together, however many died with them."""
+
+    caught_by = (
+        "ownership.a_suspect_is_not_taken_over_with_the_others",
+        "ownership.takeovers_are_counted_until_the_next_append",
+    )
+
+    def _is_suspect(self, row):
+        return False
+
+
+class AllAreSuspects(MemoryOwnership):
+    """Who died with a suspect is one, too."""
+
+    caught_by = ("ownership.a_death_during_a_trial_is_the_suspects_alone",)
+
+    def _culprit(self, owner):
+        return None
+
+
+class TrialsNeverEnd(MemoryOwnership):
+    """A trial goes on."""
+
+    caught_by = ("ownership.a_death_after_a_trial_is_nobodys_alone",)
+
+    async def end_trial(self, owner):
+        await self._session.enter()
+
+
+class WhoGotOnIsGuilty(MemoryOwnership):
+    """A run that has appended is still to blame."""
+
+    caught_by = ("ownership.a_death_after_a_trial_is_nobodys_alone",)
+
+    def _culprit(self, owner):
+        incarnation = self._database.incarnations.get(owner or 0)
+        row = self._database.open_runs.get(incarnation.trial or "") if incarnation is not None else None
+        return row if row is not None and row.owner == owner else None
+
+
+class GuiltyFirst(MemoryOwnership):
+    """Those with most deaths are tried first."""
+
+    caught_by = ("ownership.those_with_fewest_deaths_are_tried_first",)
+
+    async def claim_suspect(self, owner, definitions):
+        for row in self._open(None):
+            row.takeovers = -row.takeovers
+        self._is_suspect, kept = (lambda row: row.takeovers < 0 and self._guilt(row)), self._is_suspect
+        try:
+            head = await super().claim_suspect(owner, definitions)
+        finally:
+            self._is_suspect = kept
+            for row in self._open(None):
+                row.takeovers = -row.takeovers
+        return head and msgspec.structs.replace(head, takeovers=-head.takeovers + 2)
+
+    def _guilt(self, row):
+        row.takeovers = -row.takeovers
+        try:
+            return MemoryOwnership._is_suspect(self, row)
+        finally:
+            row.takeovers = -row.takeovers
+
+
+class TheDeadTry(MemoryOwnership):
+    """An ended incarnation begins and ends trials."""
+
+    caught_by = ("ownership.the_ended_try_nobody",)
+
+    def _may_claim(self, owner):
+        return True
+
+
+class TheDeadEndTrials(MemoryOwnership):
+    """A trial that ended in a death is ended again."""
+
+    caught_by = ("ownership.the_ended_try_nobody",)
+
+    async def end_trial(self, owner):
+        await self._session.enter()
+        self._database.incarnations[owner].trial = None
+
+
+class VictimsAreForgotten(MemoryOwnership):
+    """Nobody died on trial."""
+
+    caught_by = ("ownership.a_death_during_a_trial_is_the_suspects_alone",)
+
+    def _tried(self, run):
+        return []
+
+
+class ReleasesAnything(MemoryOwnership):
+    """A release of what is not held back."""
+
+    caught_by = ("ownership.a_released_run_is_due_and_forgiven",)
+
+    async def release(self, run):
+        row = self._database.open_runs.get(run)
+        if row is not None:
+            row.status = "quarantined"
+        return await super().release(run)
+
+
+class ReleasedUnderSuspicion(MemoryOwnership):
+    """A released run keeps its deaths."""
+
+    caught_by = ("ownership.a_released_run_is_due_and_forgiven",)
+
+    async def release(self, run):
+        row = self._database.open_runs.get(run)
+        takeovers = row.takeovers + 1 if row is not None else 0
+        released = await super().release(run)
+        if row is not None:
+            row.takeovers = takeovers
+        return released
 
 
 class NoneLeft(MemoryOwnership):

@@ -16,7 +16,7 @@ from pointsman.api.app import Api
 from pointsman.api.waiting import Waiting
 from pointsman.coordinator.budgets.verbs import Budgets as CoordinatorBudgets
 from pointsman.kernel import values
-from pointsman.kernel.errors import DuplicateMail, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
+from pointsman.kernel.errors import DuplicateMail, NotQuarantined, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
 from pointsman.kernel.events import Failure
 from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
@@ -135,6 +135,18 @@ class MemoryRuns:
         self._check_open(entry)
         await self._end(entry, "cancelled", "RunWasCancelled", output=None)
         return Accepted(run, "cancel")
+
+    async def release(self, run: str) -> RunView:
+        entry = self._entry(run)
+        if entry.head.status != "quarantined":
+            raise NotQuarantined
+        entry.head = msgspec.structs.replace(entry.head, status="running")
+        entry.view = RunView(entry.head)
+        return entry.view
+
+    def quarantine(self, run: str) -> None:
+        entry = self._entry(run)
+        entry.head = msgspec.structs.replace(entry.head, status="quarantined")
 
     def _entry(self, run: str) -> Entry:
         if run not in self.entries:

@@ -88,6 +88,7 @@ async def test_the_tenant_comes_from_body_or_header_and_they_may_not_differ():
         ("GET", "/stream"),
         ("POST", "/signals/go"),
         ("POST", "/cancel"),
+        ("POST", "/release"),
     ],
 )
 async def test_another_tenants_run_does_not_exist(method, path):
@@ -97,6 +98,16 @@ async def test_another_tenants_run_does_not_exist(method, path):
     assert (foreign.status_code, code_of(foreign)) == (404, "unknown_run")
     own = await bench.client.get("/v1/runs/a", headers={"Pointsman-Tenant": "mine"})
     assert own.status_code == 200
+
+
+async def test_only_a_quarantined_run_is_released():
+    bench = Bench()
+    await bench.start("patient", id="a")
+    refused = await bench.client.post("/v1/runs/a/release")
+    assert (refused.status_code, code_of(refused)) == (409, "not_quarantined")
+    bench.runs.quarantine("a")
+    released = await bench.client.post("/v1/runs/a/release")
+    assert (released.status_code, released.json()["status"]) == (200, "running")
 
 
 async def test_starting_a_run_that_another_tenant_has_is_a_conflict_and_shows_nothing():

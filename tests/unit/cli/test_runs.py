@@ -70,6 +70,20 @@ def test_signal_and_its_key(served: Served) -> None:
     assert json.loads(served.invoke("result", "signalled-1", "--timeout", "10").stdout) == "now"
 
 
+def test_release(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.invoke("start", "waits", "--id", "released-1")
+    refused = served.invoke("release", "released-1")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("pointsman: not_quarantined: run released-1 is ")
+    asked = []
+    monkeypatch.setattr(
+        Client, "_exchange", lambda _, *said, **__: (asked.append(said), (200, {"status": "running"}))[1]
+    )
+    assert served.invoke("release", "released-1").stdout == "released; it is running\n"
+    assert json.loads(served.invoke("release", "released-1", "--json").stdout) == {"status": "running"}
+    assert asked == [("POST", "/v1/runs/released-1/release")] * 2
+
+
 def test_cancel(served: Served) -> None:
     served.invoke("start", "waits", "--id", "cancelled-1")
     assert served.invoke("cancel", "cancelled-1", "--reason", "enough").stdout == "asked to stop\n"
@@ -149,7 +163,8 @@ def test_tail_of_a_failed_run_is_exit_code_1(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("show", "nobody"), ("tail", "nobody"), ("result", "nobody"), ("cancel", "nobody")]
+    "arguments",
+    [("show", "nobody"), ("tail", "nobody"), ("result", "nobody"), ("cancel", "nobody"), ("release", "nobody")],
 )
 def test_an_unknown_run_is_exit_code_1(served: Served, arguments: tuple[str, ...]) -> None:
     result = served.invoke(*arguments)
@@ -157,7 +172,7 @@ def test_an_unknown_run_is_exit_code_1(served: Served, arguments: tuple[str, ...
     assert result.stderr.startswith("pointsman: unknown_run: ")
 
 
-@pytest.mark.parametrize("verb", ["show", "tail", "result", "cancel"])
+@pytest.mark.parametrize("verb", ["show", "tail", "result", "cancel", "release"])
 @pytest.mark.parametrize("id_", ["quoted-1?b", "quoted-1#b", "quoted-1%3Fb", "../v1/runs/quoted-1", "./quoted-1", ".."])
 def test_an_id_is_asked_for_as_it_is_typed(served: Served, verb: str, id_: str) -> None:
     served.invoke("start", "greet", '"q"', "--id", "quoted-1", "--wait")
@@ -216,7 +231,7 @@ def test_errors_with_json_are_one_object_on_stderr(served: Served) -> None:
         ("ls", "--attribute", "novalue"),
         ("ls", "--limit", "0"),
         ("show",),
-        *((verb, "") for verb in ("show", "tail", "result", "cancel")),
+        *((verb, "") for verb in ("show", "tail", "result", "cancel", "release")),
         ("signal", "", "go"),
         ("signal", "x", ""),
         ("start", "greet", "1", "--id", ""),

@@ -13,7 +13,15 @@ import pytest
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
-from pointsman.kernel.errors import DuplicateMail, InvalidInput, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
+from pointsman.kernel.errors import (
+    DuplicateMail,
+    InvalidInput,
+    NotQuarantined,
+    RunConflict,
+    RunEnded,
+    UnknownRun,
+    UnknownWorkflow,
+)
 from pointsman.ports.event_log import Append, AppendResult, RunFilter
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
@@ -368,18 +376,67 @@ async def test_whatever_an_agent_raises_is_its_attempts_failure(error: BaseExcep
     assert events[2].type in ("AttemptFailed", "CallFailed")
 
 
-async def test_a_run_whose_coordinators_die_again_and_again_is_stopped() -> None:
+async def test_a_run_whose_coordinators_die_again_and_again_is_quarantined_until_it_is_released() -> None:
     desk, database = Desk(), MemoryDatabase()
-    async with coordinator(desk.app, database, "first") as first:
-        await start(first, "ask", b'"a"')
-        await desk.called.wait()
-        database.open_runs["r"].takeovers = 5
-        await kill(first)
-        async with coordinator(desk.app, database, "second") as second:
-            await until(lambda: database.open_runs["r"].status == "stopped")
-            view = await CoordinatorRuns(second).get("r")
-    assert view.failure is not None
-    assert view.failure.kind == "poisoned_run"
+    for number in range(5):
+        await driven_and_killed(desk, database, f"number-{number}", calls=number + 1, runs=("r",) if not number else ())
+    async with coordinator(desk.app, database, "last") as last:
+        await until(lambda: database.open_runs["r"].status == "quarantined")
+        view = await CoordinatorRuns(last).get("r")
+        assert view.failure is not None
+        assert view.failure.kind == "poisoned_run"
+        assert "5 coordinators died" in view.failure.message
+        for said in ("number-2 (incarnation 3)", "number-4 (incarnation 5)", "echo#1 (agent echo, attempt 1)"):
+            assert said in view.failure.message
+        assert "number-1" not in view.failure.message, "there it was under no suspicion"
+        assert last.stats.runs_quarantined == 1
+        assert "pointsman_runs_quarantined_total 1\n" in last.metrics()
+        desk.go.set()
+        assert (await CoordinatorRuns(last).release("r")).head.takeovers == 0
+        assert await result(last, "r") == "a again"
+        with pytest.raises(NotQuarantined, match="completed"):
+            await CoordinatorRuns(last).release("r")
+        with pytest.raises(UnknownRun):
+            await CoordinatorRuns(last).release("nobody")
+
+
+async def test_a_trial_ends_when_the_run_gets_on_and_those_beside_it_wait_for_none() -> None:
+    """A suspect that answers is through long before the time of its trial, and nobody but the next one waits for it."""
+    desk, database = Desk(), MemoryDatabase()
+    await driven_and_killed(desk, database, "first", calls=2, runs=("r", "s"))
+    await driven_and_killed(desk, database, "second", calls=4)
+    async with coordinator(desk.app, database, "last", trial_ms=3_600_000) as last:
+        await until(lambda: len(desk.calls) == 5)
+        await start(last, "patient", run="young")
+        assert await result(last, "young") == 4
+        assert len([call for call in desk.calls if call.run != "young"]) == 5, "one at a time"
+        assert (last.stats.trials, database.incarnations[last.incarnation].trial) == (1, "r")
+        desk.go.set()
+        assert await result(last, "r") == "a again"
+        assert await result(last, "s") == "a again"
+        await until(lambda: database.incarnations[last.incarnation].trial is None)
+        assert last.stats.trials == 2
+
+
+async def test_a_trial_ends_when_its_time_is_over() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    await driven_and_killed(desk, database, "first", calls=1, runs=("r",))
+    await driven_and_killed(desk, database, "second", calls=2)
+    async with coordinator(desk.app, database, "last", trial_ms=1) as last:
+        await until(lambda: last.stats.trials == 1)
+        await until(lambda: database.incarnations[last.incarnation].trial is None)
+        assert database.open_runs["r"].takeovers == 2
+
+
+async def driven_and_killed(
+    desk: Desk, database: MemoryDatabase, name: str, *, calls: int, runs: Sequence[str] = ()
+) -> None:
+    """A coordinator that starts `runs` and dies once its agents were called so often in all."""
+    async with coordinator(desk.app, database, name) as one:
+        for run in runs:
+            await start(one, "ask", b'"a"', run=run)
+        await until(lambda: len(desk.calls) == calls)
+        await kill(one)
 
 
 async def test_gathering_thousands_costs_each_once() -> None:

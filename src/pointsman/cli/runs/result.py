@@ -15,7 +15,7 @@ from pointsman.cli.runs.timeline import failure_text
 
 WHAT_TO_DO = {
     "stopped": "deploy code that fits its log, and it goes on by itself",
-    "quarantined": "a person must look at it: nothing is replayed over damage, and what is whole can be read",
+    "quarantined": "a person must look at it; once what is wrong is mended, `pointsman runs release` lets it go on",
 }
 
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from pointsman.ports.event_log import Head
-from pointsman.ports.ownership import Definition
-from pointsman.stores.memory.database import HeadRow
+from pointsman.ports.ownership import Definition, Victim
+from pointsman.stores.memory.database import HeadRow, IncarnationRow
 from pointsman.stores.memory.session import Session
 
 Builds = dict[tuple[str, int], str]
@@ -36,13 +36,49 @@ class MemoryOwnership:
     ) -> tuple[list[Head], int]:
         await self._session.enter()
         builds = _builds(definitions)
-        orphans = [row for row in self._open(None) if self._is_orphan(row, builds)]
+        orphans = [row for row in self._open(None) if self._is_orphan(row, builds) and not self._is_suspect(row)]
         taken = orphans[: max(limit, 0)] if self._may_claim(owner) else []
-        for row in taken:
+        blamed = [row for row in taken if self._culprit(row.owner) is None]
+        for row in blamed:
             row.takeovers += 1
         claimed = [self._claim(row, owner, builds) for row in taken]
         await asyncio.sleep(0)
         return claimed, len(orphans) - len(claimed)
+
+    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
+        await self._session.enter()
+        builds, head = _builds(definitions), None
+        suspects = [row for row in self._open(None) if self._is_orphan(row, builds) and self._is_suspect(row)]
+        if suspects and self._may_claim(owner):
+            row = min(suspects, key=lambda row: (row.takeovers, row.id))
+            row.takeovers += 1
+            self._database.incarnations[owner].trial = row.id
+            head = self._claim(row, owner, builds)
+        await asyncio.sleep(0)
+        return head
+
+    async def end_trial(self, owner: int) -> None:
+        await self._session.enter()
+        if self._database.is_living(owner):
+            self._database.incarnations[owner].trial = None
+        await asyncio.sleep(0)
+
+    async def died_on_trial(self, run: str) -> list[Victim]:
+        await self._session.enter()
+        victims = [Victim(row.number, row.name) for row in self._tried(run)]
+        await asyncio.sleep(0)
+        return victims
+
+    async def release(self, run: str) -> bool:
+        await self._session.enter()
+        row = self._database.open_runs.get(run)
+        is_released = row is not None and row.status == "quarantined"
+        if row is not None and is_released:
+            row.status, row.owner, row.takeovers, row.wake_at = "running", None, 0, self._database.clock.now()
+            for victim in self._tried(run):
+                victim.trial = None
+        await asyncio.sleep(0)
+        return is_released
 
     async def owned(self, owner: int) -> list[str]:
         await self._session.enter()
@@ -80,6 +116,19 @@ class MemoryOwnership:
         if row.owner is None or row.status == "quarantined" or (row.new.workflow, row.new.version) not in builds:
             return False
         return not self._database.is_living(row.owner)
+
+    def _culprit(self, owner: int | None) -> HeadRow | None:
+        """The run that this incarnation had on trial, unless that got on."""
+        incarnation = self._database.incarnations.get(owner or 0)
+        row = self._database.open_runs.get(incarnation.trial or "") if incarnation is not None else None
+        return row if row is not None and row.owner == owner and row.takeovers else None
+
+    def _is_suspect(self, row: HeadRow) -> bool:
+        return row.takeovers > 0 and self._culprit(row.owner) in (None, row)
+
+    def _tried(self, run: str) -> list[IncarnationRow]:
+        """The dead that had it on trial."""
+        return [row for row in self._database.incarnations.values() if row.ended and row.trial == run]
 
     def _claim(self, row: HeadRow, owner: int, builds: Builds) -> Head:
         """The claimer's build is the one that may stop the run, so the head names it."""

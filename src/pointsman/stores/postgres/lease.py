@@ -232,7 +232,7 @@ class PostgresLease:
             self._stalled_s = self._stalled_s + min(now - last, 2 * tick_s) if self._beat == seen else 0.0
             seen, last = self._beat, now
             if settings.loop_stall_exits and self._stalled_s * 1000 > settings.loop_stall_ms_max:
-                _exit_hung(self._registration.name, self._stalled_s)
+                _exit_hung(self._registration.name, self._stalled_s, _busy_with(self._loop))
 
     def _settle(self, how: Callable[[asyncio.Future[int]], None]) -> None:
         if not self._registered.done():
@@ -243,10 +243,16 @@ class PostgresLease:
             self._loop.call_soon_threadsafe(what)
 
 
-def _exit_hung(name: str, seconds: float) -> None:
+def _busy_with(loop: asyncio.AbstractEventLoop) -> str:
+    """What a loop that hangs is at: the name of its task says which run or call."""
+    task = asyncio.current_task(loop)
+    return "no task: a callback, or the loop itself" if task is None else task.get_name()
+
+
+def _exit_hung(name: str, seconds: float, busy_with: str) -> None:
     """Nothing is lost by this: the runs go to others, and a blocked loop drives none."""
     print(  # noqa: T201 (logging may be what hangs)
-        f"pointsman: coordinator {name}: the event loop has not run for {seconds:.1f} s: something blocks it "
+        f"pointsman: coordinator {name}: the event loop has not run for {seconds:.1f} s: {busy_with} blocks it "
         "(an async agent that should be a plain function?). All stacks follow; the process exits, and its runs are "
         "taken over.",
         file=sys.stderr, flush=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pointsman.ports.event_log import Head
-from pointsman.ports.ownership import Definition
+from pointsman.ports.ownership import Definition, Victim
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.queries import load
 
@@ -39,6 +39,23 @@ class PostgresOwnership:
             lambda connection: connection.fetch(_SQL["claim_orphans"], owner, *_columns(definitions), limit)
         )
         return [Head(*row[:-1]) for row in rows if row["id"] is not None], rows[0]["orphans_left"]
+
+    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
+        row = await self._planner.call(
+            lambda connection: connection.fetchrow(_SQL["claim_suspect"], owner, *_columns(definitions))
+        )
+        return None if row is None else Head(*row)
+
+    async def end_trial(self, owner: int) -> None:
+        await self._readers.call(lambda connection: connection.execute(_SQL["end_trial"], owner))
+
+    async def died_on_trial(self, run: str) -> list[Victim]:
+        rows = await self._readers.call(lambda connection: connection.fetch(_SQL["died_on_trial"], run))
+        return [Victim(row["incarnation"], row["name"]) for row in rows]
+
+    async def release(self, run: str) -> bool:
+        row = await self._planner.call(lambda connection: connection.fetchrow(_SQL["release"], run))
+        return row is not None
 
     async def dead_owners(self) -> list[int]:
         """Ended incarnations that still own runs."""

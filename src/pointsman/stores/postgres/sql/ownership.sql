@@ -48,32 +48,85 @@ WITH RECURSIVE owners AS (
 )
 SELECT o.owner FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
 
--- name: claim_orphans
--- Runs of ended incarnations, as far as nobody has them locked: a last statement of their owner, or another claimer. And how many
--- are left, as far as that matters: all in one statement, because a takeover waits for each of its round trips.
-WITH RECURSIVE alive AS MATERIALIZED (
+-- name: orphanage
+-- What both kinds of takeover begin with. The `culprit` of a death is the run that its incarnation had on trial, unless that got on:
+-- then the others which died with it are not to blame.
+alive AS MATERIALIZED (
     -- include: alive
 ), owners AS (
     -- include: owners
 ), dead AS MATERIALIZED (
-    SELECT c.incarnation FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
+    SELECT c.incarnation, t.id AS culprit
+    FROM owners o
+    JOIN coordinators c ON c.incarnation = o.owner
+    LEFT JOIN runs t ON t.id = c.trial AND t.owner = c.incarnation AND t.takeovers > 0
+    WHERE c.ended_at IS NOT NULL
 ), definitions AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::int[], $4::text[]) AS d (workflow, version, build)
-), picked AS MATERIALIZED (
-    SELECT r.id, d.build, 1 AS takeover
-    FROM runs r JOIN definitions d USING (workflow, version)
-    WHERE EXISTS (SELECT FROM alive) AND r.owner = ANY (ARRAY (SELECT incarnation FROM dead)) AND r.status <> 'quarantined'
+)
+
+-- name: orphans
+-- Runs of the dead that these definitions could drive.
+FROM runs r JOIN definitions d USING (workflow, version) JOIN dead x ON x.incarnation = r.owner
+WHERE r.owner = ANY (ARRAY (SELECT incarnation FROM dead)) AND r.status <> 'quarantined'
+
+-- name: claim_orphans
+-- Runs of ended incarnations that are under no suspicion, as far as nobody has them locked: a last statement of their owner, or
+-- another claimer. And how many are left, as far as that matters: all in one statement, because a takeover waits for each of
+-- its round trips.
+WITH RECURSIVE
+    -- include: orphanage
+, picked AS MATERIALIZED (
+    SELECT r.id, d.build, (x.culprit IS NULL)::int AS takeover
+    -- include: orphans
+      AND EXISTS (SELECT FROM alive) AND (r.takeovers = 0 OR x.culprit <> r.id)
     LIMIT $5
     FOR UPDATE OF r SKIP LOCKED
 ), claimed AS (
     -- include: claim
 ), seen AS (
     SELECT count(*) AS orphans
-    FROM (SELECT FROM runs r JOIN definitions d USING (workflow, version)
-          WHERE r.owner = ANY (ARRAY (SELECT incarnation FROM dead)) AND r.status <> 'quarantined'
+    FROM (SELECT
+          -- include: orphans
+            AND (r.takeovers = 0 OR x.culprit <> r.id)
           LIMIT 2 * $5::int + 1) AS enough
 )
 SELECT c.*, (s.orphans - (SELECT count(*) FROM claimed))::int AS orphans_left FROM seen s LEFT JOIN claimed c ON true
+
+-- name: claim_suspect
+-- One of those that are: the one with fewest deaths first, so that the innocent do not wait for the guilty.
+WITH RECURSIVE
+    -- include: orphanage
+, picked AS MATERIALIZED (
+    SELECT r.id, d.build, 1 AS takeover
+    -- include: orphans
+      AND EXISTS (SELECT FROM alive) AND r.takeovers > 0 AND (x.culprit IS NULL OR x.culprit = r.id)
+    ORDER BY r.takeovers, r.id
+    LIMIT 1
+    FOR UPDATE OF r SKIP LOCKED
+), tried AS (
+    UPDATE coordinators SET trial = (SELECT id FROM picked) WHERE incarnation = $1 AND EXISTS (SELECT FROM picked)
+)
+-- include: claim
+
+-- name: end_trial
+-- What happens from now on is not the fault of the run that was on trial.
+UPDATE coordinators SET trial = NULL WHERE incarnation = $1 AND ended_at IS NULL
+
+-- name: died_on_trial
+-- Incarnations that ended while they had a run on trial.
+SELECT incarnation, name FROM coordinators WHERE trial = $1 AND ended_at IS NOT NULL ORDER BY incarnation
+
+-- name: release
+-- A quarantined run is due again, and what it was suspected of is forgotten.
+WITH released AS (
+    UPDATE runs SET status = 'running', owner = NULL, wake_at = now(), takeovers = 0, updated_at = now()
+    WHERE id = $1 AND status = 'quarantined'
+    RETURNING id
+), forgotten AS (
+    UPDATE coordinators SET trial = NULL WHERE trial = (SELECT id FROM released) AND ended_at IS NOT NULL
+)
+SELECT id FROM released
 
 -- name: owned
 -- The runs of an incarnation.

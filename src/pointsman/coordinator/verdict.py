@@ -1,0 +1,36 @@
+"""What is known of a run that ends its coordinators. Told from its log alone, because its body may be what does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pointsman.kernel.errors import PointsmanError, PoisonedRun
+from pointsman.kernel.events import Recorded
+from pointsman.kernel.state import RunState
+from pointsman.kernel.upcast import read_event
+from pointsman.ports.event_log import Head
+from pointsman.ports.ownership import Victim
+
+CALLS_SHOWN = 10
+
+
+def verdict(head: Head, events: Sequence[Recorded], victims: Sequence[Victim]) -> PoisonedRun:
+    """The report: how many died, which of them during its trials, and which calls were under way."""
+    names = ", ".join(f"{victim.name} (incarnation {victim.incarnation})" for victim in victims) or "none"
+    return PoisonedRun(
+        f"{head.takeovers} coordinators died with it, one after the other and without progress of it; in its trials: "
+        f"{names}. Under way: {_under_way(head.id, events)}. Deploy code that does not end its process, block its event "
+        "loop or fill its memory, then `pointsman runs release`"
+    )
+
+
+def _under_way(run: str, events: Sequence[Recorded]) -> str:
+    """The calls without an outcome, as the log has them."""
+    state = RunState(run)
+    try:
+        for row in events:
+            state.evolve(read_event(row), row.at)
+    except (PointsmanError, LookupError) as error:
+        return f"unknown ({error})"
+    calls = [f"{call.call} (agent {call.target}, attempt {call.attempt})" for call in state.calls.values()]
+    return ", ".join(calls[:CALLS_SHOWN]) or "no call"
