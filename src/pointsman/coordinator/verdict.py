@@ -19,8 +19,8 @@ def verdict(head: Head, events: Sequence[Recorded], victims: Sequence[Victim]) -
     names = ", ".join(f"{victim.name} (incarnation {victim.incarnation})" for victim in victims) or "none"
     return PoisonedRun(
         f"{head.takeovers} coordinators died with it, one after the other and without progress of it; in its trials: "
-        f"{names}. Under way: {_under_way(head.id, events)}. Deploy code that does not end its process, block its event "
-        "loop or fill its memory, then `pointsman runs release`"
+        f"{names}. Under way: {_under_way(head.id, events)}. Deploy code that does not end its process, block its "
+        "event loop or fill its memory, then `pointsman runs release`"
     )
 
 
