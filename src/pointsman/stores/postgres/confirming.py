@@ -1,8 +1,9 @@
 """The second witness of a death: a process whose lock is free, and whose address refuses connections, is gone.
 
-One witness alone is none. A session can end without its process, which is back within 50 ms; an address may be wrong,
-or its API not be listening yet. Together they leave a coordinator that lost its connection just while its API does not
-listen: it is ended, registers anew, and nothing but time is lost, because epochs fence and not this judgement.
+One witness alone is none. A session can end without its process, which is back within 50 ms, or somewhat later where
+the machine is busy: who still answers gets more time. An address may be wrong, or its API not be listening yet. Both
+together leave a coordinator that lost its connection just while its API does not listen: it is ended, registers anew,
+and nothing but time is lost, because epochs fence and not this judgement.
 """
 
 from __future__ import annotations
@@ -10,27 +11,39 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from pointsman.stores.postgres.settings import PostgresSettings
+
 AGAIN_S = 0.02
 """A dying process closes its connections one after the other, in any order."""
 
 
-async def until_surely_dead(address: str, confirm_s: float) -> None:
-    """Return as soon as `address` (`host:port`) refuses a connection, at the latest after `confirm_s` seconds. Whoever
-    asks then looks at the lock once more."""
+async def until_surely_dead(address: str, settings: PostgresSettings) -> None:
+    """Return as soon as `address` (`host:port`) refuses a connection; else when `death_confirm_ms` are over, or
+    `answer_confirm_ms` if it answers. Whoever asks then looks at the lock once more."""
     host, _, port = address.rpartition(":")
-    with suppress(TimeoutError):
-        async with asyncio.timeout(confirm_s):
-            while not (host and port.isdecimal() and await _refuses(host.strip("[]"), int(port))):  # noqa: ASYNC110
-                await asyncio.sleep(AGAIN_S)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + settings.death_confirm_ms / 1000
+    end_if_answering = loop.time() + settings.answer_confirm_ms / 1000
+    while (left := end - loop.time()) > 0:
+        if host and port.isdecimal():
+            answers = await _answers(host.strip("[]"), int(port), left)
+            if answers is False:
+                return
+            if answers:
+                end = max(end, end_if_answering)
+        await asyncio.sleep(min(AGAIN_S, max(end - loop.time(), 0)))
 
 
-async def _refuses(host: str, port: int) -> bool:
-    """Only an active refusal counts: silence may be the network's."""
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except ConnectionRefusedError:
-        return True
-    except (OSError, OverflowError):
-        return False
+async def _answers(host: str, port: int, timeout_s: float) -> bool | None:
+    """False: it refuses. None: silence, which may be the network's."""
+    writer = None
+    with suppress(TimeoutError, OverflowError, OSError):
+        async with asyncio.timeout(timeout_s):
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except ConnectionRefusedError:
+                return False
+    if writer is None:
+        return None
     writer.close()
-    return False
+    return True

@@ -56,7 +56,7 @@ async def _clear_name(link: Link, server: Server, key: int, name: str) -> None:
     if holder is None:
         return
     if await _is_free(link, key, holder):
-        await until_surely_dead(holder["address"], server.settings.death_confirm_ms / 1000)
+        await until_surely_dead(holder["address"], server.settings)
         if await link.call(
             lambda connection: connection.fetchval(
                 _SQL["end_if_free"], key, holder["incarnation"], holder["incarnation"]

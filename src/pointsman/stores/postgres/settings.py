@@ -20,7 +20,9 @@ class PostgresSettings:
         hint_interval_ms: hints of at least this long travel in one message.
         listener_check_s: how often the listener must hear itself; a broken one is otherwise silent for ever.
         ring_refresh_ms: how often a watcher looks who lives, and whose lease has expired.
-        death_confirm_ms: how long a freed lock must stay free. A holder that lost only its connection is back in 50 ms.
+        death_confirm_ms: how long a freed lock must stay free, unless its holder's address refuses connections: then it
+            is dead at once. A holder that lost only its connection is back in 50 ms.
+        answer_confirm_ms: the same for one whose address answers: its process lives, and may be slow to connect again.
         loop_tick_ms: how often the event loop shows that it runs.
         loop_stall_ms_max: a loop that did not run for so long is hung: the process dumps its stacks and exits.
         loop_stall_exits: False only stops renewing the lease (for tests, and for embedding in a larger program).
@@ -35,6 +37,7 @@ class PostgresSettings:
     listener_check_s: float = 3.0
     ring_refresh_ms: int = 500
     death_confirm_ms: int = 150
+    answer_confirm_ms: int = 600
     loop_tick_ms: int = 50
     loop_stall_ms_max: int = 2_000
     loop_stall_exits: bool = True

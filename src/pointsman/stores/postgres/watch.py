@@ -142,7 +142,7 @@ class Watch:
             await connection.execute(_SQL["wait_until_free"])
             if not await connection.fetchval(_SQL["was_freed"]):
                 return False
-        await until_surely_dead(self._addresses.get(target, ""), self._server.settings.death_confirm_ms / 1000)
+        await until_surely_dead(self._addresses.get(target, ""), self._server.settings)
         return await connection.fetchval(_SQL["end_if_free"], self._key, target, target) is not None
 
     def _end_of(self, number: int, why: str) -> None:
