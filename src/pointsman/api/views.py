@@ -59,6 +59,7 @@ class EventBody(msgspec.Struct):
     version: int
     data: msgspec.Raw
     epoch: int
+    damage: str | UnsetType = UNSET
 
 
 class EventsBody(msgspec.Struct):
@@ -109,7 +110,8 @@ def events(page: Sequence[EventView], limit: int) -> bytes:
 
 
 def event_body(event: EventView) -> EventBody:
-    return EventBody(event.sequence, time(event.at), event.type, event.version, event.data, event.epoch)
+    damage = event.damage or UNSET
+    return EventBody(event.sequence, time(event.at), event.type, event.version, event.data, event.epoch, damage)
 
 
 def accepted(what: Accepted) -> bytes:

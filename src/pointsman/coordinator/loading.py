@@ -15,7 +15,8 @@ from pointsman.agents.workflow import Workflow
 from pointsman.coordinator.cache import ExecutionCache
 from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.driver import Driver
-from pointsman.coordinator.refusing import corrupt, refuse
+from pointsman.coordinator.reading import corrupt
+from pointsman.coordinator.refusing import refuse
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.verdict import verdict
 from pointsman.kernel.checksum import first_damage

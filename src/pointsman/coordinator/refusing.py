@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 
 from pointsman.coordinator.crew import Crew
-from pointsman.kernel.checksum import Damage, beginning
-from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, PointsmanError, StoreUnavailable
+from pointsman.kernel.checksum import beginning
+from pointsman.kernel.errors import CodeChanged, InvalidInput, PointsmanError, StoreUnavailable
 from pointsman.kernel.events import Recorded
 from pointsman.kernel.execution import stop_note
 from pointsman.ports.event_log import Append, Outcome, chained
-
-
-def corrupt(run: str, damage: Damage) -> CorruptLog:
-    return CorruptLog(f"run {run}: {damage.message}. `pointsman doctor --run {run}` says more, and offers the repair")
 
 
 async def refuse(

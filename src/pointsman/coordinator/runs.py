@@ -10,6 +10,7 @@ import msgspec
 
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.driver import Exit
+from pointsman.coordinator.reading import PAGE, corrupt, first_damage, last_event, view_events
 from pointsman.coordinator.roster import result_of
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
@@ -20,12 +21,10 @@ from pointsman.kernel.errors import (
     InvalidValue,
     NotQuarantined,
     RunConflict,
+    UnknownEvent,
     UnknownRun,
     UnknownWorkflow,
 )
-from pointsman.kernel.history import InputEvent, whole_input
-from pointsman.kernel.pieces import sources_of, split_body
-from pointsman.kernel.upcast import read_event
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
 from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
@@ -34,7 +33,6 @@ logger = logging.getLogger("pointsman.coordinator")
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
 HEARTBEAT_S = 15.0
-PAGE = 500
 
 
 class CoordinatorRuns:
@@ -95,15 +93,21 @@ class CoordinatorRuns:
             return RunView(head, failure=await self._why_stopped(head))
         if head.status not in ENDED_STATUSES:
             return RunView(head)
-        last = await self._store.log.read(run, after=head.sequence - 1, limit=1)
-        if not last:
-            raise CorruptLog(f"run {run}: event {head.sequence} is missing")
-        return RunView(head, *result_of(read_event(last[0])))
+        try:
+            return RunView(head, *result_of(await last_event(self._store.log, head)))
+        except (CorruptLog, UnknownEvent) as error:
+            return RunView(head, failure=ev.Failure(error.code, str(error), retryable=False))
 
     async def _why_stopped(self, head: Head) -> ev.Failure | None:
-        last = await self._store.log.read(head.id, after=head.sequence - 1, limit=1)
-        note = read_event(last[0]) if last else None
-        return ev.Failure(note.kind, note.message, retryable=True) if isinstance(note, ev.RunStopped) else None
+        """By the run's last event, or by a look at its log where that does not say."""
+        try:
+            note = await last_event(self._store.log, head)
+        except (CorruptLog, UnknownEvent):
+            note = None
+        if isinstance(note, ev.RunStopped):
+            return ev.Failure(note.kind, note.message, retryable=True)
+        damage = await first_damage(self._store.log, head)
+        return None if damage is None else ev.Failure(CorruptLog.code, str(corrupt(head.id, damage)), retryable=False)
 
     async def wait(self, run: str, *, timeout_s: float) -> RunView:
         clock = self._store.clock
@@ -125,47 +129,10 @@ class CoordinatorRuns:
         return await self._store.log.list_runs(where, limit=limit, cursor=cursor)
 
     async def events(self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False) -> Sequence[EventView]:
-        recorded = await self._store.log.read(run, after=after, limit=limit)
-        if not recorded and not await self._store.log.heads([run]):
+        views = await view_events(self._store.log, run, after=after, limit=limit, inputs=inputs)
+        if not views and not await self._store.log.heads([run]):
             raise UnknownRun(f"no run has the id {run!r}")
-        headers = await self._with_inputs(run, recorded) if inputs else {}
-        return [
-            EventView(
-                row.sequence, row.at, row.type, row.version,
-                msgspec.Raw(headers.get(row.sequence) or split_body(row.body)[0]), row.epoch,
-            )
-            for row in recorded
-        ]  # fmt: skip
-
-    async def _with_inputs(self, run: str, recorded: Sequence[ev.Recorded]) -> dict[int, bytes]:
-        """The headers of events whose input stands in pieces, with the whole input, by sequence."""
-        bodies = {row.sequence: row.body for row in recorded}
-        await self._add_sources(run, bodies)
-        headers: dict[int, bytes] = {}
-        known: dict[int, bytes] = {}
-        for row in recorded:
-            event = read_event(row)
-            if isinstance(event, InputEvent) and event.pieces:
-                # Most inputs copy from the one before: with that at hand, no chain is followed twice.
-                known = {row.sequence: whole_input(event, row, bodies.__getitem__, known)}
-                whole = msgspec.Raw(known[row.sequence])
-                headers[row.sequence] = ev.encode_event(msgspec.structs.replace(event, input=whole, pieces=()))
-        return headers
-
-    async def _add_sources(self, run: str, bodies: dict[int, bytes]) -> None:
-        """Read what the inputs copy from, and what that copies from, a page at a time."""
-        todo = list(bodies)
-        seen = set(todo)
-        while todo:
-            sequence = todo.pop()
-            if sequence not in bodies:
-                page = await self._store.log.read(run, after=max(sequence - PAGE, 0), limit=PAGE)
-                bodies.update((row.sequence, row.body) for row in page)
-            if sequence not in bodies:
-                raise CorruptLog(f"run {run}: event {sequence} is missing")
-            new = sources_of(bodies[sequence]) - seen
-            seen |= new
-            todo += new
+        return views
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
         with self._coordinator.watcher.watch(run, each=True) as watch:

@@ -46,7 +46,8 @@ class Started(msgspec.Struct, frozen=True):
 
 class EventView(msgspec.Struct, frozen=True):
     """An event for outside: `data` is its JSON; inputs held as pieces are rebuilt only when asked for.
-    `epoch`: the owner number of whoever appended it."""
+    `epoch`: the owner number of whoever appended it. `damage`: what is wrong with it; then nothing else of it is
+    certain."""
 
     sequence: int
     at: int
@@ -54,6 +55,7 @@ class EventView(msgspec.Struct, frozen=True):
     version: int
     data: msgspec.Raw
     epoch: int = 0
+    damage: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True):

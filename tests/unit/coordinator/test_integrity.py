@@ -9,6 +9,8 @@ import pytest
 
 from pointsman import App, Run
 from pointsman.agents import workflow
+from pointsman.api import views
+from pointsman.cli.runs import drawing, folding
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.kernel.checksum import first_damage, following
 from pointsman.kernel.events import Recorded
@@ -176,3 +178,66 @@ def test_the_events_that_a_release_knows_are_part_of_every_build(monkeypatch: py
     before = workflow.build_digest(deployed)
     monkeypatch.setattr(workflow, "CATALOGUE", "another")
     assert workflow.build_digest(deployed) != before
+
+
+# -- what is shown of a damaged run --------------------------------------------------------------------------------
+
+
+async def test_the_events_of_a_damaged_run_are_shown_and_the_damaged_one_says_so() -> None:
+    database = MemoryDatabase()
+    await parked(database, "r")
+    edit_a_body(database.runs["r"])
+    async with coordinator(app, database, "two") as two:
+        runs = CoordinatorRuns(two)
+        for after, limit in ((0, 100), (2, 3), (3, 3), (4, 1), (4, 3)):
+            events = await runs.events("r", after=after, limit=limit)
+            assert [event.sequence for event in events] == list(range(after + 1, min(after + limit, 10) + 1))
+            assert [event.sequence for event in events if event.damage] == [5], (after, limit)
+        assert not any(event.damage for event in await runs.events("r", after=5))
+        shown = (await runs.events("r", after=4, limit=1, inputs=True))[0]
+        assert msgspec.json.decode(shown.data)["output"] == 5
+        assert "is not what was appended" in shown.damage
+
+
+async def test_an_event_that_nothing_can_be_made_of_is_shown_as_nothing() -> None:
+    database = MemoryDatabase()
+    await parked(database, "r")
+    row = database.runs["r"]
+    change(row, 5, body=b"\xff{", at=10**17)
+    change(row, 6, body=b"", damage="a packed event is damaged")
+    async with coordinator(app, database, "two") as two:
+        events = await CoordinatorRuns(two).events("r", inputs=True)
+        bodies = [(event.sequence, bytes(event.data)) for event in events if event.damage]
+        assert bodies == [(5, b"null"), (6, b"null")]
+        assert views.events(events, 100)
+        line = msgspec.json.decode(views.encode(views.event_body(events[4])))
+        assert "event 5" in drawing.event_line(line, 0).plain
+        assert folding.build([msgspec.json.decode(views.encode(views.event_body(event))) for event in events])
+
+
+async def test_the_end_of_a_run_that_cannot_be_trusted_is_no_result() -> None:
+    database = MemoryDatabase()
+    await parked(database, "r")
+    async with coordinator(app, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        assert await result(two, "r") == 34
+    row = database.runs["r"]
+    change(row, len(row.events), body=b'{"output":35}')
+    async with coordinator(app, database, "three") as three:
+        view = await CoordinatorRuns(three).get("r")
+    assert (view.head.status, view.output) == ("completed", None)
+    assert view.failure is not None
+    assert view.failure.kind == "corrupt_log"
+    assert "is not what was appended" in view.failure.message
+
+
+async def test_a_quarantined_run_without_a_reason_in_its_log_is_looked_at() -> None:
+    database = MemoryDatabase()
+    await parked(database, "r")
+    row = database.runs["r"]
+    edit_a_body(row)
+    row.status, row.wake_at = "quarantined", None
+    async with coordinator(app, database, "two") as two:
+        view = await CoordinatorRuns(two).get("r")
+    assert view.failure is not None
+    assert "event 5, a CallCompleted" in view.failure.message

@@ -22,6 +22,7 @@ REASON_WIDTH = 72
 """Of a mark whose text the header has in full."""
 FULL, FAILED, EMPTY, WAIT, OPEN = "█", "▒", " ", "·", "▸"
 MARK_STYLES = {
+    "damaged": "bold red", "repaired": "bold magenta",
     "takeover": "bold magenta", "failed": "bold red", "stopped": "bold yellow", "cancel": "yellow",
     "signal": "blue", "end": "green", "next": "yellow", "held": "yellow", "person": "bold blue", "answer": "blue",
     "skipped": "yellow", "overspent": "bold yellow",
@@ -147,7 +148,9 @@ def inputs(timeline: Timeline) -> list[Text]:
 
 def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     """One event in one line, for `tail`."""
-    data, kind = event["data"], event["type"]
+    data, kind = event["data"] or {}, event["type"]
+    if event.get("damage"):
+        data = {"failure": {"kind": "damaged", "message": event["damage"]}}
     failure = data.get("failure")
     named = ("call", "target", "name", "agent", "task", "by", "run", "status")
     about = " ".join(str(data[name]) for name in named if data.get(name))

@@ -52,6 +52,7 @@ class _Folding:
             "SignalReceived": self._signal,
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
             "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
+            "LogRepaired": self._repaired,
             "RunCompleted": self._end, "RunFailed": self._end_failed, "RunWasCancelled": self._end_cancelled,
         }  # fmt: skip
 
@@ -66,7 +67,9 @@ class _Folding:
             self._mark(seen, kind, f"claimed anew, by a coordinator: epoch {self._epoch} → {epoch}")
         self._epoch = epoch if epoch is not None else self._epoch
         fold = self._folds.get(event["type"])
-        if fold is None:
+        if event.get("damage"):
+            self._mark(seen, "damaged", f"damaged: {event['damage']}")
+        elif fold is None:
             self._mark(seen, "event", str(event["type"]))
         else:
             fold(seen)
@@ -216,6 +219,11 @@ class _Folding:
 
     def _cancel(self, seen: Seen) -> None:
         self._mark(seen, "cancel", f"asked to stop: {seen.data.get('reason', '')}".rstrip(": "))
+
+    def _repaired(self, seen: Seen) -> None:
+        """Whatever was under way stands in the kept part; what followed is asked for again."""
+        data = seen.data
+        self._mark(seen, "repaired", f"repaired: events {data['first']} to {data['last']} moved away: {data['reason']}")
 
     def _stopped(self, seen: Seen) -> None:
         self._mark(seen, "stopped", f"stopped: {seen.data['kind']}: {seen.data['message']}")

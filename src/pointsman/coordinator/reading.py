@@ -1,0 +1,120 @@
+"""What is shown of a run's log, also of a damaged one: every event that can be read, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import Chain, Damage
+from pointsman.kernel.errors import CorruptLog, UnknownEvent
+from pointsman.kernel.history import InputEvent, whole_input
+from pointsman.kernel.pieces import sources_of, split_body
+from pointsman.kernel.upcast import read_event
+from pointsman.ports.event_log import EventLog, Head
+from pointsman.ports.runs import EventView
+
+PAGE = 500
+TIME_MS_MAX = 253_402_300_799_999
+"""The end of the year 9999: what a calendar takes."""
+
+
+def corrupt(run: str, damage: Damage) -> CorruptLog:
+    return CorruptLog(f"run {run}: {damage.message}. `pointsman doctor --run {run}` says more, and offers the repair")
+
+
+async def view_events(log: EventLog, run: str, *, after: int, limit: int, inputs: bool) -> list[EventView]:
+    """Events of a run with sequence > `after`, each verified."""
+    before = max(after, 0)
+    # The event before the first one asked for: its checksum is what the next chains from.
+    rows = await log.read(run, after=max(before - 1, 0), limit=limit + (before > 0))
+    checksum: int | None = None
+    if before > 0 and rows and rows[0].sequence == before:
+        checksum = rows.pop(0).checksum
+    rows = rows[:limit]
+    chain = Chain(run, before, checksum)
+    damages = {row.sequence: damage for row in rows if (damage := chain.look(row)) is not None}
+    headers = await _with_inputs(log, run, rows) if inputs else {}
+    return [_view(row, damages.get(row.sequence), headers.get(row.sequence)) for row in rows]
+
+
+async def first_damage(log: EventLog, head: Head) -> Damage | None:
+    """What is wrong with a run's stream: the first place."""
+    chain = Chain(head.id)
+    while True:
+        page = await log.read(head.id, after=chain.sequence, limit=PAGE)
+        for row in page:
+            damage = chain.look(row)
+            if damage is not None:
+                return damage
+        if len(page) < PAGE:
+            return chain.end(head.sequence)
+
+
+async def last_event(log: EventLog, head: Head) -> ev.Event:
+    """Raises CorruptLog, UnknownEvent: it can't be read, or is not what was appended."""
+    rows = await log.read(head.id, after=max(head.sequence - 2, 0), limit=2)
+    chain = Chain(head.id, head.sequence - len(rows))
+    for row in rows:
+        damage = chain.look(row)
+        if damage is not None:
+            raise corrupt(head.id, damage)
+    end = chain.end(head.sequence)
+    if end is not None:
+        raise corrupt(head.id, end)
+    return read_event(rows[-1])
+
+
+def _view(row: ev.Recorded, damage: Damage | None, header: bytes | None) -> EventView:
+    body = header if header is not None else split_body(row.body)[0]
+    if damage is None:
+        return EventView(row.sequence, row.at, row.type, row.version, msgspec.Raw(body), row.epoch)
+    at = min(max(row.at, 0), TIME_MS_MAX)
+    shown = body if _is_json(body) else b"null"
+    return EventView(row.sequence, at, row.type, row.version, msgspec.Raw(shown), row.epoch, damage.message)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+async def _with_inputs(log: EventLog, run: str, recorded: Sequence[ev.Recorded]) -> dict[int, bytes]:
+    """The headers of events whose input stands in pieces, with the whole input, by sequence; as far as it can be
+    rebuilt."""
+    bodies = {row.sequence: row.body for row in recorded}
+    await _add_sources(log, run, bodies)
+    headers: dict[int, bytes] = {}
+    known: dict[int, bytes] = {}
+    for row in recorded:
+        try:
+            event = read_event(row)
+            if isinstance(event, InputEvent) and event.pieces:
+                # Most inputs copy from the one before: with that at hand, no chain is followed twice.
+                known = {row.sequence: whole_input(event, row, bodies.__getitem__, known)}
+                whole = msgspec.Raw(known[row.sequence])
+                headers[row.sequence] = ev.encode_event(msgspec.structs.replace(event, input=whole, pieces=()))
+        except (CorruptLog, UnknownEvent, KeyError, msgspec.MsgspecError):
+            continue  # it is shown as it stands
+    return headers
+
+
+async def _add_sources(log: EventLog, run: str, bodies: dict[int, bytes]) -> None:
+    """Read what the inputs copy from, and what that copies from, a page at a time."""
+    todo = list(bodies)
+    seen = set(todo)
+    while todo:
+        sequence = todo.pop()
+        if sequence not in bodies:
+            page = await log.read(run, after=max(sequence - PAGE, 0), limit=PAGE)
+            bodies.update((row.sequence, row.body) for row in page)
+        try:
+            new = sources_of(bodies.get(sequence, b"")) - seen
+        except msgspec.MsgspecError:
+            continue
+        seen |= new
+        todo += new
