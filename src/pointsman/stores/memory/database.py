@@ -115,6 +115,8 @@ class MemoryDatabase:
         self.board: dict[int, bytes] = {}
         self.tasks: dict[str, HumanTask] = {}
         self.reservations: dict[str, set[tuple[str, int]]] = {}
+        self.quarantined_events: list[tuple[str, str, Recorded]] = []
+        """Run, reason, and the event that a repair moved away."""
         self._watchers: list[asyncio.Future[None]] = []
 
     # -- runs ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pointsman.ports.board import Board
 from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import EventLog
 from pointsman.ports.human_tasks import HumanTasks
+from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
@@ -17,6 +18,7 @@ from pointsman.stores.memory.board import MemoryBoard
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.human_tasks import MemoryHumanTasks
+from pointsman.stores.memory.inspection import MemoryInspection
 from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
@@ -50,6 +52,7 @@ class MemoryStore:
         self.board: Board = MemoryBoard(self._session)
         self.human_tasks: HumanTasks = MemoryHumanTasks(self._session)
         self.reservations: Reservations = MemoryReservations(self._session)
+        self.inspection: Inspection = MemoryInspection(self._session)
         self.retention: Retention = MemoryRetention(self._session)
 
     @property

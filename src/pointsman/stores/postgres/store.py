@@ -11,6 +11,7 @@ from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.event_log import PostgresEventLog
 from pointsman.stores.postgres.human_tasks import PostgresHumanTasks
+from pointsman.stores.postgres.inspection import PostgresInspection
 from pointsman.stores.postgres.liveness import PostgresLiveness
 from pointsman.stores.postgres.mailbox import PostgresMailbox
 from pointsman.stores.postgres.migrate import check_schema
@@ -54,6 +55,7 @@ class PostgresStore:
         self.human_tasks = PostgresHumanTasks(self._readers, self._planner)
         self.reservations = PostgresReservations(self._readers)
         self.retention = PostgresRetention(self._server, self._readers)
+        self.inspection = PostgresInspection(Link(self._server, {"plan_cache_mode": "force_custom_plan"}))
 
     @property
     def description(self) -> str:
@@ -81,6 +83,7 @@ class PostgresStore:
         await self._resolver.close()
         await self._planner.close()
         await self.retention.close()
+        await self.inspection.close()
         await self._readers.close()
 
     def bucket(self) -> int:

@@ -80,6 +80,27 @@ SELECT r.id AS run, s.sequence, s.at, s.epoch, s.type, s.version, s.body, s.code
        s.checksum + 2147483648 AS checksum
 FROM streams s JOIN runs r ON r.number = s.number AND r.bucket = s.bucket;
 
+-- Events that could not be trusted, as they stood in `streams`: a repair moves them here, and deletes nothing.
+CREATE TABLE quarantined_events (
+    moved_at timestamptz NOT NULL DEFAULT now(),
+    number   bigint      NOT NULL,
+    at       bigint      NOT NULL,
+    xid      bigint      NOT NULL,
+    bucket   integer     NOT NULL,
+    sequence integer     NOT NULL,
+    epoch    integer     NOT NULL,
+    checksum integer     NOT NULL,
+    version  smallint    NOT NULL,
+    codec    smallint    NOT NULL,
+    run      text        COLLATE "C" NOT NULL,
+    type     text        COLLATE "C" NOT NULL,
+    reason   text        NOT NULL,
+    body     json        NOT NULL,
+    nonce    bytea       NOT NULL,
+    packed   bytea       NOT NULL
+);
+CREATE INDEX quarantined_events_run ON quarantined_events (run, sequence);
+
 -- What others want of a run, until the run is deleted.
 CREATE TABLE mailbox (
     at     timestamptz NOT NULL DEFAULT now(),

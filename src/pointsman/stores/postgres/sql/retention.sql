@@ -30,6 +30,8 @@ WITH gone AS MATERIALIZED (
     FOR UPDATE OF r SKIP LOCKED
 ), mails AS (
     DELETE FROM mailbox m USING gone g WHERE m.run = g.id
+), quarantined AS (
+    DELETE FROM quarantined_events q USING gone g WHERE q.run = g.id
 ), tasks AS (
     DELETE FROM human_tasks t USING gone g WHERE t.run = g.id
 ), heads AS (

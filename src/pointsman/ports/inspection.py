@@ -1,0 +1,93 @@
+"""What a store tells its doctor beyond what a coordinator needs, and the two repairs that are made in it.
+
+Obligations: every question is answered from the database as it stands, changes nothing, and gives at most as many
+answers as it was asked for; a repair moves only the head that its caller has seen (by epoch and sequence), raises the
+epoch in the same statement, so that whoever owned the run is fenced, and deletes nothing that it does not keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from pointsman.ports.event_log import NewEvent
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Something about the database. `advice`: what is wrong with it, and what to do; empty when nothing is."""
+
+    name: str
+    value: str
+    advice: str = ""
+
+
+class MailCount(msgspec.Struct, frozen=True):
+    """A run whose head counts other mails than its mailbox holds. `last`: the highest number in the mailbox."""
+
+    run: str
+    counted: int
+    found: int
+    last: int
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """An open run whose owner has ended (ms ago by the database's clock), or was never there (None)."""
+
+    run: str
+    owner: int
+    ended_ms_ago: int | None
+
+
+class Stray(msgspec.Struct, frozen=True):
+    """Rows that belong to no run. `kind`: events, mail, reservations. `of`: whose they say they are."""
+
+    kind: str
+    of: str
+    rows: int
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Move away what stands behind event `kept` of a run, and put `repaired` in its place.
+
+    Attributes:
+        epoch, sequence: of the head, as it was seen; the new epoch is one higher.
+        folded: mails that the kept events have taken in.
+        repaired: the event number `kept + 1`, of the new epoch.
+    """
+
+    run: str
+    epoch: int
+    sequence: int
+    kept: int
+    folded: int
+    repaired: NewEvent
+    reason: str
+
+
+class Inspection(Protocol):
+    """Every method raises `StoreUnavailable` when the store can't be reached."""
+
+    async def facts(self) -> list[Fact]: ...
+
+    async def mail_counts(self, *, runs: Sequence[str] | None = None, limit: int) -> list[MailCount]:
+        """Runs whose mail is not what their head says; of all runs, or of these."""
+        ...
+
+    async def orphans(self, *, runs: Sequence[str] | None = None, limit: int) -> list[Orphan]: ...
+
+    async def strays(self, *, limit: int) -> list[Stray]: ...
+
+    async def moved_away(self, run: str) -> int:
+        """Events of a run that repairs have moved away."""
+        ...
+
+    async def cut(self, cut: Cut) -> bool:
+        """Make a repair: the run is then unowned, running, and due at once. False: its head is another by now."""
+        ...
+
+    async def recount_mail(self, run: str, epoch: int) -> bool:
+        """Let the head count its mail as far as the last one that is there; the run is unowned and due at once.
+        False: its head is another by now, or it has ended."""
+        ...
