@@ -9,6 +9,7 @@ from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.board import MemoryBoard
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.human_tasks import MemoryHumanTasks
+from pointsman.stores.memory.inspection import MemoryInspection
 from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
@@ -26,6 +27,7 @@ from tests.conformance.mutants import (
     children,
     feed,
     human_tasks,
+    inspection,
     listing,
     liveness,
     mail,
@@ -41,7 +43,7 @@ Mutant = type[Any]
 
 THEMES = (
     append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, reservations,
-    retention,
+    retention, inspection,
 )  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)
@@ -99,4 +101,5 @@ def _store(mutant: Mutant, database: MemoryDatabase) -> MemoryStore:
     store.human_tasks = _part(mutant, MemoryHumanTasks)(session)
     store.reservations = _part(mutant, MemoryReservations)(session)
     store.retention = _part(mutant, MemoryRetention)(session)
+    store.inspection = _part(mutant, MemoryInspection)(session)
     return store

@@ -8,6 +8,7 @@ from pointsman.ports.board import Board
 from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import EventLog
 from pointsman.ports.human_tasks import HumanTasks
+from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
@@ -48,6 +49,9 @@ class Store(Protocol):
 
     @property
     def reservations(self) -> Reservations: ...
+
+    @property
+    def inspection(self) -> Inspection: ...
 
     @property
     def retention(self) -> Retention: ...

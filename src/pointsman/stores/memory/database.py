@@ -160,6 +160,7 @@ class MemoryDatabase:
                 self.feed[place] = ERASED
         for task in [task for task, row in self.tasks.items() if row.run in runs]:
             del self.tasks[task]
+        self.quarantined_events = [moved for moved in self.quarantined_events if moved[0] not in runs]
         for spent in self.reservations.values():
             spent -= {item for item in spent if item[0] in runs}
 

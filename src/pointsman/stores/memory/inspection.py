@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pointsman.kernel.events import Recorded
 from pointsman.ports.inspection import Cut, Fact, MailCount, Orphan, Stray
-from pointsman.stores.memory.database import HeadRow
+from pointsman.stores.memory.database import ERASED, HeadRow
 from pointsman.stores.memory.session import Session
 
 
@@ -70,7 +70,9 @@ class MemoryInspection:
         database, event = self._database, cut.repaired
         moved = [old for old in row.events if old.sequence > cut.kept]
         database.quarantined_events += [(row.id, cut.reason, old) for old in moved]
-        database.feed[:] = [(run, old) for run, old in database.feed if run != row.id or old.sequence <= cut.kept]
+        for place, (run, old) in enumerate(database.feed):
+            if run == row.id and old.sequence > cut.kept:
+                database.feed[place] = ERASED
         del row.events[len(row.events) - len(moved) :]
         del row.nonces[len(row.events) :]
         for tranche, rows in database.reservations.items():

@@ -19,6 +19,7 @@ from pointsman.testing.conformance import (
     feed,
     fencing,
     human_tasks,
+    inspection,
     lifecycle,
     listing,
     liveness,
@@ -53,6 +54,7 @@ CASES: tuple[Case, ...] = (
     *human_tasks.CASES,
     *reservations.CASES,
     *retention.CASES,
+    *inspection.CASES,
     *lifecycle.CASES,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import RunFilter
 from pointsman.ports.human_tasks import TaskFilter
+from pointsman.ports.inspection import Cut
 from pointsman.testing.conformance.harness import Harness
 from pointsman.testing.conformance.support import DEFINITION, TTL_MS, coordinator, coordinators, event, raises
 
@@ -54,6 +55,13 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.human_tasks.list(TaskFilter()),
         lambda: store.reservations.of("tranche"),
         lambda: store.reservations.forget("tranche"),
+        store.inspection.facts,
+        lambda: store.inspection.mail_counts(limit=1),
+        lambda: store.inspection.orphans(limit=1),
+        lambda: store.inspection.strays(limit=1),
+        lambda: store.inspection.moved_away("run"),
+        lambda: store.inspection.recount_mail("run", 1),
+        lambda: store.inspection.cut(Cut("run", 1, 1, 0, 0, event(), "bad")),
         store.retention.buckets,
         lambda: store.retention.past(1),
         lambda: store.retention.delete(1, limit=1),

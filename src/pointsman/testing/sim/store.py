@@ -20,6 +20,7 @@ from pointsman.ports.event_log import (
     RunFilter,
 )
 from pointsman.ports.human_tasks import HumanTask, HumanTasks, TaskFilter
+from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Lease, Liveness, Member
 from pointsman.ports.mailbox import Mail, Mailbox
 from pointsman.ports.ownership import Definition, Ownership
@@ -174,7 +175,7 @@ class FaultyReservations:
 class FaultyPort:
     """Every method of the port goes through the network, whatever methods it has."""
 
-    def __init__(self, inner: Ownership | Retention, network: Network) -> None:
+    def __init__(self, inner: Ownership | Retention | Inspection, network: Network) -> None:
         self._inner = inner
         self._network = network
 
@@ -264,6 +265,7 @@ class SimStore(MemoryStore):
         self.human_tasks = FaultyHumanTasks(self.human_tasks, network)
         self.reservations = FaultyReservations(self.reservations, network)
         self.retention: Retention = FaultyPort(self.retention, network)
+        self.inspection: Inspection = FaultyPort(self.inspection, network)
 
     async def open(self) -> None:
         await super().open()
