@@ -106,13 +106,13 @@ async def test_a_run_is_not_started_on_a_checksum_that_its_owner_forgot() -> Non
         assert first_damage(row.id, row.events, len(row.events)) is None
 
 
-async def test_a_poisoned_run_is_stopped_with_an_event_that_fits() -> None:
+async def test_a_poisoned_run_is_held_back_with_an_event_that_fits() -> None:
     database = MemoryDatabase()
     await parked(database, "r")
     database.runs["r"].takeovers = 5
     async with coordinator(app, database, "two") as two:
         await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
-        await until(lambda: database.runs["r"].status == "stopped")
+        await until(lambda: database.runs["r"].status == "quarantined")
     row = database.runs["r"]
     assert row.events[-1].type == "RunStopped"
     assert first_damage("r", row.events, len(row.events)) is None
