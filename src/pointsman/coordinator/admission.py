@@ -113,7 +113,6 @@ class Admission:
         """Retries that wait for the agent's retry budget, and since when (ms)."""
         self._alarm: asyncio.TimerHandle | None = None
 
-    @property
     def has_to_look(self) -> bool:
         """Is there something to decide? Something new, or something that waits and whose time may have come."""
         return bool(self._wanted) or (self._alarm is None and bool(self._waiting or self._deferred))

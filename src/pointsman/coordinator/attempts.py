@@ -42,7 +42,7 @@ class Attempts:
 
     __slots__ = (
         "_admission", "_crew", "_epoch", "_execution", "_is_created", "_later", "_on_end", "_ready", "_reserved",
-        "_under_way", "_wake", "look", "want",
+        "_wake", "have_to_look", "look", "under_way", "want",
     )  # fmt: skip
 
     def __init__(
@@ -54,8 +54,9 @@ class Attempts:
         self._epoch = epoch
         self._wake = wake
         self._on_end = on_end
-        self._under_way: dict[str, Attempt] = {}
-        self._admission = Admission(crew, execution, wake, self._under_way.__contains__, self._reserve)
+        self.under_way: dict[str, Attempt] = {}
+        """By call."""
+        self._admission = Admission(crew, execution, wake, self.under_way.__contains__, self._reserve)
         self._ready: list[Wish] = []
         """Their attempts may be made as soon as the log has them."""
         self._reserved: dict[tuple[str, int], Reserved] = {}
@@ -64,11 +65,7 @@ class Attempts:
         self._is_created = is_created
         self.want = self._admission.want
         self.look = self._admission.look
-
-    @property
-    def have_to_look(self) -> bool:
-        """Is there something to decide?"""
-        return self._admission.has_to_look
+        self.have_to_look = self._admission.has_to_look
 
     @property
     def have_reserved(self) -> bool:
@@ -77,11 +74,7 @@ class Attempts:
     @property
     def are_left(self) -> bool:
         """Made and not over, or not yet known not to be made here."""
-        return bool(self._under_way) or self._admission.are_left
-
-    @property
-    def are_under_way(self) -> bool:
-        return bool(self._under_way)
+        return bool(self.under_way) or self._admission.are_left
 
     def withdraw(self) -> None:
         """The coordinator drains: what has not begun does not begin here."""
@@ -96,7 +89,7 @@ class Attempts:
 
     def over(self, call: str) -> None:
         """The attempt that was under way is over."""
-        self._under_way.pop(call, None)
+        self.under_way.pop(call, None)
 
     def _reserve(self, wish: Wish, permit: Permit, now: int) -> None:
         state = self._execution.state
@@ -154,7 +147,7 @@ class Attempts:
                 continue
             asked = crew.directory.agent(pending.asked) if pending.asked != pending.target else None
             crew.gates.tried(wish.agent, pending.attempt > pending.first_attempt)
-            self._under_way[wish.call] = crew.dispatcher.dispatch(
+            self.under_way[wish.call] = crew.dispatcher.dispatch(
                 wish.agent, pending, run=state.run, tenant=state.tenant, epoch=self._epoch, on_end=self._on_end,
                 permit=permit, asked=asked,
                 seconds_left=None if state.budget is None else seconds_left(state, crew.store.clock.now()),
@@ -164,7 +157,7 @@ class Attempts:
         """An event of this run is in the log."""
         if isinstance(event, ev.CallCancelled):
             self._admission.drop(event.call)
-            attempt = self._under_way.pop(event.call, None)
+            attempt = self.under_way.pop(event.call, None)
             if attempt is not None:
                 attempt.abandon()
         if isinstance(event, ev.CallReserved):
@@ -184,7 +177,7 @@ class Attempts:
             was_refused: what was not durable yet never will be.
         """
         self._admission.close()
-        for attempt in self._under_way.values():
+        for attempt in self.under_way.values():
             attempt.abandon()
         for key, reserved in list(self._reserved.items()):
             if was_refused and not reserved.is_durable:

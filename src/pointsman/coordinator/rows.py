@@ -16,15 +16,12 @@ class OpenTasks:
 
     def __init__(self, state: RunState) -> None:
         self._state = state
-        self._tasks = {call: pending.task for call, pending in state.calls.items() if pending.task is not None}
-
-    def __len__(self) -> int:
-        return len(self._tasks)
+        self.by_call = {call: pending.task for call, pending in state.calls.items() if pending.task is not None}
 
     def rows(self, produced: Sequence[Produced]) -> tuple[TaskRow, ...]:
         """What these events open and close. Asked again for the same events it says the same, until `moved`."""
         rows: list[TaskRow] = []
-        tasks = dict(self._tasks)
+        tasks = dict(self.by_call)
         for entry in produced:
             rows += _apply(entry, tasks, self._state)
         return tuple(rows)
@@ -32,7 +29,7 @@ class OpenTasks:
     def moved(self, produced: Sequence[Produced]) -> None:
         """These events are in the log."""
         for entry in produced:
-            _apply(entry, self._tasks, self._state)
+            _apply(entry, self.by_call, self._state)
 
 
 def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[TaskRow]:

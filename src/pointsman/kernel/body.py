@@ -64,7 +64,7 @@ class Body:
                 self._child_ended(event)
             case ev.CancelRequested():
                 self._scheduler.wake_all()
-        self._scheduler.run(lambda: requests.broken is None and not requests.is_closed)
+        self._scheduler.run()
         if requests.broken is not None:
             raise requests.broken
 
@@ -90,7 +90,8 @@ class Body:
         try:
             value = signature.decode_output(bytes(output))
         except PointsmanError as error:
-            self.requests.broken = NonDeterministicWorkflow(f"a result of {call}", f"a schema that refuses it: {error}")
+            misfit = NonDeterministicWorkflow(f"a result of {call}", f"a schema that refuses it: {error}")
+            self.requests.break_off(misfit)
             return
         self._answer(call, value)
 

@@ -8,7 +8,6 @@ decides whether anything may be new at this point. A request of either kind has 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -107,11 +106,10 @@ class Requests(Waiting):
             default = bytes(recorded.default)
         else:
             default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
+            special = {} if wanted is AS_USUAL else _special(wanted, default)
             event, tail = ev.with_input(
-                ev.CallRequested, data, partial(self.copies.find, target), call=call, target=target,
-                fallback=wanted.fallback, person=wanted.person,
-                default=msgspec.Raw(default) if default else ev.ABSENT, priority=wanted.priority,
-            )  # fmt: skip
+                ev.CallRequested, data, self.copies.find, target, call=call, target=target, **special
+            )
             self.produce(event, self.now, data, tail)
         self.signatures[call] = agent.signature
         if default:
@@ -133,7 +131,7 @@ class Requests(Waiting):
         else:
             child = f"{self._state.run[:100]}~{digest(self._state.key_of(call).encode())[:16]}"
             event, tail = ev.with_input(
-                ev.ChildStarted, data, partial(self.copies.find, target.name), call=call, run=child,
+                ev.ChildStarted, data, self.copies.find, target.name, call=call, run=child,
                 workflow=target.name, workflow_version=target.version,
                 budget=allowance(self._state, budget, target.budget, self.given),
             )  # fmt: skip
@@ -238,7 +236,7 @@ class Requests(Waiting):
 
     def _break(self, error: PointsmanError) -> BaseException:
         """Code and log disagree: unwind the body with something that `except Exception` does not catch."""
-        self.broken = error
+        self.break_off(error)
         return RunEvicted("the workflow's code does not fit its log")
 
     def _reroute(self, call: str, asked: str) -> str | None:
@@ -285,3 +283,13 @@ class Requests(Waiting):
             return
         shown = f"{describe(recorded)} with input {before[:200]!r}"
         raise self._break(NonDeterministicWorkflow(shown, f"input {data[:200]!r} for the same pending call"))
+
+
+def _special(wanted: Wanted, default: bytes) -> dict[str, Any]:
+    """What a call's event says where its body wants more than the usual."""
+    return {
+        "fallback": wanted.fallback,
+        "person": wanted.person,
+        "default": msgspec.Raw(default) if default else ev.ABSENT,
+        "priority": wanted.priority,
+    }

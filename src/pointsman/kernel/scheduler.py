@@ -17,6 +17,7 @@ class Scheduler:
 
     def __init__(self, on_over: OnOver) -> None:
         self.current: Strand
+        self._is_stopped = False
         self._on_over = on_over
         self._strands: list[Strand] = []
         self._ready: deque[Strand] = deque()
@@ -36,9 +37,13 @@ class Scheduler:
         for strand in self._strands:
             self.wake(strand)
 
-    def run(self, may_go_on: Callable[[], bool]) -> None:
-        """Until every strand waits or is over, or `may_go_on()` says no."""
-        while self._ready and may_go_on():
+    def stop(self) -> None:
+        """Resume no strand any more."""
+        self._is_stopped = True
+
+    def run(self) -> None:
+        """Until every strand waits or is over, or it is stopped."""
+        while self._ready and not self._is_stopped:
             strand = self._ready.popleft()
             strand.is_queued = False
             if not strand.is_over:
@@ -47,6 +52,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Let every strand leave memory: the author's `finally` runs."""
+        self.stop()
         strands, self._strands = self._strands, []
         for strand in strands:
             self.current = strand

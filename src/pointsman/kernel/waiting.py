@@ -27,6 +27,11 @@ class Waiting(ABC):
         self._scheduler = scheduler
         self._done = 0
 
+    def break_off(self, error: PointsmanError) -> None:
+        """Code and log disagree: the body goes no further."""
+        self.broken = error
+        self._scheduler.stop()
+
     def _check_open(self) -> None:
         if self.is_closed or self.broken is not None:
             raise RunEvicted

@@ -331,9 +331,9 @@ def test_a_call_that_is_dropped_waits_for_nothing() -> None:
     unused: Any = None
     admission = Admission(unused, unused, lambda: None, lambda call: False, unused)
     admission._deferred["c"] = 1
-    assert admission.has_to_look
+    assert admission.has_to_look()
     admission.drop("c")
-    assert not admission.has_to_look
+    assert not admission.has_to_look()
 
 
 async def test_what_an_agent_reports_reaches_its_attempt_wherever_it_is_said(shop: Shop) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -197,7 +196,7 @@ def test_any_input_is_rebuilt_exactly(steps: list[tuple[str, Any, Any, int, bool
         shared = parts[-kept:] if kept % 2 else parts[:kept]
         data = encode([*shared, new, {"in": shared}] if is_nested else str([*shared, new]) * times)
         event, tail = ev.with_input(
-            ev.CallRequested, data, partial(copies.find, target), call=f"{target}#{number}", target=target,
+            ev.CallRequested, data, copies.find, target, call=f"{target}#{number}", target=target,
         )  # fmt: skip
         inputs.append(data)
         recorded(log, event, tail, copies, data)
@@ -295,7 +294,7 @@ def rebuilt(before: str, after: str) -> None:
     copies, log = Copies(), list[ev.Recorded]()
     for number, text in enumerate((before, after)):
         data = encode(text)
-        event, tail = ev.with_input(ev.CallRequested, data, partial(copies.find, "a"), call=f"a#{number}", target="a")
+        event, tail = ev.with_input(ev.CallRequested, data, copies.find, "a", call=f"a#{number}", target="a")
         recorded(log, event, tail, copies, data)
     assert inputs_of(log) == [encode(before), encode(after)]
     assert log[1].body.decode()

@@ -15,18 +15,21 @@ from pointsman.kernel.events.requests import CallRequested, ChildStarted
 from pointsman.kernel.pieces import INLINE_BYTES_MAX, Piece, literal, split_body
 from pointsman.kernel.values import digest
 
-Find = Callable[[bytes], tuple[tuple[Piece, ...], bytes]]
+Find = Callable[[str, bytes], tuple[tuple[Piece, ...], bytes]]
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in EVENT_TYPES.items()}
 
 
-def with_input(event_type: type[Any], data: bytes, find: Find | None = None, **fields: Any) -> tuple[Any, bytes]:
+def with_input(
+    event_type: type[Any], data: bytes, find: Find | None = None, like: str = "", **fields: Any
+) -> tuple[Any, bytes]:
     """An event with an input, and the tail of its body: empty when the input is small and stays whole. `find` gives
-    the pieces of a large one, and their tail; without it, one literal."""
+    the pieces of a large one, which may be `like` the last input of that target, and their tail; without it, one
+    literal."""
     if len(data) <= INLINE_BYTES_MAX:
         return event_type(input=msgspec.Raw(data), **fields), b""
-    pieces, tail = find(data) if find is not None else (literal(data), data)
+    pieces, tail = find(like, data) if find is not None else (literal(data), data)
     return event_type(pieces=pieces, digest=digest(data), **fields), tail
 
 
