@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+SEEDS  ?= 10000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench chaos docs format clean
+.PHONY: help demo test check simulate bench chaos docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,11 @@ check: $(STAMP) ## format, lint, types, import contracts, dead code
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vulture
+
+simulate: $(STAMP) ## run the simulator over SEEDS=10000 schedules on all cores, and see each guard's mutant caught
+	$(BIN)/python -m pointsman.testing.sim --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m pointsman.testing.sim --seeds 100 --coverage
+	$(BIN)/python -m pointsman.testing.sim --mutants --seeds 900
 
 bench: $(STAMP) ## measure throughput (w1) and latency at rest (w5), one JSON object each
 	@$(BIN)/python -m benchmarks w1 --json $(ARGS)

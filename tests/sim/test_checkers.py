@@ -13,14 +13,16 @@ from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
 from pointsman.testing.sim import checkers
 from pointsman.testing.sim.evidence import Ack, Evidence
+from pointsman.testing.sim.journal import Effect, Invocation
 from pointsman.testing.sim.replayed import replay_differs, replays_identically
-from pointsman.testing.sim.workload import Invocation
+from pointsman.testing.sim.workload import OWN
 from pointsman.testing.sim.world import World, _listening, simulate
 
 STARTED = ev.RunStarted(workflow="chain", workflow_version=1, digest="d", seed="s", input=msgspec.Raw(b"1"))
 REQUESTED = ev.CallRequested(call="a#1", target="a")
 COMPLETED = ev.CallCompleted(call="a#1", output=msgspec.Raw(b'"x"'))
 SIGNAL = ev.SignalReceived(name="go", key="signal:k", mail=1)
+SIGNAL_AGAIN = ev.SignalReceived(name="go", key="signal:k", mail=2)
 ENDED = ev.RunCompleted(output=msgspec.Raw(b"1"))
 SOUND = (STARTED, REQUESTED, COMPLETED, SIGNAL, ENDED)
 
@@ -115,6 +117,9 @@ BAD = [
     (checkers.nothing_is_called_in_vain, log(*SOUND, invocations=[made(position=3)])),
     (checkers.nothing_is_called_in_vain, log(*SOUND, invocations=[made(), made()])),
     (checkers.nothing_is_called_in_vain, log(*SOUND, invocations=[made(epoch_now=2)])),
+    (checkers.effects_happen_once, log(*SOUND, effects=[Effect("pay", None, made())] * 2)),
+    (checkers.effects_happen_once, log(*SOUND, effects=[Effect("pay", key, made()) for key in ("a", "b")])),
+    (checkers.mail_is_folded_once, log(STARTED, SIGNAL, SIGNAL_AGAIN, ENDED, mails=(1, 2))),
     (checkers.children_belong, log(STARTED, CHILD, ENDED)),
     (checkers.everything_ends, log(STARTED, status="parked")),
     (checkers.everything_ends, log(*SOUND, unfinished=["start r"])),
@@ -126,6 +131,11 @@ BAD = [
 @pytest.mark.parametrize(("checker", "evidence"), BAD, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_rule_is_seen(checker, evidence):
     assert list(checker(evidence))
+
+
+def test_an_effect_under_one_key_happens_once_however_often_it_is_tried():
+    effects = [Effect("pay", "r/1/a#1", made(attempt=n)) for n in (1, 2)]
+    assert list(checkers.effects_happen_once(log(*SOUND, effects=effects))) == []
 
 
 def test_a_call_that_left_a_stopped_process_late_is_nobodys_fault():
@@ -190,7 +200,9 @@ def stream():
 def test_a_sound_stream_replays_from_every_prefix(stream):
     run, rows = stream
     causes = [n for n, row in enumerate(rows) if issubclass(ev.EVENT_TYPES[row.type], ev.Cause)]
-    assert [replay_differs(run, rows, cause) for cause in [None, *causes]] == [None] * (len(causes) + 1)
+    assert [replay_differs(OWN.app.directory, run, rows, cause) for cause in [None, *causes]] == [None] * (
+        len(causes) + 1
+    )
 
 
 def test_a_request_that_the_code_does_not_make_is_seen(stream):
@@ -198,7 +210,7 @@ def test_a_request_that_the_code_does_not_make_is_seen(stream):
     asked = next(n for n, row in enumerate(rows) if row.type == "CallRequested")
     renamed = msgspec.structs.replace(rows[asked], body=rows[asked].body.replace(b'"call":"', b'"call":"x'))
     bad = (*rows[:asked], renamed, *rows[asked + 1 :])
-    evidence = Evidence({run: bad}, {}, {}, [])
+    evidence = Evidence({run: bad}, {}, {}, [], directory=OWN.app.directory)
     assert list(replays_identically(evidence, random.Random(1)))
 
 
@@ -206,7 +218,7 @@ def test_a_request_that_the_log_lacks_is_seen(stream):
     run, rows = stream
     asked = next(n for n, row in enumerate(rows) if row.type == "CallRequested")
     short = [msgspec.structs.replace(row, sequence=n) for n, row in enumerate(rows[:asked], 1)]
-    assert replay_differs(run, short, None)
+    assert replay_differs(OWN.app.directory, run, short, None)
 
 
 def test_what_the_program_logs_as_an_error_is_a_violation():

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pointsman.testing.sim.campaign import COMMAND, run_campaign
-from pointsman.testing.sim.mutants import MUTANTS, judge
+from pointsman.testing.sim.judging import judge
+from pointsman.testing.sim.mutants import MUTANTS
 from pointsman.testing.sim.world import simulate
 
 
@@ -21,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _judge_all(options)
     if options.seed is not None:
         return _one(options)
-    summary = run_campaign(range(options.start, options.start + options.seeds), jobs=options.jobs)
+    summary = run_campaign(
+        range(options.start, options.start + options.seeds), jobs=options.jobs, covers=options.coverage
+    )
     print(json.dumps(summary) if options.json else _shown(summary))
     return 1 if summary["violations"] else 0
 
@@ -49,6 +52,9 @@ def _shown(summary: dict[str, Any]) -> str:
     for name, value in summary.items():
         if name == "violations" and value:
             lines += [f"VIOLATION {_violation(item)}" for item in value]
+        elif name == "coverage":
+            lines.append(f"{name:<16} {value['percent']} % of {value['lines']} lines")
+            lines += [f"  {file:<40} {of['percent']:5.1f} %" for file, of in value["files"].items()]
         else:
             lines.append(f"{name:<16} {value}")
     return "\n".join(lines)
@@ -66,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened, line by line")
     parser.add_argument("--mutants", action="store_true", help="break each guard in turn: every one must be caught")
     parser.add_argument("--all-seeds", action="store_true", help="with --mutants: go on after one was caught")
+    parser.add_argument("--coverage", action="store_true", help="print the line coverage of coordinator/ and kernel/")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

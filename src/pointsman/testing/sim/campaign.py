@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
+from pointsman.testing.sim.coverage import LEAST, Coverage, Lines, traced
 from pointsman.testing.sim.world import Report, simulate
 
 COMMAND = "python -m pointsman.testing.sim"
@@ -23,13 +24,33 @@ KIND_SHARE_MIN = 0.01
 """A kind of fault counts when it struck in at least so many schedules, as a share of all."""
 
 
+def run_traced(seeds: Sequence[int]) -> tuple[list[Report], Lines]:
+    """Run schedules, and note which lines of production run."""
+    with traced() as lines:
+        reports = [simulate(seed) for seed in seeds]
+    return reports, lines
+
+
+def cover(seeds: Sequence[int], *, jobs: int) -> tuple[list[Report], dict[str, Any]]:
+    """Run schedules as `run_seeds` does, and give the line coverage of production's rooms."""
+    coverage, reports = Coverage(), []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for some, lines in pool.map(run_traced, _chunks(seeds)):
+            reports += some
+            coverage.add(lines)
+    return reports, coverage.report()
+
+
+def _chunks(seeds: Sequence[int]) -> list[Sequence[int]]:
+    return [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
+
+
 def run_seeds(seeds: Sequence[int], *, jobs: int = 1) -> list[Report]:
     """Run schedules, in `jobs` processes; the reports are in the order of the seeds, whoever was quicker."""
     if jobs <= 1 or len(seeds) <= CHUNK:
         return [simulate(seed) for seed in seeds]
-    chunks = [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return [report for reports in pool.map(run_seeds, chunks) for report in reports]
+        return [report for reports in pool.map(run_seeds, _chunks(seeds)) for report in reports]
 
 
 def summarise(reports: Sequence[Report], seconds: float, *, command: str = COMMAND) -> dict[str, Any]:
@@ -71,8 +92,16 @@ def _vacuous(seeds: int, average: dict[str, float], kinds: Sequence[str]) -> Ite
         yield f"vacuous: {len(kinds)} kinds of fault struck ({', '.join(kinds)}), at least {KINDS_MIN} are needed"
 
 
-def run_campaign(seeds: Sequence[int], *, jobs: int) -> dict[str, Any]:
-    """Run and summarise."""
+def run_campaign(seeds: Sequence[int], *, jobs: int, covers: bool = False) -> dict[str, Any]:
+    """Run and summarise. `covers`: with the line coverage of production, which must not be below LEAST."""
     begin = time.perf_counter()
-    reports = run_seeds(seeds, jobs=jobs)
-    return summarise(reports, time.perf_counter() - begin)
+    if not covers:
+        reports = run_seeds(seeds, jobs=jobs)
+        return summarise(reports, time.perf_counter() - begin)
+    reports, coverage = cover(seeds, jobs=jobs)
+    summary = summarise(reports, time.perf_counter() - begin)
+    summary["coverage"] = coverage
+    if len(seeds) >= ENOUGH_SEEDS and coverage["percent"] < LEAST:
+        what = f"vacuous: {coverage['percent']} % of the lines of production ran, at least {LEAST:g} must"
+        summary["violations"].append({"seed": None, "what": what, "reproduce": ""})
+    return summary

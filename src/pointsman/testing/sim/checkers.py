@@ -6,11 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from pointsman.coordinator.mail import CANCEL_KEY, signal_key
+from pointsman.coordinator.mail import CANCEL_KEY, answer_key, signal_key
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import first_damage
+from pointsman.kernel.history import whole_input
+from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Ack, Evidence
+from pointsman.testing.sim.journal import Invocation
 from pointsman.testing.sim.ledgers import budget_violations
 from pointsman.testing.sim.replayed import SAMPLES, replays_identically
 
@@ -30,7 +33,7 @@ def acked_is_durable(evidence: Evidence) -> Iterator[str]:
             yield f"{ack.what} of {ack.run}: {ack.answer}"
         elif ack.what == "start":
             yield from _start_stands(evidence, ack)
-        elif ack.what in ("signal", "cancel"):
+        elif ack.what in ("signal", "cancel", "answer"):
             yield from _mail_is_kept(evidence, ack)
         elif ack.what == "result":
             yield from _result_stands(evidence, ack)
@@ -43,13 +46,21 @@ def acked_is_durable(evidence: Evidence) -> Iterator[str]:
 def _start_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
     """The run has the input that its starter gave, or he was told that it has another."""
     started = evidence.events(ack.run)[0]
-    same = isinstance(started, ev.RunStarted) and bytes(started.input).decode() == ack.key
+    same = isinstance(started, ev.RunStarted) and input_of(evidence, ack.run) == ack.key.encode()
     if same != (ack.answer == "accepted"):
         yield f"{ack.run}: a start with {ack.key} was {ack.answer}, and the log begins with {started}"
 
 
+def input_of(evidence: Evidence, run: str) -> bytes:
+    """The input of a run, as it was sent."""
+    first = evidence.streams[run][0]
+    started = read_event(first)
+    assert isinstance(started, ev.RunStarted)
+    return whole_input(started, first, lambda _: first.body)
+
+
 def _mail_is_kept(evidence: Evidence, ack: Ack) -> Iterator[str]:
-    key = CANCEL_KEY if ack.what == "cancel" else signal_key(ack.key)
+    key = {"cancel": CANCEL_KEY, "signal": signal_key(ack.key), "answer": answer_key(ack.key)}[ack.what]
     is_kept = any(mail.key == key for mail in evidence.mails.get(ack.run, ()))
     if ack.answer in ("accepted", "duplicate") and not is_kept:
         yield f"{ack.run}: {ack.what} {ack.key} was {ack.answer}, and is not in its mailbox"
@@ -119,7 +130,7 @@ def times_never_fall(evidence: Evidence) -> Iterator[str]:
             yield f"{run}: the times of its events go back: {times}"
         for row in stream:
             place = evidence.place(run, row.sequence)
-            if place >= 0 and row.at > evidence.feed[place][2]:
+            if place >= 0 and row.at > evidence.feed[place][2] + evidence.early_ms:
                 committed_at = evidence.feed[place][2]
                 yield f"{run}: event {row.sequence} is of {row.at}, and was committed at {committed_at}"
 
@@ -133,13 +144,16 @@ def mail_is_folded_once(evidence: Evidence) -> Iterator[str]:
         if folded != numbers[: len(folded)] or (whole and len(folded) != len(numbers)):
             yield f"{run}: its mail is {numbers}, and its stream has {folded}"
         keys = {mail.number: mail.key for mail in mails}
+        signals = Counter(event.key for event in evidence.events(run) if isinstance(event, ev.SignalReceived))
+        yield from (f"{run}: the signal {key!r} is {count} events" for key, count in signals.items() if count > 1)
         for event in evidence.events(run):
             if isinstance(event, ev.SignalReceived) and keys.get(event.mail) != event.key:
                 yield f"{run}: mail {event.mail} has the key {keys.get(event.mail)}, its event {event.key}"
 
 
 def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
-    """By the store's clock at the commit; retries wait for their time too."""
+    """By the store's clock at the commit; retries wait for their time too. A coordinator knows that clock only as well
+    as its last measurement was."""
     for run in evidence.streams:
         due: dict[str, int] = {}
         for sequence, event in enumerate(evidence.events(run), 1):
@@ -149,7 +163,7 @@ def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
                 due[event.call] = event.retry_at
             elif isinstance(event, ev.TimerFired | ev.CallRetried):
                 when, at = due.pop(event.call, None), evidence.feed[evidence.place(run, sequence)][2]
-                if when is None or at < when:
+                if when is None or at < when - evidence.early_ms:
                     yield f"{run}: {event.call} ({type(event).__name__}) was due at {when} and came at {at}"
 
 
@@ -238,6 +252,18 @@ def everything_ends(evidence: Evidence) -> Iterator[str]:
         yield "the schedule did not come to its end"
 
 
+def effects_happen_once(evidence: Evidence) -> Iterator[str]:
+    """Each effect of a call once, whoever tried how often: what comes twice under one key happens once."""
+    happened: dict[tuple[str, str, str], dict[str, Invocation]] = {}
+    for number, one in enumerate(evidence.effects):
+        keys = happened.setdefault((one.by.run, one.by.call, one.name), {})
+        keys.setdefault(one.key if one.key is not None else f"without a key, {number}", one.by)
+    for (run, call, name), keys in happened.items():
+        if len(keys) > 1:
+            tries = ", ".join(f"attempt {by.attempt} by {by.node} in epoch {by.epoch}" for by in keys.values())
+            yield f"{run}: {name!r} happened {len(keys)} times for one call, {call} ({tries}): use its idempotency key"
+
+
 def budgets_hold(evidence: Evidence) -> Iterator[str]:
     """No shared budget is above its limit, and each attempt counts once."""
     return budget_violations(
@@ -248,7 +274,7 @@ def budgets_hold(evidence: Evidence) -> Iterator[str]:
 CHECKERS: tuple[Checker, ...] = (
     acked_is_durable, sequences_are_dense, checksums_fit, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
     mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
-    nothing_is_called_in_vain, children_belong, everything_ends, budgets_hold,
+    nothing_is_called_in_vain, children_belong, everything_ends, effects_happen_once, budgets_hold,
 )  # fmt: skip
 
 

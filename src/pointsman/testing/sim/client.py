@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.kernel import values
 from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
@@ -18,13 +18,16 @@ from pointsman.kernel.errors import (
     RunConflict,
     RunEnded,
     StoreUnavailable,
+    TaskAnswered,
+    TaskClosed,
     UnknownRun,
 )
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.ports.runs import StartRun
+from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.evidence import Ack
 from pointsman.testing.sim.node import Node
-from pointsman.testing.sim.workload import NAMES
+from pointsman.testing.sim.scenario import Start
 
 T = TypeVar("T")
 
@@ -35,6 +38,8 @@ TRIES_MAX = 400
 class Surroundings(Protocol):
     """What clients need of their world."""
 
+    @property
+    def database(self) -> Replica: ...
     @property
     def position(self) -> int: ...
     @property
@@ -52,85 +57,125 @@ class Clients:
         unfinished: operations under way or given up.
     """
 
-    def __init__(self, world: Surroundings, rng: random.Random, *, span_s: float, runs: int) -> None:
+    def __init__(
+        self, world: Surroundings, rng: random.Random, starts: Sequence[Start], *, span_s: float,
+        answer: Callable[[random.Random, str], Any],
+    ) -> None:  # fmt: skip
         self.acks: list[Ack] = []
         self.operations = 0
         self.unfinished: dict[str, None] = {}
-        self.runs: dict[str, str] = {}
         self._world = world
         self._rng = rng
         self._span_s = span_s
-        self._count = runs
+        self._starts = {f"r{number}": start for number, start in enumerate(starts)}
+        self._answer = answer
+        self._answered: set[str] = set()
 
     # -- the schedule ------
 
     async def work(self) -> None:
         """Everything that clients do of themselves; returns when each operation is over."""
         tasks: list[Coroutine[Any, Any, None]] = []
-        for number in range(self._count):
-            run = f"r{number}"
-            workflow = self.runs[run] = self._rng.choice(NAMES)
-            size = self._rng.randrange(1, 4)
+        for run, start in self._starts.items():
             begin = self._rng.random() * self._span_s * 0.6
-            for again in range(self._rng.choice((1, 2, 2, 3))):
-                other = size + (again > 0 and self._rng.random() < 0.2)
-                tasks.append(self._after(begin + self._rng.random() * 0.3 * again, self.start, run, workflow, other))
-            tasks += self._pestering(run, workflow, begin)
+            for again in range(self._rng.choice((1, 1, 2, 3))):
+                is_other = again > 0 and self._rng.random() < 0.2
+                tasks.append(self.after(begin + self._rng.random() * 0.3 * again, self.start, run, start, is_other))
+            tasks += self._pestering(run, start, begin)
+        tasks.append(self._answer_now_and_then())
         await asyncio.gather(*tasks)
 
-    def _pestering(self, run: str, workflow: str, begin: float) -> list[Coroutine[Any, Any, None]]:
+    def _pestering(self, run: str, start: Start, begin: float) -> list[Coroutine[Any, Any, None]]:
         """Signals (also twice under one key, also to runs that do not wait), cancels, reads and waits."""
         rng, span, out = self._rng, self._span_s, []
-        for number in range(rng.choice((3, 4)) if workflow == "waiter" else rng.choice((0, 1, 2))):
+        for number in range(rng.choice((0, 0, 1, 2)) + len(start.signals)):
+            name, payload = start.signals[number % len(start.signals)] if start.signals else ("go", b'"nobody waits"')
             key = f"k{rng.randrange(3)}" if rng.random() < 0.3 else f"n{number}"
-            out.append(self._after(begin + rng.random() * span, self.signal, run, "go", key, f'"{key}"'))
-        if rng.random() < 0.15:
+            out.append(self.after(begin + rng.random() * span, self.signal, run, name, key, payload))
+        if rng.random() < start.cancelled:
             at = begin + rng.random() * span
-            out += [self._after(at + rng.random() * 0.2, self.cancel, run) for _ in range(rng.choice((1, 2)))]
-        for _ in range(rng.choice((0, 1, 2, 3))):
-            out.append(self._after(begin + rng.random() * span, self.read, run))
-        if rng.random() < 0.5:
-            out.append(self._after(begin + rng.random() * span, self.result, run))
+            out += [self.after(at + rng.random() * 0.2, self.cancel, run) for _ in range(rng.choice((1, 2)))]
+        for _ in range(rng.choice((0, 0, 1, 2))):
+            out.append(self.after(begin + rng.random() * span, self.read, run))
+        if rng.random() < 0.4:
+            out.append(self.after(begin + rng.random() * span, self.result, run))
         return out
 
     async def finish(self) -> None:
-        """What the runs still need to end: the last signal of each waiter."""
-        waiters = [run for run, workflow in self.runs.items() if workflow == "waiter"]
-        await asyncio.gather(*(self.signal(run, "done", "done", '"over"') for run in waiters))
+        """What the runs still need to end: their last signals, and answers to people's questions."""
+        lasts = [
+            self.signal(run, name, f"last {number}", payload)
+            for run, start in self._starts.items() for number, (name, payload) in enumerate(start.last)
+        ]  # fmt: skip
+        await asyncio.gather(*lasts)
 
-    async def _after(self, seconds: float, operation: Callable[..., Awaitable[None]], *args: Any) -> None:
+    async def _answer_now_and_then(self) -> None:
+        for _ in range(3):
+            await asyncio.sleep(self._rng.random() * self._span_s)
+            await self.answer_all()
+
+    async def keep_answering(self) -> None:
+        """Until nobody asks any more."""
+        while True:
+            await self.answer_all()
+            await asyncio.sleep(0.15)
+
+    async def answer_all(self) -> None:
+        """Answer every question that is open, sometimes two people at once."""
+        for task, row in list(self._world.database.tasks.items()):
+            if row.status == "open" and task not in self._answered:
+                self._answered.add(task)
+                said = [self._answer(self._rng, row.question) for _ in range(self._rng.choice((1, 2)))]
+                await asyncio.gather(*(self.answer(row.run, task, f"p{n}", value) for n, value in enumerate(said)))
+
+    async def after(self, seconds: float, operation: Callable[..., Awaitable[None]], *args: Any) -> None:
         await asyncio.sleep(seconds)
         await operation(*args)
 
     # -- operations ------
 
-    async def start(self, run: str, workflow: str, size: int) -> None:
-        request = StartRun(workflow=workflow, input=str(size).encode(), id=run)
-        await self._operation("start", run, str(size), lambda runs: runs.start(request))
+    async def start(self, run: str, start: Start, is_other: bool) -> None:
+        data = start.other if is_other else start.input
+        request = StartRun(workflow=start.workflow, input=data, id=run, budget=start.budget, tenant=start.tenant)
+        await self.operate(
+            "start", run, values.encode(values.decode(data)).decode(), lambda node: node.runs.start(request)
+        )
 
-    async def signal(self, run: str, name: str, key: str, payload: str) -> None:
-        await self._operation("signal", run, key, lambda runs: runs.signal(run, name, payload.encode(), key=key))
+    async def signal(self, run: str, name: str, key: str, payload: bytes) -> None:
+        await self.operate("signal", run, key, lambda node: node.runs.signal(run, name, payload, key=key))
 
     async def cancel(self, run: str) -> None:
-        await self._operation("cancel", run, "", lambda runs: runs.cancel(run, reason="enough"))
+        await self.operate("cancel", run, "", lambda node: node.runs.cancel(run, reason="enough"))
+
+    async def answer(self, run: str, task: str, by: str, value: Any) -> None:
+        """A person answers, or declines."""
+
+        async def said(node: Node) -> object:
+            view = await node.inbox.get(task)
+            if value is None:
+                return await node.inbox.decline(task, reason="not mine", by=by)
+            return await node.inbox.answer(view.task.id, values.encode(value), by=by)
+
+        await self.operate("answer", run, task, said)
 
     async def result(self, run: str) -> None:
-        async def ended(runs: CoordinatorRuns) -> str:
-            view = await runs.wait(run, timeout_s=1.5)
+        async def ended(node: Node) -> str:
+            view = await node.runs.wait(run, timeout_s=1.5)
             if view.head.status not in ENDED_STATUSES:
                 raise StoreUnavailable("not yet")
             output = bytes(view.output).decode() if view.output is not None else ""
             return f"{view.head.status} {output}{view.failure.kind if view.failure else ''}"
 
-        await self._operation("result", run, "", ended)
+        await self.operate("result", run, "", ended)
 
     async def read(self, run: str) -> None:
-        async def events(runs: CoordinatorRuns) -> tuple[tuple[int, str], ...]:
-            return tuple((event.sequence, event.type) for event in await runs.events(run))
+        async def events(node: Node) -> tuple[tuple[int, str], ...]:
+            inputs = self._rng.random() < 0.3
+            return tuple((event.sequence, event.type) for event in await node.runs.events(run, inputs=inputs))
 
-        await self._operation("read", run, "", events)
+        await self.operate("read", run, "", events)
 
-    async def _operation(self, what: str, run: str, key: str, ask: Callable[[CoordinatorRuns], Awaitable[Any]]) -> None:
+    async def operate(self, what: str, run: str, key: str, ask: Callable[[Node], Awaitable[Any]]) -> None:
         """Ask one node after another until one answers, and note the answer."""
         self.operations += 1
         name = f"{what} {run} {key} #{self.operations}"
@@ -147,16 +192,19 @@ class Clients:
                 await asyncio.sleep(0.1 + self._rng.random() * 0.2)
                 continue
             self._world.say(f"{name}: {answer}")
-            self.acks.append(Ack(what, run, answer, self._world.position, key, seen))
+            if run:
+                self.acks.append(Ack(what, run, answer, self._world.position, key, seen))
             del self.unfinished[name]
             return
 
-    async def _ask(self, ask: Callable[[CoordinatorRuns], Awaitable[T]]) -> tuple[str, tuple[tuple[int, str], ...]]:
+    async def _ask(self, ask: Callable[[Node], Awaitable[T]]) -> tuple[str, tuple[tuple[int, str], ...]]:
         node = self._world.any_node(self._rng)
         try:
             answer = await node.ask(ask, timeout_s=2.0, hangs_up=self._rng.random() < 0.5)
         except RunEnded:
             return "ended", ()
+        except (TaskAnswered, TaskClosed):
+            return "too late", ()
         except DuplicateMail:
             return "duplicate", ()
         except RunConflict:

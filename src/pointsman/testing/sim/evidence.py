@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pointsman.agents.directory import AgentDirectory
 from pointsman.kernel import events as ev
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
-from pointsman.testing.sim.workload import Invocation
+from pointsman.testing.sim.journal import Effect, Invocation
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Evidence:
     feed: Sequence[tuple[str, int, int]]
     acks: Sequence[Ack] = ()
     invocations: Sequence[Invocation] = ()
+    effects: Sequence[Effect] = ()
+    directory: AgentDirectory | None = None
+    """The app's agents and workflows, to replay with."""
+    early_ms: int = 0
+    """How far ahead of the database's clock the coordinators' estimates of it were at most."""
     unfinished: Sequence[str] = ()
     errors: Sequence[str] = ()
     budgets: Mapping[str, Sequence[ev.Recorded]] = field(default_factory=dict)

@@ -35,12 +35,19 @@ class Faults:
     late: float = 0.0
     slow: float = 0.0
     lost_hint: float = 0.0
+    late_hint: float = 0.0
+    double_hint: float = 0.0
     is_down: bool = False
     """The database answers nobody."""
+    is_stalled: bool = False
+    """What is appended is carried out, and no standby has it: nobody hears of it."""
+    is_ahead: bool = False
+    """The database came back with what no standby has: it can be read, and nothing can be committed."""
 
     def heal(self) -> None:
-        self.lost = self.lost_reply = self.late = self.slow = self.lost_hint = 0.0
-        self.is_down = False
+        self.lost = self.lost_reply = self.late = self.slow = 0.0
+        self.lost_hint = self.late_hint = self.double_hint = 0.0
+        self.is_down = self.is_stalled = self.is_ahead = False
 
 
 @dataclass
@@ -76,6 +83,7 @@ class Network:
         self._rng = rng
         self._faults = faults
         self._under_way: dict[str, int] = {}
+        self._replies: dict[asyncio.Future[Any], None] = {}
         self._server = contextvars.copy_context()
         self._server.run(PROCESS.set, None)
 
@@ -87,6 +95,7 @@ class Network:
         if self.is_severed:
             raise StoreUnavailable("this process has ended")
         reply: asyncio.Future[T] = self.loop.create_future()
+        self._replies[reply] = None
         fate = self._fate(name)
         if fate != "answered":
             self.trace.fault(self.process.name, fate, f"{name} {about}")
@@ -108,7 +117,10 @@ class Network:
             self._later(there + 10 * back, serve)
         else:
             self._later(there, serve)
-        return await reply
+        try:
+            return await reply
+        finally:
+            del self._replies[reply]
 
     async def resolve(self, append: Append, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """As `call`, behind every statement of this process that may still hold the run's head."""
@@ -116,14 +128,35 @@ class Network:
             await asyncio.sleep(0.005)
         return await self.call("resolve", operation, about=f"{append.run} {append.expected}+{len(append.events)}")
 
+    def drop(self) -> None:
+        """Every connection of this process breaks: what was sent may be carried out, and nobody hears of it."""
+        for reply in list(self._replies):
+            _fail(reply, "connection reset")
+
+    def barrier(self) -> None:
+        """A commit of its own, behind what was read. Raises StoreUnavailable: no standby takes it."""
+        if self._faults.is_ahead:
+            raise StoreUnavailable("the barrier is not committed")
+
     def check(self) -> None:
         """Raises StoreUnavailable when nothing gets through."""
-        if self.is_severed or self.is_cut or self._faults.is_down:
+        if self.is_severed or self.is_cut or self._faults.is_down or self._faults.is_ahead:
             raise StoreUnavailable("no connection")
 
     def send_hint(self, deliver: Callable[[], None]) -> None:
         """A hint goes out, and may be lost."""
-        if self.is_severed or self.is_cut or self._faults.is_down or self._rng.random() < self._faults.lost_hint:
+        faults = self._faults
+        if self.is_severed or self.is_cut or faults.is_down or faults.is_ahead:
+            return
+        if self._rng.random() < faults.lost_hint:
+            self.trace.fault(self.process.name, "hint_lost")
+            return
+        if self._rng.random() < faults.double_hint:
+            self.trace.fault(self.process.name, "hint_twice")
+            self._later(self._latency(), deliver)
+        if self._rng.random() < faults.late_hint:
+            self.trace.fault(self.process.name, "hint_late")
+            self._later(self._rng.random() * 0.7, deliver)
             return
         self._later(self._latency(), deliver)
 
@@ -134,8 +167,10 @@ class Network:
 
     def _fate(self, name: str) -> str:
         faults, draw = self._faults, self._rng.random()
-        if self.is_cut or faults.is_down:
+        if self.is_cut or faults.is_down or (faults.is_ahead and name != "resolve"):
             return "lost"
+        if faults.is_stalled:
+            return "lost_reply" if name == "append" else "lost"
         for kind, share in (("lost", faults.lost), ("lost_reply", faults.lost_reply), ("late", faults.late)):
             if draw < share:
                 return "lost_reply" if kind == "late" and name in NEVER_LATE else kind
@@ -145,6 +180,7 @@ class Network:
     def _latency(self) -> float:
         """Seconds one way: mostly a millisecond, sometimes long enough to be overtaken."""
         if self._rng.random() < self._faults.slow:
+            self.trace.faults["slow"] = self.trace.faults.get("slow", 0) + 1
             return 0.02 + self._rng.random() * 0.6
         return 0.0001 + self._rng.random() * 0.002
 
@@ -159,7 +195,7 @@ class Network:
             return
         if self.trace.is_on:
             self.trace.say(self.process.name, f"{what} -> {_shown(result)}")
-        if fate == "answered" and (self.is_cut or self._faults.is_down):
+        if fate == "answered" and (self.is_cut or self._faults.is_down or self._faults.is_stalled):
             self.trace.fault(self.process.name, "lost_reply", what)
             fate = "lost_reply"
         if fate == "lost_reply":

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, NoReturn, TypeVarTuple
+from typing import Any, NoReturn, Protocol, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
 
@@ -33,16 +33,23 @@ class Deadlock(BaseException):
     """Nothing is ready and no timer is set."""
 
 
+class Clocks(Protocol):
+    """What a process's machine says the time is."""
+
+    def wall(self) -> float: ...
+
+
 class Process:
     """A simulated operating system process: what runs in its context belongs to it."""
 
-    __slots__ = ("held", "is_dead", "is_held", "name")
+    __slots__ = ("clocks", "held", "is_dead", "is_held", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_held = False
         self.is_dead = False
         self.held: list[Entry] = []
+        self.clocks: Clocks | None = None
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)

@@ -6,28 +6,31 @@ A mutant patches a class for as long as its block lasts; the program has no swit
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from pointsman.agents.agent import Agent
 from pointsman.coordinator import driver, loading
 from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
+from pointsman.coordinator.dispatcher import Attempt, Dispatcher
 from pointsman.coordinator.driver import Driver, Exit
 from pointsman.coordinator.recorder import Recorder
+from pointsman.kernel import events as ev
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.policy.amounts import NOTHING, Amount
-from pointsman.kernel.requests import Produced
-from pointsman.ports.event_log import Append, AppendResult, Head, NewEvent, Outcome, Resolution
+from pointsman.kernel.requests import Produced, Requests
+from pointsman.kernel.state import PendingCall
+from pointsman.ports.event_log import ENDED_STATUSES, Append, AppendResult, Head, NewEvent, Outcome, Resolution
+from pointsman.stores.memory import MemoryDatabase, database
 from pointsman.stores.memory.database import HeadRow
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.ownership import MemoryOwnership
-from pointsman.testing.sim.world import simulate
+from pointsman.testing.sim.faulty import Network
 
 
 @contextmanager
@@ -132,6 +135,75 @@ def no_lease_gate() -> Iterator[None]:
 
 
 @contextmanager
+def no_barrier() -> Iterator[None]:
+    """After a lost reply what is found is believed, although no standby may have it."""
+    with patched(Network, "barrier", lambda _: None):
+        yield
+
+
+@contextmanager
+def no_idempotency_key() -> Iterator[None]:
+    """Each attempt has a key of its own."""
+    dispatch = Dispatcher.dispatch
+
+    def careless(self: Dispatcher, agent: Agent, pending: PendingCall, *, epoch: int, **more: Any) -> Attempt:
+        own = msgspec.structs.replace(pending, key=f"{pending.key}/{epoch}")
+        return dispatch(self, agent, own, epoch=epoch, **more)
+
+    with patched(Dispatcher, "dispatch", careless):
+        yield
+
+
+@contextmanager
+def no_mailbox_key() -> Iterator[None]:
+    """Mail that came before under the same key is taken in again."""
+    accept = MemoryDatabase.accept_mail
+
+    def careless(self: MemoryDatabase, run: str, key: str, kind: str, body: bytes) -> int:
+        row = self.runs.get(run)
+        if row is not None and key in row.letters and row.status not in ENDED_STATUSES:
+            row.letters[f"{key} before {row.mail}"] = row.letters.pop(key)
+        return accept(self, run, key, kind, body)
+
+    with patched(MemoryDatabase, "accept_mail", careless):
+        yield
+
+
+@contextmanager
+def no_terminal_event_rule() -> Iterator[None]:
+    """A run that has ended takes mail."""
+    with patched(database, "ENDED_STATUSES", ()):
+        yield
+
+
+class Agreeable(str):
+    """Equal to every name."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = str.__hash__
+
+
+@contextmanager
+def no_replay_check() -> Iterator[None]:
+    """In replay, a call is taken for the recorded one whatever agent it is for."""
+    take = Requests._take
+
+    def careless(self: Requests, event_type: type[ev.Event], call: str) -> ev.Event | None:
+        event = take(self, event_type, call)
+        return msgspec.structs.replace(event, target=Agreeable()) if isinstance(event, ev.CallRequested) else event
+
+    with patched(Requests, "_take", careless):
+        yield
+
+
+@contextmanager
 def no_mail_barrier() -> Iterator[None]:
     """An append that parks or ends a run moves although mail has arrived."""
     refuse = MemoryEventLog._refuse_move
@@ -201,46 +273,21 @@ def no_chain_over_owners() -> Iterator[None]:
         yield
 
 
-Mutant = Callable[[], contextlib.AbstractContextManager[None]]
-MUTANTS: dict[str, Mutant] = {
+MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "fence+primary-key": no_fence_and_no_primary_key,
     "request-first": no_request_first,
     "nonce": no_nonce,
     "resolve": every_lost_reply_believed,
+    "barrier": no_barrier,
     "lease-gate": no_lease_gate,
+    "idempotency-key": no_idempotency_key,
+    "mailbox-key": no_mailbox_key,
     "mail-barrier": no_mail_barrier,
+    "terminal-event": no_terminal_event_rule,
+    "replay-check": no_replay_check,
     "epoch": no_epoch_raised,
-    "reservation": no_reservation,
+    "checksum-chain": no_chain_over_owners,
+    "budget-reservation": no_reservation,
     "settled-when-known": settled_before_it_is_known,
     "certain-grant": no_certainty_of_a_grant,
-    "checksum-chain": no_chain_over_owners,
 }
-
-
-@dataclass
-class Verdict:
-    """How a mutant fared: which checkers caught it, in how many seeds of how many."""
-
-    name: str
-    caught_by: dict[str, int] = field(default_factory=dict)
-    seeds_caught: int = 0
-    first_seed: int | None = None
-    seeds: int = 0
-
-
-def judge(name: str, seeds: Sequence[int], *, enough: int | None = None) -> Verdict:
-    """Run seeds with one guard broken, until `enough` of them have caught it."""
-    verdict = Verdict(name)
-    caught_by: Counter[str] = Counter()
-    with MUTANTS[name]():
-        for seed in seeds:
-            verdict.seeds += 1
-            violations = simulate(seed).violations
-            if violations:
-                verdict.seeds_caught += 1
-                verdict.first_seed = seed if verdict.first_seed is None else verdict.first_seed
-                caught_by.update({violation.partition(":")[0] for violation in violations})
-            if enough is not None and verdict.seeds_caught >= enough:
-                break
-    verdict.caught_by = dict(sorted(caught_by.items()))
-    return verdict

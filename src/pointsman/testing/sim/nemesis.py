@@ -6,10 +6,14 @@ import asyncio
 import random
 from typing import Protocol
 
+from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.node import Node
 
-KINDS = ("crash", "crash", "stop", "stop", "short_stop", "cut", "down", "weather", "weather", "drain")
+KINDS = (
+    "crash", "crash", "stop", "stop", "short_stop", "cut", "reset", "down", "restart", "weather", "weather", "drain",
+    "unreachable", "failover",
+)  # fmt: skip
 
 
 class Victims(Protocol):
@@ -19,6 +23,8 @@ class Victims(Protocol):
     def ttl_s(self) -> float: ...
     @property
     def nodes(self) -> list[Node]: ...
+    @property
+    def database(self) -> Replica: ...
     def replace(self, node: Node) -> None: ...
 
 
@@ -46,7 +52,7 @@ class Nemesis:
         await asyncio.gather(*self._pending)
         self._faults.heal()
         for node in list(self._world.nodes):
-            node.network.is_cut = False
+            node.network.is_cut = node.is_unreachable = False
             node.resume()
             if node.is_dead:
                 self._world.replace(node)
@@ -91,14 +97,70 @@ class Nemesis:
         await asyncio.sleep(self._rng.choice((0.05, 0.4, 1.6 * self._world.ttl_s)))
         node.network.is_cut = False
 
+    async def _reset(self, node: Node) -> None:
+        """Its connections break, and its lock is free, although it lives."""
+        if node.is_dead or not node.is_up:
+            return
+        self._trace.fault(node.process.name, "reset")
+        node.network.drop()
+        node.store.sever()
+
+    async def _unreachable(self, node: Node) -> None:
+        """Clients do not reach it; it reaches the database."""
+        if node.is_unreachable:
+            return
+        self._trace.fault(node.process.name, "unreachable")
+        node.is_unreachable = True
+        await asyncio.sleep(self._rng.choice((0.1, 0.4, 1.0)))
+        node.is_unreachable = False
+
     async def _down(self, node: Node) -> None:
+        """The database answers nobody for a while."""
         del node
-        if self._faults.is_down:
+        if self._is_database_hurt:
             return
         self._trace.fault("database", "down")
         self._faults.is_down = True
         await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3 * self._world.ttl_s)))
         self._faults.is_down = False
+
+    async def _restart(self, node: Node) -> None:
+        """The database restarts: every connection breaks, and every lock is free."""
+        del node
+        if self._is_database_hurt:
+            return
+        self._trace.fault("database", "restart")
+        self._faults.is_down = True
+        for each in self._world.nodes:
+            each.network.drop()
+            each.store.sever()
+        await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3 * self._world.ttl_s)))
+        self._faults.is_down = False
+
+    async def _failover(self, node: Node) -> None:
+        """The standby falls behind, the database crashes and comes back with what no standby has, and at last the
+        standby takes its place: what was never acknowledged is gone."""
+        del node
+        if self._is_database_hurt:
+            return
+        self._trace.fault("database", "failover")
+        standby = self._world.database.state()
+        self._faults.is_stalled = True
+        await asyncio.sleep(self._rng.uniform(0.02, 0.2))
+        self._faults.is_stalled, self._faults.is_ahead = False, True
+        for each in self._world.nodes:
+            each.network.drop()
+        await asyncio.sleep(self._rng.uniform(0.05, 0.4))
+        self._trace.say("database", "the standby takes over")
+        self._world.database.become(standby)
+        for each in self._world.nodes:
+            each.network.drop()
+        self._faults.is_ahead = False
+
+    @property
+    def _is_database_hurt(self) -> bool:
+        faults = self._faults
+        return faults.is_down or faults.is_stalled or faults.is_ahead
 
     async def _weather(self, node: Node) -> None:
         """A while in which single statements go wrong, for everybody."""
@@ -107,6 +169,7 @@ class Nemesis:
         faults.lost, faults.lost_reply = rng.choice((0.0, 0.03, 0.1)), rng.choice((0.0, 0.05, 0.2))
         faults.late, faults.slow = rng.choice((0.0, 0.03, 0.1)), rng.choice((0.0, 0.05, 0.3))
         faults.lost_hint = rng.choice((0.0, 0.5, 1.0))
+        faults.late_hint, faults.double_hint = rng.choice((0.0, 0.3)), rng.choice((0.0, 0.3))
         shown = f"lost {faults.lost}, reply {faults.lost_reply}, late {faults.late}, slow {faults.slow}"
-        self._trace.fault("network", "weather", shown)
+        self._trace.say("network", f"weather: {shown}")
         await asyncio.sleep(self._rng.uniform(0.3, 1.0))

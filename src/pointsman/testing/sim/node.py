@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
-from pointsman.coordinator.dispatcher import LOCAL
+from pointsman.agents.transport import Transport
+from pointsman.app import App
+from pointsman.coordinator.budgets.verbs import Budgets
+from pointsman.coordinator.inbox import CoordinatorInbox
+from pointsman.coordinator.reports import CoordinatorAttempts
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
-from pointsman.stores.memory import MemoryDatabase
+from pointsman.testing.sim.clocks import EstimatedClock, ProcessClocks
+from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.faulty import Faults, Network, Trace
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
-from pointsman.testing.sim.store import SimClock, SimStore
-from pointsman.testing.sim.workload import app
-from pointsman.transports.local import LocalTransport
+from pointsman.testing.sim.store import SimStore
 
 T = TypeVar("T")
-
-SKEW_MAX_S = 300.0
 
 
 class SimIds:
@@ -41,30 +42,48 @@ class SimIds:
         return f"{self._rng.getrandbits(88):022x}"
 
 
-TRANSPORTS = {LOCAL: LocalTransport(threads_max=1)}
-"""The agents of the workload are coroutines."""
+class Around(Protocol):
+    """What a process finds around it."""
+
+    @property
+    def app(self) -> App: ...
+    @property
+    def loop(self) -> SimLoop: ...
+    @property
+    def database(self) -> Replica: ...
+    @property
+    def faults(self) -> Faults: ...
+    @property
+    def trace(self) -> Trace: ...
+    @property
+    def transports(self) -> Mapping[str, Transport]: ...
+    async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None: ...
 
 
 class Node:
     """A process is started once; after `crash` or `drain` a new one takes its name."""
 
-    def __init__(
-        self, settings: CoordinatorSettings, life: int, loop: SimLoop, rng: random.Random, database: MemoryDatabase,
-        faults: Faults, trace: Trace,
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: CoordinatorSettings, life: int, rng: random.Random, around: Around) -> None:
         self.name = settings.name
-        self.loop = loop
+        self.loop = loop = around.loop
         self.process = Process(f"{settings.name}.{life}")
-        self.network = Network(loop, rng, self.process, faults, trace)
-        clock = SimClock(loop, rng.uniform(-SKEW_MAX_S, SKEW_MAX_S))
-        self.store = SimStore(database, clock, self.network)
+        self.network = Network(loop, rng, self.process, around.faults, around.trace)
+        clocks = self.process.clocks = ProcessClocks(loop, rng)
+        self.clock = EstimatedClock(around.database.true_clock, clocks)
+        self.store = SimStore(around.database, self.clock, self.network)
+        app = around.app
         self.coordinator = Coordinator(
-            settings, self.store, app.new_directory(), SimIds(rng), TRANSPORTS, app.tenant_budgets
+            settings, self.store, app.new_directory(), SimIds(rng), around.transports, app.tenant_budgets
         )  # fmt: skip
         self.runs = CoordinatorRuns(self.coordinator)
+        self.inbox = CoordinatorInbox(self.coordinator)
+        self.reports = CoordinatorAttempts(self.coordinator, around.forward)
+        self.budgets = Budgets(self.store.system, self.clock)
         self.is_up = False
         self.is_leaving = False
-        self._trace = trace
+        self.is_unreachable = False
+        """Clients do not reach it."""
+        self._trace = around.trace
         self._context = contextvars.copy_context()
         self._context.run(PROCESS.set, self.process)
         self._starting: asyncio.Task[None] | None = None
@@ -92,16 +111,16 @@ class Node:
         """Run something inside this process."""
         return self.loop.create_task(_awaited(operation), context=self._context)
 
-    async def ask(self, operation: Callable[[CoordinatorRuns], Awaitable[T]], *, timeout_s: float, hangs_up: bool) -> T:
+    async def ask(self, operation: Callable[[Node], Awaitable[T]], *, timeout_s: float, hangs_up: bool) -> T:
         """A request from outside, as over HTTP. Raises StoreUnavailable (nobody answers) and TimeoutError.
 
         Args:
             hangs_up: after the timeout the request is cancelled within the process; else it goes on unheard.
         """
-        if self.is_dead or not self.is_up:
+        if self.is_dead or not self.is_up or self.is_unreachable:
             raise StoreUnavailable("connection refused")
         answer: asyncio.Future[T] = self.loop.create_future()
-        task = self.spawn(lambda: operation(self.runs))
+        task = self.spawn(lambda: operation(self))
         task.add_done_callback(lambda done: _pass_on(done, answer))
         try:
             async with asyncio.timeout(timeout_s):

@@ -5,36 +5,39 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from pointsman.agents.directory import AgentDirectory
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.upcast import read_event
 from pointsman.testing.sim.evidence import Evidence
-from pointsman.testing.sim.workload import app
 
 SAMPLES = 2
 """Prefixes of each run that are replayed, beside the whole; over many seeds that is every prefix."""
 
 
 def replays_identically(evidence: Evidence, rng: random.Random, prefixes: int = SAMPLES) -> Iterator[str]:
+    directory = evidence.directory
+    if directory is None:
+        return
     for run, stream in evidence.streams.items():
         causes = [place for place, event in enumerate(evidence.events(run)) if isinstance(event, ev.Cause)]
         for place in [None, *rng.sample(causes, min(prefixes, len(causes)))]:
-            wrong = replay_differs(run, stream, place)
+            wrong = replay_differs(directory, run, stream, place)
             if wrong:
                 yield f"{run}: {wrong}"
                 break
 
 
-def replay_differs(run: str, stream: Sequence[ev.Recorded], cause: int | None) -> str | None:
+def replay_differs(directory: AgentDirectory, run: str, stream: Sequence[ev.Recorded], cause: int | None) -> str | None:
     """Replay up to the event at index `cause`, or everything; what comes next must be what the log has."""
     prefix = stream if cause is None else stream[: cause + 1]
     started = read_event(stream[0])
     if not isinstance(started, ev.RunStarted):
         return f"its stream begins with {type(started).__name__}"
-    workflow = app.directory.workflow(started.workflow, started.workflow_version)
+    workflow = directory.workflow(started.workflow, started.workflow_version)
     if workflow is None:
         return f"its workflow {started.workflow!r} is unknown"
-    execution = Execution(run, workflow, app.directory)
+    execution = Execution(run, workflow, directory)
     try:
         execution.replay(prefix)
         produced = [(type(p.event).__name__, p.body) for p in execution.take()]

@@ -43,16 +43,17 @@ class Shape:
     def settings(self, name: str) -> CoordinatorSettings:
         """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
         if self.profile == "production":
-            return CoordinatorSettings(name=name)
+            return CoordinatorSettings(name=name, address=name)
         if self.profile == "polled":
             return CoordinatorSettings(
-                name=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=100, mail_poll_ms=200,
+                name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=100, mail_poll_ms=200,
                 watch_poll_ms=100, sweep_ms=500, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=400,
                 board_ms=300,
             )  # fmt: skip
         return CoordinatorSettings(
-            name=name, lease_ttl_ms=700, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500, watch_poll_ms=300,
-            sweep_ms=900, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=1_500, board_ms=1_000,
+            name=name, address=name, lease_ttl_ms=700, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500,
+            watch_poll_ms=300, sweep_ms=900, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=1_500,
+            board_ms=1_000,
         )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Recorded
 from pointsman.ports.board import Board
-from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import (
     Append,
     AppendResult,
@@ -32,24 +31,8 @@ from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.lease import MemoryLease
 from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.session import Session
+from pointsman.testing.sim.clocks import EstimatedClock
 from pointsman.testing.sim.faulty import Network
-from pointsman.testing.sim.loop import SimLoop
-
-EPOCH_MS = 1_700_000_000_000
-
-
-class SimClock:
-    """The virtual clock; `skew_s` moves a process's monotonic origin, which must not matter to anybody."""
-
-    def __init__(self, loop: SimLoop, skew_s: float = 0.0) -> None:
-        self._loop = loop
-        self._skew_s = skew_s
-
-    def now(self) -> int:
-        return EPOCH_MS + int(self._loop.time() * 1000)
-
-    def monotonic(self) -> float:
-        return self._loop.time() + self._skew_s
 
 
 class FaultyEventLog:
@@ -64,7 +47,15 @@ class FaultyEventLog:
         )
 
     async def resolve(self, append: Append) -> Resolution:
-        return await self._network.resolve(append, lambda: _same(self._inner.resolve(append)))
+        """What is found is believed only behind a barrier: a commit that waits for the standby."""
+
+        async def find() -> Resolution:
+            found = await self._inner.resolve(append)
+            if found is Resolution.OURS:
+                self._network.barrier()
+            return found
+
+        return await self._network.resolve(append, find)
 
     async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
         return await self._network.call("read", lambda: _same(self._inner.read(run, after=after, limit=limit)))
@@ -203,15 +194,19 @@ class FaultySession(Session):
 class SimLiveness(MemoryLiveness):
     """The memory store's, whose renewals travel through the network too."""
 
-    def __init__(self, session: Session, clock: Clock, network: Network) -> None:
+    def __init__(self, session: Session, clock: EstimatedClock, network: Network) -> None:
         super().__init__(session, clock)
         self._network = network
+        self._estimate = clock
         self.registered: list[int] = []
 
     async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
         made: list[Lease] = []
+        said: list[int] = []
+        sent = self._estimate.monotonic()
 
         async def operation() -> Lease:
+            said.append(self._database.clock.now())
             lease = await MemoryLiveness.register(self, name, address, definitions, ttl_ms=ttl_ms)
             made.append(lease)
             self.registered.append(lease.incarnation)
@@ -220,14 +215,25 @@ class SimLiveness(MemoryLiveness):
             return lease
 
         try:
-            return await self._network.call("register", operation, about=name)
+            lease = await self._network.call("register", operation, about=name)
+            self._estimate.measured(said[0], sent, self._estimate.monotonic())
+            return lease
         except StoreUnavailable:
             for lease in made:
                 _forget(lease)
             raise
 
     async def renew(self, incarnation: int) -> bool:
-        return await self._network.call("renew", lambda: MemoryLiveness.renew(self, incarnation))
+        said: list[int] = []
+        sent = self._estimate.monotonic()
+
+        async def operation() -> bool:
+            said.append(self._database.clock.now())
+            return await MemoryLiveness.renew(self, incarnation)
+
+        is_alive = await self._network.call("renew", operation)
+        self._estimate.measured(said[0], sent, self._estimate.monotonic())
+        return is_alive
 
     async def members(self) -> list[Member]:
         return await self._network.call("members", lambda: MemoryLiveness.members(self))
@@ -251,7 +257,7 @@ class FaultyWakeup:
 class SimStore(MemoryStore):
     """`Store` of one process; `crash` is what the end of the process is to the database."""
 
-    def __init__(self, database: MemoryDatabase, clock: Clock, network: Network) -> None:
+    def __init__(self, database: MemoryDatabase, clock: EstimatedClock, network: Network) -> None:
         super().__init__(database, clock=clock)
         self.network = network
         self._liveness = self.sim_liveness = SimLiveness(FaultySession(database, network), clock, network)
@@ -279,6 +285,10 @@ class SimStore(MemoryStore):
         self.network.is_severed = True
         if self._inbound in self.database.inbound:
             self.database.inbound.remove(self._inbound)
+        self.sever()
+
+    def sever(self) -> None:
+        """Its session lock is free; where it lives, its next renewal takes it again."""
         for incarnation in self.sim_liveness.registered:
             self.database.sever(incarnation)
 

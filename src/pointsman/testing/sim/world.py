@@ -7,27 +7,38 @@ import gc
 import hashlib
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pointsman.agents import record as records
 from pointsman.agents.context import Context
+from pointsman.agents.directory import AgentDirectory
+from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
-from pointsman.kernel.events import Recorded
+from pointsman.coordinator.dispatcher import HTTP, LOCAL
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import ENDED_STATUSES
-from pointsman.stores.memory import MemoryDatabase
 from pointsman.stores.memory.database import SystemRow
 from pointsman.testing.sim.checkers import check
 from pointsman.testing.sim.client import Clients
+from pointsman.testing.sim.clocks import SimClock, skewed
+from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.faulty import Faults, Trace
+from pointsman.testing.sim.journal import JOURNAL, Invocation, Journal
 from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, SimLoop
 from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.node import Node
+from pointsman.testing.sim.operators import Operators, report, serve
+from pointsman.testing.sim.scenario import Scenario
 from pointsman.testing.sim.shape import draw
-from pointsman.testing.sim.store import EPOCH_MS, SimClock
-from pointsman.testing.sim.workload import JOURNAL, Invocation, Journal
+from pointsman.testing.sim.transport import SimHttp, SimLocal
+from pointsman.testing.sim.workload import OWN
+
+SKIPPED_MS_MIN = 3_000
+"""Rests that are shorter are waited for."""
 
 
 @dataclass
@@ -50,39 +61,31 @@ class Report:
     trace: list[str] = field(default_factory=list)
 
 
-class StampedFeed(list[tuple[str, Recorded]]):
-    """The database's feed, which also notes when each event was committed."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        super().__init__()
-        self._loop = loop
-        self.stamps: list[int] = []
-
-    def append(self, event: tuple[str, Recorded]) -> None:
-        self.stamps.append(EPOCH_MS + int(self._loop.time() * 1000))
-        super().append(event)
-
-
 class World:
     """Everything in one schedule."""
 
-    def __init__(self, seed: int, loop: SimLoop, *, is_traced: bool) -> None:
+    def __init__(self, seed: int, loop: SimLoop, scenario: Scenario, *, is_traced: bool) -> None:
         self.loop = loop
+        self.scenario = scenario
+        self.app = scenario.app
         self.rng = random.Random(f"world {seed}")
         self.shape = draw(self.rng)
         self.faults = Faults()
         self.trace = Trace(loop, is_on=is_traced)
-        self.database = MemoryDatabase(SimClock(loop))
-        self.feed = StampedFeed(loop)
-        self.database.feed = self.feed
+        self.database = Replica(SimClock(loop))
         self.journal = Journal(self._fork(), self._invocation)
         JOURNAL.set(self.journal)
+        self.transports: Mapping[str, Transport] = {
+            LOCAL: SimLocal(self.journal, delay_s=scenario.delay_s), HTTP: SimHttp(self.journal, self._serve),
+        }  # fmt: skip
         self.nodes: list[Node] = []
         self.past: list[Node] = []
         self.is_healed = False
         self.is_over = False
         self.errors: list[str] = []
-        self.clients = Clients(self, self._fork(), span_s=self.shape.span_s, runs=self.shape.runs)
+        starts = scenario.starts(self.rng, self.shape)
+        self.clients = Clients(self, self._fork(), starts, span_s=self.shape.span_s, answer=scenario.answer)
+        self.operators = Operators(self.clients, self._fork(), span_s=self.shape.span_s)
         self.nemesis = Nemesis(self, self._fork(), self.faults, self.trace)
 
     def _fork(self) -> random.Random:
@@ -97,7 +100,7 @@ class World:
 
     @property
     def position(self) -> int:
-        return len(self.feed)
+        return len(self.database.feed)
 
     def say(self, what: str) -> None:
         self.trace.say("client", what)
@@ -113,47 +116,78 @@ class World:
 
     def _begin(self, name: str) -> Node:
         life = sum(1 for node in self.past if node.name == name) + 1
-        node = Node(self.shape.settings(name), life, self.loop, self._fork(), self.database, self.faults, self.trace)
+        node = Node(self.shape.settings(name), life, self._fork(), self)
         node.start()
         return node
 
-    def _invocation(self, context: Context, text: str) -> Invocation:
+    def _invocation(self, context: Context, agent: str, data: bytes) -> Invocation:
         process = PROCESS.get()
         name = process.name if process is not None else "?"
         row = self.database.runs.get(context.run)
         if self.trace.is_on:
-            self.trace.say(
-                name,
-                f"CALL {context.run} {context.call} attempt {context.attempt} epoch {context.epoch}: {text[:60]}",
-            )
+            about = f"{context.run} {context.call} attempt {context.attempt} epoch {context.epoch}"
+            self.trace.say(name, f"CALL {agent} {about}: {data[:80].decode(errors='replace')}")
         return Invocation(
             context.run, context.call, context.attempt, context.idempotency_key, context.epoch, name,
-            self.loop.time(), self.position, self.loop.was_held, row.epoch if row is not None else 0,
+            self.loop.time(), self.position, self.loop.was_held, row.epoch if row is not None else 0, agent,
         )  # fmt: skip
+
+    async def _serve(self, context: Context) -> bytes:
+        """A service behind a URL, which reports to any coordinator while it is at work."""
+        return await serve(self.any_node, self.journal, context)
+
+    async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None:
+        """Pass a report on to the coordinator that has the attempt. Raises StoreUnavailable."""
+        node = next((node for node in self.nodes if node.name == address), None)
+        if node is None:
+            raise StoreUnavailable(f"nobody is at {address}")
+        await node.ask(lambda node: report(node.reports, path, body), timeout_s=0.5, hangs_up=False)
 
     # -- the schedule ------
 
     async def run(self) -> None:
         """Torment, heal, and wait for the end of every run."""
         self.nodes = [self._begin(f"n{number}") for number in range(self.shape.nodes)]
-        working = self.loop.create_task(self.clients.work())
+        working = self.loop.create_task(self._work())
         await self.nemesis.work(self.shape.span_s)
         await self.nemesis.heal()
         self.is_healed = True
         self.say("HEALED")
         deadline = self.loop.time() + self.shape.healed_s
         finishing = self.loop.create_task(self.clients.finish())
+        answering = self.loop.create_task(self.clients.keep_answering())
         while self.loop.time() < deadline:
             await asyncio.sleep(0.05)
+            deadline += self._skip_rest()
             if working.done() and finishing.done() and not self._open_runs() and self._budgets_are_home():
                 self.is_over = True
                 break
+        answering.cancel()
         for task in (working, finishing):
             if task.done():
                 task.result()
 
     def _open_runs(self) -> list[str]:
         return [row.id for row in self.database.runs.values() if row.status not in ENDED_STATUSES]
+
+    async def _work(self) -> None:
+        tasks = [self.clients.work()]
+        if self.scenario.operators:
+            tasks.append(self.operators.work())
+        await asyncio.gather(*tasks)
+
+    def _skip_rest(self) -> float:
+        """When every open run rests until a time far away, that time is now: a workflow may sleep for a month.
+        Returns: virtual seconds by which the schedule may last longer."""
+        rows = self.database.open_runs.values()
+        if not rows or any(row.status != "parked" or row.wake_at is None for row in rows):
+            return 0.0
+        left_ms = min(row.wake_at or 0 for row in rows) - self.database.true_clock.now()
+        if left_ms < SKIPPED_MS_MIN:
+            return 0.0
+        self.say(f"everything rests: {left_ms / 1000:.1f} s later")
+        self.database.skip(left_ms)
+        return 5.0
 
     def _budgets_are_home(self) -> bool:
         """What is not needed goes back, also from the dead; it takes seconds, so that not every schedule waits."""
@@ -164,17 +198,26 @@ class World:
 
     def evidence(self) -> Evidence:
         rows = self.database.runs.values()
-        stamped = zip(self.feed, self.feed.stamps, strict=True)
+        stamped = zip(self.database.feed, self.database.feed.stamps, strict=True)
         return Evidence(
             streams={row.id: tuple(row.events) for row in rows},
             heads={row.id: row.head() for row in rows},
             mails={row.id: tuple(row.letters.values()) for row in rows},
             feed=[(run, event.sequence, at) for (run, event), at in stamped],
             acks=tuple(self.clients.acks), invocations=tuple(self.journal.invocations),
+            effects=tuple(self.journal.effects), directory=self._directory(),
+            early_ms=max(node.clock.early_ms for node in [*self.past, *self.nodes]),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
             waited_for_budgets=self.shape.waits_for_budgets,
             budgets={row.stream: tuple(row.events) for row in self._budgets()},
         )  # fmt: skip
+
+    def _directory(self) -> AgentDirectory:
+        """Of one that knows every agent that ever registered."""
+        directory = self.app.new_directory()
+        streams = [row.head() for row in self.database.system.values() if row.stream.startswith(records.PREFIX)]
+        directory.apply({h.stream.removeprefix(records.PREFIX): records.read_record(h.state) for h in streams})
+        return directory
 
     def report(self, seed: int) -> Report:
         """Count, and check."""
@@ -189,9 +232,12 @@ class World:
             invocations=len(tried), repeated=len(tried) - len(set(tried)), steps=self.loop.steps,
             virtual_s=round(self.loop.time(), 3), trace=self.trace.lines,
         )  # fmt: skip
-        report.violations = check(self.evidence(), random.Random(f"checks {seed}"), prefixes=self.shape.replays)
+        evidence = self.evidence()
+        report.violations = check(evidence, random.Random(f"checks {seed}"), prefixes=self.shape.replays)
+        for invariant in self.scenario.invariants:
+            report.violations += [f"{name_of(invariant)}: {what}" for what in invariant(evidence)]
         digest = hashlib.sha256(repr((report.faults, report.operations, report.steps)).encode())
-        for run, event in self.feed:
+        for run, event in self.database.feed:
             digest.update(f"{run} {event.sequence} {event.at} {event.type} ".encode() + event.body)
         report.digest = digest.hexdigest()[:32]
         return report
@@ -213,15 +259,15 @@ class World:
             node.bury()
 
 
-def simulate(seed: int, *, is_traced: bool = False) -> Report:
+def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False) -> Report:
     """Run one schedule. Deterministic in `seed`, and in nothing else."""
     loop = SimLoop(random.Random(f"loop {seed}"))
     was_enabled = gc.isenabled()
     gc.disable()
-    world = World(seed, loop, is_traced=is_traced)
+    world = World(seed, loop, scenario, is_traced=is_traced)
     loop.set_exception_handler(lambda _, context: world.errors.append(_described(context)))
     try:
-        with _listening(world.errors):
+        with _listening(world.errors), skewed(loop, random.Random(f"clocks {seed}")):
             try:
                 loop.run_until_complete(world.run())
             except (Livelock, Deadlock) as error:
@@ -260,3 +306,7 @@ def _listening(errors: list[str]) -> Iterator[None]:
 
 def _described(context: dict[str, Any]) -> str:
     return f"loop: {context.get('message')}: {context.get('exception')!r}"
+
+
+def name_of(invariant: Callable[..., Any]) -> str:
+    return getattr(invariant, "__name__", "invariant")

@@ -1,0 +1,84 @@
+"""What agents do outside the engine, noted as it happens: every attempt that begins, every effect it has."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from pointsman.agents.context import Context
+
+
+class Invocation(NamedTuple):
+    """One start of an agent.
+
+    Attributes:
+        position: how many events the database held at that moment.
+        was_held: its process had been stopped between the decision and now.
+        epoch_now: the run's epoch in the database at that moment.
+    """
+
+    run: str
+    call: str
+    attempt: int
+    key: str
+    epoch: int
+    node: str
+    at_s: float
+    position: int
+    was_held: bool
+    epoch_now: int
+    agent: str = ""
+
+
+class Effect(NamedTuple):
+    """Something that an agent did to the world outside (`effect`). `key`: under which idempotency key, if any."""
+
+    name: str
+    key: str | None
+    by: Invocation
+
+
+class Journal:
+    """What the agents of one schedule note, and the chance that they follow."""
+
+    def __init__(self, rng: random.Random, invocation: Callable[[Context, str, bytes], Invocation]) -> None:
+        self.rng = rng
+        self.invocations: list[Invocation] = []
+        self.effects: list[Effect] = []
+        self._invocation = invocation
+
+    def begins(self, context: Context, agent: str, data: bytes) -> None:
+        """An attempt begins, in the task that calls this."""
+        made = self._invocation(context, agent, data)
+        self.invocations.append(made)
+        CURRENT.set(made)
+
+    async def work(self, *, seconds: float) -> int:
+        """Take a while, and give a number that no other invocation has."""
+        number = len(self.invocations)
+        await asyncio.sleep(self.rng.random() * seconds)
+        return number
+
+
+JOURNAL: ContextVar[Journal] = ContextVar("journal")
+CURRENT: ContextVar[Invocation] = ContextVar("invocation")
+
+
+def effect(name: str, *, key: str | None = None) -> None:
+    """Say that an agent has an effect outside: for the stand-ins of payment providers, mail servers and the like that
+    a simulated app uses. Each effect must happen once for each call, and the simulator counts.
+
+    Args:
+        name: what happens, such as `"charge 12.50"`; an agent may have several effects.
+        key: the idempotency key that the outside world is given; what comes twice under one key happens once.
+
+    Raises:
+        RuntimeError: no agent is at work in a simulation.
+    """
+    made = CURRENT.get(None)
+    if made is None:
+        raise RuntimeError(f"effect({name!r}): only an agent under `pointsman simulate` can note an effect")
+    JOURNAL.get().effects.append(Effect(name, key, made))

@@ -1,0 +1,48 @@
+"""The simulator's own scenario: an app that uses everything, and operators who meddle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from pointsman.kernel.policy.amounts import Budget
+from pointsman.testing.sim.scenario import Invariant, Start
+from pointsman.testing.sim.shape import Shape
+from pointsman.testing.sim.workload import workflows as workflows
+from pointsman.testing.sim.workload.agents import app
+
+NAMES = (
+    "chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap", "spending", "spending", "crowd",
+    "crowd", "asking", "effects", "effects", "talk", "circling", "thrifty", "picky", "clumsy",
+)  # fmt: skip
+
+
+class Own:
+    """See `Scenario`."""
+
+    app = app
+    delay_s = 0.0
+    operators = True
+    command = "python -m pointsman.testing.sim"
+    invariants: Sequence[Invariant] = ()
+
+    def starts(self, rng: random.Random, shape: Shape) -> list[Start]:
+        return [self._start(rng) for _ in range(shape.runs)]
+
+    def _start(self, rng: random.Random) -> Start:
+        workflow, size = rng.choice(NAMES), rng.randrange(1, 4)
+        is_waiter = workflow == "waiter"
+        return Start(
+            workflow, str(size).encode(), str(size + 1).encode(),
+            signals=(("go", b'"on"'), ("go", b'"again"')) if is_waiter else (),
+            last=(("done", b'"over"'),) if is_waiter else (),
+            budget=Budget(usd=1.0, tokens=10_000, calls=50) if rng.random() < 0.2 else None,
+        )  # fmt: skip
+
+    def answer(self, rng: random.Random, question: str) -> Any:
+        del question
+        return rng.choice(("a person says so", "a person says otherwise", None))
+
+
+OWN = Own()
