@@ -12,10 +12,11 @@ from pointsman.cli import output
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import AsJson
 from pointsman.cli.process import log_to_stderr, serve
+from pointsman.cli.settings import router_settings
 from pointsman.cluster import die_with_parent
 from pointsman.node import AddressInUse, join_address
 from pointsman.process import tune_process
-from pointsman.router import InvalidRouterSettings, RouterService, RouterSettings
+from pointsman.router import RouterService
 
 DEFAULT_PORT = 7777
 
@@ -45,6 +46,10 @@ def router(
         str | None,
         typer.Option(envvar="POINTSMAN_ANNOUNCE_TOKEN", help="What coordinators must show, if another."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A limit or deadline; may be repeated."),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
@@ -55,16 +60,10 @@ def router(
         die_with_parent(with_parent)
     if log_level not in ("debug", "info", "warning", "error"):
         raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
-    try:
-        settings = RouterSettings(
-            host=host,
-            port=port,
-            token=token,
-            announce_token=announce_token,
-            coordinators=tuple(coordinator or ()),
-        )
-    except InvalidRouterSettings as error:
-        raise Usage(str(error)) from error
+    settings = router_settings(
+        set_ or (), host=host, port=port, token=token, announce_token=announce_token,
+        coordinators=tuple(coordinator or ()),
+    )  # fmt: skip
     log_to_stderr(log_level)
     service = _Router(settings)
     tune_process()

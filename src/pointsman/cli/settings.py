@@ -12,11 +12,16 @@ from typing import Any
 from pointsman.api import ApiSettings
 from pointsman.cli.exits import Usage
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.router import InvalidRouterSettings, RouterSettings
 
 API = "api."
 OWN_OPTIONS = {
     "name": "--name", "address": "--advertise", "api.host": "--host", "api.port": "--port",
     "api.token": "--token",
+}  # fmt: skip
+ROUTERS_OWN_OPTIONS = {
+    "host": "--host", "port": "--port", "token": "--token", "announce_token": "--announce-token",
+    "coordinators": "--coordinator",
 }  # fmt: skip
 
 
@@ -34,19 +39,37 @@ def known_settings() -> dict[str, Any]:
 
 
 def parse(items: Iterable[str]) -> dict[str, Any]:
-    """Values of the type of their default.
+    """Settings of a coordinator: values of the type of their default.
 
     Raises:
         UnknownSetting, Usage.
     """
-    known = known_settings()
+    return _parse(items, known_settings(), OWN_OPTIONS)
+
+
+def router_settings(items: Iterable[str], **own: Any) -> RouterSettings:
+    """Settings of a router; `own`: those that have options.
+
+    Raises:
+        UnknownSetting, Usage.
+    """
+    defaults = RouterSettings()
+    known = {name: getattr(defaults, name) for name in defaults.__struct_fields__ if name not in ROUTERS_OWN_OPTIONS}
+    values = _parse(items, known, ROUTERS_OWN_OPTIONS)
+    try:
+        return RouterSettings(**own, **values)
+    except InvalidRouterSettings as error:
+        raise Usage(str(error)) from error
+
+
+def _parse(items: Iterable[str], known: Mapping[str, Any], own_options: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
             raise Usage(f"--set {item}: give it as name=value")
-        if name in OWN_OPTIONS:
-            raise UnknownSetting(f"--set {name}: this one has an option of its own, {OWN_OPTIONS[name]}")
+        if name in own_options:
+            raise UnknownSetting(f"--set {name}: this one has an option of its own, {own_options[name]}")
         if name not in known:
             raise UnknownSetting(f"--set {name}: there is no such setting; there are {', '.join(known)}")
         found[name] = _typed(name, value, type(known[name]))
@@ -75,6 +98,6 @@ def _defaults(settings: ApiSettings) -> dict[str, Any]:
 
 def _typed(name: str, value: str, kind: type) -> Any:
     try:
-        return float(value) if kind is float else int(value.replace("_", "")) if kind is int else value
+        return float(value) if kind in (float, type(None)) else int(value.replace("_", "")) if kind is int else value
     except ValueError as error:
         raise Usage(f"--set {name}={value}: {'a whole number' if kind is int else 'a number'} is wanted") from error

@@ -52,7 +52,7 @@ class Member:
         self.failing = False
         self.down_until = 0.0
         self.silence_told = False
-        self.unanswered = False  # one of the static list, and the last probe got no answer
+        self.unanswered = False  # the last probe got no answer
         self._hash = blake2b(name.encode() + b"\0", digest_size=8)
 
     def weight(self, key: bytes) -> bytes:
@@ -86,9 +86,11 @@ class Membership:
         self._max = coordinators_max
         self._turn = 0
 
-    def announced(self, address: str, now: float) -> bool:
-        """Whoever is there speaks for itself."""
-        return any(m.address == address and self._heard(m, now) for m in self._announced.values())
+    def probed(self, now: float) -> list[Member]:
+        """Whom to ask for a sign of life: all that would be used if they answer."""
+        heard = [m for m in self._announced.values() if self._heard(m, now)]
+        spoken_for = {m.address for m in heard}  # whoever is there speaks for itself
+        return [m for m in heard if not m.leaving] + [m for m in self.static if m.address not in spoken_for]
 
     def announce(self, said: Announcement, now: float) -> None:
         """Raises: StaleIncarnation, TooManyCoordinators."""
@@ -103,6 +105,7 @@ class Membership:
         if (member.incarnation, member.address) != (said.incarnation, said.address):
             # Another process: what was held against the old one does not count.
             member.incarnation, member.address, member.leaving = said.incarnation, said.address, False
+            member.unanswered = False
             self.answered(member)
         member.leaving = member.leaving or said.leaving  # two announcements may overtake each other
         member.load = said.load
@@ -136,6 +139,9 @@ class Membership:
     def answered(self, member: Member) -> None:
         member.failing = False
         member.down_until = 0.0
+
+    def anybody_answers(self, now: float) -> bool:
+        return any(not m.unanswered for m in self.probed(now))
 
     def ready(self, now: float) -> bool:
         return any(not m.failing for m in self._used(now))
@@ -182,9 +188,7 @@ class Membership:
         return member.heard_at is not None and now - member.heard_at < self._silent_s
 
     def _used(self, now: float) -> list[Member]:
-        heard = [m for m in self._announced.values() if self._heard(m, now)]
-        used = [m for m in heard if not m.leaving]
-        if self.static:
-            addresses = {m.address for m in heard}
-            used += [m for m in self.static if m.address not in addresses and not m.unanswered]
-        return used
+        """Those that answer; if none does, those that at least announce themselves: all are slow, and nobody gains by
+        an error."""
+        probed = self.probed(now)
+        return [m for m in probed if not m.unanswered] or [m for m in probed if m.heard_at is not None]

@@ -32,7 +32,7 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
         forget_s: silent for so long, it is no longer listed.
         down_s: after a refused connection, for so long nothing is sent there but one probe at its end.
         coordinators_max: announced at the same time; further names are refused.
-        probe_every_s: how often one of `coordinators` that does not announce itself is asked for /health.
+        probe_every_s: how often each coordinator is asked for /health, over the way that requests take.
         probe_timeout_s: without an answer for so long, it counts as silent.
         retry_for_s: how long a request that no coordinator took is tried again before it gets 503.
         backoff_s: pause after all coordinators were tried.

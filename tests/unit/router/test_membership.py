@@ -66,3 +66,19 @@ def test_an_older_incarnation_is_refused_while_the_newer_lives():
         announce(members, "a", 1.0, incarnation=1)
     announce(members, "a", 9.0, incarnation=1)
     assert members.rows(9.0)[0]["incarnation"] == 1
+
+
+def test_who_announces_itself_and_does_not_answer_is_used_only_if_nobody_does():
+    members = Membership(static=["s:1"], silent_s=2)
+    announce(members, "a")
+    announce(members, "b")
+    a, b, static = members.probed(0.0)
+    a.unanswered = True
+    assert {members.pick(b"%d" % n, (), 0.0) for n in range(50)} == {b, static}
+    assert members.rows(0.0)[0]["state"] == "silent"
+    b.unanswered = static.unanswered = True
+    assert not members.anybody_answers(0.0)
+    assert {members.pick(b"%d" % n, (), 0.0) for n in range(50)} == {a, b}, "all are slow"
+    announce(members, "a", incarnation=2)
+    assert {members.pick(b"%d" % n, (), 0.0) for n in range(50)} == {a}, "a new process has not failed to answer"
+    assert members.anybody_answers(0.0)
