@@ -68,13 +68,13 @@ class Fleet:
         self._environment = {**os.environ, "POINTSMAN_STORE": dsn, "PYTHONHASHSEED": str(seed)}
 
     async def router(self, name: str = "router", *, port: int = 0) -> Member:
-        return await self._start(name, "router", "--port", str(port))
+        return await self.start(name, "router", "--port", str(port))
 
     async def coordinator(self, name: str, *options: str, routers: Sequence[Member]) -> Member:
         to = [word for router in routers for word in ("--router", f"http://{router.address}")]
-        return await self._start(name, "coordinator", self._app, "--name", name, *to, *options)
+        return await self.start(name, "coordinator", self._app, "--name", name, *to, *options)
 
-    async def _start(self, name: str, *arguments: str) -> Member:
+    async def start(self, name: str, *arguments: str) -> Member:
         with (self._directory / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *COMMAND, *arguments, "--json", stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environment

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, 
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel.errors import (
+    Draining,
     DuplicateMail,
     InvalidInput,
     NotQuarantined,
@@ -82,7 +84,8 @@ class Desk:
 async def coordinator(
     app: App, database: MemoryDatabase, name: str = "one", **options: object
 ) -> AsyncIterator[Coordinator]:
-    settings = CoordinatorSettings(name=name, lease_ttl_ms=1_000, claim_poll_ms=20, mail_poll_ms=20, **options)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"lease_ttl_ms": 1_000, "claim_poll_ms": 20, "mail_poll_ms": 20, **options}
+    settings = CoordinatorSettings(name=name, **given)
     service = app.coordinator(MemoryStore(database), settings)
     await service.start()
     try:
@@ -478,3 +481,63 @@ async def test_metrics_and_description_say_what_is() -> None:
         assert one.is_ready()[0]
         assert one.describe()["limits"]["lease_ttl_ms"] == 1_000
     assert not one.is_ready()[0]
+
+
+async def test_a_drain_hands_over_what_rests_while_a_call_has_its_time() -> None:
+    """The next owner is told of it: its poll is a minute away."""
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "two", claim_poll_ms=60_000, sweep_ms=60_000) as two:
+        async with coordinator(desk.app, database, drain_s=30, park_after_ms=60_000) as one:
+            await start(one, "ask", b'"a"', run="calls")
+            await start(one, "wait", b"20", run="rests")
+            await until(lambda: len(desk.calls) == 1 and len(one.roster) == 2)
+            stopping = asyncio.create_task(one.stop())
+            await until(lambda: two.roster.driver("rests") is not None)
+            assert one.roster.driver("calls") is not None
+            assert len(desk.calls) == 1
+            assert not stopping.done()
+            desk.go.set()
+            await stopping
+            assert one.stats.runs_handed_over == 2
+        assert await result(two, "calls") == "a again"
+        assert [call.epoch for call in desk.calls] == [1, 2], "no call was made twice, and the outcome was recorded"
+        assert "CallHeld" not in await types(two, "calls")
+
+
+async def test_a_drain_in_a_hurry_gives_calls_no_time() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "two") as two:
+        async with coordinator(desk.app, database, drain_s=3_600) as one:
+            await start(one, "ask", b'"a"')
+            await until(lambda: len(desk.calls) == 1)
+            stopping = asyncio.create_task(one.stop())
+            await until(lambda: one.is_draining)
+            done, _ = await asyncio.wait([stopping], timeout=0.1)
+            assert not done
+            one.hurry()
+            await stopping
+        await until(lambda: len(desk.calls) == 2)
+        assert desk.calls[0].idempotency_key == desk.calls[1].idempotency_key
+        desk.go.set()
+        assert await result(two, "r") == "a again"
+
+
+async def test_who_follows_a_run_that_goes_on_elsewhere_is_not_told_that_it_has_ended() -> None:
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database, "two") as two, coordinator(desk.app, database, drain_s=0.01) as one:
+        await start(one, "ask", b'"a"')
+        seen: list[str] = []
+
+        async def follow() -> None:
+            async for batch in CoordinatorRuns(one).follow("r"):
+                seen.extend(event.type for event in batch)
+
+        following = asyncio.create_task(follow())
+        await until(lambda: "CallRequested" in seen)
+        draining = asyncio.create_task(one.drain())
+        with pytest.raises(Draining):
+            await following
+        await draining
+        desk.go.set()
+        await one.stop()
+        assert await result(two, "r") == "a again"
