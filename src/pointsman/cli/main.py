@@ -16,6 +16,7 @@ from pointsman.cli.budgets import budgets
 from pointsman.cli.chaos import chaos
 from pointsman.cli.coordinator import coordinator
 from pointsman.cli.demo import demo
+from pointsman.cli.doctor import doctor
 from pointsman.cli.exits import HELP
 from pointsman.cli.inbox.group import inbox
 from pointsman.cli.migrate import migrate
@@ -36,6 +37,7 @@ app.command("up")(up)
 app.command("coordinator")(coordinator)
 app.command("router")(router)
 app.command("migrate")(migrate)
+app.command("doctor")(doctor)
 app.command("retention")(retention)
 app.command("demo")(demo)
 app.command("chaos")(chaos)

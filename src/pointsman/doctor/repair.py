@@ -1,0 +1,133 @@
+"""Repairs of one run: its bad suffix is moved away, or its mail is counted again. Fenced, and nothing is deleted."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.doctor.streams import EVENTS_PAGE, damage_of, why_not_repaired
+from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import Chain, Damage
+from pointsman.kernel.errors import CorruptLog, PointsmanError, UnknownEvent, UnknownRun
+from pointsman.kernel.upcast import read_event
+from pointsman.ports.event_log import Head, chained
+from pointsman.ports.inspection import Cut
+from pointsman.ports.store import Store
+
+OUTCOMES = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.CallCancelled, ev.HumanTaskAnswered)
+
+
+class NotRepairable(PointsmanError):
+    """This can't be repaired."""
+
+    code = "not_repairable"
+    status = 409
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """What a repair did. `repeated`: calls that may be made again, each with the idempotency key under which."""
+
+    run: str
+    did: list[str]
+    repeated: dict[str, str]
+
+
+class _Kept(msgspec.Struct):
+    """What the good events add up to."""
+
+    checksum: int
+    folded: int = 0
+    generation: int = 1
+    asked: dict[str, None] = {}
+
+
+async def repair(store: Store, run: str, now: int) -> Repaired:
+    """Repair what can be repaired of a run; without anything to repair, nothing is done.
+
+    Raises:
+        UnknownRun, StoreUnavailable.
+        NotRepairable: it can't be, or it moved meanwhile.
+    """
+    if run not in await store.log.heads([run]):
+        raise UnknownRun(f"no run has the id {run!r}")
+    found = await damage_of(store.log, run)
+    did: list[str] = []
+    repeated: dict[str, str] = {}
+    if found is not None:
+        head, damage = found
+        did, repeated = await _cut(store, head, damage, now)
+    counts = await store.inspection.mail_counts(runs=[run], limit=1)
+    head = (await store.log.heads([run]))[run]
+    if counts and head.ended_at is None:
+        if not await store.inspection.recount_mail(run, head.epoch):
+            raise NotRepairable(f"run {run} was claimed meanwhile: look at it again")
+        did.append(f"its mail was counted again, up to number {max(counts[0].last, head.folded)}")
+    return Repaired(run, did, repeated)
+
+
+async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list[str], dict[str, str]]:
+    why_not = why_not_repaired(head, damage)
+    if why_not:
+        raise NotRepairable(f"run {head.id}: {damage.message}; {why_not}")
+    kept = damage.sequence - 1
+    good, last = await _read_kept(store, head.id, kept)
+    lost = await _read_lost(store, head.id, kept)
+    event = ev.LogRepaired(first=damage.sequence, last=max(last, head.sequence), reason=damage.message)
+    repaired = chained(
+        good.checksum, kept + 1, head.epoch + 1,
+        type="LogRepaired", version=event.VERSION, at=now, body=ev.encode_event(event),
+    )  # fmt: skip
+    cut = Cut(head.id, head.epoch, head.sequence, kept, good.folded, repaired, damage.message)
+    if not await store.inspection.cut(cut):
+        raise NotRepairable(f"run {head.id} moved meanwhile: look at it again")
+    did = [
+        f"events {event.first} to {event.last} were moved to quarantined_events: {damage.message}",
+        f"the run goes on from event {kept}",
+    ]
+    if head.folded > good.folded:
+        did.append(f"mail from number {good.folded + 1} on is folded in again")
+    calls = dict.fromkeys([*good.asked, *lost])
+    return did, {call: f"{head.id}/{good.generation}/{call}" for call in calls}
+
+
+async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:
+    """What events 1 to `kept` add up to, and the last sequence that the log has."""
+    chain, good = Chain(run), _Kept(0)
+    while chain.sequence < kept:
+        for row in await store.log.read(run, after=chain.sequence, limit=min(EVENTS_PAGE, kept - chain.sequence)):
+            if chain.look(row) is not None:
+                raise NotRepairable(f"run {run} changed meanwhile: look at it again")
+            _fold(good, row)
+    good.checksum = chain.checksum or 0
+    last = kept
+    while page := await store.log.read(run, after=last, limit=EVENTS_PAGE):
+        last = page[-1].sequence
+    return good, last
+
+
+def _fold(good: _Kept, row: ev.Recorded) -> None:
+    if row.type == "RunRestarted":
+        good.generation += 1
+        good.asked.clear()
+    event = read_event(row)
+    if isinstance(event, ev.Mailed):
+        good.folded = event.mail
+    if isinstance(event, ev.CallRequested):
+        good.asked[event.call] = None
+    elif isinstance(event, OUTCOMES):
+        good.asked.pop(event.call, None)
+
+
+async def _read_lost(store: Store, run: str, kept: int) -> list[str]:
+    """Calls that the events to be moved away ask for, as far as these can be read: they may have been made."""
+    calls: list[str] = []
+    after = kept
+    while page := await store.log.read(run, after=after, limit=EVENTS_PAGE):
+        after = page[-1].sequence
+        for row in page:
+            try:
+                event = read_event(row)
+            except (CorruptLog, UnknownEvent):
+                continue
+            if isinstance(event, ev.CallRequested):
+                calls.append(event.call)
+    return calls

@@ -1,0 +1,136 @@
+"""The log: every event of every run against its checksum, its head, and what this release knows.
+
+A run that goes on while it is looked at may seem damaged: its head was read before its events. So what seems damaged
+is read again, between two looks at its head, before it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from pointsman.doctor.findings import Counts, Finding
+from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import Chain, Damage, beyond
+from pointsman.kernel.errors import CorruptLog, UnknownEvent
+from pointsman.kernel.upcast import read_event
+from pointsman.ports.event_log import ENDED_STATUSES, EventLog, Head, RunFilter
+
+RUNS_PAGE = 100
+EVENTS_FIRST = 100
+"""Events of each run that come with the page; most runs have fewer."""
+EVENTS_PAGE = 1_000
+LOOKS_MAX = 5
+
+
+async def heads(log: EventLog, runs: Sequence[str] | None) -> AsyncIterator[list[Head]]:
+    """All heads, newest first, or those of `runs`; a page at a time."""
+    if runs is not None:
+        found = await log.heads(list(runs))
+        yield [found[run] for run in runs if run in found]
+        return
+    cursor: str | None = None
+    while True:
+        page, cursor = await log.list_runs(RunFilter(), limit=RUNS_PAGE, cursor=cursor)
+        yield page
+        if cursor is None:
+            return
+
+
+async def look_at_page(log: EventLog, page: Sequence[Head], counts: Counts) -> list[Finding]:
+    """What is wrong with the logs of these runs."""
+    firsts = await log.read_many(dict.fromkeys((head.id for head in page), 0), limit=EVENTS_FIRST)
+    findings: list[Finding] = []
+    for head in page:
+        counts.runs += 1
+        trouble = await _look(log, head, firsts.get(head.id, []), counts)
+        if isinstance(trouble, Damage):
+            confirmed = await damage_of(log, head.id)
+            if confirmed is not None:
+                findings.append(_finding(*confirmed))
+        elif trouble is not None:
+            findings.append(trouble)
+    return findings
+
+
+async def damage_of(log: EventLog, run: str) -> tuple[Head, Damage] | None:
+    """The first damage of a run's log, and the head under which it was seen, before and after."""
+    for _ in range(LOOKS_MAX):
+        before = (await log.heads([run])).get(run)
+        if before is None:
+            return None
+        damage = await _damage(log, before)
+        after = (await log.heads([run])).get(run)
+        if damage is None or after is None:
+            return None
+        if (before.epoch, before.sequence) == (after.epoch, after.sequence):
+            return after, damage
+    return None  # it goes on and on: its owner verifies it when it is next read
+
+
+async def _damage(log: EventLog, head: Head) -> Damage | None:
+    chain = Chain(head.id)
+    while True:
+        page = await log.read(head.id, after=chain.sequence, limit=EVENTS_PAGE)
+        for row in page:
+            damage = beyond(row, head.sequence) or chain.look(row)
+            if damage is not None:
+                return damage
+        if len(page) < EVENTS_PAGE:
+            return chain.end(head.sequence)
+
+
+async def _look(log: EventLog, head: Head, first: Sequence[ev.Recorded], counts: Counts) -> Damage | Finding | None:
+    chain, page, is_last = Chain(head.id), first, len(first) < EVENTS_FIRST
+    while True:
+        for row in page:
+            counts.events += 1
+            damage = beyond(row, head.sequence) or chain.look(row)
+            if damage is not None:
+                return damage
+            finding = _unreadable(head, row, counts)
+            if finding is not None:
+                return finding
+        if is_last:
+            return chain.end(head.sequence)
+        page = await log.read(head.id, after=chain.sequence, limit=EVENTS_PAGE)
+        is_last = len(page) < EVENTS_PAGE
+
+
+def _unreadable(head: Head, row: ev.Recorded, counts: Counts) -> Finding | None:
+    today = ev.EVENT_TYPES.get(row.type)
+    if today is not None and row.version < today.VERSION:
+        name = f"{row.type} v{row.version}"
+        counts.old[name] = counts.old.get(name, 0) + 1
+    try:
+        read_event(row)
+    except UnknownEvent as error:
+        return Finding(
+            "log", "notice" if head.status in ENDED_STATUSES else "problem", str(error), head.id,
+            "its checksum is right: nothing is damaged, and the run goes on when a coordinator of that release claims "
+            "it",
+        )  # fmt: skip
+    except CorruptLog as error:
+        return Finding(
+            "log", "problem", f"{error}; its checksum is right, so it was appended like this", head.id,
+            "no code can read it: report it as a bug of whichever release appended it",
+        )  # fmt: skip
+    return None
+
+
+def _finding(head: Head, damage: Damage) -> Finding:
+    why_not = why_not_repaired(head, damage)
+    remedy = why_not or (
+        f"`pointsman doctor --run {head.id} --repair` moves events {damage.sequence} to "
+        f"{max(head.sequence, damage.sequence)} to the table quarantined_events and lets the run go on from event "
+        f"{damage.sequence - 1}"
+    )
+    return Finding("log", "problem", damage.message, head.id, remedy, is_repairable=not why_not)
+
+
+def why_not_repaired(head: Head, damage: Damage) -> str:
+    """Why this damage can't be repaired; empty: it can."""
+    if head.status in ENDED_STATUSES:
+        return "the run has ended, and is not begun again: what is lost of its log is in a backup, or nowhere"
+    if damage.sequence <= 1:
+        return "its first event, with its input, is lost: only a backup has it. Start it again under another id"
+    return ""
