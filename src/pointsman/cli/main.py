@@ -23,6 +23,7 @@ from pointsman.cli.migrate import migrate
 from pointsman.cli.retention import retention
 from pointsman.cli.router import router
 from pointsman.cli.runs.group import runs
+from pointsman.cli.simulate import simulate_app
 from pointsman.cli.up import up
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command("doctor")(doctor)
 app.command("retention")(retention)
 app.command("demo")(demo)
 app.command("chaos")(chaos)
+app.command("simulate")(simulate_app)
 app.add_typer(runs, name="runs")
 app.add_typer(inbox, name="inbox")
 app.add_typer(agents, name="agents")

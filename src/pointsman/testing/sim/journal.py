@@ -44,17 +44,27 @@ class Effect(NamedTuple):
 class Journal:
     """What the agents of one schedule note, and the chance that they follow."""
 
-    def __init__(self, rng: random.Random, invocation: Callable[[Context, str, bytes], Invocation]) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        invocation: Callable[[Context, str, bytes], Invocation],
+        said: Callable[[Effect], None],
+    ) -> None:
         self.rng = rng
         self.invocations: list[Invocation] = []
         self.effects: list[Effect] = []
         self._invocation = invocation
+        self._said = said
 
     def begins(self, context: Context, agent: str, data: bytes) -> None:
         """An attempt begins, in the task that calls this."""
         made = self._invocation(context, agent, data)
         self.invocations.append(made)
         CURRENT.set(made)
+
+    def note(self, seen: Effect) -> None:
+        self.effects.append(seen)
+        self._said(seen)
 
     async def work(self, *, seconds: float) -> int:
         """Take a while, and give a number that no other invocation has."""
@@ -81,4 +91,4 @@ def effect(name: str, *, key: str | None = None) -> None:
     made = CURRENT.get(None)
     if made is None:
         raise RuntimeError(f"effect({name!r}): only an agent under `pointsman simulate` can note an effect")
-    JOURNAL.get().effects.append(Effect(name, key, made))
+    JOURNAL.get().note(Effect(name, key, made))

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
 from pointsman.coordinator.dispatcher import HTTP, LOCAL
 from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.stores.memory.database import SystemRow
 from pointsman.testing.sim.checkers import check
@@ -27,7 +28,7 @@ from pointsman.testing.sim.clocks import SimClock, skewed
 from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.faulty import Faults, Trace
-from pointsman.testing.sim.journal import JOURNAL, Invocation, Journal
+from pointsman.testing.sim.journal import JOURNAL, Effect, Invocation, Journal
 from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, SimLoop
 from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.node import Node
@@ -59,6 +60,8 @@ class Report:
     virtual_s: float = 0.0
     digest: str = ""
     trace: list[str] = field(default_factory=list)
+    streams: Mapping[str, Sequence[Recorded]] = field(default_factory=dict)
+    """The runs' logs, by seed and run, where they were asked for."""
 
 
 class World:
@@ -73,7 +76,7 @@ class World:
         self.faults = Faults()
         self.trace = Trace(loop, is_on=is_traced)
         self.database = Replica(SimClock(loop))
-        self.journal = Journal(self._fork(), self._invocation)
+        self.journal = Journal(self._fork(), self._invocation, self._effect)
         JOURNAL.set(self.journal)
         self.transports: Mapping[str, Transport] = {
             LOCAL: SimLocal(self.journal, delay_s=scenario.delay_s), HTTP: SimHttp(self.journal, self._serve),
@@ -131,6 +134,10 @@ class World:
             context.run, context.call, context.attempt, context.idempotency_key, context.epoch, name,
             self.loop.time(), self.position, self.loop.was_held, row.epoch if row is not None else 0, agent,
         )  # fmt: skip
+
+    def _effect(self, seen: Effect) -> None:
+        key = f"under the key {seen.key}" if seen.key is not None else "without a key"
+        self.trace.say(seen.by.node, f"EFFECT {seen.name!r} of {seen.by.run} {seen.by.call}, {key}")
 
     async def _serve(self, context: Context) -> bytes:
         """A service behind a URL, which reports to any coordinator while it is at work."""
@@ -259,8 +266,8 @@ class World:
             node.bury()
 
 
-def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False) -> Report:
-    """Run one schedule. Deterministic in `seed`, and in nothing else."""
+def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False, keeps: bool = False) -> Report:
+    """Run one schedule. Deterministic in `seed` and scenario, and in nothing else. `keeps`: give the logs too."""
     loop = SimLoop(random.Random(f"loop {seed}"))
     was_enabled = gc.isenabled()
     gc.disable()
@@ -273,6 +280,8 @@ def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False) ->
             except (Livelock, Deadlock) as error:
                 world.errors.append(f"{type(error).__name__}: {error}")
             report = world.report(seed)
+            if keeps:
+                report.streams = {f"{seed} {row.id}": tuple(row.events) for row in world.database.runs.values()}
             loop.steps_max = 2 * loop.steps_max
             loop.run_until_complete(world.end())
     finally:
