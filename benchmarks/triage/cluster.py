@@ -24,7 +24,7 @@ from benchmarks.triage.figures import Outcome
 from benchmarks.triage.ledger import Account, Ledger, Seen
 from benchmarks.triage.load import Load
 from pointsman.cluster import LocalCluster
-from pointsman.stores.postgres import payload
+from pointsman.stores import payload
 
 APP: Final = "benchmarks.triage.app:app"
 ROOT: Final = Path(__file__).parents[2]

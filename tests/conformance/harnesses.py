@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import asyncpg
 
 from pointsman.ports.liveness import Lease
 from pointsman.ports.store import Store
+from pointsman.stores.inprocess.lease import InProcessLease
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
-from pointsman.stores.memory.lease import MemoryLease
 from pointsman.stores.postgres import PostgresSettings, PostgresStore
 from pointsman.stores.postgres.lease import PostgresLease
+from pointsman.stores.sqlite import SqliteDatabase, SqliteStore
 from pointsman.testing.conformance import Harness
 
 
@@ -28,11 +30,29 @@ class MemoryHarness(Harness):
         return self._make(self.database)
 
     async def freeze(self, store: Store, lease: Lease) -> None:
-        assert isinstance(lease, MemoryLease)
+        assert isinstance(lease, InProcessLease)
         await lease.stop()
 
     async def end(self, incarnation: int) -> None:
         assert self.database.end(incarnation)
+
+
+class SqliteHarness(Harness):
+    """One file, opened by one process: each store is a coordinator of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._database = SqliteDatabase(path)
+
+    def new_store(self) -> Store:
+        return SqliteStore(self._database)
+
+    async def freeze(self, store: Store, lease: Lease) -> None:
+        assert isinstance(lease, InProcessLease)
+        await lease.stop()
+
+    async def end(self, incarnation: int) -> None:
+        assert self._database.end(incarnation)
 
 
 class PostgresHarness(Harness):

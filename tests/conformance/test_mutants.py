@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
+from pointsman.stores.inprocess.board import InProcessBoard
+from pointsman.stores.inprocess.liveness import InProcessLiveness
+from pointsman.stores.inprocess.wakeup import InProcessWakeup
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
-from pointsman.stores.memory.board import MemoryBoard
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.human_tasks import MemoryHumanTasks
 from pointsman.stores.memory.inspection import MemoryInspection
-from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.stores.memory.session import Session
 from pointsman.stores.memory.system_log import MemorySystemLog
-from pointsman.stores.memory.wakeup import MemoryWakeup
 from pointsman.testing import conformance
 from pointsman.testing.conformance import CASES, Case, case_name, run_case, support
 from tests.conformance.harnesses import MemoryHarness
@@ -91,13 +91,13 @@ def _store(mutant: Mutant, database: MemoryDatabase) -> MemoryStore:
     store: MemoryStore = _part(mutant, MemoryStore)(database)
     session = store._session
     session.__class__ = _part(mutant, Session)
-    store._liveness = store.liveness = _part(mutant, MemoryLiveness)(session, store.clock)
+    store._liveness = store.liveness = _part(mutant, InProcessLiveness)(session, store.clock)
     store.log = _part(mutant, MemoryEventLog)(session)
     store.mailbox = _part(mutant, MemoryMailbox)(session)
     store.ownership = _part(mutant, MemoryOwnership)(session)
-    store.wakeup = _part(mutant, MemoryWakeup)(store._inbound, lambda: database.inbound)
+    store.wakeup = _part(mutant, InProcessWakeup)(store._inbound, lambda: database.inbound)
     store.system = _part(mutant, MemorySystemLog)(session)
-    store.board = _part(mutant, MemoryBoard)(session)
+    store.board = _part(mutant, InProcessBoard)(session)
     store.human_tasks = _part(mutant, MemoryHumanTasks)(session)
     store.reservations = _part(mutant, MemoryReservations)(session)
     store.retention = _part(mutant, MemoryRetention)(session)

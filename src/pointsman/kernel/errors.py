@@ -29,6 +29,7 @@
     │   ├── ChildError                 a child run failed or was cancelled
     │   └── SignalTimeout              wait_for(timeout=...) ran out
     ├── StoreUnavailable               the store can't be reached, or said no for now
+    │   └── StoreInUse                 another process has the file open
     ├── SchemaMissing, SchemaFromFuture, CoordinatorExists, Draining
 
     RunControl (BaseException)         control flow that `except Exception` must not catch
@@ -251,6 +252,13 @@ class StoreUnavailable(PointsmanError):
     code = "store_unavailable"
     status = 503
     retryable = True
+
+
+class StoreInUse(StoreUnavailable):
+    """Another process has the store's file open: stop it, or let several processes share a PostgreSQL."""
+
+    code = "store_in_use"
+    retryable = False
 
 
 class SchemaMissing(PointsmanError):

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from pointsman.stores.memory.board import MemoryBoard
+from pointsman.stores.inprocess.board import InProcessBoard
 
 
-class FirstWords(MemoryBoard):
+class FirstWords(InProcessBoard):
     """What was said first stays."""
 
     caught_by = ("board.others_hear_what_was_said_last", "board.all_may_publish_at_once")
@@ -14,7 +14,7 @@ class FirstWords(MemoryBoard):
         return await super().publish(incarnation, self._database.board.get(incarnation, body))
 
 
-class HearsItself(MemoryBoard):
+class HearsItself(InProcessBoard):
     """One's own words come back."""
 
     caught_by = ("board.others_hear_what_was_said_last",)
@@ -23,7 +23,7 @@ class HearsItself(MemoryBoard):
         return {**await super().publish(incarnation, body), incarnation: body}
 
 
-class BoardOfText(MemoryBoard):
+class BoardOfText(InProcessBoard):
     """Words as text."""
 
     caught_by = ("board.what_is_said_may_be_any_bytes",)
@@ -32,7 +32,7 @@ class BoardOfText(MemoryBoard):
         return await super().publish(incarnation, body.decode("utf-8", "replace").encode())
 
 
-class TheDeadAreHeard(MemoryBoard):
+class TheDeadAreHeard(InProcessBoard):
     """Nobody asks who lives when the board is read."""
 
     caught_by = ("board.what_the_ended_said_is_not_shown",)
@@ -45,7 +45,7 @@ class TheDeadAreHeard(MemoryBoard):
         return {number: words for number, words in said.items() if number != incarnation}
 
 
-class GhostsSpeak(MemoryBoard):
+class GhostsSpeak(InProcessBoard):
     """An ended incarnation that says something is heard again."""
 
     caught_by = ("board.what_the_ended_said_is_not_shown",)
@@ -56,7 +56,7 @@ class GhostsSpeak(MemoryBoard):
         return {number: said for number, said in self._database.board.items() if number != incarnation}
 
 
-class WordsAreHeardOnce(MemoryBoard):
+class WordsAreHeardOnce(InProcessBoard):
     """As if it were a mailbox."""
 
     caught_by = ("board.the_silent_are_still_heard",)
@@ -68,7 +68,7 @@ class WordsAreHeardOnce(MemoryBoard):
         return others
 
 
-class PublishersDeadlock(MemoryBoard):
+class PublishersDeadlock(InProcessBoard):
     """Two who remove the rows of the dead are told of a deadlock."""
 
     caught_by = ("board.all_may_publish_at_once",)

@@ -2,11 +2,11 @@
 
 import asyncio
 
+from pointsman.stores.inprocess.liveness import InProcessLiveness
 from pointsman.stores.memory import MemoryDatabase
-from pointsman.stores.memory.liveness import MemoryLiveness
 
 
-class NamesNotGuarded(MemoryLiveness):
+class NamesNotGuarded(InProcessLiveness):
     """Names not guarded."""
 
     caught_by = ("liveness.a_living_name_is_refused",)
@@ -18,7 +18,7 @@ class NamesNotGuarded(MemoryLiveness):
         return await super().register(name, address, definitions, ttl_ms=ttl_ms)
 
 
-class ChecksNameThenRegisters(MemoryLiveness):
+class ChecksNameThenRegisters(InProcessLiveness):
     """Checks the name, then registers."""
 
     caught_by = ("liveness.two_who_want_one_name_do_not_both_get_it",)
@@ -51,10 +51,11 @@ class NumbersComeBack(MemoryDatabase):
     def register(self, name, address, definitions, ttl_ms):
         for number in [row.number for row in self.incarnations.values() if row.ended]:
             del self.incarnations[number]
+        self.next_incarnation = len(self.incarnations) + 1
         return super().register(name, address, definitions, ttl_ms)
 
 
-class RenewalRevives(MemoryLiveness):
+class RenewalRevives(InProcessLiveness):
     """Renewal revives."""
 
     caught_by = (
@@ -67,7 +68,7 @@ class RenewalRevives(MemoryLiveness):
         return await super().renew(incarnation)
 
 
-class NeverTold(MemoryLiveness):
+class NeverTold(InProcessLiveness):
     """Never told."""
 
     caught_by = ("liveness.a_holder_learns_that_it_was_ended",)
@@ -77,7 +78,7 @@ class NeverTold(MemoryLiveness):
         return True
 
 
-class NeverRenews(MemoryLiveness):
+class NeverRenews(InProcessLiveness):
     """Never renews."""
 
     caught_by = ("liveness.a_held_lease_outlives_its_ttl",)
@@ -97,7 +98,7 @@ class MembersForEver(MemoryDatabase):
         return iter(self.incarnations.values())
 
 
-class ReleaseIsNothing(MemoryLiveness):
+class ReleaseIsNothing(InProcessLiveness):
     """A release is nothing."""
 
     caught_by = (
@@ -110,7 +111,7 @@ class ReleaseIsNothing(MemoryLiveness):
         pass
 
 
-class CrashUnseen(MemoryLiveness):
+class CrashUnseen(InProcessLiveness):
     """A crash is unseen."""
 
     caught_by = (
@@ -123,7 +124,7 @@ class CrashUnseen(MemoryLiveness):
         await super()._look_around([row for row in others if not row.severed])
 
 
-class ExpiryUnseen(MemoryLiveness):
+class ExpiryUnseen(InProcessLiveness):
     """An expiry is unseen."""
 
     caught_by = ("liveness.a_silent_holder_ends_with_its_lease",)
@@ -132,7 +133,7 @@ class ExpiryUnseen(MemoryLiveness):
         return False
 
 
-class JudgesEarly(MemoryLiveness):
+class JudgesEarly(InProcessLiveness):
     """By the half of the lease."""
 
     caught_by = ("liveness.a_silent_holder_ends_with_its_lease",)
@@ -144,7 +145,7 @@ class JudgesEarly(MemoryLiveness):
         await asyncio.wait_for(self._database.membership_change(0.01), 1)
 
 
-class TellsOneWatcher(MemoryLiveness):
+class TellsOneWatcher(InProcessLiveness):
     """One watcher is told."""
 
     caught_by = ("liveness.all_survivors_notice_a_death",)
@@ -158,7 +159,7 @@ class TellsOneWatcher(MemoryLiveness):
         return death
 
 
-class OwnDeathCounts(MemoryLiveness):
+class OwnDeathCounts(InProcessLiveness):
     """One's own death counts."""
 
     caught_by = ("liveness.a_release_that_leaves_runs_is_noticed",)
@@ -168,7 +169,7 @@ class OwnDeathCounts(MemoryLiveness):
         return own
 
 
-class ReleasesUnseen(MemoryLiveness):
+class ReleasesUnseen(InProcessLiveness):
     """A release is unseen."""
 
     caught_by = ("liveness.a_release_that_leaves_runs_is_noticed",)
@@ -177,7 +178,7 @@ class ReleasesUnseen(MemoryLiveness):
         self._database.incarnations[incarnation].ended = True
 
 
-class TrustForEver(MemoryLiveness):
+class TrustForEver(InProcessLiveness):
     """Trust for ever."""
 
     caught_by = ("liveness.a_silent_holder_ends_with_its_lease",)

@@ -6,10 +6,10 @@ import msgspec
 
 from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
 from pointsman.ports.mailbox import Mail
+from pointsman.stores.inprocess.wakeup import InProcessWakeup
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.session import Session
-from pointsman.stores.memory.wakeup import MemoryWakeup
 
 
 class SecondWins(MemoryDatabase):
@@ -226,7 +226,7 @@ class AnyTextTaken(MemoryMailbox):
         return self._accept(run if run in self._database.runs else "run", key, kind, body)
 
 
-class DeafWakeup(MemoryWakeup):
+class DeafWakeup(InProcessWakeup):
     """Hints go nowhere."""
 
     caught_by = ("wakeup.a_hint_reaches_the_others",)
@@ -235,7 +235,7 @@ class DeafWakeup(MemoryWakeup):
         pass
 
 
-class HintsToTheFirst(MemoryWakeup):
+class HintsToTheFirst(InProcessWakeup):
     """Hints go to one."""
 
     caught_by = ("wakeup.a_hint_reaches_the_others",)
@@ -245,7 +245,7 @@ class HintsToTheFirst(MemoryWakeup):
             inbound.put(runs)
 
 
-class HintsOnlyWhenAwaited(MemoryWakeup):
+class HintsOnlyWhenAwaited(InProcessWakeup):
     """Hints only while awaited."""
 
     caught_by = ("wakeup.a_hint_before_the_wait_counts",)
@@ -255,7 +255,7 @@ class HintsOnlyWhenAwaited(MemoryWakeup):
         return await super().next_hints()
 
 
-class HintsJoinedByCommas(MemoryWakeup):
+class HintsJoinedByCommas(InProcessWakeup):
     """Hints joined by commas."""
 
     caught_by = ("wakeup.hints_keep_their_names",)
@@ -264,7 +264,7 @@ class HintsJoinedByCommas(MemoryWakeup):
         super().hint(",".join(runs).split(","))
 
 
-class HintsTooLong(MemoryWakeup):
+class HintsTooLong(InProcessWakeup):
     """Hints can be too long."""
 
     caught_by = ("wakeup.any_number_of_hints_is_no_error",)
@@ -275,7 +275,7 @@ class HintsTooLong(MemoryWakeup):
         super().hint(runs)
 
 
-class HintsNeedASession(MemoryWakeup):
+class HintsNeedASession(InProcessWakeup):
     """Hints of the closed."""
 
     caught_by = ("wakeup.a_closed_store_hints_without_effect",)

@@ -23,7 +23,7 @@ from pointsman.ports.budgets import Budgets
 from pointsman.ports.event_log import ENDED_STATUSES, Head, RunFilter
 from pointsman.ports.inbox import Inbox
 from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
-from pointsman.stores.memory.clock import SystemClock
+from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.session import Session
 from pointsman.stores.memory.system_log import MemorySystemLog

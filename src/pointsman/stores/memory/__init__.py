@@ -4,7 +4,7 @@ For tests, for the simulator, and for running everything in one process. `Memory
 each coordinator opens a `MemoryStore` of its own over it.
 """
 
-from pointsman.stores.memory.clock import SystemClock
+from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
 

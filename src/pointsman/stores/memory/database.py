@@ -6,8 +6,7 @@ made, so that the same calls give the same answers in every process. The only cl
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,10 +19,9 @@ from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun
 from pointsman.ports.human_tasks import HumanTask
 from pointsman.ports.mailbox import Mail
-from pointsman.ports.ownership import Definition
 from pointsman.ports.system_log import SystemHead
-from pointsman.stores.memory.clock import SystemClock
-from pointsman.stores.memory.wakeup import Inbound
+from pointsman.stores.inprocess.clock import SystemClock
+from pointsman.stores.inprocess.membership import Membership
 
 ERASED: Final = ("", Recorded(0, 0, "", 0, b""))
 """What is left of a deleted run's event in the feed: nothing, in its place, so that cursors hold."""
@@ -64,22 +62,6 @@ class HeadRow:
 
 
 @dataclass(slots=True)
-class IncarnationRow:
-    number: int
-    name: str
-    address: str
-    definitions: tuple[Definition, ...]
-    ttl_ms: int
-    started_at: int
-    expires_at: int
-    ended: bool = False
-    trial: str | None = None
-    """The run that it drives on suspicion."""
-    severed: bool = False
-    """Its session lock is free: the process is gone, or has lost its connection."""
-
-
-@dataclass(slots=True)
 class SystemRow:
     """A stream without an owner. `changed`: how many appends all such streams had seen with its last."""
 
@@ -94,7 +76,7 @@ class SystemRow:
         return SystemHead(self.stream, self.sequence, self.state, self.updated_at)
 
 
-class MemoryDatabase:
+class MemoryDatabase(Membership):
     """What a database is to the other stores: several coordinators in one process share one.
 
     Args:
@@ -102,22 +84,17 @@ class MemoryDatabase:
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.clock: Clock = clock if clock is not None else SystemClock()
+        super().__init__(clock if clock is not None else SystemClock())
         self.runs: dict[str, HeadRow] = {}
         self.open_runs: dict[str, HeadRow] = {}
         self.buckets: set[int] = set()
         self.feed: list[tuple[str, Recorded]] = []
-        self.incarnations: dict[int, IncarnationRow] = {}
-        self.deaths: list[int] = []
-        self.inbound: list[Inbound] = []
         self.system: dict[str, SystemRow] = {}
         self.system_changes = 0
-        self.board: dict[int, bytes] = {}
         self.tasks: dict[str, HumanTask] = {}
         self.reservations: dict[str, set[tuple[str, int]]] = {}
         self.quarantined_events: list[tuple[str, str, Recorded]] = []
         """Run, reason, and the event that a repair moved away."""
-        self._watchers: list[asyncio.Future[None]] = []
 
     # -- runs ------------------------------------------------------------------------------------------------
 
@@ -163,57 +140,3 @@ class MemoryDatabase:
         self.quarantined_events = [moved for moved in self.quarantined_events if moved[0] not in runs]
         for spent in self.reservations.values():
             spent -= {item for item in spent if item[0] in runs}
-
-    # -- incarnations ----------------------------------------------------------------------------------------
-
-    def register(self, name: str, address: str, definitions: Sequence[Definition], ttl_ms: int) -> IncarnationRow:
-        now = self.clock.now()
-        row = IncarnationRow(
-            number=len(self.incarnations) + 1, name=name, address=address, definitions=tuple(definitions),
-            ttl_ms=ttl_ms, started_at=now, expires_at=now + ttl_ms,
-        )  # fmt: skip
-        self.incarnations[row.number] = row
-        self._wake_watchers()
-        return row
-
-    def living(self) -> Iterator[IncarnationRow]:
-        return (row for row in self.incarnations.values() if not row.ended)
-
-    def is_living(self, incarnation: int) -> bool:
-        row = self.incarnations.get(incarnation)
-        return row is not None and not row.ended
-
-    def end(self, incarnation: int) -> bool:
-        """End an incarnation; the first who does wins."""
-        if not self.is_living(incarnation):
-            return False
-        self.incarnations[incarnation].ended = True
-        self.board.pop(incarnation, None)
-        self.deaths.append(incarnation)
-        self._wake_watchers()
-        return True
-
-    def sever(self, incarnation: int) -> None:
-        """Free its session lock, as the end of its process does: a hint to watchers.
-
-        Where the process lives, its next renewal takes the lock again.
-        """
-        if self.is_living(incarnation):
-            self.incarnations[incarnation].severed = True
-            self._wake_watchers()
-
-    async def membership_change(self, timeout_s: float | None) -> None:
-        """Wait until an incarnation begins, ends or is severed, at most `timeout_s`."""
-        watcher = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        try:
-            await asyncio.wait((watcher,), timeout=timeout_s)
-        finally:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
-
-    def _wake_watchers(self) -> None:
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)

@@ -20,10 +20,11 @@ from pointsman.ports.event_log import (
     Resolution,
     RunFilter,
 )
+from pointsman.stores.checks import check_batch
 from pointsman.stores.memory.database import ERASED, HeadRow
 from pointsman.stores.memory.human_tasks import write_task
 from pointsman.stores.memory.listing import list_heads
-from pointsman.stores.memory.session import Session, check_json, check_text
+from pointsman.stores.memory.session import Session
 
 
 class MemoryEventLog:
@@ -39,7 +40,7 @@ class MemoryEventLog:
             InvalidValue: a task or a reservation that no database could hold; then nothing of the batch was appended.
         """
         del lane
-        _check_batch(batch)
+        check_batch(batch)
         await self._session.enter()
         results = self._commit(batch)
         await asyncio.sleep(0)
@@ -178,19 +179,6 @@ class MemoryEventLog:
             write_task(self._database.tasks, row, task)
         for spent in item.reservations:
             self._database.reservations.setdefault(spent.tranche, set()).add((row.id, spent.sequence))
-
-
-def _check_batch(batch: Sequence[Append]) -> None:
-    runs = {item.run for item in batch}
-    if len(runs) != len(batch):
-        raise ValueError("a run appears once in a batch")
-    for item in batch:
-        if item.letter is not None and item.letter.run in runs:
-            raise ValueError(f"the letter of {item.run} goes to {item.letter.run}, which is in the same batch")
-        for task in item.tasks:
-            check_text(task.id, task.call, task.status, task.question)
-            check_json(task.detail)
-        check_text(*(spent.tranche for spent in item.reservations))
 
 
 def _position(cursor: str | None, end: int) -> int:

@@ -10,8 +10,9 @@ import msgspec
 
 from pointsman.kernel.errors import InvalidValue
 from pointsman.ports.human_tasks import HumanTask, TaskFilter, TaskRow
+from pointsman.stores.checks import check_text
 from pointsman.stores.memory.database import HeadRow
-from pointsman.stores.memory.session import Session, check_text
+from pointsman.stores.memory.session import Session
 
 Key = tuple[int, str]
 

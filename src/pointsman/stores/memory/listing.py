@@ -12,8 +12,8 @@ import msgspec
 from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue
 from pointsman.ports.event_log import Head, RunFilter
+from pointsman.stores.checks import check_text, contains
 from pointsman.stores.memory.database import HeadRow
-from pointsman.stores.memory.session import check_text
 
 Key = tuple[int, str]
 
@@ -46,19 +46,6 @@ def _matches(row: HeadRow, where: RunFilter, wanted: dict[str, Any]) -> bool:
         and (where.tenant is None or row.new.tenant == where.tenant)
         and (not wanted or contains(msgspec.json.decode(row.attributes), wanted))
     )
-
-
-def contains(value: Any, wanted: Any) -> bool:
-    """JSON containment: objects by their keys, arrays by their elements in any order, the rest by value."""
-    if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(
-            key in value and contains(value[key], item) for key, item in wanted.items()
-        )
-    if isinstance(wanted, list):
-        return isinstance(value, list) and all(any(contains(have, item) for have in value) for item in wanted)
-    if isinstance(wanted, bool) or isinstance(value, bool):
-        return value is wanted
-    return bool(value == wanted)
 
 
 def _encode_cursor(key: Key) -> str:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from pointsman.ports.mailbox import Mail
-from pointsman.stores.memory.session import Session, check_text
+from pointsman.stores.checks import check_text
+from pointsman.stores.memory.session import Session
 
 
 class MemoryMailbox:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from pointsman.ports.event_log import Head
 from pointsman.ports.ownership import Definition, Victim
-from pointsman.stores.memory.database import HeadRow, IncarnationRow
+from pointsman.stores.inprocess.membership import IncarnationRow
+from pointsman.stores.memory.database import HeadRow
 from pointsman.stores.memory.session import Session
 
 Builds = dict[tuple[str, int], str]

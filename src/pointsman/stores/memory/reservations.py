@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from pointsman.ports.reservations import Reservation
-from pointsman.stores.memory.session import Session, check_text
+from pointsman.stores.checks import check_text
+from pointsman.stores.memory.session import Session
 
 
 class MemoryReservations:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
-from pointsman.kernel import values
-from pointsman.kernel.errors import InvalidValue, StoreUnavailable
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.stores.memory.database import MemoryDatabase
 
 
@@ -29,27 +26,3 @@ class Session:
         await asyncio.sleep(0)
         if not self.is_open:
             raise StoreUnavailable("this store is closed; open it first")
-
-
-def check_text(*texts: str) -> None:
-    """Refuse what a database could not hold as text, so that every store says the same.
-
-    Raises:
-        InvalidValue.
-    """
-    for text in texts:
-        values.encode(text)
-
-
-def check_json(*texts: bytes) -> None:
-    """Refuse what a database could not hold as JSON.
-
-    Raises:
-        InvalidValue.
-    """
-    for text in texts:
-        try:
-            msgspec.json.decode(text)
-            text.decode()
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise InvalidValue(f"this is not JSON: {error}") from error

@@ -14,19 +14,19 @@ from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import BUCKET_MS, Retention
 from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
-from pointsman.stores.memory.board import MemoryBoard
+from pointsman.stores.inprocess.board import InProcessBoard
+from pointsman.stores.inprocess.liveness import InProcessLiveness
+from pointsman.stores.inprocess.wakeup import Inbound, InProcessWakeup
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.human_tasks import MemoryHumanTasks
 from pointsman.stores.memory.inspection import MemoryInspection
-from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.mailbox import MemoryMailbox
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.stores.memory.session import Session
 from pointsman.stores.memory.system_log import MemorySystemLog
-from pointsman.stores.memory.wakeup import Inbound, MemoryWakeup
 
 
 class MemoryStore:
@@ -42,14 +42,14 @@ class MemoryStore:
         self.clock: Clock = clock if clock is not None else self.database.clock
         self._session = Session(self.database)
         self._inbound = Inbound()
-        self._liveness = MemoryLiveness(self._session, self.clock)
+        self._liveness = InProcessLiveness(self._session, self.clock)
         self.log: EventLog = MemoryEventLog(self._session)
         self.mailbox: Mailbox = MemoryMailbox(self._session)
         self.ownership: Ownership = MemoryOwnership(self._session)
         self.liveness: Liveness = self._liveness
-        self.wakeup: Wakeup = MemoryWakeup(self._inbound, lambda: self.database.inbound)
+        self.wakeup: Wakeup = InProcessWakeup(self._inbound, lambda: self.database.inbound)
         self.system: SystemLog = MemorySystemLog(self._session)
-        self.board: Board = MemoryBoard(self._session)
+        self.board: Board = InProcessBoard(self._session)
         self.human_tasks: HumanTasks = MemoryHumanTasks(self._session)
         self.reservations: Reservations = MemoryReservations(self._session)
         self.inspection: Inspection = MemoryInspection(self._session)

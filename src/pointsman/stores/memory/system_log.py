@@ -9,8 +9,9 @@ from pointsman.kernel.errors import InvalidValue, WrongExpectedSequence
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import EVENTS_KEPT, SystemHead
+from pointsman.stores.checks import check_json, check_text
 from pointsman.stores.memory.database import SystemRow
-from pointsman.stores.memory.session import Session, check_json, check_text
+from pointsman.stores.memory.session import Session
 
 
 class MemorySystemLog:

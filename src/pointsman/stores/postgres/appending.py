@@ -8,12 +8,12 @@ import asyncpg
 
 from pointsman.kernel.errors import InvalidValue, StoreRefused, StoreUnavailable
 from pointsman.ports.event_log import Append, AppendResult, Outcome
+from pointsman.stores import payload
 from pointsman.stores.postgres import batch as batches
-from pointsman.stores.postgres import payload
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.partitions import make_partitions
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Server
+from pointsman.stores.queries import load
 
 LANES = 2
 ATTEMPTS_MAX = 5
@@ -25,7 +25,7 @@ SESSION = {
 }
 MOVED = AppendResult(Outcome.MOVED)
 
-_SQL = load("append")
+_SQL = load(__package__, "append")
 
 
 class Appender:

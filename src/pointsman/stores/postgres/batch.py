@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from pointsman.ports.event_log import Append, NewRun
-from pointsman.stores.postgres import payload, rows
+from pointsman.stores import payload
+from pointsman.stores.postgres import rows
 
 Parameters = list[Any]
 SEQUENCE_MAX: Final = 2**31 - 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pointsman.stores.postgres.connection import Pool
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 
-_SQL = load("board")
+_SQL = load(__package__, "board")
 
 
 class PostgresBoard:

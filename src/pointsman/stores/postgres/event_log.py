@@ -17,16 +17,16 @@ from pointsman.ports.event_log import (
     Resolution,
     RunFilter,
 )
-from pointsman.stores.postgres import cursors, payload
+from pointsman.stores import cursors, payload
 from pointsman.stores.postgres.appending import Appender
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.resolving import Resolver
+from pointsman.stores.queries import load
 
 FEED_WINDOW = 4_096
 """Transactions that the first query of a feed page spans; wider and wider ones follow while they give too little."""
 
-_SQL = load("log")
+_SQL = load(__package__, "log")
 
 
 class PostgresEventLog:

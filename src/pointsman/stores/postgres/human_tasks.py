@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pointsman.ports.human_tasks import HumanTask, TaskFilter
-from pointsman.stores.postgres import cursors
+from pointsman.stores import cursors
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 
 if TYPE_CHECKING:
     import asyncpg
 
-_SQL = load("human_tasks")
+_SQL = load(__package__, "human_tasks")
 
 
 class PostgresHumanTasks:

@@ -10,8 +10,8 @@ import asyncpg
 
 from pointsman.ports.inspection import Cut, Fact, MailCount, Orphan, Stray
 from pointsman.stores.postgres.connection import Link
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection
+from pointsman.stores.queries import load
 
 TIMEOUT_S = 600.0
 """Some of these questions read whole tables."""
@@ -20,7 +20,7 @@ WRITING_MS_MAX = 60_000
 CONNECTIONS_SHARE_MAX = 0.8
 VERSION_MIN = 140_000
 
-_SQL = load("inspection")
+_SQL = load(__package__, "inspection")
 
 
 class PostgresInspection:

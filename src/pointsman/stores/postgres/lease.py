@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pointsman.kernel.errors import PointsmanError, StoreUnavailable
 from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Link
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.registration import Registration, register
 from pointsman.stores.postgres.server import Connection, Server
+from pointsman.stores.queries import load
 
 MARGIN = 0.1
 """Part of the TTL that a holder does not rely on."""
@@ -33,7 +33,7 @@ HUNG_EXIT_CODE = 70
 
 logger = logging.getLogger("pointsman.lease")
 
-_SQL = load("liveness")
+_SQL = load(__package__, "liveness")
 
 
 class PostgresLease:

@@ -13,12 +13,12 @@ from pointsman.stores.postgres.clock import PostgresClock
 from pointsman.stores.postgres.connection import Pool
 from pointsman.stores.postgres.lease import PostgresLease
 from pointsman.stores.postgres.ownership import PostgresOwnership
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.registration import Registration
 from pointsman.stores.postgres.server import Server
 from pointsman.stores.postgres.watch import Watch
+from pointsman.stores.queries import load
 
-_SQL = load("liveness")
+_SQL = load(__package__, "liveness")
 _definitions = msgspec.json.Decoder(tuple[Definition, ...])
 
 

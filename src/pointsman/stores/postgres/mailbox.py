@@ -9,9 +9,9 @@ import asyncpg
 from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun
 from pointsman.ports.mailbox import Mail
 from pointsman.stores.postgres.connection import Pool
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 
-_SQL = load("mailbox")
+_SQL = load(__package__, "mailbox")
 
 
 class PostgresMailbox:

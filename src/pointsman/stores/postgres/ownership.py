@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pointsman.ports.event_log import Head
 from pointsman.ports.ownership import Definition, Victim
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 
-_SQL = load("ownership")
+_SQL = load(__package__, "ownership")
 
 
 class PostgresOwnership:

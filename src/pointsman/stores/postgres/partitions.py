@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import asyncpg
 
 from pointsman.ports.retention import BUCKET_MS
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection
+from pointsman.stores.queries import load
 
 _EXISTS = "SELECT to_regclass($1) IS NOT NULL"
 _CREATE = """
@@ -22,7 +22,7 @@ _FINALIZE = "ALTER TABLE streams DETACH PARTITION {name} FINALIZE"
 _DROP = "DROP TABLE IF EXISTS {name}"
 _NAME = re.compile(r"^streams_(minus_)?(\d+)$")
 
-_SQL = load("retention")
+_SQL = load(__package__, "retention")
 
 
 def bucket_of(now_ms: int) -> int:

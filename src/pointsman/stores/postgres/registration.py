@@ -9,10 +9,10 @@ import asyncpg
 from pointsman.kernel.errors import CoordinatorExists
 from pointsman.stores.postgres.confirming import until_surely_dead
 from pointsman.stores.postgres.connection import Link
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
+from pointsman.stores.queries import load
 
-_SQL = load("liveness")
+_SQL = load(__package__, "liveness")
 
 
 @dataclass(frozen=True)

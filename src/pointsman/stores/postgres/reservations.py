@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pointsman.ports.reservations import Reservation
 from pointsman.stores.postgres.connection import Pool
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 
-_SQL = load("reservations")
+_SQL = load(__package__, "reservations")
 
 
 class PostgresReservations:

@@ -18,15 +18,15 @@ import asyncpg
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import Append, Resolution
 from pointsman.stores.postgres.connection import Link
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
+from pointsman.stores.queries import load
 
 SESSION_END_S = 2.0
 POLL_S = 0.005
 
 logger = logging.getLogger("pointsman.postgres")
 
-_SQL = load("log")
+_SQL = load(__package__, "log")
 
 
 class Resolver:

@@ -9,8 +9,8 @@ import asyncpg
 from pointsman.ports.retention import Bucket
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.partitions import bucket_of, drop_partition, make_partitions, partition_sizes
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
+from pointsman.stores.queries import load
 
 EVENTS_MAX: Final = 20_000
 """Events that one statement moves, about: it holds the heads of their runs meanwhile. A longer run moves alone."""
@@ -26,7 +26,7 @@ SESSION: Final = {
     "lock_timeout": "5000",
 }
 
-_SQL = load("retention")
+_SQL = load(__package__, "retention")
 
 
 class PostgresRetention:

@@ -17,7 +17,6 @@ from pointsman.stores.postgres.mailbox import PostgresMailbox
 from pointsman.stores.postgres.migrate import check_schema
 from pointsman.stores.postgres.ownership import PostgresOwnership
 from pointsman.stores.postgres.partitions import bucket_of, make_partitions
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.reservations import PostgresReservations
 from pointsman.stores.postgres.resolving import Resolver
 from pointsman.stores.postgres.retention import PostgresRetention
@@ -25,10 +24,11 @@ from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 from pointsman.stores.postgres.system_log import PostgresSystemLog
 from pointsman.stores.postgres.wakeup import PostgresWakeup
+from pointsman.stores.queries import load
 
 CLOCK_READINGS = 3
 
-_SQL = load("liveness")
+_SQL = load(__package__, "liveness")
 
 
 class PostgresStore:

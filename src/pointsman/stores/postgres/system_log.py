@@ -11,14 +11,14 @@ from pointsman.kernel.errors import CorruptLog, WrongExpectedSequence
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import EVENTS_KEPT, SystemHead
-from pointsman.stores.postgres import cursors, payload
+from pointsman.stores import cursors, payload
 from pointsman.stores.postgres.connection import Pool
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 
 CUT_EVERY: Final = 100
 """Sequences between two cuts."""
 
-_SQL = load("system_log")
+_SQL = load(__package__, "system_log")
 
 
 class PostgresSystemLog:

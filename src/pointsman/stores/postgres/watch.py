@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.stores.postgres.confirming import until_surely_dead
 from pointsman.stores.postgres.connection import Link, Pool
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
+from pointsman.stores.queries import load
 
 LOCK_WAIT_MS = 1_000
 """A wait on a lock is begun anew this often: the ring changes, and a dead connection would otherwise never show."""
@@ -26,7 +26,7 @@ RETRY_S = 0.1
 
 logger = logging.getLogger("pointsman.liveness")
 
-_SQL = load("liveness")
+_SQL = load(__package__, "liveness")
 
 
 class Watch:

@@ -27,9 +27,9 @@ from pointsman.ports.reservations import Reservation, Reservations
 from pointsman.ports.retention import Retention
 from pointsman.ports.system_log import SystemHead, SystemLog
 from pointsman.ports.wakeup import Wakeup
+from pointsman.stores.inprocess.lease import InProcessLease
+from pointsman.stores.inprocess.liveness import InProcessLiveness
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
-from pointsman.stores.memory.lease import MemoryLease
-from pointsman.stores.memory.liveness import MemoryLiveness
 from pointsman.stores.memory.session import Session
 from pointsman.testing.sim.clocks import EstimatedClock
 from pointsman.testing.sim.faulty import Network
@@ -191,7 +191,7 @@ class FaultySession(Session):
         await super().enter()
 
 
-class SimLiveness(MemoryLiveness):
+class SimLiveness(InProcessLiveness):
     """The memory store's, whose renewals travel through the network too."""
 
     def __init__(self, session: Session, clock: EstimatedClock, network: Network) -> None:
@@ -207,7 +207,7 @@ class SimLiveness(MemoryLiveness):
 
         async def operation() -> Lease:
             said.append(self._database.clock.now())
-            lease = await MemoryLiveness.register(self, name, address, definitions, ttl_ms=ttl_ms)
+            lease = await InProcessLiveness.register(self, name, address, definitions, ttl_ms=ttl_ms)
             made.append(lease)
             self.registered.append(lease.incarnation)
             if self._network.is_severed:
@@ -229,17 +229,17 @@ class SimLiveness(MemoryLiveness):
 
         async def operation() -> bool:
             said.append(self._database.clock.now())
-            return await MemoryLiveness.renew(self, incarnation)
+            return await InProcessLiveness.renew(self, incarnation)
 
         is_alive = await self._network.call("renew", operation)
         self._estimate.measured(said[0], sent, self._estimate.monotonic())
         return is_alive
 
     async def members(self) -> list[Member]:
-        return await self._network.call("members", lambda: MemoryLiveness.members(self))
+        return await self._network.call("members", lambda: InProcessLiveness.members(self))
 
     async def _end(self, incarnation: int) -> None:
-        await self._network.call("end", lambda: MemoryLiveness._end(self, incarnation), about=str(incarnation))
+        await self._network.call("end", lambda: InProcessLiveness._end(self, incarnation), about=str(incarnation))
 
 
 class FaultyWakeup:
@@ -260,7 +260,8 @@ class SimStore(MemoryStore):
     def __init__(self, database: MemoryDatabase, clock: EstimatedClock, network: Network) -> None:
         super().__init__(database, clock=clock)
         self.network = network
-        self._liveness = self.sim_liveness = SimLiveness(FaultySession(database, network), clock, network)
+        self._sim_session = FaultySession(database, network)
+        self._liveness = self.sim_liveness = SimLiveness(self._sim_session, clock, network)
         self.log = FaultyEventLog(self.log, network)
         self.mailbox = FaultyMailbox(self.mailbox, network)
         self.ownership: Ownership = FaultyPort(self.ownership, network)
@@ -275,10 +276,10 @@ class SimStore(MemoryStore):
 
     async def open(self) -> None:
         await super().open()
-        self.sim_liveness._session.is_open = True
+        self._sim_session.is_open = True
 
     async def close(self) -> None:
-        self.sim_liveness._session.is_open = False
+        self._sim_session.is_open = False
         await super().close()
 
     def crash(self) -> None:
@@ -295,7 +296,7 @@ class SimStore(MemoryStore):
 
 def _forget(lease: Lease) -> None:
     """A registration whose reply was lost: its row is there, and nobody holds it."""
-    assert isinstance(lease, MemoryLease)
+    assert isinstance(lease, InProcessLease)
     lease._task.cancel()
 
 

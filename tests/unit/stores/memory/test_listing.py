@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pointsman.stores.memory.listing import contains
+from pointsman.stores.checks import contains
 
 
 @pytest.mark.parametrize(

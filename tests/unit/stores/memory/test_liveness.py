@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
+from pointsman.stores.inprocess.liveness import InProcessLiveness
 from pointsman.stores.memory import MemoryStore
-from pointsman.stores.memory.liveness import MemoryLiveness
 from tests.unit.stores.memory.support import DEFINITIONS, HandClock, open_stores
 
 TTL_MS = 3_000
@@ -108,7 +108,7 @@ def test_a_holder_that_takes_its_lock_again_lives(runner: asyncio.Runner, clock:
     runner.run(scenario())
 
 
-class CutOff(MemoryLiveness):
+class CutOff(InProcessLiveness):
     """A holder that loses its way to the database."""
 
     is_cut_off = False

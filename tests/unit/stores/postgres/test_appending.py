@@ -10,11 +10,12 @@ from pointsman.kernel.errors import InvalidValue
 from pointsman.ports.event_log import Letter, Outcome
 from pointsman.ports.human_tasks import TaskRow
 from pointsman.ports.reservations import ReservationRow
-from pointsman.stores.postgres import PostgresStore, payload
+from pointsman.stores import payload
+from pointsman.stores.postgres import PostgresStore
 from pointsman.stores.postgres import batch as batches
 from pointsman.stores.postgres.appending import SESSION
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Server
+from pointsman.stores.queries import load
 from tests.unit.stores.postgres.helpers import BODY, SETTINGS, connected, creation, opened, step, until
 
 pytestmark = pytest.mark.postgres
@@ -37,7 +38,7 @@ async def grow(store: PostgresStore, runs: int, prefix: str = "run") -> list[str
 
 async def test_the_plan_of_a_grown_table_scans_nothing(fresh_database: str) -> None:
     """Planned while the table is small, as a coordinator does, and looked at when it is not."""
-    statements = load("append")
+    statements = load("pointsman.stores.postgres", "append")
     server = Server(fresh_database, SETTINGS)
     connection, _ = await server.connect(SESSION)
     try:

@@ -16,8 +16,8 @@ from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import Append, Outcome
 from pointsman.stores.postgres import PostgresStore
 from pointsman.stores.postgres import retention as module
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Server
+from pointsman.stores.queries import load
 from tests.unit.stores.postgres.helpers import SETTINGS, connected, creation, opened, step, until
 from tests.unit.stores.postgres.test_appending import nodes
 
@@ -79,7 +79,7 @@ async def retain(store: PostgresStore, batch: int = 500) -> Turn:
 async def test_twenty_thousand_runs_are_deleted_by_index(fresh_database: str) -> None:
     """The tables have no statistics yet, as after a restore; nothing is scanned all the same."""
     await fill(fresh_database, MANY, OPEN)
-    sql = load("retention")
+    sql = load("pointsman.stores.postgres", "retention")
     connection, _ = await Server(fresh_database, SETTINGS).connect(module.SESSION)
     try:
         plans = {
@@ -317,7 +317,7 @@ async def test_a_drop_leaves_a_bucket_to_whoever_is_at_it(fresh_database: str) -
     async with opened(fresh_database) as store, connected(fresh_database) as other:
         await store.log.append([creation("kept", bucket=OLD)])
         await store.retention.move(OLD, limit=10)
-        assert await other.fetchval(load("retention")["try_lock"])
+        assert await other.fetchval(load("pointsman.stores.postgres", "retention")["try_lock"])
         assert await store.retention.drop(OLD) is False
-        assert await other.fetchval(load("retention")["unlock"])
+        assert await other.fetchval(load("pointsman.stores.postgres", "retention")["unlock"])
         assert await store.retention.drop(OLD) is True

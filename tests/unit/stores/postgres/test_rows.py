@@ -7,7 +7,7 @@ import pytest
 from pointsman.ports.event_log import Append, Outcome
 from pointsman.ports.human_tasks import TaskFilter, TaskRow
 from pointsman.ports.reservations import ReservationRow
-from pointsman.stores.postgres.queries import load
+from pointsman.stores.queries import load
 from tests.unit.stores.postgres.helpers import connected, creation, opened, step
 from tests.unit.stores.postgres.test_appending import nodes
 
@@ -20,7 +20,7 @@ def asking(append: Append, *statuses: str) -> Append:
 
 
 async def test_the_open_tasks_are_read_from_their_own_index(fresh_database: str) -> None:
-    query = load("human_tasks")["list"]
+    query = load("pointsman.stores.postgres", "human_tasks")["list"]
     async with opened(fresh_database) as store, connected(fresh_database) as observer:
         await store.log.append([asking(creation(f"run-{number:02}"), "open") for number in range(40)])
         await observer.execute(
@@ -64,7 +64,7 @@ async def test_batches_that_are_sent_again_write_their_rows_once(fresh_database:
 
 async def test_rows_cost_no_locks_of_a_family(fresh_database: str) -> None:
     """A call under a shared budget pays for its reservation, not for a lock on its head before the update."""
-    statements = load("append")
+    statements = load("pointsman.stores.postgres", "append")
     assert "FOR UPDATE" in statements["append_family"]
     assert "FOR UPDATE" not in statements["append_rows"]
     assert "human_tasks" not in statements["append"]

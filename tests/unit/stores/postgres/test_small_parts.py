@@ -4,16 +4,17 @@ from importlib import resources
 
 import pytest
 
-from pointsman.stores.postgres import PostgresSettings, payload
+from pointsman.stores import payload
+from pointsman.stores.postgres import PostgresSettings
 from pointsman.stores.postgres.clock import PostgresClock
-from pointsman.stores.postgres.queries import load, parse
+from pointsman.stores.queries import load, parse
 
 
 def test_every_query_is_named_and_described() -> None:
     files = [file.name for file in resources.files("pointsman.stores.postgres").joinpath("sql").iterdir()]
     assert len(files) >= 5
     for name in files:
-        queries = load(name.removesuffix(".sql"))
+        queries = load("pointsman.stores.postgres", name.removesuffix(".sql"))
         assert queries
         assert not any("-- include" in text or not text.strip() for text in queries.values())
 

@@ -11,15 +11,15 @@ from pointsman.kernel.errors import CorruptLog, WrongExpectedSequence
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import EVENTS_KEPT
 from pointsman.stores.postgres import PostgresStore
-from pointsman.stores.postgres.queries import load
 from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.system_log import CUT_EVERY
+from pointsman.stores.queries import load
 from tests.unit.stores.postgres.helpers import SETTINGS, connected, events, opened
 from tests.unit.stores.postgres.test_appending import nodes
 
 pytestmark = pytest.mark.postgres
 
-SQL = load("system_log")
+SQL = load("pointsman.stores.postgres", "system_log")
 
 
 def some(count: int = 1) -> list[NewEvent]:

@@ -16,13 +16,14 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _INCLUDE = re.compile(r"^([ ]*)-- include: (\w+)$", re.MULTILINE)
 
 
-def load(file: str) -> Mapping[str, str]:
-    """The queries of `sql/<file>.sql`, by name.
+def load(package: str | None, file: str) -> Mapping[str, str]:
+    """The queries of a store's `sql/<file>.sql`, by name. `package`: the store's `__package__`.
 
     Raises:
         ValueError: a query without a description, two of one name, or an include of one that is not there.
     """
-    text = resources.files(__package__).joinpath("sql", f"{file}.sql").read_text("utf-8")
+    assert package is not None
+    text = resources.files(package).joinpath("sql", f"{file}.sql").read_text("utf-8")
     return parse(text)
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pointsman.stores.memory import SystemClock
+from pointsman.stores.inprocess.clock import SystemClock
 
 
 def test_it_tells_the_time_in_milliseconds() -> None:

@@ -1,14 +1,14 @@
-"""The board of the memory store: see `ports/board.py` for what it promises."""
+"""The board of an in-process store: see `ports/board.py` for what it promises."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 
-from pointsman.stores.memory.session import Session
+from pointsman.stores.inprocess.session import Session
 
 
-class MemoryBoard:
+class InProcessBoard:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._database = session.database

@@ -12,7 +12,7 @@ MARGIN = 0.1
 """Part of the TTL that a holder does not rely on."""
 
 
-class MemoryLease:
+class InProcessLease:
     """See `ports/liveness.py`. Must be made inside a running loop.
 
     Args:

@@ -32,7 +32,7 @@ class Inbound:
         return runs
 
 
-class MemoryWakeup:
+class InProcessWakeup:
     """`Wakeup` between the stores of one database. `everyone` gives the piles of those that are open."""
 
     def __init__(self, own: Inbound, everyone: Callable[[], Sequence[Inbound]]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pointsman.stores.memory import wakeup
+from pointsman.stores.inprocess import wakeup
 from tests.unit.stores.memory.support import open_stores
 
 

@@ -1,7 +1,7 @@
-"""Liveness in the memory store: see `ports/liveness.py` for what it promises.
+"""Liveness in one process: see `ports/liveness.py` for what it promises.
 
 A process is this store's session: `close` without `release` frees its lock, as the end of a process does, and
-so does `MemoryDatabase.sever`. A holder that falls silent keeps its lock, and ends when its lease expires by
+so does `Membership.sever`. A holder that falls silent keeps its lock, and ends when its lease expires by
 the database's clock. A `renew` that is delayed, or raises `StoreUnavailable`, is a holder cut off.
 """
 
@@ -14,20 +14,20 @@ from pointsman.kernel.errors import CoordinatorExists
 from pointsman.ports.clock import Clock
 from pointsman.ports.liveness import Lease, Member
 from pointsman.ports.ownership import Definition
-from pointsman.stores.memory.database import IncarnationRow
-from pointsman.stores.memory.lease import MemoryLease
-from pointsman.stores.memory.session import Session
+from pointsman.stores.inprocess.lease import InProcessLease
+from pointsman.stores.inprocess.membership import IncarnationRow
+from pointsman.stores.inprocess.session import Session
 
 CONFIRM_S = 0.15
 """How long a freed lock must stay free before its incarnation is ended."""
 
 
-class MemoryLiveness:
+class InProcessLiveness:
     def __init__(self, session: Session, clock: Clock) -> None:
         self._session = session
         self._database = session.database
         self._clock = clock
-        self._leases: list[MemoryLease] = []
+        self._leases: list[InProcessLease] = []
         self._deaths_seen = len(self._database.deaths)
         self._reached_since: float | None = None
         self._reached_at = 0.0
@@ -44,7 +44,7 @@ class MemoryLiveness:
         sent = self._clock.monotonic()
         row = self._database.register(name, address, definitions, ttl_ms)
         self._reached(sent, ttl_ms)
-        lease = MemoryLease(row.number, ttl_ms, sent, self._clock, self.renew, self._end)
+        lease = InProcessLease(row.number, ttl_ms, sent, self._clock, self.renew, self._end)
         self._leases.append(lease)
         await asyncio.sleep(0)
         return lease

@@ -1,0 +1,173 @@
+"""The one connection, on a thread of its own, and group commit.
+
+Operations queue up while a group is being written and go into the next one: all of them in one transaction, each under
+a savepoint of its own, answered after the commit. So an idle process waits for nobody, and a busy one pays one wait for
+the disk for hundreds of operations. Must not know: runs, events, or any query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from pointsman.kernel.errors import InvalidValue, PointsmanError, StoreUnavailable
+from pointsman.stores.checks import holds
+from pointsman.stores.sqlite.settings import SqliteSettings
+
+T = TypeVar("T")
+Connection = sqlite3.Connection
+
+
+class Operation:
+    """What waits for its group: the work, and the future of who asked."""
+
+    __slots__ = ("error", "future", "loop", "result", "work")
+
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
+        self.work = work
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """In the loop of who asked, who may have left."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Writer:
+    """`start`, `call`, `stop`. One at a time has the file open; see `database.py`."""
+
+    def __init__(self, path: Path, settings: SqliteSettings) -> None:
+        self._path = path
+        self._settings = settings
+        self._queue: SimpleQueue[Operation | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self, prepare: Callable[[Connection], None]) -> None:
+        """Open the file; `prepare` is done on it first, in autocommit mode.
+
+        Raises:
+            StoreUnavailable: the file can't be opened, or is no database; and what `prepare` raises.
+        """
+        opened: SimpleQueue[PointsmanError | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(prepare, opened), name="sqlite", daemon=True)
+        self._thread.start()
+        error = opened.get()
+        if error is not None:
+            self._thread.join()
+            self._thread = None
+            raise error
+
+    def stop(self) -> None:
+        """What is queued is done first. Twice is once."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    async def call(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in the next group. A caller that is cancelled leaves its work to its end.
+
+        Raises:
+            StoreUnavailable: the disk refused; nothing of the group was written.
+            InvalidValue: SQLite can't hold this; nothing of `work` was written.
+        """
+        operation = Operation(work)
+        self._queue.put(operation)
+        result: T = await operation.future
+        return result
+
+    # -- on the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self, prepare: Callable[[Connection], None], opened: SimpleQueue[PointsmanError | None]) -> None:
+        try:
+            connection = self._connect()
+            prepare(connection)
+        except PointsmanError as error:
+            opened.put(error)
+            return
+        except (sqlite3.Error, OSError) as error:
+            opened.put(StoreUnavailable(f"{self._path} can't be used: {error}"))
+            return
+        opened.put(None)
+        while group := self._next_group():
+            operations = [operation for operation in group if operation is not None]
+            _perform(connection, operations)
+            _tell(operations)
+            if len(operations) < len(group):
+                break
+        connection.close()
+
+    def _connect(self) -> Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=256)
+        connection.create_function("holds", 2, holds, deterministic=True)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{self._settings.cache_mb * 1024}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {self._settings.wal_pages_max}")
+        return connection
+
+    def _next_group(self) -> list[Operation | None]:
+        """Waits for one, and takes with it what waits already. Ends with None when the writer is to stop."""
+        group = [self._queue.get()]
+        with contextlib.suppress(Empty):
+            while group[-1] is not None and len(group) < self._settings.group_max:
+                group.append(self._queue.get_nowait())
+        return group
+
+
+def _perform(connection: Connection, group: list[Operation]) -> None:
+    if not group:
+        return
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for operation in group:
+            connection.execute("SAVEPOINT operation")
+            try:
+                operation.result = operation.work(connection)
+            except Exception as error:  # noqa: BLE001  it is told to who asked, and must not end the others
+                operation.error = _meaning(error)
+                connection.execute("ROLLBACK TO operation")
+            connection.execute("RELEASE operation")
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:  # the disk is full, or failed: nothing of the group is there
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        for operation in group:
+            operation.error = StoreUnavailable(f"the file could not be written: {error}")
+
+
+def _meaning(error: Exception) -> Exception:
+    if isinstance(error, UnicodeError | OverflowError):
+        return InvalidValue(f"SQLite can't hold this: {error}")
+    if isinstance(error, sqlite3.Error):
+        return StoreUnavailable(f"SQLite refused: {error}")
+    return error
+
+
+def _tell(group: list[Operation]) -> None:
+    """One wake-up for each loop; one that is closed has nobody who waits."""
+    loops: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+    for operation in group:
+        loops.setdefault(operation.loop, []).append(operation)
+    for loop, operations in loops.items():
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, operations)
+
+
+def _settle(operations: list[Operation]) -> None:
+    for operation in operations:
+        operation.settle()

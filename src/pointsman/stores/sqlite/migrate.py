@@ -1,0 +1,49 @@
+"""Bring a file to this release's schema. There is one process, so it is done when the file is opened."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import Final
+
+from pointsman.kernel.errors import SchemaFromFuture, StoreUnavailable
+from pointsman.stores.sqlite.connection import Connection
+
+APPLICATION_ID: Final = 0x504F494E
+"""`POIN`: what a file of ours says that it is."""
+_FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
+
+
+def known_migrations() -> list[tuple[int, str]]:
+    """Number and SQL, in the order in which they are applied."""
+    found = [
+        (int(match[1]), file.read_text("utf-8"))
+        for file in resources.files(__package__ or "").joinpath("migrations").iterdir()
+        if (match := _FILE.match(file.name))
+    ]
+    return sorted(found)
+
+
+def migrate(connection: Connection) -> list[int]:
+    """Apply what is missing, each in a transaction of its own, and return the numbers.
+
+    Raises:
+        SchemaFromFuture; StoreUnavailable: the file belongs to another program.
+    """
+    (done,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (tables or application or done):
+        raise StoreUnavailable("the file is a database of another program: give a path of its own")
+    known = known_migrations()
+    if done > known[-1][0]:
+        raise SchemaFromFuture(
+            f"the file's schema is at migration {done}, this release knows {known[-1][0]}: "
+            "deploy a newer release of Pointsman"
+        )
+    missing = [(number, sql) for number, sql in known if number > done]
+    for number, sql in missing:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {sql}\nPRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        )
+    return [number for number, _ in missing]

@@ -1,0 +1,44 @@
+"""Rows as the ports' values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel.errors import CorruptLog
+from pointsman.kernel.events import Recorded
+from pointsman.ports.event_log import Head, NewEvent
+from pointsman.stores import payload
+
+ATTRIBUTES, COLUMNS = 13, len(Head.__struct_fields__)
+"""The place of the attributes among a head's columns, and how many these are."""
+
+Row = tuple[Any, ...]
+
+
+def head(row: Row) -> Head:
+    fields = list(row[:COLUMNS])
+    fields[ATTRIBUTES] = msgspec.json.decode(fields[ATTRIBUTES])
+    return Head(*fields)
+
+
+def recorded(row: Row) -> Recorded:
+    """`row`: `event_columns` of `log.sql`."""
+    sequence, at, type_, version, epoch, checksum, codec, body, packed = row
+    data, damage = b"", ""
+    try:
+        data = payload.load((body or "").encode(), packed or b"", codec)
+    except CorruptLog as error:
+        damage = str(error)
+    return Recorded(sequence, at, type_, version, data, epoch, checksum, damage)
+
+
+def stored(event: NewEvent, plain_bytes_max: int) -> tuple[int, str | None, bytes | None]:
+    """Codec, body, packed. What is not certainly text stays bytes."""
+    plain, packed, codec = payload.store(event.body, plain_bytes_max)
+    if plain is not None and payload.is_json(plain):
+        return payload.PLAIN, plain.decode(), None
+    if plain is not None:
+        _, packed, codec = payload.pack(plain)
+    return codec or payload.RAW, None, packed

@@ -1,0 +1,82 @@
+-- The event log. All statements run on one thread, each group of operations in one transaction.
+
+-- name: head_columns
+-- A head, in the order of `Head`'s fields.
+r.id, r.workflow, r.version, r.build, r.status, r.sequence, r.epoch, r.owner, r.mail, r.folded, r.takeovers, r.wake_at, r.tenant,
+r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at
+
+-- name: event_columns
+-- An event, in the order of `Recorded`'s fields but for the body, which comes last.
+s.sequence, s.at, s.type, s.version, s.epoch, s.checksum, s.codec, s.body, s.packed
+
+-- name: position
+-- Where a head stands, for an append.
+SELECT number, epoch, sequence, mail, ended_at FROM runs WHERE id = ?
+
+-- name: create
+-- Make a head; the move that follows fills in the rest.
+INSERT INTO runs (id, epoch, sequence, status, bucket, workflow, version, build, digest, tenant, attributes, parent, parent_call,
+                  created_at, updated_at)
+VALUES (?, ?, 0, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+RETURNING number
+
+-- name: move
+-- Move a head that was found to stand where the append expects it.
+UPDATE runs SET sequence = ?, status = ?, owner = ?, wake_at = ?, folded = ?, takeovers = 0, updated_at = ?, ended_at = ?
+WHERE number = ?
+
+-- name: insert_event
+-- One event. Only the first of an append has its nonce.
+INSERT INTO streams (number, sequence, at, epoch, version, checksum, codec, type, body, packed, nonce)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: write_task
+-- What an append says of a task. What is said again changes nothing.
+INSERT INTO human_tasks (id, run, call, status, question, detail, opened_at, closed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET status = excluded.status, closed_at = excluded.closed_at WHERE status <> excluded.status
+
+-- name: write_reservation
+-- What it spends.
+INSERT OR IGNORE INTO reservations (tranche, number, sequence) VALUES (?, ?, ?)
+
+-- name: heads
+-- Those that exist, of a JSON array of ids.
+SELECT
+    -- include: head_columns
+FROM json_each(?) wanted CROSS JOIN runs r ON r.id = wanted.value
+
+-- name: read
+-- A stretch of one run's stream.
+SELECT
+    -- include: event_columns
+FROM streams s
+WHERE s.number = (SELECT number FROM runs WHERE id = ?) AND s.sequence > ?
+ORDER BY s.sequence LIMIT ?
+
+-- name: nonce_at
+-- Whose append wrote an event.
+SELECT s.nonce FROM streams s WHERE s.number = (SELECT number FROM runs WHERE id = ?) AND s.sequence = ?
+
+-- name: list_runs
+-- Newest first, by keyset.
+SELECT
+    -- include: head_columns
+    , r.number
+FROM runs r
+WHERE (:status IS NULL OR r.status IN (SELECT value FROM json_each(:status)))
+  AND (:workflow IS NULL OR r.workflow = :workflow)
+  AND (:tenant IS NULL OR r.tenant = :tenant)
+  AND (:attributes IS NULL OR holds(r.attributes, :attributes))
+  AND r.number < :before
+ORDER BY r.number DESC LIMIT :limit
+
+-- name: feed
+-- Events behind a position.
+SELECT r.id, s.position,
+    -- include: event_columns
+FROM streams s JOIN runs r ON r.number = s.number
+WHERE s.position > ? ORDER BY s.position LIMIT ?
+
+-- name: last_position
+-- The last position that was ever given.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'streams'), 0)

@@ -1,0 +1,92 @@
+-- Ownership: every claim raises the epoch by one. Definitions come as a JSON array of [workflow, version, build].
+
+-- name: head_columns
+-- A head, in the order of `Head`'s fields.
+id, workflow, version, build, status, sequence, epoch, owner, mail, folded, takeovers, wake_at, tenant, attributes, digest, bucket,
+parent, created_at, updated_at, ended_at
+
+-- name: definitions
+-- Who can drive what.
+SELECT json_extract(value, '$[0]') AS workflow, json_extract(value, '$[1]') AS version, json_extract(value, '$[2]') AS build
+FROM json_each(:definitions)
+
+-- name: due
+-- Unowned runs whose time has come, oldest first; with :runs, only those.
+SELECT r.number, d.build, 0
+FROM runs r JOIN (
+    -- include: definitions
+) d ON d.workflow = r.workflow AND d.version = r.version
+WHERE r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= :now AND r.ended_at IS NULL
+  AND r.status <> 'quarantined' AND (r.status <> 'stopped' OR r.build <> d.build)
+  AND (:runs IS NULL OR r.id IN (SELECT value FROM json_each(:runs)))
+ORDER BY r.wake_at, r.id LIMIT :limit
+
+-- name: orphanage
+-- Runs whose owner is not among the living. The culprit `t` of a death is the run that its incarnation had on trial, unless that
+-- got on: then the others which died with it are not to blame.
+SELECT r.number, d.build, t.number IS NULL AS is_blamed, r.takeovers, r.id,
+       r.takeovers > 0 AND (t.number IS NULL OR t.number = r.number) AS is_suspect
+FROM runs r JOIN (
+    -- include: definitions
+) d ON d.workflow = r.workflow AND d.version = r.version
+LEFT JOIN coordinators c ON c.incarnation = r.owner
+LEFT JOIN runs t ON t.id = c.trial AND t.owner = c.incarnation AND t.takeovers > 0 AND t.ended_at IS NULL
+WHERE r.owner IS NOT NULL AND r.owner NOT IN (SELECT value FROM json_each(:living)) AND r.status <> 'quarantined'
+
+-- name: orphans
+-- Those under no suspicion.
+SELECT number, build, is_blamed FROM (
+    -- include: orphanage
+) WHERE NOT is_suspect ORDER BY number
+
+-- name: suspects
+-- The least suspect of the others.
+SELECT number, build, 1 FROM (
+    -- include: orphanage
+) WHERE is_suspect ORDER BY takeovers, id LIMIT 1
+
+-- name: enlist
+-- An incarnation.
+INSERT INTO coordinators (incarnation, name, address, started_at) VALUES (?, ?, ?, ?)
+
+-- name: put_on_trial
+-- What an incarnation drives on suspicion; null: nothing.
+UPDATE coordinators SET trial = ? WHERE incarnation = ?
+
+-- name: died_on_trial
+-- The dead that had a run on trial.
+SELECT incarnation, name FROM coordinators
+WHERE trial = :run AND incarnation NOT IN (SELECT value FROM json_each(:living)) ORDER BY incarnation
+
+-- name: release
+-- A quarantined run is due again.
+UPDATE runs SET status = 'running', owner = NULL, takeovers = 0, wake_at = ? WHERE id = ? AND status = 'quarantined' AND ended_at IS NULL
+
+-- name: forget_trials
+-- Nobody died of it any more.
+UPDATE coordinators SET trial = NULL WHERE trial = :run AND incarnation NOT IN (SELECT value FROM json_each(:living))
+
+-- name: owners
+-- Who owns runs.
+SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL
+
+-- name: claim
+-- Take one.
+UPDATE runs
+SET epoch = epoch + 1, owner = ?, status = 'running', wake_at = NULL, build = ?, takeovers = takeovers + ?, updated_at = ?
+WHERE number = ?
+RETURNING
+    -- include: head_columns
+
+-- name: owned
+-- The runs of an incarnation.
+SELECT id FROM runs WHERE owner = ? ORDER BY number
+
+-- name: hand_over
+-- Give up runs: unowned and due at once.
+UPDATE runs SET owner = NULL, wake_at = :now, updated_at = :now
+WHERE owner = :owner AND (:runs IS NULL OR id IN (SELECT value FROM json_each(:runs)))
+
+-- name: open_versions
+-- Workflow versions of open runs.
+SELECT DISTINCT workflow, version FROM runs WHERE ended_at IS NULL ORDER BY workflow, version
