@@ -14,6 +14,7 @@ import typer.main
 from pointsman.cli.main import app
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import METRICS
+from pointsman.router import RouterSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,6 +66,8 @@ def test_every_metric_of_the_page_is_measured() -> None:
 
 def test_every_limit_of_the_page_has_its_default() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(CoordinatorSettings)}
+    routers = RouterSettings()
+    defaults |= {name: getattr(routers, name) for name in routers.__struct_fields__}
     rows = re.findall(r"^\| `(\w+)` \| ([\d  .]+)(?: MB)? \|", OPERATIONS, re.MULTILINE)
     said = {name: float(value.replace(" ", "").replace(" ", "")) for name, value in rows}
     said["memory_bytes_max"] *= 1_000_000
@@ -72,9 +75,9 @@ def test_every_limit_of_the_page_has_its_default() -> None:
     assert {"board_ms", "slots_idle_ms", "retry_share", "retry_floor", "retry_window_s"} <= said.keys()
 
 
-def test_the_options_for_agents_behind_http_are_those_of_the_coordinator() -> None:
+def test_the_options_of_the_page_are_those_of_the_coordinator() -> None:
     group: Any = typer.main.get_command(app)
     options = {name for option in group.commands["coordinator"].params for name in option.opts}
     said = set(re.findall(r"^\| `(--[\w-]+)", OPERATIONS, re.MULTILINE))
-    assert said == {"--agents-allow", "--agents-private", "--agents-token", "--callback"}
+    assert said == {"--agents-allow", "--agents-private", "--agents-token", "--callback", "--max-age", "--max-rss"}
     assert said <= options

@@ -15,7 +15,7 @@ from pointsman.agents.addresses import AgentAddresses
 from pointsman.cli import output, settings
 from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.load import load_app
-from pointsman.cli.options import AsJson, Store
+from pointsman.cli.options import AsJson, MaxAge, MaxRss, Store
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cluster import die_with_parent
 from pointsman.node import Limits, Node, NodeSettings, hash_seed
@@ -63,12 +63,8 @@ def coordinator(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A limit or interval; may be repeated."),
     ] = None,
-    max_age: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Replace this process when it is so old.")
-    ] = None,
-    max_rss: Annotated[
-        int | None, typer.Option(metavar="MB", help="Replace this process when it has more resident memory.")
-    ] = None,
+    max_age: MaxAge = None,
+    max_rss: MaxRss = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
@@ -94,7 +90,7 @@ def coordinator(
         agents=_addresses(agents_allow or (), agents_private),
         agents_token=agents_token,
         callback=callback,
-        limits=_limits(max_age, max_rss),
+        limits=limits_of(max_age, max_rss),
     )
     log_to_stderr(log_level)
     _share_hash_seed(store)
@@ -120,8 +116,8 @@ def _end(*, is_worn: bool) -> NoReturn:
     os._exit(Exit.OK)
 
 
-def _limits(max_age: float | None, max_rss: int | None) -> Limits:
-    """Raises Usage."""
+def limits_of(max_age: float | None, max_rss: int | None) -> Limits:
+    """Raises Usage, MemoryUnknown."""
     try:
         return Limits(age_s=max_age, rss_bytes=None if max_rss is None else max_rss * MEGABYTE)
     except ValueError as error:

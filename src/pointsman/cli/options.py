@@ -22,5 +22,13 @@ Store = Annotated[
     str | None,
     typer.Option("--store", envvar="POINTSMAN_STORE", metavar="DSN", help="postgresql://user:password@host:port/db"),
 ]
+MaxAge = Annotated[
+    float | None,
+    typer.Option("--max-age", metavar="SECONDS", help="A coordinator that is so old replaces its process."),
+]
+MaxRss = Annotated[
+    int | None,
+    typer.Option("--max-rss", metavar="MB", help="One that has more resident memory does too (on Linux)."),
+]
 
-__all__ = ["DEFAULT_URL", "AsJson", "RunId", "Store", "Token", "Url"]
+__all__ = ["DEFAULT_URL", "AsJson", "MaxAge", "MaxRss", "RunId", "Store", "Token", "Url"]

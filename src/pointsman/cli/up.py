@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import typer
 
 from pointsman.cli import output, settings
+from pointsman.cli.coordinator import limits_of
 from pointsman.cli.exits import guarded
 from pointsman.cli.load import check_app
-from pointsman.cli.options import AsJson, Store
+from pointsman.cli.options import AsJson, MaxAge, MaxRss, Store
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cli.router import DEFAULT_PORT
 from pointsman.cluster import LocalCluster
@@ -36,6 +37,8 @@ def up(
         Path | None,
         typer.Option(metavar="DIR", help="For logs and the embedded PostgreSQL; one per app, without."),
     ] = None,
+    max_age: MaxAge = None,
+    max_rss: MaxRss = None,
     no_restart: Annotated[bool, typer.Option("--no-restart", help="Leave the dead dead.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -52,6 +55,7 @@ def up(
     values = settings.parse(set_ or [])
     settings.coordinator_settings("coordinator-1", values)
     settings.api_settings("127.0.0.1", 0, None, values)
+    limits_of(max_age, max_rss)
     check_app(app)
     log_to_stderr("warning")
     directory = data if data is not None else default_directory(app)
@@ -63,6 +67,12 @@ def up(
         port=port,
         restart=not no_restart,
         settings=values,
+        options=[
+            word
+            for option, limit in (("--max-age", max_age), ("--max-rss", max_rss))
+            if limit is not None
+            for word in (option, str(limit))
+        ],
     )
     serve(_Watched(cluster), lambda: introduce(cluster, as_json), hurry=cluster.hurry)
 

@@ -18,7 +18,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -51,6 +51,7 @@ class LocalCluster:
         port: the router's; 0 for any free one.
         restart: start a dead process again (0.5 s after its death, doubling to 10 s while it keeps dying).
         settings: of every coordinator, by the names of `--set`.
+        options: further words of every coordinator's command line.
         environment: added to every process's own.
         postgres_settings: of the embedded server.
     """
@@ -66,6 +67,7 @@ class LocalCluster:
         port: int = 0,
         restart: bool = True,
         settings: Mapping[str, object] | None = None,
+        options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         postgres_settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class LocalCluster:
         self._port = port
         self._restart = restart
         self._settings = dict(settings or {})
+        self._options = list(options)
         self._environment = dict(environment or {})
         self._lock: IO[str] | None = None
         self._stopped: asyncio.Task[None] | None = None
@@ -125,6 +128,7 @@ class LocalCluster:
         arguments += ["--callback", f"http://{router}"]
         for name, value in self._settings.items():
             arguments += ["--set", f"{name}={value}"]
+        arguments += self._options
         # Secrets go by the environment, not by what `ps` shows.
         for number, port in enumerate(_free_ports(self._count), start=1):
             name = f"coordinator-{number}"

@@ -21,7 +21,6 @@ LOOK_S: Final = 0.5
 JITTER: Final = 0.1
 """Coordinators that started together do not all become too old at the same moment: each lives for 90 to 100 % of the
 age, by chance."""
-OVER_MAX: Final = 10.0
 MEGABYTE: Final = 1_000_000
 
 logger = logging.getLogger("pointsman.node")
@@ -91,24 +90,22 @@ class Recycler:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
-        over = 1.0
         while True:
-            await asyncio.sleep(LOOK_S / over * (1 + JITTER * self._chance()))
-            over, why = self._over()
+            await asyncio.sleep(LOOK_S * (1 + JITTER * self._chance()))
+            why = self._why()
             if why and await self._has_turn():
                 logger.info("replacing this process: %s", why)
                 self.is_due.set()
                 return
 
-    def _over(self) -> tuple[float, str]:
-        """How many times beyond its limit it is, and why; 1 and nothing while it may go on. Who is further beyond asks
-        more often, and so comes first."""
+    def _why(self) -> str:
+        """Empty while it may go on."""
         age_s = self._clock() - self._born
         if self._age_s is not None and age_s >= self._age_s:
-            return min(age_s / self._age_s, OVER_MAX), f"it is {age_s:.0f} s old"
+            return f"it is {age_s:.0f} s old"
         if self._limits.rss_bytes is not None and (rss := self._rss()) > self._limits.rss_bytes:
-            return OVER_MAX, f"it has {rss / MEGABYTE:.0f} MB"
-        return 1.0, ""
+            return f"it has {rss / MEGABYTE:.0f} MB"
+        return ""
 
     async def _has_turn(self) -> bool:
         try:

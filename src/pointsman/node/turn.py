@@ -1,7 +1,8 @@
 """The turn to be away: one coordinator of the cluster at a time may leave to come back as a new process.
 
 It is recorded in a system stream, so the expected sequence decides between two that want it. It has a deadline by the
-database's clock: a holder that never comes back does not keep it for ever. Must not know why somebody leaves.
+database's clock: a holder that never comes back does not keep it for ever. Those that wait stand in line, so that each
+comes to it. Must not know why somebody leaves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import SystemLog
 
 STREAM: Final = "recycling"
+WANTED_MS: Final = 6_000
+"""Who was not heard of for so long stands in line no more."""
 
 
 class TurnTaken(Event, frozen=True):
@@ -33,14 +36,31 @@ class TurnGivenBack(Event, frozen=True):
     name: str
 
 
+class TurnWanted(Event, frozen=True):
+    """The coordinator of this name stands in line."""
+
+    name: str
+
+
 class TurnState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the stream adds up to. `name` is empty while nobody is away."""
+    """What the stream adds up to.
+
+    Attributes:
+        name: who is away; empty while nobody is. until: and for how long that counts.
+        waiting: who stands in line, the first first, and when each was last heard of (ms).
+    """
 
     name: str = ""
     until: int = 0
+    waiting: dict[str, int] = {}
 
-    def is_free(self, now: int) -> bool:
-        return not self.name or self.until <= now
+    def line(self, now: int) -> dict[str, int]:
+        """Those in line that still want it."""
+        return {name: heard for name, heard in self.waiting.items() if now - heard <= WANTED_MS}
+
+    def is_free_for(self, name: str, now: int) -> bool:
+        is_taken = self.name not in ("", name) and self.until > now
+        return not is_taken and next(iter(self.line(now)), name) == name
 
 
 _state_decoder = msgspec.json.Decoder(TurnState)
@@ -55,27 +75,32 @@ class Turn:
         self._clock = clock
 
     async def take(self, away_ms: int) -> bool:
-        """May this coordinator be away for so long? False: another is. Asked again by the holder (a reply was lost), it
-        is yes."""
+        """May this coordinator be away for so long? False: not now; it stands in line as long as it asks again within
+        a second or two. Asked again by the holder (a reply was lost), it is yes."""
         sequence, state = await self._read()
         now = self._clock.now()
-        if not state.is_free(now) and state.name != self._name:
-            return False
-        until = now + away_ms
-        return await self._append(sequence, TurnTaken(self._name, until), TurnState(self._name, until))
+        line = state.line(now)
+        if state.is_free_for(self._name, now):
+            until = now + away_ms
+            line.pop(self._name, None)
+            return await self._append(sequence, TurnTaken(self._name, until), TurnState(self._name, until, line))
+        if now - line.get(self._name, 0) > WANTED_MS // 3:
+            line[self._name] = now
+            await self._append(sequence, TurnWanted(self._name), TurnState(state.name, state.until, line))
+        return False
 
     async def give_back(self) -> bool:
         """This coordinator is there again. False: it had no turn."""
         sequence, state = await self._read()
         if state.name != self._name:
             return False
-        return await self._append(sequence, TurnGivenBack(self._name), TurnState())
+        return await self._append(sequence, TurnGivenBack(self._name), TurnState(waiting=state.waiting))
 
     async def _read(self) -> tuple[int, TurnState]:
         head = await self._log.head(STREAM)
         return (0, TurnState()) if head is None else (head.sequence, _state_decoder.decode(head.state))
 
-    async def _append(self, expected: int, event: TurnTaken | TurnGivenBack, state: TurnState) -> bool:
+    async def _append(self, expected: int, event: TurnTaken | TurnGivenBack | TurnWanted, state: TurnState) -> bool:
         """False: somebody else was faster."""
         new: Sequence[NewEvent] = [
             NewEvent(type(event).__name__, event.VERSION, self._clock.now(), msgspec.json.encode(event))
