@@ -21,7 +21,7 @@ from pointsman.stores.postgres.migrate import migrate
 from tests.support.http import Connection
 
 COMMAND = (sys.executable, "-m", "pointsman.cli.main")
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 
 
 @dataclass
