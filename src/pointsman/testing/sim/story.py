@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 NOISE = frozenset(
     (
-        "claim_due", "claim_orphans", "claim_suspect", "feed", "find", "forget", "heads", "list_runs", "mail", "members",
-        "owned", "publish", "read", "read_many", "renew", "reserved", "stranded", "system_append", "system_changes",
-        "system_head", "system_heads", "task", "tasks", "unread",
+        "claim_due", "claim_orphans", "claim_suspect", "feed", "find", "forget", "heads", "list_runs", "mail",
+        "members", "owned", "publish", "read", "read_many", "renew", "reserved", "stranded", "system_append",
+        "system_changes", "system_head", "system_heads", "task", "tasks", "unread",
     )
 )  # fmt: skip
 NOISY_FAULTS = frozenset(("lost", "lost_reply", "late", "hint_lost", "hint_twice", "hint_late"))
