@@ -21,6 +21,7 @@ from pointsman.kernel.errors import (
     InvalidValue,
     NotQuarantined,
     RunConflict,
+    RunEnded,
     UnknownEvent,
     UnknownRun,
     UnknownWorkflow,
@@ -186,5 +187,11 @@ class CoordinatorRuns:
             if before is None or before.body != body:
                 raise
             return Accepted(run, key, repeated=True)
+        except RunEnded as error:
+            head = (await self._store.log.heads([run])).get(run)
+            how = f" ({head.status})" if head is not None else ""
+            raise RunEnded(
+                f"run {run} has ended{how} and takes no more: this came too late, and is not recorded"
+            ) from error
         self._coordinator.hint(run)
         return Accepted(run, key)

@@ -238,8 +238,11 @@ async def test_waiting_runs_are_parked_and_signals_bring_them_back() -> None:
         with pytest.raises(DuplicateMail):
             await verbs.signal("r", "go", b"2", key="k")
         assert await result(one, "r") == "1"
-        with pytest.raises(RunEnded):
+        with pytest.raises(RunEnded, match=r"run r has ended \(completed\) .* is not recorded"):
             await verbs.signal("r", "go", b"3", key="late")
+        with pytest.raises(RunEnded, match="completed"):
+            await verbs.cancel("r")
+        assert (await verbs.signal("r", "go", b"1", key="k")).repeated, "what was recorded is still known"
     assert (await types_of(database, "r")).count("SignalReceived") == 1
 
 
