@@ -4,8 +4,8 @@ An event's checksum is a CRC-32 over the checksum before it, its sequence, time,
 was appended (before compression). The first event chains from the run's id. So it stands for everything up to it.
 
 CRC-32, because it is there to see accidents, a careless UPDATE or a bad restore, not a forger: it finds every change
-within 32 bits in a row for certain, and misses one of 4 billion others. It costs 0.3 µs an event (measured; SHA-256
-takes 1 µs) and four bytes in its row; what has 64 bits would cost a step 16 bytes of the database's log.
+within 32 bits in a row for certain, and misses one of 4 billion others. It costs a step of two events 0.7 µs and 8
+bytes of the database's log (measured); SHA-256 takes four times as long, and 64 bits cost 16 bytes.
 """
 
 from __future__ import annotations
@@ -17,22 +17,28 @@ import msgspec
 
 from pointsman.kernel.events import Recorded
 
-TYPES_MAX = 1_000
+KINDS_MAX = 1_000
 
-_header = Struct("<qqiH").pack
+pack_place = Struct("<qqi").pack
+"""Time, epoch and sequence of an event, as bytes."""
 
 
-class _Types(dict[str, int]):
-    """The CRC of each type's name. A damaged log may bring any number of names: those are not kept."""
+class _Kinds(dict[tuple[str, int], int]):
+    """The CRC of each type with its version. A damaged log may bring any number of names: those are not kept."""
 
-    def __missing__(self, name: str) -> int:
-        value = crc32(name.encode())
-        if len(self) < TYPES_MAX:
-            self[name] = value
+    def __missing__(self, kind: tuple[str, int]) -> int:
+        value = crc32(b"%b %d" % (kind[0].encode(), kind[1]))
+        if len(self) < KINDS_MAX:
+            self[kind] = value
         return value
 
 
-_types = _Types()
+_kinds = _Kinds()
+
+
+def salt(kind: str, version: int) -> int:
+    """What a type and version put into a checksum."""
+    return _kinds[kind, version]
 
 
 def beginning(run: str) -> int:
@@ -41,8 +47,11 @@ def beginning(run: str) -> int:
 
 
 def following(previous: int, sequence: int, at: int, kind: str, version: int, epoch: int, body: bytes) -> int:
-    """The checksum of an event that comes after one with the checksum `previous`; `kind` is its type."""
-    return crc32(body, crc32(_header(at, epoch, sequence, version), previous ^ _types[kind]))
+    """The checksum of an event that comes after one with the checksum `previous`; `kind` is its type.
+
+    `coordinator/driver.py` says the same once more, for a step's two events, which a call each would cost 0.3 µs.
+    """
+    return crc32(body, crc32(pack_place(at, epoch, sequence), previous ^ _kinds[kind, version]))
 
 
 class Damage(msgspec.Struct, frozen=True):

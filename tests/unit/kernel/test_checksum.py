@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.coordinator.driver import _chained
+from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, beginning, first_damage, following
 from pointsman.kernel.events import Recorded
+from pointsman.kernel.requests import Produced
 
 
 def stream(run: str = "r", count: int = 6) -> list[Recorded]:
@@ -108,3 +111,15 @@ def test_a_part_of_a_stream_is_verified_from_where_it_begins() -> None:
     on_trust = Chain("r", 3)
     wrong = msgspec.structs.replace(rows[4], body=b"{}")
     assert [on_trust.look(row) is None for row in (rows[3], wrong)] == [True, False]
+
+
+def test_what_an_owner_appends_is_what_a_reader_verifies() -> None:
+    """The driver computes the same by itself, for speed."""
+    started = ev.RunStarted(workflow="w", seed="s")
+    failed = ev.RunFailed(failure=ev.Failure("kind"))
+    produced = [Produced(event, 5_000 + n, ev.encode_event(event)) for n, event in enumerate((started, failed))]
+    checksum = 2**32 - 1
+    for n, event in enumerate(_chained(produced, checksum, 7, 3)):
+        checksum = following(checksum, 8 + n, event.at, event.type, event.version, 3, event.body)
+        assert event.checksum == checksum
+        assert (event.type, event.version, event.body) == (type(produced[n].event).__name__, 1, produced[n].body)
