@@ -129,7 +129,7 @@ async def test_a_stopped_coordinator_loses_its_streams():
     async with (
         upstream(script.react_as("a")) as (_, a),
         upstream(script.react_as("b")) as (_, b),
-        router(silent_s=0.3, silence_every_s=0.02) as service,
+        router(silent_s=0.3, silence_every_s=0.02, sweep_every_s=60) as service,
     ):
         await announce(service, "a", a)
         asking = asyncio.create_task(ask(service, FOLLOW))
