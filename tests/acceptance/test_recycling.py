@@ -52,7 +52,10 @@ class Watch:
 
 
 async def turns(members: Fleet) -> list[tuple[str, str, int]]:
-    rows = await members.query("SELECT type, at, body FROM system_events WHERE stream = 'recycling' ORDER BY sequence")
+    """Who took the turn and who gave it back; not who stood in line."""
+    rows = await members.query(
+        "SELECT type, at, body FROM system_events WHERE stream = 'recycling' AND type <> 'TurnWanted' ORDER BY sequence"
+    )
     return [(row["type"], json.loads(row["body"])["name"], row["at"]) for row in rows]
 
 
