@@ -5,7 +5,7 @@ was appended (before compression). The first event chains from the run's id. So 
 
 CRC-32, because it is there to see accidents, a careless UPDATE or a bad restore, not a forger: it finds every change
 within 32 bits in a row for certain, and misses one of 4 billion others. It costs a step of two events 0.7 µs and 8
-bytes of the database's log (measured); SHA-256 takes four times as long, and 64 bits cost 16 bytes.
+bytes of the database's log (measured); SHA-256 takes twice as long, and 64 bits cost 16 bytes.
 """
 
 from __future__ import annotations
