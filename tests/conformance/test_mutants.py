@@ -26,6 +26,7 @@ from tests.conformance.mutants import (
     board,
     children,
     feed,
+    generations,
     human_tasks,
     inspection,
     listing,
@@ -43,7 +44,7 @@ Mutant = type[Any]
 
 THEMES = (
     append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, reservations,
-    retention, inspection,
+    retention, inspection, generations,
 )  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)

@@ -3,6 +3,7 @@ written again."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from tests.support.lab import Lab
 HERE = Path(__file__).parent
 
 
-def answer(pending: PendingCall) -> bytes | ev.Failure:
+def answer(pending: PendingCall, is_well: list[bool]) -> bytes | ev.Failure:
     if pending.call == "charge":
         if pending.data == b"0":
             return ev.Failure("refused", "no", retryable=False)
         if pending.attempt < 3:
             return ev.Failure("exception", "boom")
-    if pending.target == "star":
+    if pending.target == "star" and not is_well[0]:
         return ev.Failure("exception", "stage fright")
     if pending.target == "double":
         return msgspec.json.encode(2 * msgspec.json.decode(pending.data))
@@ -35,10 +36,12 @@ def answer(pending: PendingCall) -> bytes | ev.Failure:
 def main() -> None:
     inputs = {
         "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4", "repaired": b"3",
-        "large": msgspec.json.encode("à propos " * 300),
+        "large": msgspec.json.encode("à propos " * 300), "rounds": b"[]", "risky": b"2",
     }  # fmt: skip
-    signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')]}
-    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired"
+    signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')],
+               "rounds": [("word", b'"one"'), ("word", b'"two"'), ("word", b'"three"')]}  # fmt: skip
+    names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired "
+    names += "rounds risky"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
         workflow = programs.app.directory.workflow({"refused": "failing", "repaired": "sequence"}.get(name, name))
@@ -46,7 +49,8 @@ def main() -> None:
         more: dict[str, Any] = {"signals": signals.get(name, ())}
         if name == "recovering":
             more = {"people": [b"12"], "budget": Budget(usd=1.0), "spent": Amount(usd_micros=50_000)}
-        lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=answer, **more)
+        is_well = [False]
+        lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=partial(answer, is_well=is_well), **more)
         if name == "recovering":
             lab.execution.held("star#1", ev.Failure("unhealthy", "a cold", retryable=False), lab.now)
             lab.execution.admitted("star#1", lab.now)
@@ -57,6 +61,11 @@ def main() -> None:
             lab.run(steps_max=2)
             lab.repair(kept=3)
         lab.run()
+        if name == "risky":
+            assert lab.failure.kind == "exception"
+            is_well[0] = True
+            lab.redrive()
+            lab.run()
         if not path.exists():
             save(lab.log, path)
             print(f"wrote {path.name}: {len(lab.log)} events")

@@ -79,9 +79,39 @@ TIMER = ev.TimerSet(call="sleep#1", due=250)
 FIRED = ev.TimerFired(call="sleep#1")
 FAILED = ev.AttemptFailed(call="a#1", attempt=1, failure=ev.Failure("x"), retry_at=1_000)
 RETRIED = ev.CallRetried(call="a#1", attempt=2)
+LOST = ev.CallFailed(call="a#1", failure=ev.Failure("x"))
+FAILED_RUN = ev.RunFailed(call="a#1", failure=ev.Failure("x"))
+REDRIVEN = ev.RunRedriven(number=1, after=2, calls=("a#1",))
+RESTARTED = ev.RunRestarted(generation=2, workflow="chain", seed="t", started_at=1)
+AGAIN = (STARTED, REQUESTED, LOST, FAILED_RUN, REDRIVEN, COMPLETED, SIGNAL, ENDED)
+"""A run that failed, was redriven, and ended."""
 CHILD = ev.ChildStarted(call="c#1", run="r~c", workflow="nap", workflow_version=1, digest="d")
 
+
+def test_a_sound_log_with_a_redrive_and_generations_passes():
+    acks = [Ack("result", "r", "failed x", 4), Ack("result", "r", "completed 1", 8)]
+    first = made(attempt=1)
+    second = made(attempt=2, position=5, epoch=2, epoch_now=2)
+    evidence = log(*AGAIN, epochs=[1, 1, 1, 1, 2, 2, 2, 2], acks=acks, invocations=[first, second])
+    evidence.heads["r"] = head_of("r", "completed", 8, epoch=2)
+    assert [what for checker in checkers.CHECKERS for what in checker(evidence)] == []
+    later = ev.CallRequested(call="a#1@2", target="a")
+    done = ev.CallCompleted(call="a#1@2", output=msgspec.Raw(b'"x"'))
+    evidence = log(STARTED, REQUESTED, COMPLETED, RESTARTED, later, done, SIGNAL, ENDED,
+                   invocations=[made(), made(call="a#1@2", key="r/2/a#1@2", position=5)])  # fmt: skip
+    evidence.heads["r"] = msgspec.structs.replace(evidence.heads["r"], base=4, generation=2)
+    assert [what for checker in checkers.CHECKERS for what in checker(evidence)] == []
+
+
 BAD = [
+    (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, COMPLETED, ENDED, REDRIVEN, ENDED)),
+    (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, LOST, REDRIVEN, COMPLETED, ENDED)),
+    (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, LOST, FAILED_RUN, COMPLETED, ENDED)),
+    (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, LOST, FAILED_RUN, REDRIVEN, FAILED_RUN)),
+    (checkers.one_outcome_a_call, log(*AGAIN[:6], COMPLETED, ENDED)),
+    (checkers.requests_come_first, log(*AGAIN, invocations=[made(attempt=2, position=3)])),
+    (checkers.nothing_is_called_in_vain, log(*AGAIN, invocations=[made(attempt=2, position=7)])),
+    (checkers.generations_are_counted, log(STARTED, RESTARTED, ENDED)),
     (checkers.acked_is_durable, log(*SOUND, acks=[Ack("start", "lost", "accepted", 1, "1")])),
     (checkers.acked_is_durable, acked("start", "accepted", key="2")),
     (checkers.acked_is_durable, acked("start", "conflict", key="1")),

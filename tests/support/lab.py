@@ -13,6 +13,7 @@ from pointsman import App, Workflow
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
+from pointsman.kernel.redriving import Plan, facts_of, plan, redriven
 from pointsman.kernel.spending import refusal
 from pointsman.kernel.state import PendingCall
 
@@ -68,8 +69,9 @@ class Lab:
 
     def _reload(self) -> None:
         self.execution.close()
+        base = self.execution.state.base
         self.execution = Execution("run-1", self.workflow, self.app.directory)
-        self.execution.replay(self.log)
+        self.execution.replay(self.log[base - 1 :])
         assert not self.execution.peek(), "a replay of what was appended asks for nothing new"
 
     def repair(self, kept: int) -> None:
@@ -85,6 +87,19 @@ class Lab:
         self._mail += 1
         self.execution.mailed(ev.CancelRequested(mail=self._mail, reason=reason), self.now)
         self._append()
+
+    def redrive(self, *, has_fresh_key: bool = False) -> Plan:
+        """As a coordinator redrives: another one loads the run."""
+        base = self.execution.state.base
+        found = plan("run-1", facts_of(self.log[base - 1 :]))
+        event = redriven(found, {}, by="ann", reason="", has_fresh_key=has_fresh_key)
+        body = ev.encode_event(event)
+        self.log.append(ev.Recorded(len(self.log) + 1, self.now, "RunRedriven", event.VERSION, body))
+        self.execution.close()
+        self.execution = Execution("run-1", self.workflow, self.app.directory)
+        self.execution.replay(self.log[base - 1 :])
+        self._append()
+        return found
 
     def step(self) -> bool:
         """Let one thing happen: an answer, a timer, a signal. False when nothing can."""

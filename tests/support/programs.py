@@ -150,3 +150,28 @@ async def recovering(run: Run, n: int) -> list[int]:
         await run.call(star, n, fallback=[], person="How many?"),
         await run.call(star, n, fallback=[], default=-1),
     ]
+
+
+@app.workflow()
+async def rounds(run: Run, said: list[object]) -> list[object]:
+    """A long loop: each generation makes a call, takes a word and begins again."""
+    number = await run.call(double, run.generation)
+    late = run.start(double, 0)
+    late.cancel()
+    word = await run.wait_for("word")
+    said = [*said, run.generation, number, word, run.uuid()]
+    if run.generation == 3:
+        return said
+    return run.restart(said)
+
+
+@app.workflow()
+async def risky(run: Run, n: int) -> list[int]:
+    """Three calls beside each other: one may fail, and takes the run with it."""
+    first = await run.call(double, n)
+    calls = [
+        run.start(double, first, key="left"),
+        run.start(star, n, key="risk", fallback=[]),
+        run.start(double, n, key="right"),
+    ]
+    return await run.gather(*calls)

@@ -100,6 +100,7 @@ class Api:
             ApiRoute("POST", "/v1/runs/{run}/signals/{name}", on_runs.signal, takes_body=True),
             ApiRoute("POST", "/v1/runs/{run}/cancel", on_runs.cancel, takes_body=True),
             ApiRoute("POST", "/v1/runs/{run}/release", on_runs.release),
+            ApiRoute("POST", "/v1/runs/{run}/redrive", on_runs.redrive, takes_body=True),
             ApiRoute("GET", "/v1/coordinator", self._coordinator),
             ApiRoute("GET", "/health", self._health, public=True),
             ApiRoute("GET", "/ready", self._ready, public=True),

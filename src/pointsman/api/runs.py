@@ -1,5 +1,5 @@
-"""The routes on runs: start, get, wait, list, read events, signal, cancel, release. Each reads, checks, asks `Runs`,
-answers.
+"""The routes on runs: start, get, wait, list, read events, signal, cancel, release, redrive. Each reads, checks, asks
+`Runs`, answers.
 
 Must not know how a run is stored or driven, nor who may call (`auth.py`).
 """
@@ -23,7 +23,7 @@ from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue, RunConflict, UnknownRun
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.ports.event_log import ENDED_STATUSES, OPEN_STATUSES, RunFilter
-from pointsman.ports.runs import Runs, RunView, StartRun
+from pointsman.ports.runs import Redrive, Runs, RunView, StartRun
 
 RUN_ID_HEADER = b"pointsman-run-id"
 TENANT_HEADER = b"pointsman-tenant"
@@ -49,8 +49,17 @@ class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=1_000)] = ""
 
 
+class RedriveBody(msgspec.Struct, forbid_unknown_fields=True):
+    sequence: Annotated[int, Meta(ge=1, le=SEQUENCE_MAX)] | None = None
+    by: Annotated[str, Meta(max_length=128)] = ""
+    reason: Annotated[str, Meta(max_length=1_000)] = ""
+    fresh_key: bool = False
+    dry_run: bool = False
+
+
 _start_decoder = msgspec.json.Decoder(StartBody)
 _cancel_decoder = msgspec.json.Decoder(CancelBody)
+_redrive_decoder = msgspec.json.Decoder(RedriveBody)
 
 
 class RunRoutes:
@@ -127,6 +136,18 @@ class RunRoutes:
     async def release(self, request: ApiRequest) -> Reply:
         request.query()
         return Reply(200, views.run(await self._runs.release(await self.visible(request))))
+
+    async def redrive(self, request: ApiRequest) -> Reply:
+        request.query()
+        run = await self.visible(request)
+        raw = await request.body()
+        body = decode_body(raw, _redrive_decoder, RedriveBody.__struct_fields__) if raw else RedriveBody()
+        _check_faithful([body.by, body.reason])
+        if body.dry_run:
+            return Reply(200, views.redriven(await self._runs.redrive_plan(run)))
+        wish = Redrive(run, body.sequence, by=body.by, reason=body.reason, has_fresh_key=body.fresh_key)
+        done = await self._runs.redrive(wish)
+        return Reply(200 if done.repeated else 202, views.redriven(done))
 
     async def visible(self, request: ApiRequest) -> str:
         """The run's id, once it is sure that the tenant that the caller speaks for may see it.

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from pointsman.kernel.events import Failure
 from pointsman.ports.event_log import ENDED_STATUSES, Head
-from pointsman.ports.runs import Accepted, EventView, RunView
+from pointsman.ports.runs import Accepted, EventView, Redriven, RunView
 
 encode = msgspec.json.Encoder().encode
 
@@ -29,6 +29,7 @@ class RunBody(msgspec.Struct):
     tenant: str
     attributes: Mapping[str, Any]
     sequence: int
+    generation: int
     parent: str | None
     epoch: int
     takeovers: int
@@ -75,6 +76,16 @@ class AcceptedBody(msgspec.Struct):
     repeated: bool
 
 
+class RedrivenBody(msgspec.Struct):
+    run: str
+    number: int
+    after: int
+    calls: tuple[str, ...]
+    failure: Failure | None
+    repeated: bool
+    by: str
+
+
 class ReadyBody(msgspec.Struct):
     ready: bool
     reason: str
@@ -118,6 +129,11 @@ def accepted(what: Accepted) -> bytes:
     return encode(AcceptedBody(what.run, what.key, what.repeated))
 
 
+def redriven(what: Redriven) -> bytes:
+    body = RedrivenBody(what.run, what.number, what.after, what.calls, what.failure, what.repeated, what.by)
+    return encode(body)
+
+
 def _outcome(view: RunView) -> tuple[msgspec.Raw | UnsetType, Failure | UnsetType]:
     output = UNSET if view.output is None else view.output
     return output, UNSET if view.failure is None else view.failure
@@ -133,6 +149,7 @@ def _run_body(head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Fail
         tenant=head.tenant,
         attributes=head.attributes,
         sequence=head.sequence,
+        generation=head.generation,
         parent=head.parent,
         epoch=head.epoch,
         takeovers=head.takeovers,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import sys
 from collections import deque
 from functools import partial
 from zlib import crc32
@@ -19,7 +20,8 @@ from pointsman.coordinator import mail as mails
 from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.children import cancel_children, first_append
 from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.rows import OpenTasks, reservations
+from pointsman.coordinator.redriving import revive_children
+from pointsman.coordinator.rows import OpenTasks, generations, reservations
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import pack_place, salt
 from pointsman.kernel.errors import StoreUnavailable
@@ -34,9 +36,11 @@ STORE_RETRY_S = 0.05
 DUE_MS = 100
 """A run that is handed over was due so long ago: however wrong the estimate of the database's clock, it is claimed at
 once."""
+NEARLY_FULL = 0.8
+"""Of the events that a generation may have; from there on it is warned of."""
 
 ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
-WITH_ROWS = frozenset({ev.HumanTaskOpened, ev.CallReserved})
+WITH_ROWS = frozenset({ev.HumanTaskOpened, ev.CallReserved, ev.RunRestarted})
 WITH_EFFECTS = frozenset({ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved})
 """Told by type in a set: a step has four events, and each `isinstance` costs it a microsecond of all."""
 KINDS = {cls: (name, cls.VERSION, salt(name, cls.VERSION)) for name, cls in ev.EVENT_TYPES.items()}
@@ -69,6 +73,7 @@ class Driver:
         self._crew = crew
         self._head = head
         self._durable = head.sequence
+        self._warn_at = self._limit_near()
         self._mail = head.mail
         self._create = create
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None]] = deque()
@@ -123,6 +128,7 @@ class Driver:
         """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
         if self._create is None:
             self._resume_effects()
+            await revive_children(self._crew, self.execution.state)
         over: Exit | None = None
         try:
             while True:
@@ -262,10 +268,7 @@ class Driver:
         happened."""
         state = self.execution.state
         events = self._undurable if last is None else [*self._undurable, last]
-        letter = None
-        if last is not None and state.parent is not None and state.parent_call is not None:
-            spent = None if state.budget is None else state.spent + state.reserved
-            letter = mails.letter_to_parent(state.parent, state.parent_call, last.event, spent)
+        letter = mails.letter_to_parent(state, last.event) if last is not None else None
         append = Append(
             run=self.run, epoch=self.epoch, expected=self._durable, nonce=self._crew.ids.nonce(),
             events=_chained(events, self.execution.checksum, self._durable, self.epoch),
@@ -275,6 +278,7 @@ class Driver:
         if self._has_rows or self._tasks.by_call:
             append.tasks = self._tasks.rows(events)
             append.reservations = reservations(events, self._durable)
+            append.generations, append.base = generations(events, self._durable)
         appends = [append]
         if self._has_children:
             appends += [
@@ -300,11 +304,15 @@ class Driver:
         """It is durable: now it may have effects."""
         if appended:
             self.execution.checksum = appended[-1].checksum
+        before = self._durable
         self._durable += len(events)
         self._crew.stats.events += len(events)
+        if self._durable >= self._warn_at:
+            self._warn_of_limit()
         decided, self._undurable = self._undurable, []
         if self._has_rows or self._tasks.by_call:
             self._tasks.moved(events)
+            self._note_generation(generations(events, before))
         self._has_rows = self._has_children = False
         if self._create is not None:
             self._create = None
@@ -321,6 +329,24 @@ class Driver:
                 self._take_effect(produced.event)
         if self.execution.ending is None:
             self._attempts.dispatch_ready()
+
+    def _note_generation(self, begun: tuple[int, int]) -> None:
+        count, base = begun
+        if count:
+            self._head = msgspec.structs.replace(self._head, base=base, generation=self._head.generation + count)
+            self._warn_at = self._limit_near()
+
+    def _limit_near(self) -> int:
+        return self._head.base + int(self._crew.settings.events_max * NEARLY_FULL)
+
+    def _warn_of_limit(self) -> None:
+        """Once a generation, well before the limit."""
+        self._warn_at = sys.maxsize
+        self._crew.stats.generations_nearly_full += 1
+        logger.warning(
+            "run %s: generation %d has %d events, and the limit is %d: end its loop in run.restart(...)",
+            self.run, self._head.generation, self._durable - self._head.base + 1, self._crew.settings.events_max,
+        )  # fmt: skip
 
     # -- effects --------------------------------------------------------------------------------------------------
 

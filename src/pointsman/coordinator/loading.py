@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pointsman.agents.directory import AgentDirectory
@@ -96,7 +96,7 @@ class Loading:
             if crew is None or not mine:
                 return
             cached = {head.id: self._cache.take(head.id, head.sequence) for head in mine}
-            logs = await self._read([head.id for head in mine if cached[head.id] is None])
+            logs = await self._read({head.id: before(head) for head in mine if cached[head.id] is None})
             for head in mine:
                 await self._load(crew, head, cached[head.id], logs.get(head.id, ()))
                 self.runs.pop(head.id, None)
@@ -140,7 +140,7 @@ class Loading:
         try:
             if len(events) >= FIRST_PAGE:
                 events += await self._rest(head.id, events[-1].sequence)
-            damage = first_damage(head.id, events, head.sequence)
+            damage = first_damage(head.id, events, head.sequence, before(head))
             if damage is not None:
                 raise corrupt(head.id, damage)
             execution.replay(events)
@@ -150,11 +150,12 @@ class Loading:
             raise
         return execution
 
-    async def _read(self, runs: Sequence[str]) -> dict[str, list[Recorded]]:
-        """A claimed run is not forgotten because the store could not be reached for a moment."""
-        while runs:
+    async def _read(self, after: Mapping[str, int]) -> dict[str, list[Recorded]]:
+        """Of each run what is behind a sequence. A claimed run is not forgotten because the store could not be reached
+        for a moment."""
+        while after:
             try:
-                return await self._log.read_many(dict.fromkeys(runs, 0), limit=FIRST_PAGE)
+                return await self._log.read_many(after, limit=FIRST_PAGE)
             except StoreUnavailable:
                 await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
         return {}
@@ -171,3 +172,9 @@ class Loading:
             out += page
             if len(page) < PAGE:
                 return out
+
+
+def before(head: Head) -> int:
+    """Where to begin to read a run that is brought back: its last generation, and the one event before it, by whose
+    checksum the generation's first is verified."""
+    return max(head.base - 2, 0)

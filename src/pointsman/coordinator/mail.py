@@ -7,6 +7,7 @@ import msgspec
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import UnknownEvent
 from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.state import RunState
 from pointsman.ports.event_log import Letter
 from pointsman.ports.mailbox import Mail
 
@@ -25,8 +26,11 @@ class CancelMail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ChildMail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`run`: the child's."""
+
     call: str
     status: str
+    run: str = ""
     output: msgspec.Raw = msgspec.Raw(b"null")
     failure: ev.Failure | None = None
     spent: Amount | None = None
@@ -90,8 +94,8 @@ def event_of(mail: Mail) -> ev.Mailed:
     if mail.kind == CHILD:
         child = msgspec.json.decode(mail.body, type=ChildMail)
         return ev.ChildEnded(
-            call=child.call, mail=mail.number, status=child.status, output=child.output, failure=child.failure,
-            spent=child.spent,
+            call=child.call, mail=mail.number, status=child.status, run=child.run, output=child.output,
+            failure=child.failure, spent=child.spent,
         )  # fmt: skip
     if mail.kind == EFFECT:
         done = msgspec.json.decode(mail.body, type=EffectMail)
@@ -105,13 +109,19 @@ def event_of(mail: Mail) -> ev.Mailed:
     raise UnknownEvent(f"mail {mail.number} is a {mail.kind!r}, which this release does not know")
 
 
-def letter_to_parent(parent: str, call: str, outcome: ev.Event, spent: Amount | None) -> Letter:
-    """The last word of a child, for its parent's mailbox. `spent`: of the budget that it was given."""
+def letter_to_parent(child: RunState, outcome: ev.Event) -> Letter | None:
+    """The last word of a child, for its parent's mailbox, with what it used up of the budget that it was given. It says
+    one after each redrive; each of them once."""
+    if child.parent is None or child.parent_call is None:
+        return None
+    call, run = child.parent_call, child.run
+    spent = None if child.budget is None else child.spent + child.reserved
     match outcome:
         case ev.RunCompleted():
-            mail = ChildMail(call, "completed", output=outcome.output, spent=spent)
+            mail = ChildMail(call, "completed", run, output=outcome.output, spent=spent)
         case ev.RunFailed():
-            mail = ChildMail(call, "failed", failure=outcome.failure, spent=spent)
+            mail = ChildMail(call, "failed", run, failure=outcome.failure, spent=spent)
         case _:
-            mail = ChildMail(call, "cancelled", spent=spent)
-    return Letter(run=parent, key=f"child:{call}", kind=CHILD, body=encode(mail))
+            mail = ChildMail(call, "cancelled", run, spent=spent)
+    again = f":{child.redrives}" if child.redrives else ""
+    return Letter(run=child.parent, key=f"child:{run}{again}", kind=CHILD, body=encode(mail))

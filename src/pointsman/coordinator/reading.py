@@ -8,8 +8,9 @@ import msgspec
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage
+from pointsman.kernel.copies import InputEvent
 from pointsman.kernel.errors import CorruptLog, UnknownEvent
-from pointsman.kernel.history import InputEvent, whole_input
+from pointsman.kernel.history import whole_input
 from pointsman.kernel.pieces import sources_of, split_body
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import EventLog, Head

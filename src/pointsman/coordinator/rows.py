@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.requests import Produced
-from pointsman.kernel.state import RunState
+from pointsman.kernel.state import PendingCall, RunState
+from pointsman.kernel.upcast import read_event
 from pointsman.ports.human_tasks import TaskRow, detail_of
 from pointsman.ports.reservations import ReservationRow
 
@@ -52,6 +53,24 @@ def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[Task
         tasks.clear()
         return left
     return []
+
+
+def reopened(tasks: Sequence[PendingCall], recorded: Sequence[ev.Recorded], at: int) -> tuple[TaskRow, ...]:
+    """Human tasks that a run's failure closed, and its redrive opens again."""
+    rows: dict[str, TaskRow] = {}
+    asked = {pending.task: pending.asked for pending in tasks}
+    for row in recorded if asked else ():
+        event = read_event(row)
+        if isinstance(event, ev.HumanTaskOpened) and event.task in asked:
+            detail = detail_of(agent=asked[event.task], kind=event.failure.kind, message=event.failure.message)
+            rows[event.task] = TaskRow(event.task, event.call, "open", event.question, detail, at)
+    return tuple(rows.values())
+
+
+def generations(produced: Sequence[Produced], after: int) -> tuple[int, int]:
+    """Of the events that follow sequence `after`: how many begin a generation, and the sequence of the last of them."""
+    begins = [n for n, entry in enumerate(produced, after + 1) if isinstance(entry.event, ev.RunRestarted)]
+    return len(begins), begins[-1] if begins else 0
 
 
 def reservations(produced: Sequence[Produced], after: int) -> tuple[ReservationRow, ...]:

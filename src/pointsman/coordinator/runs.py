@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from pointsman.coordinator import mail as mails
+from pointsman.coordinator import redriving
 from pointsman.coordinator.driver import Exit
 from pointsman.coordinator.reading import PAGE, corrupt, first_damage, last_event, view_events
 from pointsman.coordinator.roster import result_of
@@ -28,12 +29,14 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
-from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
+from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun
 
 logger = logging.getLogger("pointsman.coordinator")
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
 HEARTBEAT_S = 15.0
+FINAL = {cls.__name__ for cls in ev.TERMINAL} - {"RunFailed"}
+"""Nothing follows these; a failed run may have been redriven."""
 
 
 class CoordinatorRuns:
@@ -142,7 +145,7 @@ class CoordinatorRuns:
                 if batch:
                     after = batch[-1].sequence
                     yield batch
-                    if batch[-1].type in {cls.__name__ for cls in ev.TERMINAL}:
+                    if batch[-1].type in FINAL:
                         return
                     continue
                 if (await self.get(run)).head.status in ENDED_STATUSES:
@@ -178,6 +181,18 @@ class CoordinatorRuns:
         logger.info("run %s is released from quarantine", run)
         self._coordinator.hint(run)
         return await self.get(run)
+
+    # -- dead letters ---------------------------------------------------------------------------------------------
+
+    async def redrive(self, wish: Redrive) -> Redriven:
+        encode([wish.by, wish.reason])
+        crew = self._coordinator.roster.crew
+        if crew is None or self._coordinator.is_draining:
+            raise Draining
+        return await redriving.redrive(crew, wish)
+
+    async def redrive_plan(self, run: str) -> Redriven:
+        return await redriving.look(self._store.log, run)
 
     async def _post(self, run: str, key: str, kind: str, body: bytes) -> Accepted:
         try:

@@ -34,7 +34,7 @@ class CoordinatorSettings:
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over. Runs without one are
             handed over at once.
         restart_s: a coordinator that replaces itself has so long, beyond `drain_s`, until it is back; then another may.
-        events_max: events in one run.
+        events_max: events in one generation of a run.
         threads_max: threads for sync agents.
         agents_poll_ms: how often to look for agents that registered, left, were switched off, or opened their breaker.
         board_ms: how often coordinators tell each other what they counted of agents: so late is an open breaker known.

@@ -11,8 +11,16 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import CallError, ChildError, NonDeterministicWorkflow, PointsmanError, RunCancelled
-from pointsman.kernel.guard import LoopGuard
+from pointsman.kernel.errors import (
+    CallError,
+    CallsUnderWay,
+    ChildError,
+    LoopDetected,
+    NonDeterministicWorkflow,
+    PointsmanError,
+    RunCancelled,
+    RunRestarting,
+)
 from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Requests
 from pointsman.kernel.run import Run
@@ -21,6 +29,9 @@ from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Strand
 from pointsman.kernel.values import faithful
 
+CAUSES_MAX = 20
+"""Errors that are followed back; a chain may go round in a circle."""
+
 
 class Body:
     """See the module.
@@ -28,16 +39,17 @@ class Body:
     Attributes:
         requests: what it asks for.
         ending: the terminal event, once it is over.
+        restart: the input of the next generation, once it is over so.
     """
 
     def __init__(self, state: RunState, workflow: WorkflowSpec, directory: Directory, events_max: int) -> None:
         self.ending: ev.Event | None = None
+        self.restart: bytes | None = None
         self._state = state
         self._workflow = workflow
         self._scheduler = Scheduler(self._strand_over)
-        turns, repeats = workflow.turns_max, workflow.repeats_max
-        guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
-        self.requests = Requests(state, directory, self._scheduler, events_max, guard)
+        self._causes = 0
+        self.requests = Requests(state, workflow, directory, self._scheduler, events_max)
 
     def deliver(self, event: ev.Event, at: int, data: bytes) -> None:
         """Let it answer a cause. Raises what broke it."""
@@ -45,8 +57,9 @@ class Body:
         if requests.is_closed:
             return
         requests.now = at
+        self._causes += 1
         match event:
-            case ev.RunStarted():
+            case ev.RunStarted() | ev.RunRestarted():
                 self._start(data)
             case ev.CallCompleted():
                 self._call_completed(event.call, event.output)
@@ -120,6 +133,8 @@ class Body:
             self._call_failed(event.call, event.failure)
 
     def _child_ended(self, event: ev.ChildEnded) -> None:
+        if self.requests.children.get(event.call) != event.run:
+            return  # a child of an earlier generation, or of what a redrive made void: nobody waits for it
         if event.status == "completed":
             self._call_completed(event.call, event.output)
             return
@@ -136,20 +151,48 @@ class Body:
     def _strand_over(self, strand: Strand, value: Any, error: BaseException | None) -> None:
         if strand.handle is not None:
             self.requests.resolve(strand.handle, value, error)
+        elif isinstance(error, RunRestarting):
+            self._end_generation(error.data)
         elif isinstance(error, RunCancelled):
             self._end(ev.RunWasCancelled(reason=self._state.cancel_reason or ""))
         elif error is not None:
-            self._end(ev.RunFailed(failure=failure_of(error)))
+            self._end(ev.RunFailed(call=_failed_call(error), failure=failure_of(error)))
         else:
             try:
                 self._end(ev.RunCompleted(output=msgspec.Raw(self._workflow.encode_output(value))))
             except PointsmanError as refused:
                 self._end(ev.RunFailed(failure=failure_of(refused)))
 
+    def _end_generation(self, data: bytes) -> None:
+        left = [h.call for h in self.requests.handles.values() if h.kind == "agent" and not h.done]
+        refused: PointsmanError | None = None
+        if left:
+            shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+            refused = CallsUnderWay(f"run.restart while {shown} are under way: await them, or cancel their handles")
+        elif self._causes < 2 and not self.requests.signals.taken:
+            refused = LoopDetected("run.restart in a generation that waited for nothing: it would restart for ever")
+        if refused is not None:
+            self._end(ev.RunFailed(failure=failure_of(refused)))
+            return
+        self.restart = data
+        self.close()
+
     def _end(self, event: ev.Event) -> None:
         """The body is over: its branches leave, and what still comes is recorded and no more."""
         self.ending = event
         self.close()
+
+
+def _failed_call(error: BaseException) -> str:
+    """The call that an error comes from, also through errors of the author's own."""
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if cause is None:
+            break
+        if isinstance(cause, CallError):
+            return cause.call
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def failure_of(error: BaseException) -> ev.Failure:

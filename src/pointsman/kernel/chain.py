@@ -39,5 +39,6 @@ def ask_person(pending: PendingCall, failure: ev.Failure) -> ev.HumanTaskOpened 
     """The event that asks a person, if the workflow wants one asked."""
     if not pending.options.person:
         return None
-    task = "t" + digest(pending.key.encode())
+    again = f" redriven {pending.redrive}" if pending.redrive else ""
+    task = "t" + digest((pending.key + again).encode())
     return ev.HumanTaskOpened(call=pending.call, task=task, question=pending.options.person, failure=failure)

@@ -122,9 +122,10 @@ def beyond(row: Recorded, head: int) -> Damage | None:
     )  # fmt: skip
 
 
-def first_damage(run: str, recorded: list[Recorded], head: int) -> Damage | None:
-    """What is wrong with a whole stream, whose head says that it has `head` events; the first place counts."""
-    chain = Chain(run)
+def first_damage(run: str, recorded: list[Recorded], head: int, after: int = 0) -> Damage | None:
+    """What is wrong with a stream, whose head says that it has `head` events, behind event `after`; the first place
+    counts."""
+    chain = Chain(run, after)
     for row in recorded:
         damage = beyond(row, head) or chain.look(row)
         if damage is not None:

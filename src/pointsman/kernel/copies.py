@@ -36,7 +36,7 @@ _VALUES: dict[type[ev.Event], str] = {
     ev.SignalReceived: "payload",
 }  # fmt: skip
 """What the body was given, and may hand on."""
-_INPUTS = (ev.CallRequested, ev.ChildStarted, ev.RunStarted)
+InputEvent = ev.CallRequested | ev.ChildStarted | ev.RunStarted | ev.RunRestarted
 
 
 class Source(msgspec.Struct, gc=False):
@@ -80,7 +80,7 @@ class Copies:
         name = _VALUES.get(type(event))
         if name is not None:
             self._note_outcome(sequence, bytes(getattr(event, name)), body)
-        elif isinstance(event, _INPUTS) and event.pieces:
+        elif isinstance(event, InputEvent) and event.pieces:
             self._note_input(sequence, event, body, data)
 
     def load(self, read: Callable[[int], bytes]) -> None:
@@ -89,9 +89,7 @@ class Copies:
             if not source.data:
                 source.data = read(source.sequence)
 
-    def _note_input(
-        self, sequence: int, event: ev.CallRequested | ev.ChildStarted | ev.RunStarted, body: bytes, data: bytes
-    ) -> None:
+    def _note_input(self, sequence: int, event: InputEvent, body: bytes, data: bytes) -> None:
         target = _target_of(event)
         before = self._inputs.pop(target, None)
         source = Source(sequence, len(split_body(body)[0]) + 1, length_of(event.pieces), data)
@@ -132,7 +130,7 @@ class Copies:
         return _written(data, sorted(matches, key=lambda match: match.start))
 
 
-def _target_of(event: ev.CallRequested | ev.ChildStarted | ev.RunStarted) -> str:
+def _target_of(event: InputEvent) -> str:
     match event:
         case ev.CallRequested():
             return event.target

@@ -23,7 +23,9 @@
     ├── NotQuarantined                 only a run that is held back can be released
     ├── ForeignAwaitable               a workflow awaited something that is not durable
     ├── LoopDetected                   a run calls the same thing again and again, or calls for ever
-    ├── EventLimitReached              a run has too many events
+    ├── EventLimitReached              a generation of a run has too many events
+    ├── CallsUnderWay                  run.restart with calls that nobody has waited for
+    ├── NotRedrivable                  only a failed run can be redriven
     ├── CorruptLog                     a hole or a damaged event in a run's stream
     ├── CallError                      a call ended without a result; raised inside workflows
     │   ├── ChildError                 a child run failed or was cancelled
@@ -33,6 +35,7 @@
     ├── SchemaMissing, SchemaFromFuture, CoordinatorExists, Draining
 
     RunControl (BaseException)         control flow that `except Exception` must not catch
+    ├── RunRestarting                  run.restart: the body ends, and begins again
     ├── RunCancelled                   delivered at the next await after a cancel
     └── RunEvicted                     the run leaves memory; nothing that `finally` does with `run` counts
 
@@ -204,9 +207,22 @@ class ForeignAwaitable(PointsmanError):
 
 
 class EventLimitReached(PointsmanError):
-    """The run has reached its limit of events; split it into child runs, or raise the limit."""
+    """The run's generation has reached its limit of events; end long loops in run.restart(...), or raise the limit."""
 
     code = "event_limit_reached"
+
+
+class CallsUnderWay(PointsmanError):
+    """run.restart while calls of agents are under way: await them, or cancel their handles, before it."""
+
+    code = "calls_under_way"
+
+
+class NotRedrivable(PointsmanError):
+    """Only a failed run can be redriven."""
+
+    code = "not_redrivable"
+    status = 409
 
 
 class LoopDetected(PointsmanError):
@@ -300,3 +316,11 @@ class RunCancelled(RunControl):
 
 class RunEvicted(RunControl):
     """The run is leaving memory; it continues elsewhere or later, and nothing done here counts."""
+
+
+class RunRestarting(RunControl):
+    """The body ends here and begins again with this input, in the run's next generation."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.data = data

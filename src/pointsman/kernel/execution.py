@@ -32,6 +32,7 @@ from pointsman.kernel.history import History, describe
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Produced
+from pointsman.kernel.restarting import restarted
 from pointsman.kernel.state import RunState
 from pointsman.kernel.values import faithful
 
@@ -53,7 +54,9 @@ class Execution:
         self.state = RunState(run=run)
         self.checksum = beginning(run)
         self.warnings: list[str] = []
+        self._workflow = workflow
         self._directory = directory
+        self._events_max = events_max
         self._body = Body(self.state, workflow, directory, events_max)
         self._requests = self._body.requests
 
@@ -81,11 +84,15 @@ class Execution:
         history = requests.history = History(self.state.run, recorded)
         if history.terminal is None:
             history.remember(requests.copies)
+        self.state.sequence = history.base - 1
+        was_cut = False
         for group in history.groups():
-            requests.recorded, requests.given = group.requests, NOTHING
+            requests.recorded, requests.given = group.requests, requests.given if was_cut else NOTHING
+            was_cut = group.goes_on
             self.state.evolve(group.cause.event, group.cause.at, group.cause.data)
+            self._take_up(group.cause.event)
             self._body.deliver(group.cause.event, group.cause.at, group.cause.data)
-            if requests.recorded or (requests.new and not group.is_last):
+            if not was_cut and (requests.recorded or (not group.is_last and self._is_ahead())):
                 left = next(iter(requests.recorded.values()), None)
                 made = requests.new[0].event if requests.new else self.ending
                 raise NonDeterministicWorkflow(
@@ -97,8 +104,14 @@ class Execution:
         self.warnings = history.warnings
         if history.terminal is not None:
             self._check_end(history.terminal)
+        self.state.sequence = history.sequence
         for produced in requests.new:
             self.state.evolve(produced.event, produced.at, produced.data)
+        self._restart_if_asked()
+
+    def _is_ahead(self) -> bool:
+        """Has the body asked for more than the log has?"""
+        return bool(self._requests.new) or self._body.restart is not None
 
     # -- what happens to a run -----------------------------------------------------------------------------------
 
@@ -260,6 +273,27 @@ class Execution:
         tail = data if isinstance(event, ev.RunStarted) and event.pieces else b""
         self._requests.produce(event, at, data, tail)
         self._body.deliver(event, at, data)
+        if self._body.restart is not None:
+            self._restart_if_asked()
+
+    def _restart_if_asked(self) -> None:
+        """The body wants to begin again: the next generation, with all that goes on. That may want it again at once,
+        where it waits for a signal that is there already."""
+        while self._body.restart is not None:
+            data, before = self._body.restart, self._requests
+            event, tail = restarted(self.state, before.signals, data)
+            self._body = Body(self.state, self._workflow, self._directory, self._events_max)
+            self._requests = self._body.requests
+            self._requests.new = before.new
+            self._requests.produce(event, self.state.last_at, data, tail)
+            self._take_up(event)
+            self._body.deliver(event, self.state.last_at, data)
+
+    def _take_up(self, event: ev.Event) -> None:
+        """Signals of an earlier generation are there for this one."""
+        if isinstance(event, ev.RunRestarted):
+            for signal in event.signals:
+                self._requests.signals.keep(signal.name, bytes(signal.payload))
 
     def _check_end(self, recorded: ev.Event) -> None:
         """The log has ended; so must the body have, in the same way."""

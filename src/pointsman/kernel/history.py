@@ -8,100 +8,132 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.copies import Copies
+from pointsman.kernel.copies import Copies, InputEvent
 from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.pieces import rebuild, split_body
-from pointsman.kernel.upcast import read_event
+from pointsman.kernel.redriving import Fact, facts_of, in_force
 from pointsman.kernel.values import digest
-
-InputEvent = ev.RunStarted | ev.CallRequested | ev.ChildStarted
 
 
 class Entry(msgspec.Struct, frozen=True):
     """One recorded event; `data` is its full input, if it has one that a replay needs: an input in pieces of a call
-    that is over is compared by its digest, and never rebuilt (10,000 inputs of a long conversation would be 15 GB)."""
+    that is over is compared by its digest, and never rebuilt (10,000 inputs of a long conversation would be 15 GB).
+    `is_again`: see `redriving.py`."""
 
     event: ev.Event
     at: int
     data: bytes
+    is_again: bool = False
 
 
 class Group(msgspec.Struct):
-    """A cause, what the log has between it and the next, and its requests by type and call."""
+    """A cause, what the log has between it and the next, and its requests by type and call.
+
+    `goes_on`: a redrive stands between it and the next group; what the body now asks for in answer to either is among
+    the requests of both. `is_last`: nothing but such groups follows.
+    """
 
     cause: Entry
     entries: list[Entry]
     requests: dict[tuple[type[ev.Event], str], ev.Event]
+    goes_on: bool = False
     is_last: bool = False
 
 
 class History:
-    """The events of one run from its first on.
+    """The events of one generation of a run, from its first on. Those of earlier ones may be given too; they are not
+    read.
+
+    Attributes:
+        sequence: of the last event.
+        redrives: how often the run was redriven.
+        entries: the events that count, in the order in which they do.
 
     Raises:
-        CorruptLog: the stream does not start with RunStarted at 1, or has a hole. UnknownEvent.
+        CorruptLog: the stream does not start with RunStarted at 1, or with RunRestarted, or has a hole. UnknownEvent.
     """
 
     def __init__(self, run: str, recorded: list[ev.Recorded]) -> None:
-        self._recorded = recorded
         self.warnings: list[str] = []
         """What the replay noticed and let pass."""
-        for expected, row in enumerate(recorded, 1):
-            if row.sequence != expected:
-                raise CorruptLog(f"run {run}: event {expected} is missing (the log goes on with {row.sequence})")
-        if not recorded or recorded[0].type != "RunStarted":
-            raise CorruptLog(f"run {run}: the log does not begin with RunStarted")
-        events = [read_event(row) for row in recorded]
+        self._recorded = _last_generation(run, recorded)
+        self.base = self._recorded[0].sequence
+        self.sequence = self._recorded[-1].sequence
+        recorded_facts = facts_of(self._recorded)
+        self._events = [fact.event for fact in recorded_facts]
+        facts = in_force(recorded_facts)
         outcomes = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.ChildEnded)
-        self._outcomes = {event.call for event in events if isinstance(event, outcomes)}
-        self.entries = [self._entry(event, row) for event, row in zip(events, recorded, strict=True)]
+        self._outcomes = {fact.event.call for fact in facts if isinstance(fact.event, outcomes)}
+        self.redrives = max((f.event.number for f in facts if isinstance(f.event, ev.RunRedriven)), default=0)
+        first = facts[0].event
+        if isinstance(first, ev.RunRestarted):
+            self.redrives = max(self.redrives, first.redrives)
+        self.entries = [self._entry(fact) for fact in facts]
         self.terminal = next((e.event for e in self.entries if isinstance(e.event, ev.TERMINAL)), None)
 
-    def _entry(self, event: ev.Event, row: ev.Recorded) -> Entry:
-        if not isinstance(event, ev.RunStarted | ev.CallRequested | ev.ChildStarted):
-            return Entry(event, row.at, b"")
+    def _entry(self, fact: Fact) -> Entry:
+        event = fact.event
+        if not isinstance(event, InputEvent):
+            return Entry(event, fact.at, b"", fact.is_again)
         is_over = isinstance(event, ev.ChildStarted) or (
             isinstance(event, ev.CallRequested) and self.has_outcome(event.call)
         )
-        return Entry(event, row.at, b"" if event.pieces and is_over else self._input(event, row))
-
-    def _input(self, event: InputEvent, row: ev.Recorded) -> bytes:
-        return whole_input(event, row, lambda n: self._recorded[n - 1].body)
+        return Entry(event, fact.at, b"" if event.pieces and is_over else self._input_at(fact.sequence))
 
     def remember(self, copies: Copies) -> None:
         """Fill the memory of what new inputs may be copied from."""
-        for entry, row in zip(self.entries, self._recorded, strict=True):
-            copies.note(row.sequence, entry.event, row.body, entry.data)
+        for row, event in zip(self._recorded, self._events, strict=True):
+            copies.note(row.sequence, event, row.body)
         copies.load(self._input_at)
 
     def _input_at(self, sequence: int) -> bytes:
-        event = self.entries[sequence - 1].event
+        event = self._events[sequence - self.base]
         assert isinstance(event, InputEvent)
-        return self._input(event, self._recorded[sequence - 1])
+        return whole_input(event, self._recorded[sequence - self.base], self._body_of)
+
+    def _body_of(self, sequence: int) -> bytes:
+        if sequence < self.base:
+            raise CorruptLog(f"an input copies from event {sequence}, which is of an earlier generation")
+        return self._recorded[sequence - self.base].body
 
     def groups(self) -> Iterator[Group]:
         """One group for each cause, in order. The terminal event is in no group's requests."""
-        group: Group | None = None
+        groups: list[Group] = []
         for entry in self.entries:
             if isinstance(entry.event, ev.Cause):
-                if group is not None:
-                    yield group
                 group = Group(entry, [], {})
-            elif group is not None:
-                group.entries.append(entry)
-                if isinstance(entry.event, ev.Request) and not isinstance(entry.event, ev.TERMINAL):
-                    group.requests[type(entry.event), entry.event.call] = entry.event
-        if group is not None:
-            group.is_last = True
-            yield group
+                if entry.is_again:
+                    groups[-1].goes_on = True
+                    group.requests = groups[-1].requests
+                groups.append(group)
+                continue
+            groups[-1].entries.append(entry)
+            if isinstance(entry.event, ev.Request) and not isinstance(entry.event, ev.TERMINAL):
+                groups[-1].requests[type(entry.event), entry.event.call] = entry.event
+        for n in range(len(groups) - 1, -1, -1):
+            groups[n].is_last = n == len(groups) - 1 or (groups[n].goes_on and groups[n + 1].is_last)
+        return iter(groups)
 
     def has_outcome(self, call: str) -> bool:
         return call in self._outcomes
 
     def input_of(self, event_type: type[Any], call: str) -> bytes:
-        """The full input of the request of this type and call."""
-        places = enumerate(self.entries, 1)
-        return self._input_at(next(n for n, e in places if isinstance(e.event, event_type) and e.event.call == call))
+        """The full input of the request of this type and call, as it counts: the last one."""
+        places = range(len(self._events) - 1, -1, -1)
+        found = (n for n in places if isinstance(self._events[n], event_type) and self._events[n].call == call)  # type: ignore[attr-defined]
+        return self._input_at(self.base + next(found))
+
+
+def _last_generation(run: str, recorded: list[ev.Recorded]) -> list[ev.Recorded]:
+    """Raises CorruptLog."""
+    first = recorded[0].sequence if recorded else 1
+    for expected, row in enumerate(recorded, first):
+        if row.sequence != expected:
+            raise CorruptLog(f"run {run}: event {expected} is missing (the log goes on with {row.sequence})")
+    begins = next((n for n in range(len(recorded) - 1, -1, -1) if recorded[n].type == "RunRestarted"), 0)
+    if not recorded or (recorded[begins].type != "RunRestarted" and (recorded[0].type != "RunStarted" or first != 1)):
+        raise CorruptLog(f"run {run}: the log does not begin with RunStarted, nor a generation of it with RunRestarted")
+    return recorded[begins:]
 
 
 def whole_input(

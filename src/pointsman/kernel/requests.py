@@ -8,7 +8,7 @@ decides whether anything may be new at this point. A request of either kind has 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -21,6 +21,7 @@ from pointsman.kernel.errors import (
     NonDeterministicWorkflow,
     PointsmanError,
     RunEvicted,
+    RunRestarting,
     UnknownAgent,
 )
 from pointsman.kernel.guard import LoopGuard
@@ -59,7 +60,7 @@ class Requests(Waiting):
     """
 
     def __init__(
-        self, state: RunState, directory: Directory, scheduler: Scheduler, events_max: int, guard: LoopGuard | None
+        self, state: RunState, workflow: WorkflowSpec, directory: Directory, scheduler: Scheduler, events_max: int
     ) -> None:
         super().__init__(state, scheduler)
         self.history: History | None = None
@@ -74,10 +75,14 @@ class Requests(Waiting):
         """How to read the results of calls under way."""
         self.defaults: dict[str, bytes] = {}
         """Results to go on with, of calls under way that name one."""
+        self.children: dict[str, str] = {}
+        """The run of each call of a workflow."""
         self.signals = Signals()
+        self._workflow = workflow
         self._directory = directory
         self._events_max = events_max
-        self._guard = guard
+        turns, repeats = workflow.turns_max, workflow.repeats_max
+        self._guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -129,7 +134,9 @@ class Requests(Waiting):
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of {target.name!r}"))
             self._compare_input(recorded, data, target.signature)
         else:
-            child = f"{self._state.run[:100]}~{digest(self._state.key_of(call).encode())[:16]}"
+            redrives = None if self.history is None else self.history.redrives
+            key = self._state.key_of(call, redrives)
+            child = f"{self._state.run[:100]}~{digest(key.encode())[:16]}"
             event, tail = ev.with_input(
                 ev.ChildStarted, data, self.copies.find, target.name, call=call, run=child,
                 workflow=target.name, workflow_version=target.version,
@@ -140,7 +147,14 @@ class Requests(Waiting):
         if self.history is not None and self._state.budget is not None and recorded.budget is not None:
             self.given += self._state.budget.share(recorded.budget)
         self.signatures[call] = target.signature
+        self.children[call] = recorded.run
         return handle
+
+    def restart(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
+        self._check_open()
+        if self.current.handle is not None:
+            raise InvalidValue("run.restart inside a branch: let the branch end, and restart in the body itself")
+        raise RunRestarting(self._workflow.signature.encode_input(args, kwargs))
 
     def cancel(self, handle: Handle[Any]) -> None:
         """Give up on a call, a timer, or the wait for a signal."""
@@ -214,7 +228,7 @@ class Requests(Waiting):
             self._state.evolve(event, at, data)
             self.copies.note(self._state.sequence, event, body, data)
         else:  # what is new follows the whole of what is recorded
-            self.copies.note(len(self.history.entries) + len(self.new), event, body, data)
+            self.copies.note(self.history.sequence + len(self.new), event, body, data)
 
     def _take(self, event_type: type[ev.Event], call: str) -> ev.Event | None:
         return self.recorded.pop((event_type, call), None)
@@ -228,10 +242,11 @@ class Requests(Waiting):
 
     def _check_room(self) -> None:
         self._check_open()
-        if self.history is None and self._state.sequence >= self._events_max:
+        if self.history is None and self._state.length >= self._events_max:
             raise EventLimitReached(
-                f"run {self._state.run} has {self._state.sequence} events, and the limit is {self._events_max}: "
-                "split the work into child runs, or raise events_max"
+                f"generation {self._state.generation} of run {self._state.run} has {self._state.length} events, and "
+                f"the limit is {self._events_max}: end long loops in run.restart(...), split the work into child runs, "
+                "or raise events_max"
             )
 
     def _break(self, error: PointsmanError) -> BaseException:

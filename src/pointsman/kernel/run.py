@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pointsman.kernel import entropy
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
@@ -196,6 +196,29 @@ class Run:
         finally:
             strand.shields -= 1
 
+    # -- long loops ----------------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """From 1: how many times the run has restarted, plus one."""
+        return self._state.generation
+
+    def restart(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End the body here and begin it again, with this input: the same run, its next generation.
+
+        For loops that go on for long: what a replay reads, and what the limit of events counts, begins anew. The run's
+        mail, signals that nobody has waited for, its budget and its children go on; timers and waits end. Call ids and
+        `random` count from the start again, and never give what they gave before.
+
+        Raises:
+            RunRestarting: always; let it pass. Clean-up in `finally` still belongs to this generation.
+            InvalidInput, InvalidValue: not the workflow's input, or inside a branch.
+
+        The run fails with `calls_under_way` where calls of agents are under way, and with `loop_detected` where this
+        generation waited for nothing.
+        """
+        self._requests.restart(args, kwargs)
+
     # -- the world, recorded -------------------------------------------------------------------------------------
 
     def now(self) -> float:
@@ -221,11 +244,14 @@ class Run:
         return f"{self._prefix(self._path)}{name}#{self._counts[name]}"
 
     def _call_id(self, name: str, key: str | None) -> str:
+        """The same in every replay, and another in every generation: what is late for one is not taken for the next."""
+        generation = self._state.generation
+        suffix = f"@{generation}" if generation > 1 else ""
         if key is None:
-            return self._count(name)
+            return self._count(name) + suffix
         if not key or "#" in key or len(key) > 128:
             raise InvalidValue(f"key={key!r}: 1 to 128 characters, and no '#'")
-        return self._prefix(self._path) + key
+        return self._prefix(self._path) + key + suffix
 
     @staticmethod
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 
 class Signals:
-    """First come, first served, for each name."""
+    """First come, first served, for each name.
+
+    Attributes:
+        taken: how many were given from those kept.
+    """
 
     def __init__(self) -> None:
+        self.taken = 0
         self._kept: dict[str, deque[bytes]] = {}
         self._listeners: dict[str, tuple[str, Any]] = {}
 
@@ -21,7 +27,17 @@ class Signals:
     def take(self, name: str) -> bytes | None:
         """The oldest kept signal of a name, which is kept no longer."""
         queue = self._kept.get(name)
-        return queue.popleft() if queue else None
+        if not queue:
+            return None
+        self.taken += 1
+        return queue.popleft()
+
+    def keep(self, name: str, payload: bytes) -> None:
+        self._kept.setdefault(name, deque()).append(payload)
+
+    def kept(self) -> Iterator[tuple[str, bytes]]:
+        """All that nobody has waited for, by name, and of each name the oldest first."""
+        return ((name, payload) for name, queue in self._kept.items() for payload in queue)
 
     def listen(self, call: str, name: str, expect: Any) -> None:
         """The call waits for a signal of this name, to be read as the type `expect`."""
@@ -37,5 +53,5 @@ class Signals:
             if awaited == name:
                 del self._listeners[call]
                 return call, expect
-        self._kept.setdefault(name, deque()).append(payload)
+        self.keep(name, payload)
         return None

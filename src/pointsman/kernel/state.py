@@ -9,12 +9,10 @@ O(n)).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import msgspec
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.folds import FOLDS
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
 
@@ -47,6 +45,7 @@ class PendingCall(msgspec.Struct):
         retry_at: between attempts, waiting for that time (ms).
         held_at: since when it waits for `target`, which can't take it (ms).
         task: the human task that asks for its result.
+        redrive: the redrive that gave it fresh attempts; 0: none did.
         reserved, tranches: what is set aside for the attempt under way, and where else than in the run's own budget.
     """
 
@@ -62,6 +61,7 @@ class PendingCall(msgspec.Struct):
     options: Options = AS_USUAL
     held_at: int | None = None
     task: str | None = None
+    redrive: int = 0
     reserved: Amount | None = None
     tranches: tuple[str, ...] = ()
 
@@ -71,7 +71,10 @@ class RunState(msgspec.Struct):
 
     run: str
     sequence: int = 0
+    base: int = 1
+    """The sequence at which this generation begins."""
     generation: int = 1
+    redrives: int = 0
     workflow: str = ""
     workflow_version: int = 1
     tenant: str = "default"
@@ -95,6 +98,8 @@ class RunState(msgspec.Struct):
     """Set aside for attempts under way, and given to children that run."""
     given: dict[str, Amount] = {}
     """What each running child was given of the budget."""
+    revived: dict[str, int] = {}
+    """Children whose outcome a redrive waits for anew, by call: the sequence at which each stood then."""
 
     def evolve(self, event: ev.Event, at: int, data: bytes = b"") -> None:
         """Fold one event in. `data` is the full input of an event that has one."""
@@ -105,12 +110,20 @@ class RunState(msgspec.Struct):
             pending.asked = event.target
             if event.fallback is not None or event.person or bytes(event.default) or event.priority:
                 pending.options = Options(event.fallback, event.person, bytes(event.default), event.priority)
-        elif (fold := _FOLDS.get(type(event))) is not None:
+        elif (fold := FOLDS.get(type(event))) is not None:
             fold(self, event)
 
-    def key_of(self, call: str) -> str:
-        """The idempotency key of a call: the same on every attempt, replay and coordinator."""
-        return f"{self.run}/{self.generation}/{call}"
+    def key_of(self, call: str, redrives: int | None = None) -> str:
+        """The idempotency key of a call: the same on every attempt, replay and coordinator. What is asked for after a
+        redrive is asked for anew, even under a call id that was there before."""
+        number = self.redrives if redrives is None else redrives
+        again = f"r{number}" if number else ""
+        return f"{self.run}/{self.generation}{again}/{call}"
+
+    @property
+    def length(self) -> int:
+        """Events in this generation."""
+        return self.sequence - self.base + 1
 
     @property
     def is_ended(self) -> bool:
@@ -143,151 +156,3 @@ class RunState(msgspec.Struct):
             pending.reserved, pending.tranches = None, ()
         elif spent is not None:
             self.spent += spent
-
-
-def _started(state: RunState, event: ev.RunStarted) -> None:
-    state.workflow, state.workflow_version = event.workflow, event.workflow_version
-    state.tenant, state.seed = event.tenant, event.seed
-    state.parent, state.parent_call = event.parent, event.parent_call
-    state.started_at = state.last_at
-    state.budget = event.budget
-
-
-def _call_ended(state: RunState, event: ev.CallCompleted | ev.CallFailed) -> None:
-    pending = state.calls.pop(event.call, None)
-    if pending is not None:
-        state.settle(pending, event.spent)
-
-
-def _call_over(state: RunState, event: ev.CallSkipped | ev.CallCancelled) -> None:
-    pending = state.calls.pop(event.call, None)
-    if pending is not None:
-        state.settle(pending, None)
-    state.timers.pop(event.call, None)
-    state.waiting_for.pop(event.call, None)
-
-
-def _attempt_failed(state: RunState, event: ev.AttemptFailed) -> None:
-    pending = state.calls[event.call]
-    pending.retry_at, pending.held_at = event.retry_at, None
-    state.settle(pending, event.spent)
-
-
-def _retried(state: RunState, event: ev.CallRetried) -> None:
-    pending = state.calls[event.call]
-    pending.attempt, pending.retry_at = event.attempt, None
-
-
-def _reassigned(state: RunState, event: ev.CallReassigned) -> None:
-    pending = state.calls[event.call]
-    pending.tried += (pending.target,)
-    pending.target = event.agent
-    pending.attempt = pending.first_attempt = event.attempt
-    pending.retry_at = pending.held_at = None
-
-
-def _held(state: RunState, event: ev.CallHeld) -> None:
-    state.calls[event.call].held_at = state.last_at
-
-
-def _admitted(state: RunState, event: ev.CallAdmitted) -> None:
-    state.calls[event.call].held_at = None
-
-
-def _reserved(state: RunState, event: ev.CallReserved) -> None:
-    pending = state.calls[event.call]
-    state.settle(pending, None)
-    pending.reserved, pending.tranches = event.amount, event.tranches
-    state.reserved += event.amount
-
-
-def _asked_person(state: RunState, event: ev.HumanTaskOpened) -> None:
-    pending = state.calls[event.call]
-    pending.task, pending.retry_at, pending.held_at = event.task, None, None
-
-
-def _answered(state: RunState, event: ev.HumanTaskAnswered) -> None:
-    state.folded = event.mail
-    state.calls.pop(event.call, None)
-
-
-def _effect(state: RunState, event: ev.EffectRecorded) -> None:
-    state.folded = event.mail
-
-
-def _timer_set(state: RunState, event: ev.TimerSet) -> None:
-    state.timers[event.call] = event.due
-
-
-def _timer_fired(state: RunState, event: ev.TimerFired) -> None:
-    state.timers.pop(event.call, None)
-
-
-def _signal_awaited(state: RunState, event: ev.SignalAwaited) -> None:
-    if state.unclaimed.get(event.name, 0):
-        state.unclaimed[event.name] -= 1
-    else:
-        state.waiting_for[event.call] = event.name
-
-
-def _signal(state: RunState, event: ev.SignalReceived) -> None:
-    state.folded = event.mail
-    for call, name in state.waiting_for.items():
-        if name == event.name:
-            del state.waiting_for[call]
-            return
-    state.unclaimed[event.name] = state.unclaimed.get(event.name, 0) + 1
-
-
-def _child_started(state: RunState, event: ev.ChildStarted) -> None:
-    state.children[event.call] = event.run
-    if event.budget is not None and state.budget is not None:
-        given = state.given[event.call] = state.budget.share(event.budget)
-        state.reserved += given
-
-
-def _child_ended(state: RunState, event: ev.ChildEnded) -> None:
-    state.folded = event.mail
-    state.children.pop(event.call, None)
-    given = state.given.pop(event.call, None)
-    if given is not None:
-        state.reserved -= given
-        state.spent += given if event.spent is None else event.spent
-
-
-def _cancel(state: RunState, event: ev.CancelRequested) -> None:
-    state.folded = event.mail
-    state.cancel_reason = event.reason
-
-
-def _ended(state: RunState, event: ev.Event) -> None:
-    state.outcome = event
-    state.calls.clear()
-    state.timers.clear()
-    state.waiting_for.clear()
-
-
-_FOLDS: dict[type[ev.Event], Callable[[RunState, Any], None]] = {
-    ev.RunStarted: _started,
-    ev.CallCompleted: _call_ended,
-    ev.CallFailed: _call_ended,
-    ev.CallSkipped: _call_over,
-    ev.CallCancelled: _call_over,
-    ev.CallReassigned: _reassigned,
-    ev.CallHeld: _held,
-    ev.CallAdmitted: _admitted,
-    ev.CallReserved: _reserved,
-    ev.HumanTaskOpened: _asked_person,
-    ev.HumanTaskAnswered: _answered,
-    ev.EffectRecorded: _effect,
-    ev.AttemptFailed: _attempt_failed,
-    ev.CallRetried: _retried,
-    ev.TimerSet: _timer_set,
-    ev.TimerFired: _timer_fired,
-    ev.SignalAwaited: _signal_awaited,
-    ev.SignalReceived: _signal,
-    ev.ChildStarted: _child_started,
-    ev.ChildEnded: _child_ended,
-    ev.CancelRequested: _cancel,
-    **dict.fromkeys(ev.TERMINAL, _ended),
-}

@@ -76,6 +76,8 @@ class Stats:
     takeovers: int = 0
     runs_fenced: int = 0
     runs_stopped: int = 0
+    runs_redriven: int = 0
+    generations_nearly_full: int = 0
     replays: int = 0
     calls_dispatched: int = 0
     calls_ended: dict[str, int] = field(default_factory=dict)
@@ -155,6 +157,13 @@ METRICS = (
         "pointsman_runs_quarantined_total", "counter", "Runs held back: driving them does harm.", "runs_quarantined"
     ),
     Metric("pointsman_trials_total", "counter", "Runs driven on suspicion of ending their coordinators.", "trials"),
+    Metric("pointsman_runs_redriven_total", "counter", "Failed runs that were let go on.", "runs_redriven"),
+    Metric(
+        "pointsman_generations_nearly_full_total",
+        "counter",
+        "Generations at 80 % of their events.",
+        "generations_nearly_full",
+    ),
     Metric("pointsman_replays_total", "counter", "Runs brought back from their log.", "replays"),
     Metric("pointsman_calls_dispatched_total", "counter", "Attempts handed to agents.", "calls_dispatched"),
     Metric(

@@ -7,7 +7,8 @@ Obligations, each with a case in the conformance suite:
 - sequences are dense from 1, and one append wins each;
 - an append that closes (parks or ends the run) moves only if all mail was folded;
 - after an acknowledged append every read shows it; after an exception nothing is known, and `resolve` finds out;
-- nothing but the owner's append changes a run's stream.
+- nothing but the owner's append changes a run's stream, once it has ended nothing at all; but a redrive, which moves a
+  failed run only, from the epoch and sequence at which it failed, and raises its epoch: of two the first wins.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Append(msgspec.Struct):
         nonce: 8 bytes that tell this append from any other, for `resolve`.
         folded: number of mails that the run's stream has taken in, this append included.
         closes: moves only while the head's mail count equals `folded` (parks or ends).
+        redrives: moves only a failed run, which is open again, and raises its epoch by one; its events have it.
+        generations, base: how many of the events begin a generation, and the sequence of the last that does.
         owner: incarnation that owns the run after this append; None gives it up.
         wake_at: when an unowned run is due, ms by the database's clock; None: when mail comes.
         create: makes the head first; `epoch` is then the first epoch (1, or 0 for a run that nobody owns yet).
@@ -91,6 +94,9 @@ class Append(msgspec.Struct):
     owner: int | None
     folded: int = 0
     closes: bool = False
+    redrives: bool = False
+    generations: int = 0
+    base: int = 0
     wake_at: int | None = None
     create: NewRun | None = None
     letter: Letter | None = None
@@ -120,7 +126,8 @@ class AppendResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """A run's head row. Times in ms by the database's clock."""
+    """A run's head row. Times in ms by the database's clock. `base`: the sequence at which its generation begins; a
+    replay reads nothing before it."""
 
     id: str
     workflow: str
@@ -142,6 +149,8 @@ class Head(msgspec.Struct, frozen=True):
     created_at: int
     updated_at: int
     ended_at: int | None
+    base: int = 1
+    generation: int = 1
 
 
 class RunFilter(msgspec.Struct, frozen=True):

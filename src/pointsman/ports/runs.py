@@ -67,6 +67,43 @@ class Accepted(msgspec.Struct, frozen=True):
     repeated: bool = False
 
 
+class Redrive(msgspec.Struct, frozen=True):
+    """A wish that a failed run goes on.
+
+    Attributes:
+        sequence: at which the caller saw it fail; then a repetition of the wish is no second redrive.
+        by, reason: for whoever reads the run later.
+        has_fresh_key: the failed call gets another idempotency key: for agents that answer a known key with the failure
+            that they gave before. Whatever it did under the old one may then be done twice.
+    """
+
+    run: str
+    sequence: int | None = None
+    by: str = ""
+    reason: str = ""
+    has_fresh_key: bool = False
+
+
+class Redriven(msgspec.Struct, frozen=True):
+    """What a redrive did, or would do.
+
+    Attributes:
+        number: of the run's redrives, from 1.
+        after: what came after this event counts no longer.
+        calls: get fresh attempts; empty: the run failed by its own code, and goes on with the code that there is now.
+        failure: of the call that ended the run.
+        repeated: this failure had been redriven before, by `by`.
+    """
+
+    run: str
+    number: int
+    after: int
+    calls: tuple[str, ...]
+    failure: Failure | None = None
+    repeated: bool = False
+    by: str = ""
+
+
 class Runs(Protocol):
     """Errors are those of `kernel/errors.py`; each has a stable code and an HTTP status."""
 
@@ -100,6 +137,17 @@ class Runs(Protocol):
 
     async def signal(self, run: str, name: str, payload: bytes, *, key: str) -> Accepted:
         """Raises: UnknownRun, RunEnded, DuplicateMail (same key, other content), InvalidValue, ValueTooLarge."""
+        ...
+
+    async def redrive(self, wish: Redrive) -> Redriven:
+        """Let a failed run go on from the call that failed; what completed is not repeated.
+
+        Raises: UnknownRun, NotRedrivable, CorruptLog, Draining, StoreUnavailable.
+        """
+        ...
+
+    async def redrive_plan(self, run: str) -> Redriven:
+        """What a redrive would do. Raises as `redrive`."""
         ...
 
     async def cancel(self, run: str, *, reason: str = "") -> Accepted:

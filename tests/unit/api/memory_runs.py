@@ -16,13 +16,21 @@ from pointsman.api.app import Api
 from pointsman.api.waiting import Waiting
 from pointsman.coordinator.budgets.verbs import Budgets as CoordinatorBudgets
 from pointsman.kernel import values
-from pointsman.kernel.errors import DuplicateMail, NotQuarantined, RunConflict, RunEnded, UnknownRun, UnknownWorkflow
+from pointsman.kernel.errors import (
+    DuplicateMail,
+    NotQuarantined,
+    NotRedrivable,
+    RunConflict,
+    RunEnded,
+    UnknownRun,
+    UnknownWorkflow,
+)
 from pointsman.kernel.events import Failure
 from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.event_log import ENDED_STATUSES, Head, RunFilter
 from pointsman.ports.inbox import Inbox
-from pointsman.ports.runs import Accepted, EventView, RunView, Started, StartRun
+from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun
 from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.session import Session
@@ -147,6 +155,18 @@ class MemoryRuns:
     def quarantine(self, run: str) -> None:
         entry = self._entry(run)
         entry.head = msgspec.structs.replace(entry.head, status="quarantined")
+
+    async def redrive(self, wish: Redrive) -> Redriven:
+        plan = await self.redrive_plan(wish.run)
+        entry = self._entry(wish.run)
+        entry.view = RunView(msgspec.structs.replace(entry.head, status="running"))
+        await self._append(entry, "RunRedriven", b"{}")
+        return plan
+
+    async def redrive_plan(self, run: str) -> Redriven:
+        if self._entry(run).view.head.status != "failed":
+            raise NotRedrivable
+        return Redriven(run, 1, 1, ("work",), failure=Failure("exception", "boom"))
 
     def _entry(self, run: str) -> Entry:
         if run not in self.entries:

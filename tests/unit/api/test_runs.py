@@ -364,3 +364,30 @@ async def test_the_public_names():
     with pytest.raises(RuntimeError):
         _ = server.port
     await server.stop()
+
+
+async def test_a_failed_run_is_redriven_and_nothing_else_is():
+    bench = Bench()
+    await bench.start("break", id="a")
+    looked = await bench.client.post("/v1/runs/a/redrive", json={"dry_run": True})
+    assert (looked.status_code, looked.json()["calls"]) == (200, ["work"])
+    assert bench.runs.entries["a"].view.head.status == "failed"
+    done = await bench.client.post("/v1/runs/a/redrive", json={"by": "ann", "reason": "fixed"})
+    assert (done.status_code, done.json()["number"], done.json()["repeated"]) == (202, 1, False)
+    again = await bench.client.post("/v1/runs/a/redrive")
+    assert (again.status_code, code_of(again)) == (409, "not_redrivable")
+    unknown = await bench.client.post("/v1/runs/nobody/redrive")
+    assert (unknown.status_code, code_of(unknown)) == (404, "unknown_run")
+
+
+@pytest.mark.parametrize("body", [{"sequence": 0}, {"by": "x" * 129}, {"fresh_key": "yes"}, {"key": True}, []])
+async def test_a_wish_to_redrive_is_checked(body):
+    bench = Bench()
+    await bench.start("break", id="a")
+    response = await bench.client.post("/v1/runs/a/redrive", json=body)
+    assert (response.status_code, bench.runs.entries["a"].view.head.status) == (422, "failed")
+
+
+async def test_a_run_shows_its_generation():
+    bench = Bench()
+    assert (await bench.start(id="a")).json()["generation"] == 1

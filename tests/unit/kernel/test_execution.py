@@ -188,7 +188,9 @@ def test_both_sides_are_shown_when_a_call_was_put_in_between() -> None:
 
 def test_the_first_failure_is_raised_while_others_are_under_way() -> None:
     run = lab("parent", b"3")
-    failed = ev.ChildEnded(call="workflow:sequence#2", mail=1, status="failed", failure=ev.Failure("refused"))
+    call = "workflow:sequence#2"
+    failure = ev.Failure("refused")
+    failed = ev.ChildEnded(call=call, mail=1, status="failed", run=run.execution.state.children[call], failure=failure)
     assert run.execution.mailed(failed, run.now)
     run._append()
     assert run.failure.kind == "refused"

@@ -53,6 +53,7 @@ class _Folding:
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
             "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
             "LogRepaired": self._repaired,
+            "RunRestarted": self._restarted, "RunRedriven": self._redriven,
             "RunCompleted": self._end, "RunFailed": self._end_failed, "RunWasCancelled": self._end_cancelled,
         }  # fmt: skip
 
@@ -227,6 +228,32 @@ class _Folding:
 
     def _stopped(self, seen: Seen) -> None:
         self._mark(seen, "stopped", f"stopped: {seen.data['kind']}: {seen.data['message']}")
+
+    def _restarted(self, seen: Seen) -> None:
+        """Children go on; timers and waits end with their generation."""
+        for call, span in list(self._open.items()):
+            if span.kind != "child":
+                self._close(seen, call, "left open")
+        self._unclaimed = {}
+        for signal in seen.data.get("signals", ()):
+            self._unclaimed[signal["name"]] = self._unclaimed.get(signal["name"], 0) + 1
+        self._mark(seen, "restart", f"generation {seen.data['generation']} begins")
+
+    def _redriven(self, seen: Seen) -> None:
+        """What failed is open again, and what was under way."""
+        by, calls = seen.data.get("by") or "somebody", seen.data.get("calls", ())
+        for span in self.timeline.spans:
+            if span.call in calls or (span.outcome == "left open" and span.kind != "child"):
+                self._reopen(seen, span, is_again=span.call in calls)
+        what = f"from {', '.join(calls)}" if calls else "by the code that there is now"
+        why = f": {seen.data['reason']}" if seen.data.get("reason") else ""
+        self._mark(seen, "redrive", f"redriven by {by}, {what}{why}")
+
+    def _reopen(self, seen: Seen, span: Span, *, is_again: bool) -> None:
+        span.end, span.outcome, span.failure = None, "pending", None
+        self._open[span.call] = span
+        if is_again and span.kind == "call":
+            span.attempts.append(Attempt(seen.at))
 
     def _leave_open(self, seen: Seen) -> None:
         """Nothing goes on in a run that has ended: what nobody waited for any more is over too."""

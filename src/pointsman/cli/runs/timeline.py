@@ -71,8 +71,8 @@ class Span:
 @dataclass
 class Mark:
     """Something that happened at one moment. `kind`: epoch (woken), takeover, select, signal, cancel, stopped, damaged,
-    repaired, failed, end or event; and of a `call`: next (another agent gets it), held, person, answer, skipped,
-    overspent, effect."""
+    repaired, failed, restart, redrive, end or event; and of a `call`: next (another agent gets it), held, person,
+    answer, skipped, overspent, effect."""
 
     at: int
     sequence: int

@@ -25,6 +25,13 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_ms: int | None = None
 
 
+class KeptSignal(msgspec.Struct, frozen=True):
+    """A signal that nobody has waited for yet."""
+
+    name: str
+    payload: msgspec.Raw
+
+
 class Cause(Event, frozen=True):
     """Delivered to the body."""
 

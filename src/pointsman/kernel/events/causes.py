@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from pointsman.kernel.events.base import ABSENT, Cause, Failure
+from pointsman.kernel.events.base import ABSENT, Cause, Failure, KeptSignal
 from pointsman.kernel.pieces import Piece
-from pointsman.kernel.policy.amounts import Amount, Budget
+from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
 
 class RunStarted(Cause, frozen=True, omit_defaults=True):
@@ -20,6 +22,32 @@ class RunStarted(Cause, frozen=True, omit_defaults=True):
     parent: str | None = None
     parent_call: str | None = None
     budget: Budget | None = None
+
+
+class RunRestarted(Cause, frozen=True, omit_defaults=True, kw_only=True):
+    """The first event of a generation: the body begins again, with this input. It says again all that goes on, so that
+    a replay begins here and reads nothing before it: `children` that run, by call, and what each was `given` of the
+    budget; `signals` that nobody has waited for; how much mail is `folded`."""
+
+    generation: int
+    workflow: str
+    seed: str
+    started_at: int
+    workflow_version: int = 1
+    input: msgspec.Raw = ABSENT
+    pieces: tuple[Piece, ...] = ()
+    digest: str = ""
+    tenant: str = "default"
+    parent: str | None = None
+    parent_call: str | None = None
+    budget: Budget | None = None
+    spent: Amount = NOTHING
+    children: Mapping[str, str] = {}
+    given: Mapping[str, Amount] = {}
+    signals: tuple[KeptSignal, ...] = ()
+    folded: int = 0
+    cancel: str | None = None
+    redrives: int = 0
 
 
 class CallCompleted(Cause, frozen=True, omit_defaults=True):
@@ -72,9 +100,12 @@ class SignalReceived(Cause, frozen=True, omit_defaults=True):
 
 
 class ChildEnded(Cause, frozen=True, omit_defaults=True):
+    """`run`: the child's, as the call's request names it. `spent`: of the budget that it was given, all in all."""
+
     call: str
     mail: int
     status: str
+    run: str = ""
     output: msgspec.Raw = msgspec.Raw(b"null")
     failure: Failure | None = None
     spent: Amount | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from pointsman.kernel.events.base import Failure, Note
-from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.policy.amounts import NOTHING, Amount
 
 
 class AttemptFailed(Note, frozen=True, omit_defaults=True):
@@ -104,3 +106,22 @@ class LogRepaired(Note, frozen=True, omit_defaults=True):
     first: int
     last: int
     reason: str
+
+
+class RunRedriven(Note, frozen=True, omit_defaults=True, kw_only=True):
+    """A failed run goes on: the one event that may follow a RunFailed. What came after event `after`, in the order that
+    counts, no longer does, but for what others did meanwhile (see `kernel/redriving.py`).
+
+    `number` counts the run's redrives, from 1. `calls` get fresh attempts; `children` of them are runs, each with the
+    sequence at which it stood. `spent` and `folded` are what the whole log adds up to.
+    """
+
+    number: int
+    after: int
+    calls: tuple[str, ...] = ()
+    children: Mapping[str, int] = {}
+    spent: Amount = NOTHING
+    folded: int = 0
+    has_fresh_key: bool = False
+    by: str = ""
+    reason: str = ""

@@ -10,6 +10,7 @@ from pointsman.kernel.events.causes import (
     CancelRequested,
     ChildEnded,
     HumanTaskAnswered,
+    RunRestarted,
     RunStarted,
     SignalReceived,
     TimerFired,
@@ -25,6 +26,7 @@ from pointsman.kernel.events.notes import (
     EffectRecorded,
     HumanTaskOpened,
     LogRepaired,
+    RunRedriven,
     RunStopped,
 )
 from pointsman.kernel.events.requests import (
@@ -50,12 +52,11 @@ TERMINAL = (RunCompleted, RunFailed, RunWasCancelled)
 EVENT_TYPES: dict[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
-        RunStarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered, ChildEnded,
-        CancelRequested,
+        RunStarted, RunRestarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered,
+        ChildEnded, CancelRequested,
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
-        CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped,
-        LogRepaired,
+        CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped, LogRepaired, RunRedriven,
     )
 }  # fmt: skip
 

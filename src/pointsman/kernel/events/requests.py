@@ -77,6 +77,8 @@ class RunCompleted(Request, frozen=True, omit_defaults=True):
 
 
 class RunFailed(Request, frozen=True, omit_defaults=True, kw_only=True):
+    """`call`: the one whose failure the body did not survive; empty: none."""
+
     call: str = ""
     failure: Failure
 

@@ -46,6 +46,8 @@ class HeadRow:
     takeovers: int = 0
     wake_at: int | None = None
     ended_at: int | None = None
+    base: int = 1
+    generation: int = 1
     events: list[Recorded] = field(default_factory=list)
     nonces: list[bytes] = field(default_factory=list)
     letters: dict[str, Mail] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class HeadRow:
             takeovers=self.takeovers, wake_at=self.wake_at, tenant=new.tenant,
             attributes=msgspec.json.decode(self.attributes), digest=new.digest, bucket=self.bucket,
             parent=new.parent, created_at=self.created_at, updated_at=self.updated_at, ended_at=self.ended_at,
+            base=self.base, generation=self.generation,
         )  # fmt: skip
 
 

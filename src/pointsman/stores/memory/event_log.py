@@ -135,7 +135,8 @@ class MemoryEventLog:
             return Outcome.MISSING
         if row.epoch != item.epoch:
             return Outcome.FENCED
-        if len(row.events) != item.expected or row.ended_at is not None:
+        may_move = row.status == "failed" if item.redrives else row.ended_at is None
+        if len(row.events) != item.expected or not may_move:
             return Outcome.CONFLICT
         if item.closes and row.mail != item.folded:
             return Outcome.MAIL_ARRIVED
@@ -149,10 +150,11 @@ class MemoryEventLog:
 
     def _move(self, row: HeadRow, item: Append) -> None:
         database = self._database
+        row.epoch += item.redrives
         for event in item.events:
             recorded = Recorded(
                 sequence=len(row.events) + 1, at=event.at, type=event.type, version=event.version,
-                body=bytes(event.body), epoch=item.epoch, checksum=event.checksum,
+                body=bytes(event.body), epoch=item.epoch + item.redrives, checksum=event.checksum,
             )  # fmt: skip
             row.events.append(recorded)
             row.nonces.append(item.nonce)
@@ -160,9 +162,13 @@ class MemoryEventLog:
         row.status, row.owner, row.wake_at = item.status, item.owner, item.wake_at
         row.folded, row.takeovers = item.folded, 0
         row.updated_at = database.clock.now()
+        row.base, row.generation = item.base or row.base, row.generation + item.generations
         if item.status in ENDED_STATUSES:
             row.ended_at = row.updated_at
             database.open_runs.pop(row.id, None)
+        elif item.redrives:
+            row.ended_at = None
+            database.open_runs[row.id] = row
 
     def _deliver(self, item: Append) -> None:
         """Leave the letter of a run that moved. One that can't arrive, or has before, is dropped."""

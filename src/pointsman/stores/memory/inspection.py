@@ -86,6 +86,8 @@ class MemoryInspection:
         row.nonces.append(b"")
         database.feed.append((row.id, recorded))
         row.folded, row.takeovers, row.status = cut.folded, 0, "running"
+        begins = [old.sequence for old in row.events if old.type == "RunRestarted"]
+        row.base, row.generation = begins[-1] if begins else 1, 1 + len(begins)
         self._release(row)
         await asyncio.sleep(0)
         return True

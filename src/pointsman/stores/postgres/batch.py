@@ -19,6 +19,7 @@ from pointsman.stores.postgres import rows
 Parameters = list[Any]
 SEQUENCE_MAX: Final = 2**31 - 1
 NONCE_BYTES: Final = 8
+EVENTS_MAX: Final = 2**20 - 1
 
 _encoder = msgspec.json.Encoder()
 
@@ -38,6 +39,8 @@ def check(batch: Sequence[Append]) -> None:
             raise ValueError(f"the letter of {append.run} goes to {append.letter.run}, which is in the same batch")
         if not 0 <= append.expected <= SEQUENCE_MAX - len(append.events):
             raise ValueError(f"run {append.run}: there is no sequence {append.expected}")
+        if len(append.events) > EVENTS_MAX or (append.create is not None and append.generations):
+            raise ValueError(f"run {append.run}: {len(append.events)} events at once, or a generation before the first")
         if len(append.nonce) != NONCE_BYTES:
             raise ValueError(f"run {append.run}: a nonce has {NONCE_BYTES} bytes, this one {len(append.nonce)}")
 
@@ -99,12 +102,21 @@ def _moves(moves: Sequence[Append], words: _Words) -> Parameters:
         [a.run for a in moves],
         _integers([a.epoch for a in moves]),
         _integers([a.expected for a in moves]),
-        _integers([2 * len(a.events) + a.closes for a in moves]),
+        _integers([_shape(a) for a in moves]),
         _integers([words[a.status] for a in moves]),
         _integers([a.owner for a in moves]),
         _integers(_unless_all([a.folded for a in moves], 0)),
         _unless_all([a.wake_at for a in moves], None),
     ]
+
+
+def _shape(append: Append) -> int:
+    """What kind of move it is, as one number (see `move` in append.sql)."""
+    shape = 4 * len(append.events) + append.closes
+    if append.redrives or append.generations:
+        begins = append.base - append.expected if append.generations else 0
+        shape += 2 * append.redrives + (begins << 22) + (append.generations << 42)
+    return shape
 
 
 def _creates(creates: Sequence[tuple[Append, NewRun]], words: _Words) -> Parameters:

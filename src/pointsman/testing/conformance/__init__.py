@@ -18,6 +18,7 @@ from pointsman.testing.conformance import (
     crossing,
     feed,
     fencing,
+    generations,
     human_tasks,
     inspection,
     lifecycle,
@@ -56,6 +57,7 @@ CASES: tuple[Case, ...] = (
     *retention.CASES,
     *inspection.CASES,
     *lifecycle.CASES,
+    *generations.CASES,
 )
 
 

@@ -10,6 +10,7 @@ from pointsman.coordinator.mail import CANCEL_KEY, answer_key, signal_key
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import first_damage
 from pointsman.kernel.history import whole_input
+from pointsman.kernel.redriving import facts_of, in_force
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Ack, Evidence
@@ -71,17 +72,27 @@ def _mail_is_kept(evidence: Evidence, ack: Ack) -> Iterator[str]:
 
 
 def _result_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
-    match evidence.events(ack.run)[-1]:
+    ends = [_said(event) for event in evidence.events(ack.run) if isinstance(event, ev.TERMINAL)]
+    if ack.answer not in ends:
+        yield f"{ack.run}: a client was told {ack.answer!r}, the log says {ends}"
+
+
+def _said(end: ev.Event) -> str:
+    match end:
         case ev.RunCompleted(output=output):
-            final = f"completed {bytes(output).decode()}"
+            return f"completed {bytes(output).decode()}"
         case ev.RunFailed(failure=failure):
-            final = f"failed {failure.kind}"
-        case ev.RunWasCancelled():
-            final = "cancelled cancelled"
-        case other:
-            final = f"{type(other).__name__}, which is no end"
-    if ack.answer != final:
-        yield f"{ack.run}: a client was told {ack.answer!r}, the log says {final!r}"
+            return f"failed {failure.kind}"
+    return "cancelled cancelled"
+
+
+def generations_are_counted(evidence: Evidence) -> Iterator[str]:
+    """The head says where the last one begins, and which it is."""
+    for run, stream in evidence.streams.items():
+        begins = [row.sequence for row in stream if row.type in ("RunStarted", "RunRestarted")]
+        head = evidence.heads[run]
+        if begins and (head.base, head.generation) != (begins[-1], len(begins)):
+            yield f"{run}: generations begin at {begins}; its head says {head.generation}, from {head.base}"
 
 
 def sequences_are_dense(evidence: Evidence) -> Iterator[str]:
@@ -105,9 +116,15 @@ def checksums_fit(evidence: Evidence) -> Iterator[str]:
 
 
 def one_end_and_it_is_last(evidence: Evidence) -> Iterator[str]:
+    """But for a failure that was redriven: that, and nothing else, follows it."""
     for run in evidence.streams:
         events = evidence.events(run)
         ends = [place for place, event in enumerate(events, 1) if isinstance(event, ev.TERMINAL)]
+        for place, event in enumerate(events):
+            if isinstance(event, ev.RunRedriven) and place in ends and isinstance(events[place - 1], ev.RunFailed):
+                ends.remove(place)
+            elif isinstance(event, ev.RunRedriven):
+                yield f"{run}: event {place + 1} redrives what had not failed"
         status = evidence.heads[run].status
         if ends and (ends != [len(events)] or STATUS_OF.get(type(events[-1])) != status):
             yield f"{run}: ends at {ends} of {len(events)}, status {status}"
@@ -169,10 +186,10 @@ def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
 
 def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
     """And none without a request."""
-    for run in evidence.streams:
+    for run, stream in evidence.streams.items():
         asked: set[str] = set()
         over: set[str] = set()
-        for event in evidence.events(run):
+        for event in (fact.event for fact in in_force(facts_of(stream))):
             if isinstance(event, ev.CallRequested | ev.ChildStarted | ev.TimerSet | ev.SignalAwaited):
                 if event.call in asked:
                     yield f"{run}: {event.call} was requested twice"
@@ -186,17 +203,27 @@ def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
 def requests_come_first(evidence: Evidence) -> Iterator[str]:
     """An agent is called only for an attempt that was durable before, under its call's own key."""
     attempts: dict[tuple[str, str, int], int] = {}
+    keys: set[tuple[str, str, str]] = set()
     for run in evidence.streams:
+        generation, again = 1, ""
         for sequence, event in enumerate(evidence.events(run), 1):
-            if isinstance(event, ev.CallRequested):
-                attempts[run, event.call, 1] = evidence.place(run, sequence)
+            if isinstance(event, ev.RunRestarted):
+                generation = event.generation
+            elif isinstance(event, ev.RunRedriven):
+                again = f"r{event.number}"
+                for call in event.calls:
+                    last = max((n for r, c, n in attempts if (r, c) == (run, call)), default=0)
+                    attempts[run, call, last + 1] = evidence.place(run, sequence)
+            elif isinstance(event, ev.CallRequested):
+                attempts.setdefault((run, event.call, 1), evidence.place(run, sequence))
+                keys.add((run, event.call, f"{run}/{generation}{again}/{event.call}"))
             elif isinstance(event, ev.CallRetried | ev.CallReassigned):
                 attempts.setdefault((run, event.call, event.attempt), evidence.place(run, sequence))
     for made in evidence.invocations:
         place = attempts.get((made.run, made.call, made.attempt))
         if place is None or place >= made.position:
             yield f"{made.run}: {made.call} attempt {made.attempt} began on {made.node} before it was durable"
-        if made.key != f"{made.run}/1/{made.call}":
+        if (made.run, made.call, made.key) not in keys:
             yield f"{made.run}: {made.call} began with the key {made.key!r}"
 
 
@@ -210,6 +237,9 @@ def nothing_is_called_in_vain(evidence: Evidence) -> Iterator[str]:
         for sequence, event in enumerate(evidence.events(run), 1):
             if isinstance(event, OUTCOMES):
                 over.setdefault((run, event.call), evidence.place(run, sequence))
+            elif isinstance(event, ev.RunRedriven):  # the calls that failed are made again
+                for call in event.calls:
+                    over.pop((run, call), None)
     started = Counter((made.run, made.call, made.attempt, made.epoch) for made in evidence.invocations)
     for (run, call, attempt, epoch), count in started.items():
         if count > 1:
@@ -273,6 +303,7 @@ def budgets_hold(evidence: Evidence) -> Iterator[str]:
 
 CHECKERS: tuple[Checker, ...] = (
     acked_is_durable, sequences_are_dense, checksums_fit, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
+    generations_are_counted,
     mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
     nothing_is_called_in_vain, children_belong, everything_ends, effects_happen_once, budgets_hold,
 )  # fmt: skip

@@ -55,10 +55,13 @@ def replay_differs(directory: AgentDirectory, run: str, stream: Sequence[ev.Reco
 
 
 def _answers(rest: Sequence[ev.Recorded]) -> list[tuple[str, bytes]]:
-    """The requests that follow a cause directly."""
+    """The requests that follow a cause directly, through the generations that they begin."""
     out: list[tuple[str, bytes]] = []
     for row in rest:
         event = read_event(row)
+        if isinstance(event, ev.RunRestarted):
+            out.append((row.type, row.body))
+            continue
         if isinstance(event, (ev.Cause, *ev.TERMINAL)):
             break
         if isinstance(event, ev.Request):

@@ -23,6 +23,8 @@ CREATE TABLE runs (
     ended_at    timestamptz,
     number      bigserial   NOT NULL,
     version     integer     NOT NULL,
+    base        integer     NOT NULL DEFAULT 1,
+    generation  integer     NOT NULL DEFAULT 1,
     id          text        COLLATE "C" NOT NULL,
     status      text        COLLATE "C" NOT NULL,
     workflow    text        COLLATE "C" NOT NULL,

@@ -116,18 +116,21 @@ WITH roots AS (
 SELECT n, mail FROM heads
 
 -- name: move
--- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded.
--- `shape` is twice the number of events, plus one for a closing append.
+-- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded. A redrive moves a head
+-- that has failed, and raises its epoch; nothing else moves one that has ended. `shape` is, from its last bit on: 1 closes,
+-- 1 redrives, 20 number of events, 20 which of them begins the generation (0: none does), and how many do.
 UPDATE runs r
-SET sequence = h.expected + (h.shape >> 1), status = h.status, owner = h.owner, wake_at = h.wake_at,
-    folded = coalesce(h.folded, 0), takeovers = 0, updated_at = now(),
+SET sequence = h.expected + (h.shape >> 2 & 1048575), status = h.status, owner = h.owner, wake_at = h.wake_at,
+    folded = coalesce(h.folded, 0), takeovers = 0, updated_at = now(), epoch = r.epoch + (h.shape >> 1 & 1),
+    base = CASE WHEN h.shape >> 22 = 0 THEN r.base ELSE h.expected + (h.shape >> 22 & 1048575) END,
+    generation = r.generation + (h.shape >> 42),
     ended_at = CASE WHEN h.status IN ('completed', 'failed', 'cancelled') THEN now() END
 FROM (SELECT n, id, epoch, expected, shape, ($1::text[])[status] AS status, owner, folded, wake_at
-      FROM unnest($3::text[], $4::text::bigint[], $5::text::bigint[], $6::text::int[], $7::text::int[], $8::text::bigint[],
+      FROM unnest($3::text[], $4::text::bigint[], $5::text::bigint[], $6::text::bigint[], $7::text::int[], $8::text::bigint[],
                   $9::text::int[], $10::timestamptz[])
            WITH ORDINALITY AS u (id, epoch, expected, shape, status, owner, folded, wake_at, n)) h
 WHERE r.id = ANY (ARRAY [h.id]) AND r.epoch = h.epoch AND r.sequence = h.expected
-  AND r.status NOT IN ('completed', 'failed', 'cancelled')
+  AND CASE WHEN (h.shape & 2) = 0 THEN r.status NOT IN ('completed', 'failed', 'cancelled') ELSE r.status = 'failed' END
   AND ((h.shape & 1) = 0 OR r.mail = coalesce(h.folded, 0))
 
 -- name: as_heads

@@ -54,12 +54,16 @@ UNION ALL
 SELECT count(*)::int FROM quarantined_events WHERE run = $1
 
 -- name: cut
--- Raise the epoch, move the bad suffix away, and put one event in its place. Reservations of the suffix go with it: their places
+-- Raise the epoch, move the bad suffix away, and put one event in its place; the last generation may be among what is moved. Reservations of the suffix go with it: their places
 -- in the stream will be taken by other events. `moved` is counted so that it has happened before the same place is filled.
 WITH head AS (
     UPDATE runs
     SET epoch = epoch + 1, sequence = $4::bigint + 1, folded = $5, status = 'running', owner = NULL, wake_at = now(), takeovers = 0,
-        updated_at = now()
+        updated_at = now(), base = coalesce(b.base, 1), generation = 1 + b.restarts
+    FROM (SELECT max(s.sequence) AS base, count(s.sequence) AS restarts
+          FROM runs o LEFT JOIN streams s ON s.number = o.number AND s.bucket = o.bucket
+                                         AND s.type = 'RunRestarted' AND s.sequence <= $4::bigint
+          WHERE o.id = $1) b
     WHERE id = $1 AND epoch = $2 AND sequence = $3 AND ended_at IS NULL
     RETURNING id, number, bucket, epoch
 ), moved AS (

@@ -3,7 +3,7 @@
 -- name: head_columns
 -- A head, in the order of `Head`'s fields.
 r.id, r.workflow, r.version, r.build, r.status, r.sequence, r.epoch, r.owner, r.mail, r.folded, r.takeovers, r.wake_at, r.tenant,
-r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at
+r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at, r.base, r.generation
 
 -- name: heads
 -- Those that exist.

@@ -17,7 +17,7 @@ RETURNING
 -- name: head_columns
 -- A head, in the order of `Head`'s fields.
 r.id, r.workflow, r.version, r.build, r.status, r.sequence, r.epoch, r.owner, r.mail, r.folded, r.takeovers, r.wake_at, r.tenant,
-r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at
+r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at, r.base, r.generation
 
 -- name: claim_due
 -- Unowned runs whose time has come, oldest first, of the given definitions; with $6, only those.

@@ -121,8 +121,10 @@ async def chooser(run: Run, size: int) -> list[str]:
 
 @app.workflow()
 async def nap(run: Run, size: int) -> str:
-    """Rests, long enough to be parked."""
-    await run.sleep(0.1 + size * 0.5 * run.random())
+    """Rests, long enough to be parked, in two generations."""
+    await run.sleep(0.1 + size * 0.25 * run.random())
+    if run.generation == 1:
+        return run.restart(size)
     return "rested"
 
 

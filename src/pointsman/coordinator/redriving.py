@@ -1,0 +1,178 @@
+"""Redrive: a failed run goes on from the call that failed. Any coordinator may see to it: nobody owns a run that has
+ended, and of two redrives the store lets one win.
+
+A child that failed is redriven with its parent. What it says then is a letter of its own; one that its parent took in
+before is never taken in again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from pointsman.coordinator import mail as mails
+from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.rows import reopened
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import DuplicateMail, NotRedrivable, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.events import Recorded
+from pointsman.kernel.redriving import Plan, facts_of, folded, in_force, plan, redriven
+from pointsman.kernel.state import RunState
+from pointsman.ports.event_log import ENDED_STATUSES, Append, EventLog, Head, Outcome, chained
+from pointsman.ports.runs import Redrive, Redriven
+
+PAGE = 1_000
+RETRY_S = 0.1
+
+INSTEAD = {
+    "running": "it goes on already",
+    "parked": "it goes on already",
+    "completed": "it has its result",
+    "cancelled": "somebody asked it to stop: start it again",
+    "stopped": "deploy code that fits its log, and it goes on",
+    "quarantined": "`pointsman doctor` says why, and what to do",
+}
+
+logger = logging.getLogger("pointsman.coordinator")
+
+
+class _Found(msgspec.Struct):
+    """A failed run, and where it would go on. `children`: at which sequence those stand that are redriven with it."""
+
+    head: Head
+    rows: list[Recorded]
+    plan: Plan
+    children: dict[str, int]
+
+
+async def look(log: EventLog, run: str) -> Redriven:
+    """What a redrive of this run would do.
+
+    Raises:
+        UnknownRun, NotRedrivable, CorruptLog, StoreUnavailable.
+    """
+    return _answer(await _find(log, await _head(log, run)))
+
+
+async def redrive(crew: Crew, wish: Redrive) -> Redriven:
+    """Let a failed run go on. Raises as `look`."""
+    log = crew.store.log
+    head = await _head(log, wish.run)
+    if wish.sequence is not None and head.sequence != wish.sequence:
+        return await _before(log, head, wish.sequence)
+    found = await _find(log, head)
+    if not await _carry_out(crew, found, by=wish.by, reason=wish.reason, has_fresh_key=wish.has_fresh_key):
+        return await _before(log, await _head(log, wish.run), head.sequence)
+    return _answer(found)
+
+
+async def revive_children(crew: Crew, parent: RunState) -> None:
+    """See that the children which a redriven run waits for say something anew. Twice is once, so it is done whenever
+    the run is brought back."""
+    for call, sequence in dict(parent.revived).items():
+        while True:
+            try:
+                await _revive(crew, parent, parent.children[call], sequence)
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_S)
+
+
+async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> None:
+    head = await _head(crew.store.log, child)
+    if head.status == "failed" and head.sequence == sequence:
+        found = await _find(crew.store.log, head)
+        why = f"its parent {parent.run} was redriven"
+        await _carry_out(crew, found, by="pointsman", reason=why, has_fresh_key=False)
+    elif head.status in ENDED_STATUSES:  # it ended while its parent had ended too, and nobody heard of it
+        rows = await _read(crew.store.log, head)
+        facts = in_force(facts_of(rows))
+        letter = mails.letter_to_parent(folded(child, facts), facts[-1].event)
+        assert letter is not None
+        try:
+            await crew.store.mailbox.post(letter.run, letter.key, letter.kind, letter.body)
+        except (DuplicateMail, RunEnded):
+            return
+
+
+async def _head(log: EventLog, run: str) -> Head:
+    head = (await log.heads([run])).get(run)
+    if head is None:
+        raise UnknownRun(f"no run has the id {run!r}")
+    return head
+
+
+async def _find(log: EventLog, head: Head) -> _Found:
+    if head.status != "failed":
+        raise NotRedrivable(f"run {head.id} is {head.status}, not failed: {INSTEAD[head.status]}")
+    rows = await _read(log, head)
+    found = plan(head.id, facts_of(rows))
+    return _Found(head, rows, found, await _children(log, head, found))
+
+
+async def _children(log: EventLog, head: Head, found: Plan) -> dict[str, int]:
+    """Which children go on with their parent. Raises NotRedrivable: one can't."""
+    waited = {**found.open_children, **found.failed_children}
+    heads = await log.heads(list(waited.values()))
+    children: dict[str, int] = {}
+    for call, child in waited.items():
+        there = heads.get(child)
+        if there is None or there.status == "cancelled" or (call in found.open_children and there.ended_at is None):
+            what = "is gone" if there is None else "was asked to stop"
+            raise NotRedrivable(
+                f"run {head.id} can't go on: its child {child} {what} when it failed, and a cancelled run is not "
+                "redriven: start it again"
+            )
+        children[call] = there.sequence if there.status == "failed" else 0
+    return children
+
+
+async def _carry_out(crew: Crew, found: _Found, *, by: str, reason: str, has_fresh_key: bool) -> bool:
+    """One fenced append. False: somebody else was faster."""
+    head = found.head
+    event = redriven(found.plan, found.children, by=by, reason=reason, has_fresh_key=has_fresh_key)
+    now = max(crew.store.clock.now(), found.rows[-1].at)
+    append = Append(
+        run=head.id, epoch=head.epoch, expected=head.sequence, nonce=crew.ids.nonce(), redrives=True,
+        events=[chained(
+            found.rows[-1].checksum, head.sequence + 1, head.epoch + 1,
+            type="RunRedriven", version=event.VERSION, at=now, body=ev.encode_event(event),
+        )],
+        status="running", owner=None, folded=head.folded, wake_at=now,
+        tasks=reopened(found.plan.tasks, found.rows, now),
+    )  # fmt: skip
+    result = (await crew.recorder.submit([append]))[0]
+    if result.outcome is not Outcome.MOVED:
+        return False
+    crew.stats.runs_redriven += 1
+    logger.info("run %s: redriven from event %d, calls %s", head.id, event.after, ", ".join(event.calls) or "none")
+    crew.on_due(head.id)
+    return True
+
+
+async def _before(log: EventLog, head: Head, sequence: int) -> Redriven:
+    """The failure at `sequence` is no longer the run's last word: was it redriven? Raises NotRedrivable."""
+    rows = await log.read(head.id, after=sequence, limit=1)
+    event = facts_of(rows)[0].event if rows else None
+    if not isinstance(event, ev.RunRedriven):
+        raise NotRedrivable(f"run {head.id} did not fail at event {sequence}; it is {head.status}, at {head.sequence}")
+    return Redriven(head.id, event.number, event.after, event.calls, repeated=True, by=event.by)
+
+
+def _answer(found: _Found) -> Redriven:
+    failed = found.plan.failed
+    failure = getattr(failed, "failure", None)
+    return Redriven(found.head.id, found.plan.number, found.plan.after, found.plan.calls, failure=failure)
+
+
+async def _read(log: EventLog, head: Head) -> list[Recorded]:
+    """The run's last generation."""
+    rows: list[Recorded] = []
+    after = head.base - 1
+    while True:
+        page = await log.read(head.id, after=after + len(rows), limit=PAGE)
+        rows += page
+        if len(page) < PAGE:
+            return rows

@@ -1,0 +1,181 @@
+"""Redrive: a failed run goes on from the call that failed. Which of its events count after that, and where it goes on.
+
+`RunRedriven.after` names an event. What stands behind it, in the order that counts, is void: the failed outcomes, what
+the body did in answer to them, the end. But not what others did meanwhile for calls that were under way at that point:
+their outcomes and the run's mail follow the `RunRedriven`, in their old order, so that nothing that completed is
+repeated. What it all cost stays spent. Nothing is deleted: a redrive is one more event, and can be redriven itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.errors import CorruptLog
+from pointsman.kernel.policy.amounts import Amount
+from pointsman.kernel.state import PendingCall, RunState
+from pointsman.kernel.upcast import read_event
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """A recorded event. `is_again`: it counts behind a redrive, though it was recorded before it."""
+
+    sequence: int
+    at: int
+    event: ev.Event
+    is_again: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Where a failed run would go on.
+
+    Attributes:
+        after: see the module.
+        failed: the outcome that ended the run; None: its own code did.
+        calls: get fresh attempts.
+        failed_children, open_children: runs whose outcome is waited for anew, by call: among `calls`; under way when
+            the run failed.
+        tasks: calls whose human task is open again.
+    """
+
+    number: int
+    after: int
+    failed: ev.Event | None
+    calls: tuple[str, ...]
+    failed_children: dict[str, str]
+    open_children: dict[str, str]
+    tasks: list[PendingCall]
+    spent: Amount
+    folded: int
+
+
+def facts_of(recorded: Sequence[ev.Recorded]) -> list[Fact]:
+    """Raises UnknownEvent."""
+    return [Fact(row.sequence, row.at, read_event(row)) for row in recorded]
+
+
+def redriven(found: Plan, children: Mapping[str, int], *, by: str, reason: str, has_fresh_key: bool) -> ev.RunRedriven:
+    """The event that carries a plan out. `children`: at which sequence each that it waits for stands, by call."""
+    return ev.RunRedriven(
+        number=found.number, after=found.after, calls=found.calls, children=dict(children), spent=found.spent,
+        folded=found.folded, has_fresh_key=has_fresh_key, by=by, reason=reason,
+    )  # fmt: skip
+
+
+def in_force(facts: Sequence[Fact]) -> list[Fact]:
+    """The events that count, in the order in which they do.
+
+    Raises:
+        CorruptLog: a redrive names an event that is not there.
+    """
+    out: list[Fact] = []
+    for fact in facts:
+        if not isinstance(fact.event, ev.RunRedriven):
+            out.append(fact)
+            continue
+        cut = next((n for n in range(len(out), 0, -1) if out[n - 1].sequence == fact.event.after), 0)
+        if not cut:
+            raise CorruptLog(f"event {fact.sequence} redrives after event {fact.event.after}, which is not there")
+        void = out[cut:]
+        del out[cut:]
+        out.append(fact)
+        out += _kept(out, void, fact.event.calls)
+    return out
+
+
+def _kept(before: Sequence[Fact], void: Sequence[Fact], again: Sequence[str]) -> list[Fact]:
+    """Of what is void, what others did: mail, and what became of calls that were under way."""
+    known = {fact.event.call for fact in before if isinstance(fact.event, ev.Request)}.difference(again)
+    kept: list[Fact] = []
+    for fact in void:
+        event: Any = fact.event
+        if isinstance(event, ev.Request | ev.CallReserved):
+            continue
+        if isinstance(event, ev.SignalReceived | ev.CancelRequested) or getattr(event, "call", None) in known:
+            if getattr(event, "spent", None) is not None:  # the redrive says what all of it cost
+                event = msgspec.structs.replace(event, spent=None)
+            kept.append(Fact(fact.sequence, fact.at, event, is_again=True))
+    return kept
+
+
+def plan(run: str, facts: Sequence[Fact]) -> Plan:
+    """Where a run whose last event is RunFailed would go on.
+
+    Args:
+        facts: of its last generation, all of them.
+
+    Raises:
+        CorruptLog: they do not end so.
+    """
+    current = in_force(facts)
+    place = len(current) - 1
+    if not isinstance(current[place].event, ev.RunFailed):
+        raise CorruptLog(f"run {run} failed, by its head; the last event of its log is another")
+    cut, failed = _decisive(current[: place + 1])
+    before, void = current[:cut], current[cut:place]
+    then, now = folded(run, before), folded(run, current[:place])
+    under_way = then.calls.keys() | then.children.keys()
+    over: dict[str, Any] = {call: f.event for f in void if (call := _failed_call(f.event)) is not None}
+    calls = tuple(call for call in over if call in under_way)
+    ended = {f.event.call for f in void if isinstance(f.event, ev.ChildEnded)}
+    open_children = {call: child for call, child in then.children.items() if call not in ended}
+    spent = now.spent + now.reserved
+    for call in then.children.keys() & then.given.keys():
+        if call in open_children:
+            spent -= then.given[call]
+        elif call in calls:
+            said: Amount | None = over[call].spent
+            spent -= then.given[call] if said is None else said
+    redrives = [fact.event.number for fact in facts if isinstance(fact.event, ev.RunRedriven)]
+    return Plan(
+        number=max(redrives, default=then.redrives) + 1, after=before[-1].sequence, failed=failed, calls=calls,
+        failed_children={call: then.children[call] for call in calls if call in then.children},
+        open_children=open_children,
+        tasks=[p for p in then.calls.values() if p.task is not None and p.call not in calls],
+        spent=spent, folded=now.folded,
+    )  # fmt: skip
+
+
+def _decisive(facts: Sequence[Fact]) -> tuple[int, ev.Event | None]:
+    """How many of `facts`, whose last is RunFailed, stay; and the outcome that ended the run."""
+    end = facts[-1].event
+    assert isinstance(end, ev.RunFailed)
+    failures = [n for n, fact in enumerate(facts) if n and _failed_call(fact.event) is not None]
+    for n in failures:
+        if _failed_call(facts[n].event) == end.call:
+            return n, facts[n].event
+    if end.failure.kind == "unknown_agent":
+        for n in range(len(facts) - 1, 0, -1):
+            event = facts[n].event
+            if isinstance(event, ev.CallRefused) or (isinstance(event, ev.AgentSelected) and not event.agent):
+                return n, event
+    causes = [n for n, fact in enumerate(facts) if isinstance(fact.event, ev.Cause)]
+    if failures and failures[-1] == causes[-1]:
+        return failures[-1], facts[failures[-1]].event
+    return len(facts) - 1, None
+
+
+def _failed_call(event: ev.Event) -> str | None:
+    """The call that has no result, if this is such an outcome."""
+    match event:
+        case ev.CallFailed(call=call):
+            return call
+        case ev.HumanTaskAnswered(call=call, failure=failure) if failure is not None:
+            return call
+        case ev.ChildEnded(call=call, status=status) if status != "completed":
+            return call
+    return None
+
+
+def folded(run: str, facts: Sequence[Fact]) -> RunState:
+    """What events that count add up to. Raises CorruptLog."""
+    state = RunState(run=run, sequence=facts[0].sequence - 1)
+    try:
+        for fact in facts:
+            state.evolve(fact.event, fact.at)
+    except KeyError as error:
+        raise CorruptLog(f"run {run}: an event speaks of {error}, which the log does not have") from error
+    return state
