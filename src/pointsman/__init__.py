@@ -27,6 +27,11 @@ from pointsman.kernel.policy.retry import Retry
 from pointsman.kernel.run import Run
 from pointsman.kernel.strands import Handle
 from pointsman.ports.runs import StartRun
+from pointsman.workflows.conversation import Conversation, Message, Thread
+from pointsman.workflows.fan_out import FannedOut, fan_out
+from pointsman.workflows.plan import Executed, Plan, Task
+from pointsman.workflows.refine import Refined, Verdict, refine
+from pointsman.workflows.saga import Saga
 
 __version__ = "0.1.0"
 
@@ -43,8 +48,11 @@ __all__ = [
     "ChildError",
     "Context",
     "ContextOverflow",
+    "Conversation",
     "CoordinatorSettings",
     "Cost",
+    "Executed",
+    "FannedOut",
     "ForeignAwaitable",
     "Handle",
     "Health",
@@ -52,15 +60,24 @@ __all__ = [
     "InvalidInput",
     "InvalidValue",
     "LoopDetected",
+    "Message",
     "NonDeterministicWorkflow",
+    "Plan",
     "PointsmanError",
     "RateLimited",
+    "Refined",
     "Retry",
     "Run",
     "RunCancelled",
+    "Saga",
     "SignalTimeout",
     "StartRun",
     "StoreUnavailable",
+    "Task",
+    "Thread",
     "UnknownAgent",
+    "Verdict",
     "Workflow",
+    "fan_out",
+    "refine",
 ]

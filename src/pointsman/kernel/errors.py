@@ -26,9 +26,13 @@
     ├── EventLimitReached              a generation of a run has too many events
     ├── CallsUnderWay                  run.restart with calls that nobody has waited for
     ├── NotRedrivable                  only a failed run can be redriven
+    ├── InvalidPlan                    tasks that need each other in a circle, or what is not there
+    ├── PlanFailed                     a task failed, and others can't be done for it
+    ├── CompensationFailed             a saga could not undo all of its steps
     ├── CorruptLog                     a hole or a damaged event in a run's stream
     ├── CallError                      a call ended without a result; raised inside workflows
     │   ├── ChildError                 a child run failed or was cancelled
+    │   ├── FanOutFailed               too few of many calls gave a result
     │   └── SignalTimeout              wait_for(timeout=...) ran out
     ├── StoreUnavailable               the store can't be reached, or said no for now
     │   └── StoreInUse                 another process has the file open
@@ -231,6 +235,29 @@ class LoopDetected(PointsmanError):
     code = "loop_detected"
 
 
+class InvalidPlan(PointsmanError):
+    """The plan's tasks can't be done in any order."""
+
+    code = "invalid_plan"
+    status = 422
+
+
+class PlanFailed(PointsmanError):
+    """A task of the plan failed. `executed` (see `workflows/plan.py`) is what came of all of them."""
+
+    code = "plan_failed"
+
+    def __init__(self, message: str, executed: object) -> None:
+        super().__init__(message)
+        self.executed = executed
+
+
+class CompensationFailed(PointsmanError):
+    """Steps of a saga were not undone. Its cause is why they had to be."""
+
+    code = "compensation_failed"
+
+
 class CorruptLog(PointsmanError):
     """The run's stream has a hole or a damaged event; it is held back until it is repaired."""
 
@@ -254,6 +281,12 @@ class ChildError(CallError):
     """A child run failed or was cancelled."""
 
     code = "child_failed"
+
+
+class FanOutFailed(CallError):
+    """Too few of many calls gave a result. `kind` is that of the first failure."""
+
+    code = "fan_out_failed"
 
 
 class SignalTimeout(CallError):

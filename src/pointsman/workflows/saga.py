@@ -1,0 +1,53 @@
+"""Saga: steps with effects outside, each with what undoes it; when one fails, the others are undone in reverse order.
+
+Compensation as Garcia-Molina and Salem describe it ("Sagas", 1987). What undoes a step is a call like any other: it is
+retried and handed on by the failure chain, and a coordinator that dies half way through is taken over in the middle.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from pointsman.kernel.errors import CompensationFailed, PointsmanError
+from pointsman.kernel.run import Run
+
+
+class Saga:
+    """`async with Saga(run) as saga:` around the steps; `saga.undo(agent, ...)` for each.
+
+    Say `undo` after a step when it needs the step's result. Say it before the step, with an id of your own
+    (`run.uuid()`), when it must also undo a step of which nobody knows whether it happened.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._undo: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+
+    def undo(self, target: Any, *args: Any, **options: Any) -> None:
+        """When the block fails or the run is cancelled, call this. `options` as of `run.call`."""
+        self._undo.append((target, args, options))
+
+    async def __aenter__(self) -> Saga:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Undo, last first, if the block failed. A cancel waits until all is undone.
+
+        Raises:
+            CompensationFailed: something could not be undone; the rest was. The block's own error is its cause.
+        """
+        if error is None:
+            return
+        left: list[str] = []
+        with self._run.shield():
+            while self._undo:
+                target, args, options = self._undo.pop()
+                try:
+                    await self._run.call(target, *args, **options)
+                except PointsmanError as failed:
+                    left.append(str(failed))
+        if left:
+            raise CompensationFailed(f"not undone: {'; '.join(left)}; undone because of {error}") from error
