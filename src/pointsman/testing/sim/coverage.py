@@ -7,6 +7,7 @@ Python 3.11 has no cheap one, and these are few files.
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import pointsman
 
 ROOMS = ("coordinator", "kernel")
 HOME = Path(pointsman.__file__).parent
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 LEAST = 85.0
 """Per cent of the lines."""
 
@@ -74,7 +76,9 @@ def _lines(code: CodeType, *, is_function: bool) -> Iterator[int]:
         yield from (line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _lines(constant, is_function=bool(constant.co_flags & 0x2))  # CO_NEWLOCALS: not of a class
+            is_own = bool(constant.co_flags & inspect.CO_NEWLOCALS)  # not the body of a class
+            at_import = not is_function and constant.co_name in COMPREHENSIONS
+            yield from _lines(constant, is_function=is_own and not at_import)
 
 
 @contextmanager
