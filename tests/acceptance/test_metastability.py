@@ -27,8 +27,8 @@ from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.ports.event_log import RunFilter
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
+from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.loop import SimLoop
-from pointsman.testing.sim.store import SimClock
 
 ROOM, SERVICE_S = 10, 0.1
 SMALL_ROOM = 3

@@ -26,8 +26,8 @@ from pointsman.ports.liveness import Lease
 from pointsman.ports.system_log import SystemHead
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
+from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.loop import SimLoop
-from pointsman.testing.sim.store import SimClock
 
 URL = "https://clerk.example.org/"
 

@@ -32,9 +32,9 @@ from pointsman.ports.reservations import ReservationRow
 from pointsman.ports.system_log import SystemHead
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
+from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.ledgers import budget_violations
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
-from pointsman.testing.sim.store import SimClock
 
 DEFINITION = Definition("w", 1, "b")
 CENT = 10_000

@@ -31,8 +31,8 @@ from pointsman.ports.event_log import NewEvent
 from pointsman.ports.liveness import Lease, Liveness
 from pointsman.ports.system_log import SystemLog
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
+from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.loop import SimLoop
-from pointsman.testing.sim.store import SimClock
 
 BREAKER = Breaker(window=10, calls_min=10, failure_rate=0.5, open_for=2, probes=2)
 

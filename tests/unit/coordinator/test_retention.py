@@ -16,8 +16,8 @@ from pointsman.observe.stats import Stats
 from pointsman.ports.retention import BUCKET_MS
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.testing.conformance.support import Coordinator
+from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.loop import SimLoop
-from pointsman.testing.sim.store import SimClock
 
 Test = Callable[[], Coroutine[Any, Any, None]]
 DAYS = 30

@@ -8,9 +8,10 @@ from pointsman.kernel.errors import StoreUnavailable, WrongExpectedSequence
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.stores.memory import MemoryDatabase
+from pointsman.testing.sim.clocks import EstimatedClock, ProcessClocks, SimClock
 from pointsman.testing.sim.faulty import Faults, Network, Trace
 from pointsman.testing.sim.loop import Process, SimLoop
-from pointsman.testing.sim.store import SimClock, SimStore
+from pointsman.testing.sim.store import SimStore
 
 EVENT = NewEvent("Counted", 1, 1, b"{}")
 
@@ -20,9 +21,10 @@ class Bench:
         self.loop = SimLoop(random.Random(1))
         self.faults = Faults()
         self.trace = Trace(self.loop)
-        clock = SimClock(self.loop)
+        true = SimClock(self.loop)
+        clock = EstimatedClock(true, ProcessClocks(self.loop, random.Random(3)))
         network = Network(self.loop, random.Random(2), Process("a"), self.faults, self.trace)
-        self.store = SimStore(MemoryDatabase(clock), clock, network)
+        self.store = SimStore(MemoryDatabase(true), clock, network)
 
 
 @pytest.fixture
