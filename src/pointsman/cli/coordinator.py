@@ -21,7 +21,7 @@ from pointsman.cluster import die_with_parent
 from pointsman.node import Limits, Node, NodeSettings, hash_seed
 from pointsman.node.recycling import MEGABYTE
 from pointsman.process import tune_process
-from pointsman.stores.postgres.store import PostgresStore
+from pointsman.stores.urls import store_of
 
 SEED = "PYTHONHASHSEED"
 
@@ -77,7 +77,9 @@ def coordinator(
     if with_parent is not None:
         die_with_parent(with_parent)
     if store is None:
-        raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL")
+        raise Usage(
+            "--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL, or sqlite:///file.db"
+        )
     if log_level not in ("debug", "info", "warning", "error"):
         raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
     values = settings.parse(set_ or [])
@@ -94,7 +96,7 @@ def coordinator(
     )
     log_to_stderr(log_level)
     _share_hash_seed(store)
-    node = Node(load_app(app), PostgresStore(store), node_settings)
+    node = Node(load_app(app), store_of(store), node_settings)
     tune_process()
     is_worn = serve(
         node,

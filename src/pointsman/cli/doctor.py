@@ -15,7 +15,7 @@ from pointsman.doctor.examination import examine
 from pointsman.doctor.findings import Counts, Finding
 from pointsman.doctor.repair import NotRepairable, Repaired, repair
 from pointsman.ports.inspection import Fact
-from pointsman.stores.postgres.store import PostgresStore
+from pointsman.stores.urls import store_of
 
 STYLES = {"problem": "bold red", "notice": "yellow"}
 
@@ -66,7 +66,7 @@ def doctor(
 
 
 async def _look(dsn: str, runs: list[str] | None, wants_repair: bool, *, is_silent: bool) -> Look:
-    store = PostgresStore(dsn)
+    store = store_of(dsn)
     await store.open()
     look = Look([], [], [], Counts(), [])
     try:

@@ -71,7 +71,7 @@ def exit_code(error: BaseException) -> Exit:
         return Exit.INTERRUPTED
     if isinstance(error, StoreUnavailable | SchemaMissing | SchemaFromFuture):
         return Exit.UNREACHABLE
-    if getattr(error, "code", "") in ("insecure_bind", "invalid_setting"):
+    if getattr(error, "code", "") in ("insecure_bind", "invalid_setting", "invalid_store_url"):
         return Exit.USAGE
     return Exit(getattr(error, "exit", Exit.FAILED))
 

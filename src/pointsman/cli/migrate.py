@@ -15,6 +15,7 @@ from pointsman.stores.postgres.migrate import check_schema
 from pointsman.stores.postgres.migrate import migrate as apply
 from pointsman.stores.postgres.server import ConnectError, Server
 from pointsman.stores.postgres.settings import PostgresSettings
+from pointsman.stores.urls import is_sqlite
 
 
 @guarded
@@ -33,6 +34,8 @@ def migrate(
     """Apply the migrations that the database lacks. Safe to repeat, and while coordinators run."""
     if store is None:
         raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the PostgreSQL to migrate")
+    if is_sqlite(store):
+        raise Usage("a SQLite file is brought up to date by whoever opens it: there is nothing to migrate")
     if check and pre:
         raise Usage("--check changes nothing, so --pre has no meaning beside it")
     if check:

@@ -20,7 +20,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothin
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 Store = Annotated[
     str | None,
-    typer.Option("--store", envvar="POINTSMAN_STORE", metavar="DSN", help="postgresql://user:password@host:port/db"),
+    typer.Option(
+        "--store",
+        envvar="POINTSMAN_STORE",
+        metavar="URL",
+        help="postgresql://user:password@host:port/db, or sqlite:///file.db for one process.",
+    ),
 ]
 MaxAge = Annotated[
     float | None,

@@ -15,7 +15,7 @@ from pointsman.cli.options import AsJson, Store
 from pointsman.coordinator.retention import DAY_MS, Turn, take_turn
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.ports.retention import Bucket
-from pointsman.stores.postgres.store import PostgresStore
+from pointsman.stores.urls import store_of
 
 DEFAULTS = CoordinatorSettings()
 
@@ -34,7 +34,9 @@ def retention(
 ) -> None:
     """Show the weeks of runs that the store holds, their size, and the oldest open run. Safe beside coordinators."""
     if store is None:
-        raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL")
+        raise Usage(
+            "--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL, or sqlite:///file.db"
+        )
     if apply and days is None:
         raise Usage("--apply deletes runs: say with --days how old they must be")
     turn, buckets, past = asyncio.run(_retain(store, days, batch if apply else 0))
@@ -55,9 +57,9 @@ def retention(
             typer.echo(f"not dropped yet: {turn.left} are still in use; the next turn tries again", err=True)
 
 
-async def _retain(dsn: str, days: int | None, batch: int) -> tuple[Turn | None, list[Bucket], list[int]]:
+async def _retain(url: str, days: int | None, batch: int) -> tuple[Turn | None, list[Bucket], list[int]]:
     """Raises: StoreUnavailable, SchemaMissing, SchemaFromFuture."""
-    store = PostgresStore(dsn)
+    store = store_of(url)
     await store.open()
     try:
         turn = None

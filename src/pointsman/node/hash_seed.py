@@ -9,6 +9,8 @@ import asyncpg
 from pointsman.kernel.errors import SchemaMissing, StoreUnavailable
 from pointsman.stores.postgres.server import ConnectError, Server
 from pointsman.stores.postgres.settings import PostgresSettings
+from pointsman.stores.sqlite.store import SqliteStore
+from pointsman.stores.urls import SQLITE, is_sqlite
 
 HASH_SEED_KEY = "hash_seed"
 HASH_SEED_MAX = 2**32 - 1
@@ -18,8 +20,10 @@ async def hash_seed(dsn: str) -> int:
     """The seed of string hashes that all coordinators of a cluster share; the first one to ask draws it.
 
     Raises:
-        StoreUnavailable, SchemaMissing.
+        StoreUnavailable, SchemaMissing, InvalidStoreUrl.
     """
+    if is_sqlite(dsn):
+        return await _of_file(dsn)
     server = Server(dsn, PostgresSettings())
     try:
         connection, _ = await server.connect({}, codecs=False)
@@ -40,3 +44,12 @@ async def hash_seed(dsn: str) -> int:
         raise StoreUnavailable(f"{server.description} refused: {error}") from error
     finally:
         connection.terminate()
+
+
+async def _of_file(url: str) -> int:
+    store = SqliteStore(url.removeprefix(SQLITE))
+    await store.open()
+    try:
+        return await store.hash_seed()
+    finally:
+        await store.close()
