@@ -14,9 +14,9 @@ import pytest
 
 from pointsman.testing.chaos.app import Work
 from pointsman.testing.chaos.drill import Drill
+from pointsman.testing.chaos.own import OwnSite
 from pointsman.testing.chaos.run import new_directory
 from pointsman.testing.chaos.schedules import SCHEDULES
-from pointsman.testing.chaos.site import Site
 
 ROOT = Path(__file__).parents[2]
 CHAOS = [sys.executable, "-m", "pointsman.cli.main", "chaos"]
@@ -48,7 +48,7 @@ def test_what_must_hold_of_schedules_holds_and_the_control_loses() -> None:
 
 async def test_coordinators_that_are_broken_on_purpose_are_found_out() -> None:
     directory = new_directory()
-    site = Site(directory, app="tests.chaos.sabotaged:app")
+    site = OwnSite(directory, app="tests.chaos.sabotaged:app")
     try:
         await site.start()
         one = dataclasses.replace(SCHEDULES["kill-one"], work=Work(steps=2, step_s=0.05), clients=4)

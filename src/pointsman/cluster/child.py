@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,8 @@ class Child:
     backoff_s: float = BACKOFF_S_MIN
     is_leaving: bool = False
     stop_timeout_s: float = STOP_TIMEOUT_S
+    on_spawn: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Called when it has another process."""
 
     @property
     def pid(self) -> int | None:
@@ -73,6 +75,7 @@ class Child:
             )  # fmt: skip
         self.starts += 1
         self.started_at = time.monotonic()
+        self.on_spawn()
 
     def keep(self, *, restart: bool) -> None:
         """Watch it from now on: say when it dies and, unless told otherwise, start it again."""

@@ -5,7 +5,7 @@ Responsible for: which processes there are, on which ports; that they are ready;
 not know: how anything is shown, and the app, which only its coordinators load.
 
     directory/postgres/   the embedded server       directory/logs/NAME.log   what a process says
-    directory/up.lock     one supervisor at a time
+    directory/up.lock     one supervisor at a time  directory/processes.json  its router's URL, and who has which pid
 
 A child asks the kernel for SIGTERM at its supervisor's death (`die_with_parent`). The embedded server alone
 outlives a supervisor that was killed: the next one of the same directory adopts it.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import time
@@ -34,6 +35,7 @@ from pointsman.stores.postgres.embedded import (
 )
 from pointsman.stores.postgres.migrate import migrate
 
+PROCESSES: Final = "processes.json"
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.03
@@ -160,6 +162,7 @@ class LocalCluster:
         await asyncio.gather(*(child.end() for child in self.children.values()))
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.stop)
+        (self.directory / PROCESSES).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
 
@@ -214,7 +217,14 @@ class LocalCluster:
         environment = {**self._environment, **environment}
         child = Child(name, kind, address, self.logs / f"{name}.log", arguments, environment)
         child.stop_timeout_s += float(str(self._settings.get("drain_s", 0.0)))
+        child.on_spawn = self._write_processes
         self.children[name] = child
+
+    def _write_processes(self) -> None:
+        """For whoever wants to do something to one of them (`pointsman chaos --data`)."""
+        new = self.directory / f"{PROCESSES}.new"
+        new.write_text(json.dumps({"url": self.url, "processes": self.pids()}))
+        new.rename(self.directory / PROCESSES)
 
     def _take_directory(self) -> None:
         try:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -61,19 +61,19 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def judge(
     acknowledged: Sequence[Acknowledged], invocations: Sequence[Invocation], log: Log, windows: Sequence[Window],
-    *, result: int,
+    *, result: int | None, good: Collection[str] = ("completed",),
 ) -> Verdict:  # fmt: skip
-    """`result`: what every run must give."""
+    """`result`: what every run must give, if that is known. `good`: statuses in which a run may end."""
     by_what = {
         what: {line.run: line for line in acknowledged if line.what == what} for what in ("start", "signal", "result")
     }
     repeated = _repeated(invocations, log)
     stood_still = _stood_still(acknowledged, invocations, windows)
-    recovered = [run for run in stood_still if run in log.runs and log.runs[run].status == "completed"]
+    recovered = [run for run in stood_still if run in log.runs and log.runs[run].status in good]
     times = sorted(stood_still.values())
     return Verdict(
         starts=len(by_what["start"]), signals=len(by_what["signal"]), results=len(by_what["result"]),
-        lost=_lost(acknowledged, log),
+        lost=_lost(acknowledged, log, good),
         committed_repeated=repeated[0], ended_unrecorded_repeated=repeated[1], interrupted_repeated=repeated[2],
         stale_starts=_stale_starts(invocations),
         unsound=[*_unsound(log, result), *_unknown(invocations, log)],
@@ -84,21 +84,29 @@ def judge(
     )  # fmt: skip
 
 
-def _lost(acknowledged: Iterable[Acknowledged], log: Log) -> list[str]:
-    results = {event.run: event.output for event in log.events if event.type == "RunCompleted"}
+def _lost(acknowledged: Iterable[Acknowledged], log: Log, good: Collection[str]) -> list[str]:
+    results = {event.run: event for event in log.events if event.type == "RunCompleted"}
     signals = {(event.run, event.key) for event in log.events if event.type == "SignalReceived"}
     lost = []
     for line in acknowledged:
         head = log.runs.get(line.run)
         if head is None:
             lost.append(f"{line.what} of {line.run}: no such run")
-        elif line.what == "start" and head.status != "completed":
+        elif line.what == "start" and head.status not in good:
             lost.append(f"start of {line.run}: it is {head.status}")
         elif line.what == "signal" and (line.run, f"signal:{line.value}") not in signals:
             lost.append(f"signal {line.value} of {line.run}: not in the log")
-        elif line.what == "result" and results.get(line.run) != str(line.value):
-            lost.append(f"result {line.value} of {line.run}: the log has {results.get(line.run)}")
+        elif line.what == "result" and not _is_logged(line.value, results.get(line.run), head.status):
+            logged = results.get(line.run)
+            lost.append(f"result {line.value} of {line.run}: the log has {logged and logged.output}")
     return lost
+
+
+def _is_logged(value: Any, ended: LoggedEvent | None, status: str) -> bool:
+    """Is what a client was told what the log has? Packed ones are not read, and a failed run has no result."""
+    if ended is None:
+        return value is None and status != "completed"
+    return ended.is_packed or bool(value == msgspec.json.decode(ended.output or "null"))
 
 
 def _repeated(invocations: Iterable[Invocation], log: Log) -> tuple[list[str], int, int]:
@@ -143,13 +151,13 @@ def _stale_starts(invocations: Iterable[Invocation]) -> int:
     return stale
 
 
-def _unsound(log: Log, result: int) -> list[str]:
+def _unsound(log: Log, result: int | None) -> list[str]:
     faults = []
     for run, rows in itertools.groupby(log.events, key=lambda event: event.run):
         events = list(rows)
         faults += [f"{run}: {fault}" for fault in _of_stream(events, log.runs[run].sequence)]
         outputs = {event.output for event in events if event.type == "RunCompleted"}
-        if outputs - {str(result)}:
+        if result is not None and outputs - {str(result)}:
             faults.append(f"{run}: gave {outputs}, not {result}")
     missing = log.runs.keys() - {event.run for event in log.events}
     return faults + [f"{run}: a head without a stream" for run in sorted(missing)]

@@ -24,10 +24,10 @@ LIES: Final = {
 }
 CARD: Final = {
     "name": LIAR, "timeout": TIMEOUT_S, "fallback": ["step"],
-    "retry": {"attempts": 2, "base": 0.1}, "breaker": {"open_for": 0.3},
+    "retry": {"attempts": 2, "base": 0.1}, "breaker": {"calls_min": 1_000_000},
     "input_schema": {"type": "object"}, "output_schema": {"type": "integer"},
 }  # fmt: skip
-"""Without a health check: a liar says that it is well."""
+"""Without a health check: a liar says that it is well. Its breaker would spare us most of the lies."""
 
 
 class Liar:

@@ -3,6 +3,7 @@ own reading of its log."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import asyncpg
@@ -11,7 +12,7 @@ import msgspec
 RUNS = "SELECT id, status, sequence FROM runs WHERE id LIKE $1"
 EVENTS = """
 SELECT run, sequence, epoch, at, type, body->>'call' AS call, body->>'key' AS key,
-       CASE WHEN type = 'RunCompleted' THEN body->>'output' END AS output
+       codec <> 0 AS is_packed, CASE WHEN type = 'RunCompleted' THEN (body->'output')::text END AS output
 FROM events WHERE run LIKE $1 ORDER BY run, sequence
 """
 ENDED = "SELECT count(*) FROM coordinators WHERE ended_at >= to_timestamp($1)"
@@ -26,7 +27,7 @@ class Head(msgspec.Struct, frozen=True):
 
 class LoggedEvent(msgspec.Struct, frozen=True):
     """An event as its row says it. `at`: milliseconds since 1970 by the database's clock. `output`: JSON text, of the
-    event that completed the run."""
+    event that completed the run. `is_packed`: its body is compressed, and not read here."""
 
     run: str
     sequence: int
@@ -36,6 +37,7 @@ class LoggedEvent(msgspec.Struct, frozen=True):
     call: str | None = None
     key: str | None = None
     output: str | None = None
+    is_packed: bool = False
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -44,6 +46,13 @@ class Log(msgspec.Struct, frozen=True):
     runs: dict[str, Head]
     events: list[LoggedEvent]
     incarnations_ended: int = 0
+
+    def without(self, runs: Collection[str]) -> Log:
+        return Log(
+            {run: head for run, head in self.runs.items() if run not in runs},
+            [event for event in self.events if event.run not in runs],
+            self.incarnations_ended,
+        )
 
 
 async def read_log(dsn: str, prefix: str, since_ms: float) -> Log:

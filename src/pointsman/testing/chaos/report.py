@@ -42,6 +42,8 @@ MEANING: Final = """
   of a run, a result that the steps do not add up to, an agent asked for what no log has. A *control* must lose, or the
   judge is blind.
 """
+NOT_COUNTED: Final = "–"
+"""Of agents that wrote down nothing: they are somebody else's."""
 NOT_RUN: Final = "not run yet"
 
 
@@ -75,9 +77,10 @@ def _rows(before: str) -> dict[str, str]:
 def cells(report: Report) -> list[str]:
     """The figures of one, as text, in the order of the page."""
     found = report.verdict
+    repeated = [len(found.committed_repeated), found.ended_unrecorded_repeated, found.interrupted_repeated]
     return [
-        str(found.faults), f"{found.acknowledged:,}", str(len(found.lost)), str(len(found.committed_repeated)),
-        str(found.ended_unrecorded_repeated), str(found.interrupted_repeated),
+        str(found.faults), f"{found.acknowledged:,}", str(len(found.lost)),
+        *(str(count) if found.calls else NOT_COUNTED for count in repeated),
         f"{found.recovered} of {found.under_way}", f"{_seconds(found.still_p50_ms)} / {_seconds(found.still_max_ms)}",
         str(sum(report.refused.values())), str(found.incarnations_ended), "yes" if report.holds else "**no**",
     ]  # fmt: skip

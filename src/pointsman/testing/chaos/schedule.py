@@ -5,18 +5,20 @@ Responsible for: the record and the list of all. Must not know: how a drill is r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pointsman.testing.chaos.app import Work
-from pointsman.testing.chaos.site import Site
+from pointsman.testing.chaos.own import OwnSite
+from pointsman.testing.chaos.site import Offer, Site
 
 if TYPE_CHECKING:
     from pointsman.testing.chaos.drill import Drill
 
 Play = Callable[["Drill"], Awaitable[None]]
+OWN: Final[frozenset[Offer]] = frozenset({"own"})
 SCHEDULES: Final[dict[str, Schedule]] = {}
 """By name, in the order in which the modules of schedules/ declare them."""
 
@@ -37,7 +39,7 @@ class Schedule:
         must_lose: a control: it must not hold, or the judge sees nothing.
         duplicates: how many times each start is sent at the same time.
         patience_s: a run that has not ended so long after the last fault is lost.
-        needs_root: an ordinary user can't make this fault.
+        needs: what a site must offer for it.
     """
 
     name: str
@@ -51,17 +53,17 @@ class Schedule:
     short: int = 1
     long: int = 5
     still_s_max: float = 30.0
-    site: Callable[[Path], Site] = Site
+    site: Callable[[Path], Site] = OwnSite
     must_lose: bool = False
     duplicates: int = 1
     patience_s: float = 60.0
-    needs_root: bool = False
+    needs: frozenset[Offer] = OWN
 
 
 def schedule(
     name: str, *, fault: str, sees: str, promised: str, not_promised: str, work: Work | None = None, clients: int = 24,
-    short: int = 1, long: int = 5, still_s_max: float = 30.0, site: Callable[[Path], Site] = Site,
-    must_lose: bool = False, duplicates: int = 1, patience_s: float = 60.0, needs_root: bool = False,
+    short: int = 1, long: int = 5, still_s_max: float = 30.0, site: Callable[[Path], Site] = OwnSite,
+    must_lose: bool = False, duplicates: int = 1, patience_s: float = 60.0, needs: Collection[Offer] = OWN,
 ) -> Callable[[Play], Play]:  # fmt: skip
     """Declare a schedule; see `Schedule`. Raises ValueError: the name is taken."""
 
@@ -70,7 +72,7 @@ def schedule(
             raise ValueError(f"there are two schedules {name}")
         SCHEDULES[name] = Schedule(
             name, fault, sees, promised, not_promised, play, work or Work(), clients, short, long, still_s_max, site,
-            must_lose, duplicates, patience_s, needs_root,
+            must_lose, duplicates, patience_s, frozenset(needs),
         )  # fmt: skip
         return play
 

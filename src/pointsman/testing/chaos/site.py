@@ -1,7 +1,7 @@
-"""The cluster that a drill happens to: PostgreSQL, a router, coordinators, and between each of these and PostgreSQL a
-proxy of its own.
+"""What a schedule may ask of the cluster that a drill happens to, wherever it is: a look into its database, a signal to
+one of its processes, and whether all is whole again.
 
-Responsible for: starting all of it, being whole again after a fault, stopping. Must not know: faults, load, figures.
+own.py starts one, running.py finds one. Must not know: faults, load, figures.
 """
 
 from __future__ import annotations
@@ -9,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
 
-from pointsman.cluster import LocalCluster
-from pointsman.stores.postgres.embedded import EmbeddedPostgres
-from pointsman.testing.chaos.app import JOURNAL, SWITCHES
-from pointsman.testing.chaos.proxy import Proxy
+from pointsman.kernel.errors import PointsmanError
 
-APP: Final = "pointsman.testing.chaos.app:app"
-COORDINATORS: Final = 3
-CONNECTIONS_MAX: Final = 60
-"""Few enough to use up all of them in a moment; three coordinators take about thirty."""
+Offer = Literal["processes", "database", "own", "root"]
+"""What can be done: to processes on this machine; to PostgreSQL itself; only to a cluster of one's own, with its
+network, its agents and its disk; only by root."""
 POLL_S: Final = 0.05
 WHOLE_TIMEOUT_S: Final = 60.0
 OWNERS = """
@@ -43,75 +38,66 @@ class Owner(msgspec.Struct, frozen=True):
     runs: int
 
 
-class Database(Protocol):
-    """A PostgreSQL of the site's own. Its methods block."""
+class NotWhole(PointsmanError):
+    """The cluster did not come back after a fault; the message says what is missing."""
 
-    def start(self) -> str:
-        """Running, and its DSN."""
-        ...
-
-    def stop(self) -> None: ...
-
-
-class NotWhole(RuntimeError):
-    """The cluster did not come back after a fault; its logs are in the directory that is named."""
+    code = "not_whole"
 
 
 class Site:
-    """In `directory`, which must be empty and which the database's user must be able to reach.
+    """See the module.
 
-    Args:
-        app: what the coordinators load.
-        database: an embedded server with few connections, without.
+    Attributes:
+        directory: for what the drill itself writes.
+        url: the router's. dsn: the database's.
+        journal: where agents write down their calls, if they do.
+        offers: what can be done to it.
     """
 
-    def __init__(self, directory: Path, *, app: str = APP, database: Database | None = None) -> None:
-        self.directory = directory
-        self.switches = directory / "switches"
-        self.journal = directory / "invocations.jsonl"
-        self.database = database if database is not None else embedded(directory)
-        self.dsn = ""
-        """Of the database itself, past all proxies."""
-        self.proxies: dict[str, Proxy] = {}
-        self._app = app
-        self._cluster: LocalCluster | None = None
-
-    @property
-    def cluster(self) -> LocalCluster:
-        if self._cluster is None:
-            raise RuntimeError("the site has not started")
-        return self._cluster
-
-    @property
-    def url(self) -> str:
-        return self.cluster.url
+    directory: Path
+    url: str
+    dsn: str
+    journal: Path
+    offers: frozenset[Offer]
 
     async def start(self) -> None:
-        """Raises what `LocalCluster.start` raises."""
-        self.switches.mkdir(exist_ok=True)
-        self.dsn = await asyncio.to_thread(self.database.start)
-        names = [f"coordinator-{number}" for number in range(1, COORDINATORS + 1)]
-        for name in names:
-            proxy = self.proxies[name] = Proxy(*address_of(self.dsn))
-            await proxy.start()
-        paths = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
-        self._cluster = LocalCluster(
-            self._app, COORDINATORS, directory=self.directory, store=self.dsn,
-            stores={name: self.proxies[name].dsn(self.dsn) for name in names},
-            environment={JOURNAL: str(self.journal), SWITCHES: str(self.switches), "PYTHONPATH": paths},
-        )  # fmt: skip
-        await self._cluster.start()
+        """Raises what the kind of site says."""
+        raise NotImplementedError
 
     async def stop(self) -> None:
-        try:
-            if self._cluster is not None:
-                for name in self.cluster.pids():
-                    self.cluster.kill(name, signal.SIGCONT)
-                await self._cluster.stop()
-        finally:
-            for proxy in self.proxies.values():
-                await proxy.stop()
-            await asyncio.to_thread(self.database.stop)
+        raise NotImplementedError
+
+    def pids(self) -> dict[str, int]:
+        """Of the living processes, by name."""
+        raise NotImplementedError
+
+    async def stop_database(self) -> None:
+        """In order."""
+        raise NotImplementedError
+
+    async def kill_database(self) -> None:
+        """At once."""
+        raise NotImplementedError
+
+    async def start_database(self) -> None:
+        """And wait until it answers."""
+        raise NotImplementedError
+
+    async def whole(self) -> None:
+        """Until it is as it was before the fault. Raises: NotWhole, ClusterFailed."""
+        raise NotImplementedError
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal one process. Raises: KeyError (it has none), ProcessLookupError."""
+        os.kill(self.pids()[name], number)
+
+    async def until_replaced(self, name: str, pid: int) -> None:
+        """Until `name` is another process than `pid`. Raises: NotWhole."""
+        for _ in range(round(WHOLE_TIMEOUT_S / POLL_S)):
+            if self.pids().get(name, pid) != pid:
+                return
+            await asyncio.sleep(POLL_S)
+        raise NotWhole(f"after {WHOLE_TIMEOUT_S:g} s nobody has started {name} again")
 
     async def query(self, statement: str, *arguments: object) -> list[Any]:
         """On a connection of its own, past the proxies. Raises what asyncpg raises."""
@@ -136,17 +122,6 @@ class Site:
             name, incarnation,
         )  # fmt: skip
 
-    async def whole(self) -> None:
-        """Until every process is ready, each coordinator has a living incarnation, and the router knows them all.
-
-        Raises: NotWhole, ClusterFailed.
-        """
-        for proxy in self.proxies.values():
-            proxy.unblock()
-            proxy.delay_s, proxy.is_deaf = 0.0, False
-        await self.cluster.wait_ready(WHOLE_TIMEOUT_S)
-        await self._until("SELECT count(*) = $1::int FROM coordinators WHERE ended_at IS NULL", COORDINATORS)
-
     async def _until(self, question: str, *arguments: object) -> None:
         """Asked over one connection, again and again."""
         connection: asyncpg.Connection[Any] = await asyncpg.connect(self.dsn)
@@ -155,17 +130,9 @@ class Site:
                 while not await connection.fetchval(question, *arguments):  # noqa: ASYNC110  it sends no event
                     await asyncio.sleep(POLL_S)
         except TimeoutError as error:
-            raise NotWhole(
-                f"after {WHOLE_TIMEOUT_S:g} s still not: {question} {arguments}; {self.directory}"
-            ) from error
+            raise NotWhole(f"after {WHOLE_TIMEOUT_S:g} s still not: {question} {arguments}") from error
         finally:
             await connection.close()
-
-
-def embedded(directory: Path, settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:
-    """A server below `directory`, with fsync, as in earnest."""
-    few = {"max_connections": str(CONNECTIONS_MAX), "shared_buffers": "64MB"}
-    return EmbeddedPostgres(directory / "postgres", settings={**few, **(settings or {})})
 
 
 def address_of(dsn: str) -> tuple[str, int]:

@@ -8,17 +8,20 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from pointsman.testing.chaos.site import Site, embedded
+from pointsman.kernel.errors import PointsmanError
+from pointsman.testing.chaos.own import OwnSite, embedded
 
 DISK_MB: Final = 96
 TABLESPACE: Final = "small"
 
 
-class MountFailed(RuntimeError):
+class MountFailed(PointsmanError):
     """This user can't mount a file system here: run as root, outside of a container that forbids it."""
 
+    code = "mount_failed"
 
-class SmallDiskSite(Site):
+
+class SmallDiskSite(OwnSite):
     """All tables and indexes are in a tablespace on a tmpfs; PostgreSQL's log and catalogs are not."""
 
     def __init__(self, directory: Path) -> None:
@@ -29,7 +32,7 @@ class SmallDiskSite(Site):
         super().__init__(directory, database=self._server)
 
     async def start(self) -> None:
-        """Raises: MountFailed, and what `Site.start` raises."""
+        """Raises: MountFailed, and what `OwnSite.start` raises."""
         self._disk.mkdir()
         await asyncio.to_thread(_mount, self._disk)
         self.dsn = await asyncio.to_thread(self._server.start)

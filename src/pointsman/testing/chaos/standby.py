@@ -20,8 +20,9 @@ import asyncpg
 
 from pointsman.stores.postgres.embedded import EmbeddedPostgres
 from pointsman.stores.postgres.embedded_binaries import run, runnable_binaries
+from pointsman.testing.chaos.own import CONNECTIONS_MAX, OwnSite
 from pointsman.testing.chaos.proxy import Proxy
-from pointsman.testing.chaos.site import CONNECTIONS_MAX, Site, address_of
+from pointsman.testing.chaos.site import NotWhole, address_of
 
 SETTINGS: Final = {"max_connections": str(CONNECTIONS_MAX), "shared_buffers": "64MB", "wal_keep_size": "128MB"}
 IN_STEP: Final = {
@@ -33,8 +34,10 @@ IN_STEP_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.05
 
 
-class StandbyFailed(RuntimeError):
+class StandbyFailed(NotWhole):
     """The standby could not be made, or does not follow; the message says what PostgreSQL said."""
+
+    code = "standby_failed"
 
 
 class Pair:
@@ -60,7 +63,8 @@ class Pair:
         for name in self._names:
             EmbeddedPostgres(self._directory / name).stop()
 
-    def kill_primary(self) -> None:
+    def kill(self) -> None:
+        """The primary alone."""
         self._primary.kill()
 
     def promote(self) -> str:
@@ -104,7 +108,7 @@ class Pair:
         return int((self._directory / name / "port").read_text())
 
 
-class PairSite(Site):
+class PairSite(OwnSite):
     """A site before a primary and its standby."""
 
     def __init__(self, directory: Path, *, is_synchronous: bool) -> None:
@@ -113,7 +117,7 @@ class PairSite(Site):
         super().__init__(directory, database=self.pair)
 
     async def start(self) -> None:
-        """Raises: StandbyFailed, and what `Site.start` raises."""
+        """Raises: StandbyFailed, and what `OwnSite.start` raises."""
         await self.link.start()
         await super().start()
 
@@ -128,7 +132,7 @@ class PairSite(Site):
         was: an address that moved."""
         self.link.block()
         await until
-        await asyncio.to_thread(self.pair.kill_primary)
+        await asyncio.to_thread(self.pair.kill)
         self.link.cut()
         self.dsn = await asyncio.to_thread(self.pair.promote)
         for proxy in self.proxies.values():

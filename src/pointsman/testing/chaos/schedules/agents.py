@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pointsman.testing.chaos.app import LIAR, Work
-from pointsman.testing.chaos.drill import Drill
+from pointsman.testing.chaos.drill import Drill, own
 from pointsman.testing.chaos.liar import LIES, TIMEOUT_S, Liar
 from pointsman.testing.chaos.schedule import schedule
 
@@ -20,7 +20,7 @@ FAILS_S = 2.0
     long=3,
 )
 async def failing_agent(drill: Drill) -> None:
-    switch = drill.site.switches / "fail"
+    switch = own(drill).switches / "fail"
     for _ in range(drill.rounds):
         await drill.flow()
         async with drill.fault():

@@ -18,13 +18,14 @@ COPIES = 4
     work=Work(steps=3, step_s=0.05),
     clients=12,
     duplicates=COPIES,
+    needs=["processes"],
 )
 async def duplicate_starts(drill: Drill) -> None:
     for _ in range(drill.rounds):
         await drill.flow()
         victim = await drill.busiest()
         async with drill.fault():
-            drill.site.cluster.kill(victim.name)
+            drill.site.kill(victim.name)
         await drill.site.until_back(victim.name, victim.incarnation)
     created = drill.load.created
     twice = [run for run, count in created.items() if count > 1]

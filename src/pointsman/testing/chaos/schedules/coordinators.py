@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from pointsman.testing.chaos.app import Work
-from pointsman.testing.chaos.drill import Drill
+from pointsman.testing.chaos.drill import Drill, own
 from pointsman.testing.chaos.schedule import schedule
 
 HANG_S = 4.0
@@ -18,13 +18,14 @@ HANG_S = 4.0
     sees="nothing: the router asks another one, its runs go on there",
     promised="nothing acknowledged is lost; no call whose outcome was committed is repeated",
     not_promised="calls under way, or ended and not yet recorded, are made again with the same idempotency key",
+    needs=["processes"],
 )
 async def kill_one(drill: Drill) -> None:
     for _ in range(drill.rounds):
         await drill.flow()
         victim = await drill.busiest()
         async with drill.fault():
-            drill.site.cluster.kill(victim.name)
+            drill.site.kill(victim.name)
         await drill.site.until_ended(victim.incarnation)
         await drill.site.until_back(victim.name, victim.incarnation)
 
@@ -36,6 +37,7 @@ async def kill_one(drill: Drill) -> None:
     promised="as above; a start that was not acknowledged may be sent again with its id",
     not_promised="service meanwhile: somebody must start a coordinator (`pointsman up` does so after 0.5 s)",
     long=3,
+    needs=["processes"],
 )
 async def kill_all(drill: Drill) -> None:
     for _ in range(drill.rounds):
@@ -43,7 +45,7 @@ async def kill_all(drill: Drill) -> None:
         victims = await drill.site.owners()
         async with drill.fault():
             for victim in victims:
-                drill.site.cluster.kill(victim.name)
+                drill.site.kill(victim.name)
         for victim in victims:
             await drill.site.until_back(victim.name, victim.incarnation)
 
@@ -55,16 +57,17 @@ async def kill_all(drill: Drill) -> None:
     promised="the woken one appends nothing and decides nothing new: it registers as a new incarnation",
     not_promised="a request that it had decided before may leave it late, with its old epoch and the same key",
     long=3,
+    needs=["processes"],
 )
 async def stop_and_wake(drill: Drill) -> None:
     for _ in range(drill.rounds):
         await drill.flow()
         victim = await drill.busiest()
         async with drill.fault():
-            drill.site.cluster.kill(victim.name, signal.SIGSTOP)
+            drill.site.kill(victim.name, signal.SIGSTOP)
             await drill.site.until_ended(victim.incarnation)
             await drill.flow(0.5)
-            drill.site.cluster.kill(victim.name, signal.SIGCONT)
+            drill.site.kill(victim.name, signal.SIGCONT)
         await drill.site.until_back(victim.name, victim.incarnation)
 
 
@@ -77,13 +80,13 @@ async def stop_and_wake(drill: Drill) -> None:
     long=3,
 )
 async def hung_loop(drill: Drill) -> None:
-    children = drill.site.cluster.children
+    children = own(drill).cluster.children
     for _ in range(drill.rounds):
         await drill.flow()
         before = {name: child.starts for name, child in children.items()}
         owners = {owner.name: owner for owner in await drill.site.owners()}
         async with drill.fault():
-            (drill.site.switches / "hang").write_text(str(HANG_S))
+            (own(drill).switches / "hang").write_text(str(HANG_S))
             died = await _first_restarted(drill, before)
         await drill.site.until_back(died, owners[died].incarnation)
         log = children[died].log.read_text(errors="replace")
@@ -92,7 +95,7 @@ async def hung_loop(drill: Drill) -> None:
 
 async def _first_restarted(drill: Drill, before: dict[str, int]) -> str:
     for _ in range(600):
-        for name, child in drill.site.cluster.children.items():
+        for name, child in own(drill).cluster.children.items():
             if child.starts > before[name]:
                 return name
         await drill.flow(0.05)
@@ -105,13 +108,14 @@ async def _first_restarted(drill: Drill, before: dict[str, int]) -> str:
     sees="nothing: it hands its runs over",
     promised="no client sees an error; no call is repeated whose outcome was committed",
     not_promised="calls that take longer than `drain_s` are made again elsewhere",
+    needs=["processes"],
 )
 async def leave(drill: Drill) -> None:
     for _ in range(drill.rounds):
         await drill.flow()
         victim = await drill.busiest()
         async with drill.fault():
-            drill.site.cluster.kill(victim.name, signal.SIGTERM)
+            drill.site.kill(victim.name, signal.SIGTERM)
         await drill.site.until_back(victim.name, victim.incarnation)
 
 
@@ -122,14 +126,13 @@ async def leave(drill: Drill) -> None:
     promised="it holds no state: runs go on without it, and a start that is repeated with its id is the same run",
     not_promised="an answer to the requests that were under way; run two routers to have one at any time",
     work=Work(steps=4, step_s=0.1),
+    needs=["processes"],
 )
 async def kill_router(drill: Drill) -> None:
-    router = drill.site.cluster.children["router"]
     for _ in range(drill.rounds):
         await drill.flow()
+        pid = drill.site.pids()["router"]
         async with drill.fault():
-            starts = router.starts
-            drill.site.cluster.kill("router")
-        while router.starts == starts or router.pid is None:
-            await drill.flow(0.05)
-        await drill.site.cluster.wait_ready()
+            drill.site.kill("router")
+        await drill.site.until_replaced("router", pid)
+        await drill.site.whole()

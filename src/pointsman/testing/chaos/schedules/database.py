@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 
-from pointsman.stores.postgres.embedded import EmbeddedPostgres
-from pointsman.testing.chaos.drill import Drill
+from pointsman.testing.chaos.drill import Drill, own
+from pointsman.testing.chaos.own import CONNECTIONS_MAX
 from pointsman.testing.chaos.schedule import schedule
-from pointsman.testing.chaos.site import CONNECTIONS_MAX
 
 EXHAUSTED_S = 1.5
 IMPATIENT = "30ms"
@@ -27,14 +25,15 @@ LOCKED_S = 1.0
     not_promised="service while it is away",
     short=2,
     long=8,
+    needs=["database"],
 )
 async def database_restart(drill: Drill) -> None:
     before = {owner.incarnation for owner in await drill.site.owners()}
     for _ in range(drill.rounds):
         await drill.flow()
         async with drill.fault():
-            await asyncio.to_thread(drill.site.database.stop)
-            await asyncio.to_thread(drill.site.database.start)
+            await drill.site.stop_database()
+            await drill.site.start_database()
     await drill.flow()
     after = {owner.incarnation for owner in await drill.site.owners()}
     drill.require("nobody was taken over from", before == after, f"{sorted(before)} → {sorted(after)}")
@@ -47,15 +46,14 @@ async def database_restart(drill: Drill) -> None:
     promised="what was acknowledged was on its disk: nothing is lost",
     not_promised="service while it recovers; anything, if the disk lies about fsync",
     long=5,
+    needs=["database"],
 )
 async def database_crash(drill: Drill) -> None:
-    database = drill.site.database
-    assert isinstance(database, EmbeddedPostgres)
     for _ in range(drill.rounds):
         await drill.flow()
         async with drill.fault():
-            await asyncio.to_thread(database.kill)
-            await asyncio.to_thread(database.start)
+            await drill.site.kill_database()
+            await drill.site.start_database()
     await drill.flow()
 
 
@@ -73,7 +71,7 @@ async def out_of_connections(drill: Drill) -> None:
         await drill.flow()
         async with drill.fault(), AsyncExitStack() as stack:
             taken = free = await _take_all(drill.site.dsn, stack)
-            for proxy in drill.site.proxies.values():
+            for proxy in own(drill).proxies.values():
                 proxy.cut()
             until = time.monotonic() + EXHAUSTED_S
             while time.monotonic() < until:
@@ -113,7 +111,7 @@ async def statement_timeout(drill: Drill) -> None:
         try:
             async with drill.fault():
                 await connection.execute(f"ALTER DATABASE postgres SET statement_timeout = '{IMPATIENT}'")
-                for proxy in drill.site.proxies.values():
+                for proxy in own(drill).proxies.values():
                     proxy.cut()  # it is read when a session begins
                 async with connection.transaction():
                     await connection.execute("LOCK TABLE runs, coordinators IN ACCESS EXCLUSIVE MODE")
@@ -121,6 +119,6 @@ async def statement_timeout(drill: Drill) -> None:
                 await connection.execute("ALTER DATABASE postgres RESET statement_timeout")
         finally:
             await connection.close()
-        for proxy in drill.site.proxies.values():
+        for proxy in own(drill).proxies.values():
             proxy.cut()
     await drill.flow()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pointsman.stores.postgres.embedded import EmbeddedPostgres
 from pointsman.stores.postgres.embedded_binaries import run
-from pointsman.testing.chaos.drill import Drill
+from pointsman.testing.chaos.drill import Drill, own
 from pointsman.testing.chaos.schedule import schedule
 from pointsman.testing.chaos.small_disk import SmallDiskSite
 
@@ -24,7 +24,7 @@ FULL_S = 1.5
     not_promised="service until then: watch the disk",
     long=3,
     site=SmallDiskSite,
-    needs_root=True,
+    needs=["own", "root"],
 )
 async def disk_full(drill: Drill) -> None:
     site = drill.site
@@ -52,7 +52,7 @@ async def disk_full(drill: Drill) -> None:
 )
 async def log_disk_full(drill: Drill) -> None:
     """By a limit on the size of files that PostgreSQL's processes may write: an ordinary user can't fill a disk."""
-    database = drill.site.database
+    database = own(drill).database
     assert isinstance(database, EmbeddedPostgres)
     for _ in range(drill.rounds):
         await drill.flow()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pointsman.testing.chaos.drill import Drill
+from pointsman.testing.chaos.drill import Drill, own
 from pointsman.testing.chaos.schedule import schedule
 
 CUTS = 12
@@ -26,7 +26,7 @@ async def cut_mid_statement(drill: Drill) -> None:
         await drill.flow()
         async with drill.fault():
             for _ in range(CUTS):
-                victim = drill.site.proxies[(await drill.busiest()).name]
+                victim = own(drill).proxies[(await drill.busiest()).name]
                 victim.swallowed.clear()
                 victim.is_deaf = True
                 await asyncio.wait_for(victim.swallowed.wait(), 10)
@@ -36,6 +36,29 @@ async def cut_mid_statement(drill: Drill) -> None:
                 await drill.flow(0.1)
     await drill.flow()
     drill.facts["cuts"] = cut
+
+
+@schedule(
+    "connections-ended",
+    fault="PostgreSQL ends all connections of all coordinators (`pg_terminate_backend`)",
+    sees="nothing, or a wait",
+    promised="nothing acknowledged is lost; what was under way is looked up in the log",
+    not_promised="that no coordinator is taken over from: its lock was free for a moment",
+    needs=[],
+)
+async def connections_ended(drill: Drill) -> None:
+    ended = 0
+    for _ in range(drill.rounds):
+        await drill.flow()
+        async with drill.fault():
+            rows = await drill.site.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'pointsman-%'"
+            )
+            ended += len(rows)
+    await drill.flow()
+    drill.facts["connections_ended"] = ended
+    drill.require("there were connections to end", ended > 0, ended)
 
 
 @schedule(
@@ -51,10 +74,10 @@ async def partition(drill: Drill) -> None:
         await drill.flow()
         victim = await drill.busiest()
         async with drill.fault():
-            drill.site.proxies[victim.name].block()
+            own(drill).proxies[victim.name].block()
             await drill.site.until_ended(victim.incarnation)
             await drill.flow(0.5)
-            drill.site.proxies[victim.name].unblock()
+            own(drill).proxies[victim.name].unblock()
         await drill.site.until_back(victim.name, victim.incarnation)
 
 
@@ -71,10 +94,10 @@ async def slow_database(drill: Drill) -> None:
     for _ in range(drill.rounds):
         await drill.flow()
         async with drill.fault():
-            for proxy in drill.site.proxies.values():
+            for proxy in own(drill).proxies.values():
                 proxy.delay_s = DELAY_S
             await drill.flow(SLOW_S)
-            for proxy in drill.site.proxies.values():
+            for proxy in own(drill).proxies.values():
                 proxy.delay_s = 0.0
     await drill.flow()
     after = {owner.incarnation for owner in await drill.site.owners()}
