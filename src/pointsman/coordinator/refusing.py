@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 
 from pointsman.coordinator.crew import Crew
+from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import CodeChanged, InvalidInput, PointsmanError, StoreUnavailable
 from pointsman.kernel.events import Recorded
-from pointsman.kernel.execution import stop_note
+from pointsman.kernel.values import faithful
 from pointsman.ports.event_log import Append, Outcome, chained
+
+MESSAGE_CHARS_MAX = 4_000
 
 
 async def refuse(
@@ -28,10 +31,10 @@ async def refuse(
         last = await _last(crew, run, sequence)
         checksum = last.checksum if last is not None else beginning(run)
     now = crew.store.clock.now()
-    note = stop_note(error, build, now)
+    note = ev.RunStopped(kind=error.code, message=faithful(error, MESSAGE_CHARS_MAX), build=build)
     fits_later = isinstance(error, CodeChanged | InvalidInput)
     event = chained(
-        checksum, sequence + 1, epoch, type="RunStopped", version=note.event.VERSION, at=note.at, body=note.body
+        checksum, sequence + 1, epoch, type="RunStopped", version=note.VERSION, at=now, body=ev.encode_event(note)
     )
     append = Append(
         run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None, events=[event],

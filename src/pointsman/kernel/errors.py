@@ -43,6 +43,7 @@
     ├── RunCancelled                   delivered at the next await after a cancel
     └── RunEvicted                     the run leaves memory; nothing that `finally` does with `run` counts
 
+One tree in one file, however long.
 A class's docstring is its default message. `status` is the HTTP status that the API answers with.
 """
 

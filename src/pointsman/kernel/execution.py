@@ -25,7 +25,6 @@ from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import (
     CorruptLog,
     NonDeterministicWorkflow,
-    PointsmanError,
 )
 from pointsman.kernel.failing import after_attempt, without_agent
 from pointsman.kernel.history import History, describe
@@ -34,7 +33,6 @@ from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Produced
 from pointsman.kernel.restarting import restarted
 from pointsman.kernel.state import RunState
-from pointsman.kernel.values import faithful
 
 EVENTS_MAX = 50_000
 """Default limit of events in one generation of a run."""
@@ -301,9 +299,3 @@ class Execution:
         if type(ending) is not type(recorded):
             produced = describe(ending) if ending is not None else "something else, and waits"
             raise NonDeterministicWorkflow(describe(recorded), produced)
-
-
-def stop_note(error: PointsmanError, build: str, at: int) -> Produced:
-    """The event that says that this build can't drive the run; it goes on when another can."""
-    event = ev.RunStopped(kind=error.code, message=faithful(error, 4_000), build=build)
-    return Produced(event, at, ev.encode_event(event))

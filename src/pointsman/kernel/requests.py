@@ -36,7 +36,7 @@ from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Handle
 from pointsman.kernel.values import digest
 from pointsman.kernel.waiting import Waiting
-from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted
+from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted, special_of
 
 
 class Produced(msgspec.Struct, frozen=True):
@@ -111,7 +111,7 @@ class Requests(Waiting):
             default = bytes(recorded.default)
         else:
             default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
-            special = {} if wanted is AS_USUAL else _special(wanted, default)
+            special = {} if wanted is AS_USUAL else special_of(wanted, default)
             event, tail = ev.with_input(
                 ev.CallRequested, data, self.copies.find, target, call=call, target=target, **special
             )
@@ -298,13 +298,3 @@ class Requests(Waiting):
             return
         shown = f"{describe(recorded)} with input {before[:200]!r}"
         raise self._break(NonDeterministicWorkflow(shown, f"input {data[:200]!r} for the same pending call"))
-
-
-def _special(wanted: Wanted, default: bytes) -> dict[str, Any]:
-    """What a call's event says where its body wants more than the usual."""
-    return {
-        "fallback": wanted.fallback,
-        "person": wanted.person,
-        "default": msgspec.Raw(default) if default else ev.ABSENT,
-        "priority": wanted.priority,
-    }

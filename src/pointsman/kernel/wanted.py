@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidValue
 from pointsman.kernel.values import check
 
@@ -44,3 +45,13 @@ def as_wanted(fallback: Sequence[Any] | None, person: str, default: Any, priorit
     check(person)
     names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
     return Wanted(names, person, default, priority)
+
+
+def special_of(wanted: Wanted, default: bytes) -> dict[str, Any]:
+    """What a call's event says where its body wants more than the usual."""
+    return {
+        "fallback": wanted.fallback,
+        "person": wanted.person,
+        "default": msgspec.Raw(default) if default else ev.ABSENT,
+        "priority": wanted.priority,
+    }
