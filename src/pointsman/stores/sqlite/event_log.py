@@ -29,8 +29,8 @@ from pointsman.stores.sqlite.mailbox import accept
 from pointsman.stores.sqlite.session import Session
 
 MOVED = AppendResult(Outcome.MOVED)
-Position = tuple[int, int, int, int, int | None]
-"""A run's number, epoch, sequence, mail, and when it ended."""
+Position = tuple[int, int, int, int, str]
+"""A run's number, epoch, sequence, mail and status."""
 
 _SQL = load(__package__, "log")
 
@@ -136,13 +136,17 @@ class SqliteEventLog:
     def _move(self, connection: Connection, number: int, item: Append, now: int) -> None:
         ended_at = now if item.status in ENDED_STATUSES else None
         sequence = item.expected + len(item.events)
-        connection.execute(
-            _SQL["move"], (sequence, item.status, item.owner, item.wake_at, item.folded, now, ended_at, number)
-        )
+        epoch = item.epoch + item.redrives
+        wanted = {
+            "number": number, "sequence": sequence, "status": item.status, "owner": item.owner, "wake_at": item.wake_at,
+            "folded": item.folded, "now": now, "ended_at": ended_at, "epoch": epoch, "base": item.base,
+            "generations": item.generations,
+        }  # fmt: skip
+        connection.execute(_SQL["move"], wanted)
         nonce, events = item.nonce, []
         for place, event in enumerate(item.events, item.expected + 1):
             codec, body, packed = rows.stored(event, self._plain_bytes_max)
-            fields = (event.at, item.epoch, event.version, event.checksum, codec, event.type, body, packed, nonce)
+            fields = (event.at, epoch, event.version, event.checksum, codec, event.type, body, packed, nonce)
             events.append((number, place, *fields))
             nonce = b""
         connection.executemany(_SQL["insert_event"], events)
@@ -151,10 +155,11 @@ class SqliteEventLog:
 def _refuse_move(place: Position | None, item: Append) -> Outcome | None:
     if place is None:
         return Outcome.MISSING
-    _, epoch, sequence, mail, ended_at = place
+    _, epoch, sequence, mail, status = place
     if epoch != item.epoch:
         return Outcome.FENCED
-    if sequence != item.expected or ended_at is not None:
+    may_move = status == "failed" if item.redrives else status not in ENDED_STATUSES
+    if sequence != item.expected or not may_move:
         return Outcome.CONFLICT
     if item.closes and mail != item.folded:
         return Outcome.MAIL_ARRIVED

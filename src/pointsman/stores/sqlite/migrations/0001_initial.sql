@@ -17,6 +17,8 @@ CREATE TABLE runs (
     updated_at  INTEGER NOT NULL,
     ended_at    INTEGER,
     version     INTEGER NOT NULL,
+    base        INTEGER NOT NULL DEFAULT 1,
+    generation  INTEGER NOT NULL DEFAULT 1,
     workflow    TEXT    NOT NULL,
     build       TEXT    NOT NULL,
     digest      TEXT    NOT NULL,

@@ -31,10 +31,14 @@ LIMIT :limit
 SELECT count(*) FROM quarantined_events WHERE run = ?
 
 -- name: cut_head
--- The head of a run that is cut, if it is the one that was seen.
+-- The head of a run that is cut, if it is the one that was seen; the last generation may be among what is moved.
 UPDATE runs
 SET epoch = epoch + 1, sequence = :kept + 1, folded = :folded, status = 'running', owner = NULL, wake_at = :now, takeovers = 0,
-    updated_at = :now
+    updated_at = :now,
+    base = coalesce((SELECT max(s.sequence) FROM streams s
+                     WHERE s.number = runs.number AND s.type = 'RunRestarted' AND s.sequence <= :kept), 1),
+    generation = 1 + (SELECT count(*) FROM streams s
+                      WHERE s.number = runs.number AND s.type = 'RunRestarted' AND s.sequence <= :kept)
 WHERE id = :run AND epoch = :epoch AND sequence = :sequence AND ended_at IS NULL
 RETURNING number, epoch
 

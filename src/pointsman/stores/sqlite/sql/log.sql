@@ -3,7 +3,7 @@
 -- name: head_columns
 -- A head, in the order of `Head`'s fields.
 r.id, r.workflow, r.version, r.build, r.status, r.sequence, r.epoch, r.owner, r.mail, r.folded, r.takeovers, r.wake_at, r.tenant,
-r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at
+r.attributes, r.digest, r.bucket, r.parent, r.created_at, r.updated_at, r.ended_at, r.base, r.generation
 
 -- name: event_columns
 -- An event, in the order of `Recorded`'s fields but for the body, which comes last.
@@ -11,7 +11,7 @@ s.sequence, s.at, s.type, s.version, s.epoch, s.checksum, s.codec, s.body, s.pac
 
 -- name: position
 -- Where a head stands, for an append.
-SELECT number, epoch, sequence, mail, ended_at FROM runs WHERE id = ?
+SELECT number, epoch, sequence, mail, status FROM runs WHERE id = ?
 
 -- name: create
 -- Make a head; the move that follows fills in the rest.
@@ -22,8 +22,11 @@ RETURNING number
 
 -- name: move
 -- Move a head that was found to stand where the append expects it.
-UPDATE runs SET sequence = ?, status = ?, owner = ?, wake_at = ?, folded = ?, takeovers = 0, updated_at = ?, ended_at = ?
-WHERE number = ?
+UPDATE runs
+SET sequence = :sequence, status = :status, owner = :owner, wake_at = :wake_at, folded = :folded, takeovers = 0,
+    updated_at = :now, ended_at = :ended_at, epoch = :epoch, base = iif(:generations > 0, :base, base),
+    generation = generation + :generations
+WHERE number = :number
 
 -- name: insert_event
 -- One event. Only the first of an append has its nonce.

@@ -3,7 +3,7 @@
 -- name: head_columns
 -- A head, in the order of `Head`'s fields.
 id, workflow, version, build, status, sequence, epoch, owner, mail, folded, takeovers, wake_at, tenant, attributes, digest, bucket,
-parent, created_at, updated_at, ended_at
+parent, created_at, updated_at, ended_at, base, generation
 
 -- name: definitions
 -- Who can drive what.
