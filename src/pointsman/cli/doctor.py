@@ -67,9 +67,9 @@ def doctor(
 
 async def _look(dsn: str, runs: list[str] | None, wants_repair: bool, *, is_silent: bool) -> Look:
     store = store_of(dsn)
-    await store.open()
     look = Look([], [], [], Counts(), [])
     try:
+        await store.open()
         look.facts = await store.inspection.facts()
         async for finding in examine(store, look.counts, runs):
             look.findings.append(finding)

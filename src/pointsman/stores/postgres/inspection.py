@@ -41,6 +41,11 @@ class PostgresInspection:
         migration = (await self._fetch("migrations"))[0]
         return [
             Fact("schema", f"migration {migration['number']} ({migration['name']})"),
+            Fact(
+                "server_version",
+                settings["server_version"],
+                "" if int(settings["server_version_num"]) >= VERSION_MIN else "PostgreSQL 14 is the oldest supported",
+            ),
             *(_setting(settings, *rule) for rule in RULES if rule[0] in settings),
             *_of_sessions(sessions, int(settings["max_connections"])),
         ]
@@ -83,8 +88,6 @@ def _list(runs: Sequence[str] | None) -> list[str] | None:
 
 Rule = tuple[str, Callable[[str], bool], str]
 RULES: tuple[Rule, ...] = (
-    ("server_version", lambda _: True, ""),
-    ("server_version_num", lambda value: int(value) >= VERSION_MIN, "PostgreSQL 14 is the oldest that is supported"),
     (
         "fsync", lambda value: value == "on",
         "a crash of the machine can lose or damage everything: set fsync = on",
@@ -107,9 +110,6 @@ RULES: tuple[Rule, ...] = (
         "the database does not notice a page that the disk gives back changed; Pointsman notices it in a run's events, "
         "and in nothing else: pg_checksums --enable",
     ),
-    (
-        "idle_in_transaction_session_timeout", lambda _: True, "",
-    ),
 )  # fmt: skip
 """Settings, when they are as they should be, and what to do otherwise."""
 
@@ -130,6 +130,12 @@ def _of_sessions(row: asyncpg.Record, connections_max: int) -> list[Fact]:
             "clock_offset_ms", str(offset),
             "this machine's clock is not the database's: run a time service; Pointsman itself goes by the database's"
             if abs(offset) > CLOCK_OFFSET_MS_MAX else "",
+        ),
+        Fact(
+            "idle_in_transaction", str(row["idle"]),
+            "that many sessions have held a transaction open for a minute and do nothing: they hold locks and dead "
+            "rows; end them, and set idle_in_transaction_session_timeout for whoever they are (Pointsman sets its own)"
+            if row["idle"] else "",
         ),
         Fact(
             "oldest_write_ms", str(row["writing_ms"]),

@@ -4,11 +4,12 @@
 -- What matters of how the server is set up.
 SELECT name, setting FROM pg_settings
 WHERE name = ANY (ARRAY ['server_version', 'server_version_num', 'fsync', 'full_page_writes', 'synchronous_commit', 'wal_level',
-                         'data_checksums', 'max_connections', 'idle_in_transaction_session_timeout'])
+                         'data_checksums', 'max_connections'])
 
 -- name: sessions
--- Sessions that clients have; how many ms the oldest writing transaction is old; the server's time.
+-- Sessions that clients have, and how many of them hold a transaction and do nothing; how many ms the oldest writing transaction is old; the server's time.
 SELECT count(*) FILTER (WHERE backend_type = 'client backend')::int AS clients,
+       count(*) FILTER (WHERE state LIKE 'idle in transaction%' AND state_change < now() - interval '1 minute')::int AS idle,
        coalesce(max((extract(epoch FROM clock_timestamp() - xact_start) * 1000)::bigint) FILTER (WHERE backend_xid IS NOT NULL), 0)
            AS writing_ms,
        (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
