@@ -15,8 +15,9 @@ from pointsman.testing.sim import checkers
 from pointsman.testing.sim.evidence import Ack, Evidence
 from pointsman.testing.sim.journal import Effect, Invocation
 from pointsman.testing.sim.replayed import replay_differs, replays_identically
+from pointsman.testing.sim.report import listening
 from pointsman.testing.sim.workload import OWN
-from pointsman.testing.sim.world import World, _listening, simulate
+from pointsman.testing.sim.world import World, simulate
 
 STARTED = ev.RunStarted(workflow="chain", workflow_version=1, digest="d", seed="s", input=msgspec.Raw(b"1"))
 REQUESTED = ev.CallRequested(call="a#1", target="a")
@@ -253,6 +254,6 @@ def test_a_request_that_the_log_lacks_is_seen(stream):
 
 def test_what_the_program_logs_as_an_error_is_a_violation():
     errors = []
-    with _listening(errors):
+    with listening(errors):
         logging.getLogger("pointsman.anything").error("it broke")
     assert errors == ["logged: it broke"]

@@ -21,10 +21,11 @@ from pointsman.cli.load import load_app
 from pointsman.cli.options import AsJson
 from pointsman.kernel.events import Recorded
 from pointsman.testing.sim.campaign import chunks_of, summarise
+from pointsman.testing.sim.report import Report
 from pointsman.testing.sim.scenario import Given
 from pointsman.testing.sim.story import story
 from pointsman.testing.sim.users import given, replay_elsewhere
-from pointsman.testing.sim.world import Report, simulate
+from pointsman.testing.sim.world import simulate
 
 T = TypeVar("T")
 HASH_SEED = "PYTHONHASHSEED"

@@ -6,7 +6,8 @@ A seed is a schedule, the same in every process. `python -m pointsman.testing.si
 """
 
 from pointsman.testing.sim.journal import effect
+from pointsman.testing.sim.report import Report
 from pointsman.testing.sim.users import Aftermath, SimulatedRun, invariant
-from pointsman.testing.sim.world import Report, World, simulate
+from pointsman.testing.sim.world import World, simulate
 
 __all__ = ["Aftermath", "Report", "SimulatedRun", "World", "effect", "invariant", "simulate"]

@@ -10,7 +10,8 @@ from multiprocessing import get_context
 from typing import Any
 
 from pointsman.testing.sim.coverage import LEAST, Coverage, Lines, traced
-from pointsman.testing.sim.world import Report, simulate
+from pointsman.testing.sim.report import Report
+from pointsman.testing.sim.world import simulate
 
 COMMAND = "python -m pointsman.testing.sim"
 CHUNK = 25

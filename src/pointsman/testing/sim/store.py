@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Recorded
 from pointsman.ports.board import Board
 from pointsman.ports.event_log import (
@@ -20,19 +19,17 @@ from pointsman.ports.event_log import (
 )
 from pointsman.ports.human_tasks import HumanTask, HumanTasks, TaskFilter
 from pointsman.ports.inspection import Inspection
-from pointsman.ports.liveness import Lease, Liveness, Member
+from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mail, Mailbox
-from pointsman.ports.ownership import Definition, Ownership
+from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservation, Reservations
 from pointsman.ports.retention import Retention
 from pointsman.ports.system_log import SystemHead, SystemLog
 from pointsman.ports.wakeup import Wakeup
-from pointsman.stores.inprocess.lease import InProcessLease
-from pointsman.stores.inprocess.liveness import InProcessLiveness
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
-from pointsman.stores.memory.session import Session
 from pointsman.testing.sim.clocks import EstimatedClock
 from pointsman.testing.sim.faulty import Network
+from pointsman.testing.sim.leases import FaultySession, SimLiveness
 
 
 class FaultyEventLog:
@@ -179,69 +176,6 @@ class FaultyPort:
         return call
 
 
-class FaultySession(Session):
-    """A long wait on the database notices that it is not reached."""
-
-    def __init__(self, database: MemoryDatabase, network: Network) -> None:
-        super().__init__(database)
-        self._network = network
-
-    async def enter(self) -> None:
-        self._network.check()
-        await super().enter()
-
-
-class SimLiveness(InProcessLiveness):
-    """The memory store's, whose renewals travel through the network too."""
-
-    def __init__(self, session: Session, clock: EstimatedClock, network: Network) -> None:
-        super().__init__(session, clock)
-        self._network = network
-        self._estimate = clock
-        self.registered: list[int] = []
-
-    async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
-        made: list[Lease] = []
-        said: list[int] = []
-        sent = self._estimate.monotonic()
-
-        async def operation() -> Lease:
-            said.append(self._database.clock.now())
-            lease = await InProcessLiveness.register(self, name, address, definitions, ttl_ms=ttl_ms)
-            made.append(lease)
-            self.registered.append(lease.incarnation)
-            if self._network.is_severed:
-                self._database.sever(lease.incarnation)
-            return lease
-
-        try:
-            lease = await self._network.call("register", operation, about=name)
-            self._estimate.measured(said[0], sent, self._estimate.monotonic())
-            return lease
-        except StoreUnavailable:
-            for lease in made:
-                _forget(lease)
-            raise
-
-    async def renew(self, incarnation: int) -> bool:
-        said: list[int] = []
-        sent = self._estimate.monotonic()
-
-        async def operation() -> bool:
-            said.append(self._database.clock.now())
-            return await InProcessLiveness.renew(self, incarnation)
-
-        is_alive = await self._network.call("renew", operation)
-        self._estimate.measured(said[0], sent, self._estimate.monotonic())
-        return is_alive
-
-    async def members(self) -> list[Member]:
-        return await self._network.call("members", lambda: InProcessLiveness.members(self))
-
-    async def _end(self, incarnation: int) -> None:
-        await self._network.call("end", lambda: InProcessLiveness._end(self, incarnation), about=str(incarnation))
-
-
 class FaultyWakeup:
     def __init__(self, inner: Wakeup, network: Network) -> None:
         self._inner = inner
@@ -292,12 +226,6 @@ class SimStore(MemoryStore):
         """Its session lock is free; where it lives, its next renewal takes it again."""
         for incarnation in self.sim_liveness.registered:
             self.database.sever(incarnation)
-
-
-def _forget(lease: Lease) -> None:
-    """A registration whose reply was lost: its row is there, and nobody holds it."""
-    assert isinstance(lease, InProcessLease)
-    lease._task.cancel()
 
 
 async def _same(operation: Coroutine[Any, Any, Any]) -> Any:

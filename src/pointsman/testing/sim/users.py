@@ -16,9 +16,9 @@ from pointsman.kernel import events as ev
 from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue, PointsmanError, UnknownWorkflow
 from pointsman.testing.replay import replay_prefixes
-from pointsman.testing.sim.checkers import input_of
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.journal import Effect, Invocation
+from pointsman.testing.sim.promises import input_of
 from pointsman.testing.sim.scenario import Given, Invariant, Start
 
 CANCELLED = 0.1

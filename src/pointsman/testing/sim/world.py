@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pointsman.agents import record as records
@@ -19,7 +16,6 @@ from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
 from pointsman.coordinator.dispatcher import HTTP, LOCAL
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.stores.memory.database import SystemRow
 from pointsman.testing.sim.checkers import check
@@ -33,6 +29,7 @@ from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, SimLoop
 from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.node import Node
 from pointsman.testing.sim.operators import Operators, report, serve
+from pointsman.testing.sim.report import Report, listening
 from pointsman.testing.sim.scenario import Scenario
 from pointsman.testing.sim.shape import draw
 from pointsman.testing.sim.transport import SimHttp, SimLocal
@@ -40,28 +37,6 @@ from pointsman.testing.sim.workload import OWN
 
 SKIPPED_MS_MIN = 3_000
 """Rests that are shorter are waited for."""
-
-
-@dataclass
-class Report:
-    """What came of a schedule. `digest` is the same whenever the seed is."""
-
-    seed: int
-    violations: list[str] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
-    operations: int = 0
-    runs_completed: int = 0
-    runs: int = 0
-    takeovers: int = 0
-    invocations: int = 0
-    repeated: int = 0
-    """Attempts that were started more than once, by two owners."""
-    steps: int = 0
-    virtual_s: float = 0.0
-    digest: str = ""
-    trace: list[str] = field(default_factory=list)
-    streams: Mapping[str, Sequence[Recorded]] = field(default_factory=dict)
-    """The runs' logs, by seed and run, where they were asked for."""
 
 
 class World:
@@ -274,7 +249,7 @@ def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False, ke
     world = World(seed, loop, scenario, is_traced=is_traced)
     loop.set_exception_handler(lambda _, context: world.errors.append(_described(context)))
     try:
-        with _listening(world.errors), skewed(loop, random.Random(f"clocks {seed}")):
+        with listening(world.errors), skewed(loop, random.Random(f"clocks {seed}")):
             try:
                 loop.run_until_complete(world.run())
             except (Livelock, Deadlock) as error:
@@ -289,28 +264,6 @@ def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False, ke
         if was_enabled:
             gc.enable()
     return report
-
-
-@contextmanager
-def _listening(errors: list[str]) -> Iterator[None]:
-    """Whatever the program under test logs as an error is a violation; nothing is printed."""
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
-            errors.append(f"logged: {record.getMessage()}{cause}")
-
-    logger, listener = logging.getLogger("pointsman"), Listener()
-    before = logger.level, logger.propagate
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    logger.addHandler(listener)
-    try:
-        yield
-    finally:
-        logger.removeHandler(listener)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
 
 
 def _described(context: dict[str, Any]) -> str:
