@@ -126,10 +126,10 @@ class Sample:
         name, incarnation = owners[0]["name"], owners[0]["incarnation"]
         self.facts["owned"] = {row["name"]: row["runs"] for row in owners}
         self.facts["load_average_at_kill"] = [round(load, 2) for load in os.getloadavg()]
+        # Before the kill: afterwards others may own them within milliseconds. None of them ends in between.
+        owned = await connection.fetch("SELECT id, epoch FROM runs WHERE owner = $1", incarnation)
         now = time.time()
         kill = Kill(name, self._cluster.kill(name), now * 1000)
-        # After the kill, and within the ~150 ms before anybody may end the incarnation: these are its runs for good.
-        owned = await connection.fetch("SELECT id, epoch FROM runs WHERE owner = $1", incarnation)
         kill.orphans = {row["id"]: row["epoch"] for row in owned}
         return incarnation, kill
 

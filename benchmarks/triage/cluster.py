@@ -115,9 +115,10 @@ class Cluster:
         )
         if row is None:
             return
+        # Before the kill: afterwards others may own them within milliseconds.
+        owned = await connection.fetch("SELECT id FROM runs WHERE owner = $1", row["incarnation"])
         self._cluster.kill(row["name"])
         now = time.time()
-        owned = await connection.fetch("SELECT id FROM runs WHERE owner = $1", row["incarnation"])
         self.kill = Kill(row["name"], now * 1000, now - started, frozenset(run["id"] for run in owned))
 
     async def _accounts(self, connection: asyncpg.Connection[Any], tickets: Sequence[Ticket]) -> list[Account]:

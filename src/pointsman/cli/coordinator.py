@@ -96,7 +96,7 @@ def coordinator(
     )
     log_to_stderr(log_level)
     _share_hash_seed(store)
-    node = Node(load_app(app), store_of(store), node_settings)
+    node = Node(load_app(app), store_of(store, settings.store_settings(values)), node_settings)
     tune_process()
     is_worn = serve(
         node,

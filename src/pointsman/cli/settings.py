@@ -13,8 +13,10 @@ from pointsman.api import ApiSettings
 from pointsman.cli.exits import Usage
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.router import InvalidRouterSettings, RouterSettings
+from pointsman.stores.postgres.settings import PostgresSettings
 
 API = "api."
+STORE = "store."
 OWN_OPTIONS = {
     "name": "--name", "address": "--advertise", "api.host": "--host", "api.port": "--port",
     "api.token": "--token",
@@ -35,7 +37,8 @@ def known_settings() -> dict[str, Any]:
     """Every name that `--set` takes, with its default."""
     fields = {field.name: field.default for field in dataclasses.fields(CoordinatorSettings)}
     api = {f"{API}{name}": default for name, default in _defaults(ApiSettings()).items()}
-    return {name: value for name, value in {**fields, **api}.items() if name not in OWN_OPTIONS}
+    store = {f"{STORE}{field.name}": field.default for field in dataclasses.fields(PostgresSettings)}
+    return {name: value for name, value in {**fields, **api, **store}.items() if name not in OWN_OPTIONS}
 
 
 def parse(items: Iterable[str]) -> dict[str, Any]:
@@ -79,9 +82,18 @@ def _parse(items: Iterable[str], known: Mapping[str, Any], own_options: Mapping[
 def coordinator_settings(name: str, values: Mapping[str, Any]) -> CoordinatorSettings:
     """Raises: Usage (a value makes no sense)."""
     try:
-        return CoordinatorSettings(name=name, **{k: v for k, v in values.items() if not k.startswith(API)})
+        return CoordinatorSettings(name=name, **{k: v for k, v in values.items() if not k.startswith((API, STORE))})
     except ValueError as error:
         raise Usage(f"--set {error}") from error
+
+
+def store_settings(values: Mapping[str, Any]) -> PostgresSettings | None:
+    """None: none was given. Raises: Usage (a value makes no sense)."""
+    given = {name.removeprefix(STORE): value for name, value in values.items() if name.startswith(STORE)}
+    try:
+        return PostgresSettings(**given) if given else None
+    except ValueError as error:
+        raise Usage(f"--set {STORE}{error}") from error
 
 
 def api_settings(host: str, port: int, token: str | None, values: Mapping[str, Any]) -> ApiSettings:
@@ -97,6 +109,10 @@ def _defaults(settings: ApiSettings) -> dict[str, Any]:
 
 
 def _typed(name: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        if value not in ("true", "false"):
+            raise Usage(f"--set {name}={value}: true or false is wanted")
+        return value == "true"
     try:
         return float(value) if kind in (float, type(None)) else int(value.replace("_", "")) if kind is int else value
     except ValueError as error:

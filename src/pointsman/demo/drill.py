@@ -188,9 +188,10 @@ class Drill:
                 self._errors.append("there was no coordinator with runs left to kill: send more tickets")
                 return
             name, incarnation = victims[0]["name"], victims[0]["incarnation"]
+            # Before the kill: afterwards others may own them within milliseconds.
+            owned = await connection.fetch("SELECT id, epoch FROM runs WHERE owner = $1", incarnation)
             kill = Kill(name, self._cluster.kill(name), time.time() * 1000)
             self._kills.append(kill)
-            owned = await connection.fetch("SELECT id, epoch FROM runs WHERE owner = $1", incarnation)
             kill.orphans = {row["id"]: row["epoch"] for row in owned}
             self._on_progress(self._done, f"killed {name} with {len(kill.orphans)} runs")
             await self._until_none_owned(connection, incarnation)

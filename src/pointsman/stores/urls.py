@@ -7,6 +7,7 @@ from typing import Final
 
 from pointsman.kernel.errors import PointsmanError
 from pointsman.ports.store import Store
+from pointsman.stores.postgres.settings import PostgresSettings
 from pointsman.stores.postgres.store import PostgresStore
 from pointsman.stores.sqlite.store import SqliteStore
 
@@ -31,6 +32,10 @@ def is_sqlite(url: str) -> bool:
     return True
 
 
-def store_of(url: str) -> Store:
-    """The store, not yet opened. Raises InvalidStoreUrl."""
-    return SqliteStore(url.removeprefix(SQLITE)) if is_sqlite(url) else PostgresStore(url)
+def store_of(url: str, limits: PostgresSettings | None = None) -> Store:
+    """The store, not yet opened. `limits` are PostgreSQL's alone. Raises InvalidStoreUrl."""
+    if not is_sqlite(url):
+        return PostgresStore(url, limits)
+    if limits is not None:
+        raise InvalidStoreUrl(f"{url}: the settings store.* are limits of the way to PostgreSQL; leave them out")
+    return SqliteStore(url.removeprefix(SQLITE))

@@ -1,0 +1,198 @@
+"""Coordinators that are killed, stopped, cut off from their database, or lose their connections, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from pointsman.demo import journal
+from tests.support.fleet import Fleet, fleet
+from tests.support.partition import partitioned
+from tests.support.postgres import server_in_temporary_directory
+from tests.support.survivors import committed_calls_repeated, completed, living, owned, started_on_all, until
+
+APP = f"{Path(__file__).with_name('takeover_app.py')}:app"
+NAMES = ("a", "b", "c")
+TTL_S = 1.5
+LIMITS = ("--set", f"lease_ttl_ms={TTL_S * 1000:.0f}", "--set", "store.ring_refresh_ms=200")
+RUNS = 12
+"""On each of the coordinators."""
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+@pytest.fixture
+def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The journal of all agents."""
+    path = tmp_path / "calls.jsonl"
+    path.touch()
+    monkeypatch.setenv(journal.JOURNAL, str(path))
+    return path
+
+
+@asynccontextmanager
+async def three(dsn: str, directory: Path, *options: str) -> AsyncIterator[Fleet]:
+    async with fleet(dsn, APP, directory) as members:
+        await asyncio.gather(*(members.coordinator(name, *LIMITS, *options, routers=()) for name in NAMES))
+        yield members
+
+
+async def ended_ms(members: Fleet, incarnation: int) -> float:
+    """When it was, once it was; milliseconds since 1970."""
+    query = "SELECT extract(epoch FROM ended_at) * 1000 AS at FROM coordinators WHERE incarnation = $1"
+    return float(await until(lambda: _value(members, query, incarnation)))
+
+
+async def _value(members: Fleet, query: str, *values: object) -> object:
+    return (await members.query(query, *values))[0][0]
+
+
+async def disowned(members: Fleet, incarnation: int) -> None:
+    await until(lambda: _is_disowned(members, incarnation))
+
+
+async def _is_disowned(members: Fleet, incarnation: int) -> bool:
+    return not await owned(members, incarnation)
+
+
+async def test_a_killed_coordinators_runs_go_on_with_all_survivors(
+    fresh_database: str, tmp_path: Path, noted: Path
+) -> None:
+    async with three(fresh_database, tmp_path) as members:
+        runs = await started_on_all(members, 3 * RUNS, 15)
+        before = await living(members)
+        orphans = await owned(members, before["a"])
+        assert len(orphans) > 2 * RUNS
+        killed_ms = time.time() * 1000
+        members.members["a"].process.kill()
+        assert await ended_ms(members, before["a"]) - killed_ms < 1_000, "long before its lease ran out"
+        await disowned(members, before["a"])
+        heirs = await members.query("SELECT DISTINCT owner FROM runs WHERE id = ANY ($1)", list(orphans))
+        assert {row["owner"] for row in heirs} >= {before["b"], before["c"]}, "one of them took all"
+        await completed(members, runs)
+        assert await committed_calls_repeated(members, noted) == set()
+
+
+async def test_a_stopped_coordinator_is_taken_over_and_does_nothing_when_it_wakes_up(
+    fresh_database: str, tmp_path: Path, noted: Path
+) -> None:
+    async with three(fresh_database, tmp_path) as members:
+        runs = await started_on_all(members, RUNS, 15)
+        before = await living(members)
+        victim = members.members["a"].process
+        stopped_ms = time.time() * 1000
+        victim.send_signal(signal.SIGSTOP)
+        orphans = await owned(members, before["a"])
+        assert orphans
+        assert await ended_ms(members, before["a"]) - stopped_ms < (TTL_S + 1) * 1000
+        await disowned(members, before["a"])
+        claimed = await _sequences(members, orphans)
+        woken_ms = time.time() * 1000
+        victim.send_signal(signal.SIGCONT)
+        await until(lambda: _has_registered_anew(members, "a", before["a"]))
+        await completed(members, runs)
+        assert await committed_calls_repeated(members, noted) == set()
+        late = await members.query("SELECT run, sequence, epoch FROM events WHERE run = ANY ($1)", list(orphans))
+        assert [
+            row for row in late if row["sequence"] > claimed[row["run"]] and row["epoch"] <= orphans[row["run"]]
+        ] == []
+        decided = await members.query("SELECT run FROM events WHERE type = 'CallRequested' AND at > $1", stopped_ms)
+        assert decided, "the others did go on"
+        assert [
+            line for line in journal.read(noted)
+            if line.pid == victim.pid and line.event == "start" and line.wall_ms > woken_ms
+            and line.epoch <= orphans.get(line.run, 0)
+        ] == [], "it dispatched what was not its own any more"  # fmt: skip
+
+
+async def _sequences(members: Fleet, runs: dict[str, int]) -> dict[str, int]:
+    """How far each run's former owner got."""
+    rows = await members.query("SELECT run, sequence, epoch FROM events WHERE run = ANY ($1)", list(runs))
+    return {
+        run: max(row["sequence"] for row in rows if row["run"] == run and row["epoch"] <= epoch)
+        for run, epoch in runs.items()
+    }
+
+
+async def _has_registered_anew(members: Fleet, name: str, after: int) -> bool:
+    return (await living(members)).get(name, 0) > after
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_restart_of_the_database_is_nobodys_death(how: str, tmp_path: Path, noted: Path) -> None:
+    with server_in_temporary_directory() as server:
+        async with three(server.dsn, tmp_path) as members:
+            runs = await started_on_all(members, RUNS, 20)
+            before = await living(members)
+            await asyncio.to_thread(getattr(server.embedded, how))
+            assert await asyncio.to_thread(server.embedded.start) == server.dsn
+            await completed(members, runs)
+            assert await living(members) == before
+            assert await members.query("SELECT 1 FROM events WHERE epoch > 1") == [], "a run changed its owner"
+            assert await committed_calls_repeated(members, noted) == set()
+
+
+async def test_connections_that_are_ended_again_and_again_are_nobodys_death(
+    fresh_database: str, tmp_path: Path, noted: Path
+) -> None:
+    async with three(fresh_database, tmp_path, "--set", "lease_ttl_ms=3000") as members:
+        runs = await started_on_all(members, RUNS, 20)
+        before = await living(members)
+        killer = await asyncpg.connect(fresh_database)
+        try:
+            for _ in range(4):
+                ended = await killer.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name LIKE 'pointsman-%'"
+                )
+                assert len(ended) > len(NAMES)
+                # All three hold their locks again, and somebody watches each: the next blow meets a whole ring.
+                await until(lambda: _are_held(killer, before))
+        finally:
+            await killer.close()
+        await completed(members, runs)
+        assert await living(members) == before
+        assert await members.query("SELECT 1 FROM events WHERE epoch > 1") == [], "a run changed its owner"
+        assert await committed_calls_repeated(members, noted) == set()
+
+
+async def _are_held(connection: asyncpg.Connection, incarnations: dict[str, int]) -> bool:
+    held = await connection.fetch(
+        "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
+    )
+    return {row["objid"] for row in held} >= set(incarnations.values())
+
+
+async def test_a_coordinator_that_is_cut_off_stops_and_comes_back_as_a_new_incarnation(
+    fresh_database: str, tmp_path: Path, noted: Path
+) -> None:
+    async with partitioned(fresh_database) as (network, far), fleet(fresh_database, APP, tmp_path) as members:
+        near = ("--store", far)
+        await members.coordinator("a", *LIMITS, *near, routers=())
+        await asyncio.gather(*(members.coordinator(name, *LIMITS, routers=()) for name in ("b", "c")))
+        runs = await started_on_all(members, RUNS, 20)
+        before = await living(members)
+        cut_ms = time.time() * 1000
+        network.cut()
+        orphans = await owned(members, before["a"])
+        assert orphans
+        ended = await ended_ms(members, before["a"])
+        assert ended - cut_ms < (TTL_S + 1) * 1000
+        await disowned(members, before["a"])
+        network.heal()
+        await until(lambda: _has_registered_anew(members, "a", before["a"]))
+        await completed(members, runs)
+        assert await committed_calls_repeated(members, noted) == set()
+        pid = members.members["a"].process.pid
+        assert [
+            line for line in journal.read(noted)
+            if line.pid == pid and line.event == "start" and line.wall_ms > ended
+            and line.epoch <= orphans.get(line.run, 0)
+        ] == [], "it dispatched after its lease had run out"  # fmt: skip
