@@ -13,7 +13,7 @@ import pytest
 from pointsman.demo import journal
 from pointsman.stores.postgres.lease import HUNG_EXIT_CODE
 from tests.acceptance.takeover_app import HARMLESS
-from tests.support.fleet import Fleet, fleet
+from tests.support.fleet import Fleet, Member, fleet
 from tests.support.http import Connection
 from tests.support.survivors import committed_calls_repeated, completed, start, until
 
@@ -118,12 +118,19 @@ async def _check_report(members: Fleet, keeper: Keeper, how: str) -> None:
         assert "poison/1/bad#1 blocks it" in members.log(keeper.deaths[-1][0])
 
 
+async def _one_that_is_up(members: Fleet) -> Member | None:
+    """The one that died last may still be starting."""
+    up = [member for member in members.members.values() if member.said and member.process.returncode is None]
+    return up[0] if up else None
+
+
 async def _release(members: Fleet) -> None:
     assert (await _ask(members, "POST", "/v1/runs/poison/release"))["status"] == "running"
 
 
 async def _ask(members: Fleet, method: str, path: str) -> dict[str, dict[str, str]]:
-    connection = Connection(members.members["b"].port)
+    up = await until(lambda: _one_that_is_up(members))
+    connection = Connection(up.port)
     try:
         answer = await connection.request(method, path)
         assert answer.status == 200, answer.body
