@@ -37,7 +37,7 @@ class PostgresSettings:
     listener_check_s: float = 3.0
     ring_refresh_ms: int = 500
     death_confirm_ms: int = 150
-    answer_confirm_ms: int = 600
+    answer_confirm_ms: int = 2_000
     loop_tick_ms: int = 50
     loop_stall_ms_max: int = 2_000
     loop_stall_exits: bool = True
