@@ -67,7 +67,7 @@ async def _is_disowned(members: Fleet, incarnation: int) -> bool:
 async def test_a_killed_coordinators_runs_go_on_with_all_survivors(
     fresh_database: str, tmp_path: Path, noted: Path
 ) -> None:
-    async with three(fresh_database, tmp_path) as members:
+    async with three(fresh_database, tmp_path, "--set", "takeover_batch=2") as members:
         runs = await started_on_all(members, 3 * RUNS, 15)
         before = await living(members)
         orphans = await owned(members, before["a"])
