@@ -19,18 +19,20 @@ from pointsman.testing.sim.journal import JOURNAL, effect
 
 RETRY = Retry(attempts=3, base=0.1, factor=2.0, jitter=0.1)
 TIMEOUT_S = 0.4
+HOLD_S = 1.0
+"""Far less than what a schedule waits for after healing, whoever has no room, no retry left, or an open breaker."""
 
 app = App(
     "simulation", generalist="generalist", value_bytes_max=20_000, tenant_budgets={"*": Budget(usd=0.12, per=3.0)}
 )
 
 
-@app.agent(capabilities=["count"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["count"], timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 async def steady(text: str) -> str:
     return f"steady {await JOURNAL.get().work(seconds=0.05)}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 async def flaky(text: str) -> str:
     number = await JOURNAL.get().work(seconds=0.1)
     if JOURNAL.get().rng.random() < 0.4:
@@ -38,13 +40,13 @@ async def flaky(text: str) -> str:
     return f"flaky {number}"
 
 
-@app.agent(capabilities=["count", "wait"], timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(capabilities=["count", "wait"], timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 async def slow(text: str) -> str:
     """Sometimes slower than its timeout."""
     return f"slow {await JOURNAL.get().work(seconds=0.55)}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 async def babbler(text: str) -> int:
     """Sometimes gives what its signature forbids."""
     number = await JOURNAL.get().work(seconds=0.05)
@@ -52,7 +54,7 @@ async def babbler(text: str) -> int:
     return cast("int", said)
 
 
-@app.agent(timeout=2.5, retry=RETRY)
+@app.agent(timeout=2.5, retry=RETRY, hold=HOLD_S)
 async def thinker(text: str) -> str:
     """Outlasts a takeover."""
     return f"thinker {await JOURNAL.get().work(seconds=1.2)}"
@@ -73,14 +75,14 @@ async def costly(text: str, context: Context) -> str:
     return f"costly {number}"
 
 
-@app.agent(timeout=2.5, retry=RETRY, cost=Cost(usd=0.01), budget=Budget(usd=0.06), fallback=[])
+@app.agent(timeout=2.5, retry=RETRY, hold=HOLD_S, cost=Cost(usd=0.01), budget=Budget(usd=0.06), fallback=[])
 async def frugal(text: str, context: Context) -> str:
     """Outlasts a takeover, and says at once what it spends."""
     context.spend(usd=0.005)
     return f"frugal {await JOURNAL.get().work(seconds=0.9)}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 async def generalist(text: str) -> str:
     return f"generalist {await JOURNAL.get().work(seconds=0.05)}"
 
@@ -97,7 +99,7 @@ async def narrow(text: str) -> str:
     return f"narrow {number}"
 
 
-@app.agent(timeout=1.0, heartbeat=0.2, retry=RETRY, fallback=[])
+@app.agent(timeout=1.0, heartbeat=0.2, retry=RETRY, hold=HOLD_S, fallback=[])
 async def breathing(text: str, context: Context) -> str:
     """Gives signs of life, or forgets to; has an effect once."""
     rng = JOURNAL.get().rng
@@ -108,21 +110,21 @@ async def breathing(text: str, context: Context) -> str:
     return done
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY, fallback=[], idempotent=False)
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S, fallback=[], idempotent=False)
 async def teller(text: str) -> str:
     """Must not be repeated where its end is unknown: it has an effect, without a key."""
     number = await JOURNAL.get().work(seconds=0.5)
     return f"teller {number}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 async def cashier(text: str, context: Context) -> str:
     """Has an effect, under its key."""
     effect("charge", key=context.idempotency_key)
     return f"cashier {await JOURNAL.get().work(seconds=0.3)}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY, fallback=["generalist"], failures={"moody": True})
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S, fallback=["generalist"], failures={"moody": True})
 async def refuser(text: str) -> str:
     """Fails in every way that an agent may."""
     number, rng = await JOURNAL.get().work(seconds=0.05), JOURNAL.get().rng
@@ -151,13 +153,13 @@ async def sickly(text: str) -> str:
     return f"sickly {await JOURNAL.get().work(seconds=0.05)}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY)
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S)
 def plain(text: str) -> str:
     """A function that is not a coroutine."""
     return f"plain {len(text)}"
 
 
-@app.agent(timeout=TIMEOUT_S, retry=RETRY, fallback=[])
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S, fallback=[])
 async def selector(text: str) -> str | None:
     """Names an agent, or nobody, or one that does not exist."""
     return JOURNAL.get().rng.choice(("steady", "slow", "nobody", None))
