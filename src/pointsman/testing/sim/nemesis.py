@@ -98,12 +98,12 @@ class Nemesis:
         node.network.is_cut = False
 
     async def _reset(self, node: Node) -> None:
-        """Its connections break, and its lock is free, although it lives."""
+        """Its connections break. Its lock is free for a moment, which alone is no witness of a death: its address still
+        answers, so nobody ends it before its lease is over."""
         if node.is_dead or not node.is_up:
             return
         self._trace.fault(node.process.name, "reset")
         node.network.drop()
-        node.store.sever()
 
     async def _unreachable(self, node: Node) -> None:
         """Clients do not reach it; it reaches the database."""
@@ -125,7 +125,7 @@ class Nemesis:
         self._faults.is_down = False
 
     async def _restart(self, node: Node) -> None:
-        """The database restarts: every connection breaks, and every lock is free."""
+        """The database restarts: every connection breaks at once, and whoever lives still answers (see `_reset`)."""
         del node
         if self._is_database_hurt:
             return
@@ -133,7 +133,6 @@ class Nemesis:
         self._faults.is_down = True
         for each in self._world.nodes:
             each.network.drop()
-            each.store.sever()
         await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3 * self._world.ttl_s)))
         self._faults.is_down = False
 
