@@ -34,6 +34,12 @@ async def until_surely_dead(address: str, settings: PostgresSettings) -> None:
         await asyncio.sleep(min(AGAIN_S, max(end - loop.time(), 0)))
 
 
+async def refuses(address: str, timeout_s: float) -> bool:
+    """Whether `address` refuses a connection, asked once."""
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isdecimal() and await _answers(host.strip("[]"), int(port), timeout_s) is False
+
+
 async def _answers(host: str, port: int, timeout_s: float) -> bool | None:
     """False: it refuses. None: silence, which may be the network's."""
     writer = None

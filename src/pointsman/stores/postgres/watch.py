@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.stores.postgres.confirming import until_surely_dead
+from pointsman.stores.postgres.confirming import refuses, until_surely_dead
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.queries import load
@@ -133,8 +133,8 @@ class Watch:
     async def _outlive(self, connection: Connection, target: int) -> bool:
         """All on one connection: one that breaks in between saw a database restart, and not a death."""
         if await connection.fetchval(_SQL["is_free"], self._key, target):
-            # Never seen held: after a restart of the database its holder may not be back yet.
-            if self._in_touch_ms() < self._ttl_ms:
+            # Never seen held: after a restart of the database its holder may not be back yet, but it listens.
+            if self._in_touch_ms() < self._ttl_ms and not await refuses(self._addresses.get(target, ""), UNSEEN_POLL_S):
                 await asyncio.sleep(UNSEEN_POLL_S)
                 return False
         else:

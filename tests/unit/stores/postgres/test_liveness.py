@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -134,6 +135,19 @@ async def test_who_ends_another_tells_all_survivors(fresh_database: str) -> None
         process.kill()
         async with asyncio.timeout(PATIENCE_S):
             assert await asyncio.gather(*deaths) == [incarnation] * 3
+
+
+async def test_who_died_before_anybody_watched_is_found_by_its_address(fresh_database: str) -> None:
+    """Without waiting until the watcher itself has been in touch for a whole TTL: who refuses connections is gone."""
+    async with opened(fresh_database) as b:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{bound.getsockname()[1]}"
+            async with opened(fresh_database) as a:
+                gone = await a.liveness.register("gone", address, [DEFINITION], ttl_ms=3_600_000)
+            lease = await register(b, ttl_ms=3_600_000)
+            async with asyncio.timeout(PATIENCE_S):
+                assert await b.liveness.next_death(lease.incarnation) == gone.incarnation
 
 
 async def test_two_processes_that_want_one_name_do_not_both_get_it(fresh_database: str) -> None:
