@@ -9,26 +9,21 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import sys
 from collections import deque
 from functools import partial
-from zlib import crc32
-
-import msgspec
 
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.attempts import Attempts
-from pointsman.coordinator.children import cancel_children, first_append
+from pointsman.coordinator.children import cancel_children
 from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.draft import SAYS_MORE, Draft
 from pointsman.coordinator.redriving import revive_children
-from pointsman.coordinator.rows import OpenTasks, generations, reservations
 from pointsman.kernel import events as ev
-from pointsman.kernel.checksum import pack_place, salt
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.requests import Produced
-from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome
+from pointsman.ports.event_log import Head, NewRun, Outcome
 
 logger = logging.getLogger("pointsman.driver")
 
@@ -36,15 +31,9 @@ STORE_RETRY_S = 0.05
 DUE_MS = 100
 """A run that is handed over was due so long ago: however wrong the estimate of the database's clock, it is claimed at
 once."""
-NEARLY_FULL = 0.8
-"""Of the events that a generation may have; from there on it is warned of."""
-
 ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
-WITH_ROWS = frozenset({ev.HumanTaskOpened, ev.CallReserved, ev.RunRestarted})
 WITH_EFFECTS = frozenset({ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved})
 """Told by type in a set: a step has four events, and each `isinstance` costs it a microsecond of all."""
-KINDS = {cls: (name, cls.VERSION, salt(name, cls.VERSION)) for name, cls in ev.EVENT_TYPES.items()}
-"""Of each event: its name, its version, and what these put into its checksum."""
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
 
@@ -71,17 +60,10 @@ class Driver:
         self.created: asyncio.Future[Exit | None] | None = None
         """Resolved once the first append is durable (None), or the run was found to exist."""
         self._crew = crew
-        self._head = head
-        self._durable = head.sequence
-        self._warn_at = self._limit_near()
+        self._draft = Draft(crew, execution, head, create)
         self._mail = head.mail
-        self._create = create
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
-        self._tasks = OpenTasks(execution.state)
-        self._undurable: list[Produced] = []
-        self._has_rows = self._has_children = False
-        """Among them are events of which the append says more than the log, or that start children."""
         self._is_hinted = False
         self._is_closed = False
         """The append that parks or ends the run is durable."""
@@ -92,12 +74,12 @@ class Driver:
     @property
     def durable(self) -> int:
         """The sequence that the log is known to have reached."""
-        return self._durable
+        return self._draft.durable
 
     @property
     def head(self) -> Head:
         """The run's head as its last durable append left it."""
-        return msgspec.structs.replace(self._head, sequence=self._durable, updated_at=self.execution.state.last_at)
+        return self._draft.head
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
@@ -126,7 +108,7 @@ class Driver:
 
     async def drive(self) -> Exit:
         """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
-        if self._create is None:
+        if self._draft.create is None:
             self._resume_effects()
             await revive_children(self._crew, self.execution.state)
         over: Exit | None = None
@@ -160,9 +142,9 @@ class Driver:
             return await self._end()
         if self._can_park(now):
             return await self._park()
-        if crew.is_draining and not attempts.are_left and self._create is None:
+        if crew.is_draining and not attempts.are_left and self._draft.create is None:
             return await self._hand_over()
-        if self._undurable or self._create is not None:
+        if self._draft.entries or self._draft.create is not None:
             over = await self._append("running", crew.lease.incarnation)
             if over is not None or self._is_awake or attempts.have_to_look() or not attempts.under_way:
                 return over
@@ -195,11 +177,9 @@ class Driver:
             kind = type(event)
             if kind in ATTEMPT_REQUESTS:
                 self._attempts.want(event.call)  # type: ignore[attr-defined]
-            elif kind in WITH_ROWS:
-                self._has_rows = True
-            elif kind is ev.ChildStarted:
-                self._has_children = True
-        self._undurable += new
+            elif kind in SAYS_MORE:
+                self._draft.says_more = True
+        self._draft.entries += new
 
     def _take_in(self, now: int) -> None:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
@@ -221,7 +201,7 @@ class Driver:
 
     def _can_park(self, now: int) -> bool:
         state = self.execution.state
-        if self._create is not None or self._outcomes or self._attempts.under_way or not state.is_idle():
+        if self._draft.create is not None or self._outcomes or self._attempts.under_way or not state.is_idle():
             return False
         due = state.next_due()
         return due is None or due - now > self._crew.settings.park_after_ms
@@ -252,9 +232,7 @@ class Driver:
         if over is None and self._is_closed:
             self.execution.close_log(now)
             self.execution.take()
-            self._head = msgspec.structs.replace(
-                self._head, status=STATUS_OF[type(ending)], owner=None, ended_at=last.at, wake_at=None
-            )
+            self._draft.ended(STATUS_OF[type(ending)], last.at)
             if self.execution.state.parent is not None:
                 self._crew.on_due(self.execution.state.parent)
             return Exit.ENDED
@@ -266,57 +244,26 @@ class Driver:
     ) -> Exit | None:  # fmt: skip
         """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing
         happened."""
-        state = self.execution.state
-        events = self._undurable if last is None else [*self._undurable, last]
-        letter = mails.letter_to_parent(state, last.event) if last is not None else None
-        append = Append(
-            run=self.run, epoch=self.epoch, expected=self._durable, nonce=self._crew.ids.nonce(),
-            events=_chained(events, self.execution.checksum, self._durable, self.epoch),
-            status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at,
-            create=self._create, letter=letter,
-        )  # fmt: skip
-        if self._has_rows or self._tasks.by_call:
-            append.tasks = self._tasks.rows(events)
-            append.reservations = reservations(events, self._durable)
-            append.generations, append.base = generations(events, self._durable)
-        appends = [append]
-        if self._has_children:
-            appends += [
-                first_append(self._crew, state, p.event, p.data, p.at)
-                for p in self._undurable
-                if type(p.event) is ev.ChildStarted
-            ]
+        draft = self._draft
+        appends = draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
         result = (await self._crew.recorder.submit(appends))[0]
         if result.outcome is Outcome.MOVED:
             self._is_closed = closes
-            self._moved(append.events, events, result.mail)
+            if draft.create is not None:
+                self._attempts.created()
+            self._moved(draft.moved(appends[0], last), result.mail)
             return None
         if result.outcome is Outcome.MAIL_ARRIVED:
-            self.mail_came(max(result.mail, state.folded + 1))
+            self.mail_came(max(result.mail, self.execution.state.folded + 1))
             return None
-        if self._create is not None and result.outcome in (Outcome.EXISTS, Outcome.CONFLICT):
+        if draft.create is not None and result.outcome in (Outcome.EXISTS, Outcome.CONFLICT):
             return Exit.EXISTS  # CONFLICT: the reply was lost, and what stands there is not ours
         self._crew.stats.runs_fenced += 1
-        logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, self._durable, self.epoch)
+        logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, draft.durable, self.epoch)
         return Exit.LOST
 
-    def _moved(self, appended: list[NewEvent], events: list[Produced], mail: int) -> None:
+    def _moved(self, decided: list[Produced], mail: int) -> None:
         """It is durable: now it may have effects."""
-        if appended:
-            self.execution.checksum = appended[-1].checksum
-        before = self._durable
-        self._durable += len(events)
-        self._crew.stats.events += len(events)
-        if self._durable >= self._warn_at:
-            self._warn_of_limit()
-        decided, self._undurable = self._undurable, []
-        if self._has_rows or self._tasks.by_call:
-            self._tasks.moved(events)
-            self._note_generation(generations(events, before))
-        self._has_rows = self._has_children = False
-        if self._create is not None:
-            self._create = None
-            self._attempts.created()
         if self.created is not None and not self.created.done():
             self.created.set_result(None)
         self._crew.on_moved(self.run)
@@ -329,24 +276,6 @@ class Driver:
                 self._take_effect(produced.event)
         if self.execution.ending is None:
             self._attempts.dispatch_ready()
-
-    def _note_generation(self, begun: tuple[int, int]) -> None:
-        count, base = begun
-        if count:
-            self._head = msgspec.structs.replace(self._head, base=base, generation=self._head.generation + count)
-            self._warn_at = self._limit_near()
-
-    def _limit_near(self) -> int:
-        return self._head.base + int(self._crew.settings.events_max * NEARLY_FULL)
-
-    def _warn_of_limit(self) -> None:
-        """Once a generation, well before the limit."""
-        self._warn_at = sys.maxsize
-        self._crew.stats.generations_nearly_full += 1
-        logger.warning(
-            "run %s: generation %d has %d events, and the limit is %d: end its loop in run.restart(...)",
-            self.run, self._head.generation, self._durable - self._head.base + 1, self._crew.settings.events_max,
-        )  # fmt: skip
 
     # -- effects --------------------------------------------------------------------------------------------------
 
@@ -377,15 +306,3 @@ class Driver:
                 self.post(pending.call, pending.attempt, lost, None)
             else:
                 self._attempts.want(pending.call, may_have_begun=pending.held_at is None)
-
-
-def _chained(events: list[Produced], checksum: int, sequence: int, epoch: int) -> list[NewEvent]:
-    """What to append after the event of that checksum and sequence: each with what `checksum.following` gives."""
-    out = []
-    for p in events:
-        sequence += 1
-        name, version, salted = KINDS[type(p.event)]
-        body = p.body
-        checksum = crc32(body, crc32(pack_place(p.at, epoch, sequence), checksum ^ salted))
-        out.append(NewEvent(name, version, p.at, body, checksum))
-    return out

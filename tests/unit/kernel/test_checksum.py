@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.coordinator.driver import _chained
+from pointsman.coordinator.draft import chained
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, beginning, first_damage, following
 from pointsman.kernel.events import Recorded
@@ -119,7 +119,7 @@ def test_what_an_owner_appends_is_what_a_reader_verifies() -> None:
     failed = ev.RunFailed(failure=ev.Failure("kind"))
     produced = [Produced(event, 5_000 + n, ev.encode_event(event)) for n, event in enumerate((started, failed))]
     checksum = 2**32 - 1
-    for n, event in enumerate(_chained(produced, checksum, 7, 3)):
+    for n, event in enumerate(chained(produced, checksum, 7, 3)):
         checksum = following(checksum, 8 + n, event.at, event.type, event.version, 3, event.body)
         assert event.checksum == checksum
         assert (event.type, event.version, event.body) == (type(produced[n].event).__name__, 1, produced[n].body)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pointsman.agents.agent import Agent
-from pointsman.coordinator import driver, loading
+from pointsman.coordinator import draft, loading
 from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
@@ -232,7 +232,7 @@ def no_epoch_raised() -> Iterator[None]:
 @contextmanager
 def no_reservation() -> Iterator[None]:
     """An append does not say which of its events spend from a tranche."""
-    with patched(driver, "reservations", lambda *_: ()):
+    with patched(draft, "reservations", lambda *_: ()):
         yield
 
 
@@ -264,12 +264,12 @@ def no_certainty_of_a_grant() -> Iterator[None]:
 @contextmanager
 def no_chain_over_owners() -> Iterator[None]:
     """Each owner begins the checksums anew, and none looks at those before."""
-    chained = driver._chained
+    chained = draft.chained
 
     def unmindful(events: list[Produced], _: int, sequence: int, epoch: int) -> list[NewEvent]:
         return chained(events, epoch, sequence, epoch)
 
-    with patched(driver, "_chained", unmindful), patched(loading, "first_damage", lambda *_: None):
+    with patched(draft, "chained", unmindful), patched(loading, "first_damage", lambda *_: None):
         yield
 
 

@@ -1,0 +1,133 @@
+"""The draft of a run's next append: what is decided of it, and not in its log yet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from zlib import crc32
+
+import msgspec
+
+from pointsman.coordinator import mail as mails
+from pointsman.coordinator.children import first_append
+from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.rows import OpenTasks, generations, reservations
+from pointsman.kernel import events as ev
+from pointsman.kernel.checksum import pack_place, salt
+from pointsman.kernel.execution import Execution
+from pointsman.kernel.requests import Produced
+from pointsman.ports.event_log import Append, Head, NewEvent, NewRun
+
+NEARLY_FULL = 0.8
+"""Of the events that a generation may have; from there on it is warned of."""
+SAYS_MORE = frozenset({ev.HumanTaskOpened, ev.CallReserved, ev.RunRestarted, ev.ChildStarted})
+"""Events of which an append says more than the log: rows, a new generation, the first events of children."""
+KINDS = {cls: (name, cls.VERSION, salt(name, cls.VERSION)) for name, cls in ev.EVENT_TYPES.items()}
+"""Of each event: its name, its version, and what these put into its checksum."""
+
+logger = logging.getLogger("pointsman.driver")
+
+
+class Draft:
+    """See the module.
+
+    Attributes:
+        entries: what to append, in order. Whoever adds to it sets `says_more` where an event is of `SAYS_MORE`.
+        durable: the sequence that the log is known to have reached.
+        create: the run is not in the store yet, and the next append creates it.
+    """
+
+    __slots__ = ("_crew", "_execution", "_head", "_tasks", "_warn_at", "create", "durable", "entries", "says_more")
+
+    def __init__(self, crew: Crew, execution: Execution, head: Head, create: NewRun | None) -> None:
+        self.entries: list[Produced] = []
+        self.durable = head.sequence
+        self.create = create
+        self.says_more = False
+        self._crew = crew
+        self._execution = execution
+        self._head = head
+        self._tasks = OpenTasks(execution.state)
+        self._warn_at = self._limit_near()
+
+    @property
+    def head(self) -> Head:
+        """The run's head as its last durable append left it."""
+        return msgspec.structs.replace(self._head, sequence=self.durable, updated_at=self._execution.state.last_at)
+
+    def appends(
+        self, status: str, owner: int | None, *, closes: bool, wake_at: int | None, last: Produced | None
+    ) -> list[Append]:
+        """The run's append, `last` at its end, and those that create the children which it starts."""
+        state = self._execution.state
+        append = Append(
+            run=state.run, epoch=self._head.epoch, expected=self.durable, nonce=self._crew.ids.nonce(),
+            events=chained(self._with(last), self._execution.checksum, self.durable, self._head.epoch),
+            status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at, create=self.create,
+            letter=None if last is None else mails.letter_to_parent(state, last.event),
+        )  # fmt: skip
+        if not self.says_more and not self._tasks.by_call:
+            return [append]
+        events = self._with(last)
+        append.tasks = self._tasks.rows(events)
+        append.reservations = reservations(events, self.durable)
+        append.generations, append.base = generations(events, self.durable)
+        children = [p for p in self.entries if type(p.event) is ev.ChildStarted]
+        return [append, *(first_append(self._crew, state, p.event, p.data, p.at) for p in children)]  # type: ignore[arg-type]
+
+    def moved(self, append: Append, last: Produced | None) -> list[Produced]:
+        """The append is in the log. Gives what was decided, `last` not among it; the draft is empty."""
+        if append.events:
+            self._execution.checksum = append.events[-1].checksum
+        before = self.durable
+        self.durable += len(append.events)
+        self._crew.stats.events += len(append.events)
+        if self.durable >= self._warn_at:
+            self._warn_of_limit()
+        if self.says_more or self._tasks.by_call:
+            events = self._with(last)
+            self._tasks.moved(events)
+            self._note_generation(generations(events, before))
+            self.says_more = False
+        self.create = None
+        decided, self.entries = self.entries, []
+        return decided
+
+    def ended(self, status: str, at: int) -> None:
+        """The run's last append is in the log."""
+        self._head = msgspec.structs.replace(self._head, status=status, owner=None, ended_at=at, wake_at=None)
+
+    def _with(self, last: Produced | None) -> list[Produced]:
+        return self.entries if last is None else [*self.entries, last]
+
+    # -- generations ----------------------------------------------------------------------------------------------
+
+    def _note_generation(self, begun: tuple[int, int]) -> None:
+        count, base = begun
+        if count:
+            self._head = msgspec.structs.replace(self._head, base=base, generation=self._head.generation + count)
+            self._warn_at = self._limit_near()
+
+    def _limit_near(self) -> int:
+        return self._head.base + int(self._crew.settings.events_max * NEARLY_FULL)
+
+    def _warn_of_limit(self) -> None:
+        """Once a generation, well before the limit."""
+        self._warn_at = sys.maxsize
+        self._crew.stats.generations_nearly_full += 1
+        logger.warning(
+            "run %s: generation %d has %d events, and the limit is %d: end its loop in run.restart(...)",
+            self._head.id, self._head.generation, self.durable - self._head.base + 1, self._crew.settings.events_max,
+        )  # fmt: skip
+
+
+def chained(events: list[Produced], checksum: int, sequence: int, epoch: int) -> list[NewEvent]:
+    """What to append after the event of that checksum and sequence: each with what `checksum.following` gives."""
+    out = []
+    for p in events:
+        sequence += 1
+        name, version, salted = KINDS[type(p.event)]
+        body = p.body
+        checksum = crc32(body, crc32(pack_place(p.at, epoch, sequence), checksum ^ salted))
+        out.append(NewEvent(name, version, p.at, body, checksum))
+    return out
