@@ -168,11 +168,12 @@ def _answer(found: _Found) -> Redriven:
 
 
 async def _read(log: EventLog, head: Head) -> list[Recorded]:
-    """The run's last generation."""
+    """The run's last generation, up to where its head stood: somebody may have redriven it meanwhile."""
     rows: list[Recorded] = []
     after = head.base - 1
-    while True:
-        page = await log.read(head.id, after=after + len(rows), limit=PAGE)
+    while (left := head.sequence - after - len(rows)) > 0:
+        page = await log.read(head.id, after=after + len(rows), limit=min(PAGE, left))
+        if not page:
+            break
         rows += page
-        if len(page) < PAGE:
-            return rows
+    return rows

@@ -12,8 +12,10 @@ import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.inbox import CoordinatorInbox
+from pointsman.coordinator.redriving import look
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
+from pointsman.kernel import events as ev
 from pointsman.kernel.errors import NotRedrivable, RunEnded, UnknownRun
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.ports.runs import Redrive
@@ -182,6 +184,28 @@ async def test_of_two_who_saw_one_failure_one_redrives_and_both_are_told(stores:
         assert (await types(one)).count("RunRedriven") == 1
         with pytest.raises(NotRedrivable, match="did not fail at event 3"):
             await CoordinatorRuns(one).redrive(Redrive("r", 3))
+
+
+async def test_who_looks_while_another_redrives_sees_the_failure_that_was_there(stores: list[Store]) -> None:
+    shop = Shop()
+    shop.broken = {"charge"}
+    async with coordinators(shop, stores, 2) as (one, two):
+        await start(one, "order")
+        await ended(one)
+
+        class Overtaken:
+            """The other one redrives between the look at the head and the look at the log."""
+
+            heads = stores[0].log.heads
+
+            async def read(self, run: str, **limits: int) -> list[ev.Recorded]:
+                if (await stores[0].log.heads([run]))[run].status == "failed":
+                    await CoordinatorRuns(two).redrive(Redrive(run))
+                return await stores[0].log.read(run, **limits)
+
+        answer = await look(Overtaken(), "r")  # type: ignore[arg-type]
+        assert answer.number == 1
+        await until(one, "r", "failed")
 
 
 async def test_what_has_not_failed_is_refused_with_what_to_do_instead(stores: list[Store]) -> None:
