@@ -90,7 +90,8 @@ class CoordinatorAttempts:
 
 def key_of(call: CallAddress) -> str:
     """The idempotency key of the call's attempts."""
-    return f"{call.run}/{call.generation}/{call.call}"
+    again = f"r{call.redrives}" if call.redrives else ""
+    return f"{call.run}/{call.generation}{again}/{call.call}"
 
 
 async def nobody(address: str, path: str, body: Mapping[str, Any]) -> None:

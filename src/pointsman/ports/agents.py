@@ -23,7 +23,7 @@ from pointsman.kernel.policy.amounts import Amount
 TTL_S_MIN, TTL_S_MAX = 1.0, 86_400.0
 PINNED_STATES = ("open", "closed")
 
-_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:~@-]{0,127})/([1-9][0-9]{0,15})/(.+)", re.DOTALL)
+_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:~@-]{0,127})/([1-9][0-9]{0,15})(?:r([1-9][0-9]{0,15}))?/(.+)", re.DOTALL)
 
 
 class AgentNotFound(PointsmanError):
@@ -158,11 +158,12 @@ class Agents(Protocol):
 
 class CallAddress(msgspec.Struct, frozen=True):
     """Which call of which run. Its generation is part of it: an attempt that outlived a `run.restart` must not leave an
-    effect to the call that has its id now."""
+    effect to the call that has its id now. So are the redrives before it was asked for."""
 
     run: str
     generation: int
     call: str
+    redrives: int = 0
 
     @staticmethod
     def parse(key: str) -> CallAddress:
@@ -170,7 +171,7 @@ class CallAddress(msgspec.Struct, frozen=True):
         found = _KEY.fullmatch(key)
         if found is None:
             raise InvalidValue("an attempt's key is run/generation/call, as its Idempotency-Key header has it")
-        return CallAddress(found[1], int(found[2]), found[3])
+        return CallAddress(found[1], int(found[2]), found[4], int(found[3] or 0))
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import pytest
 
 from pointsman import AgentError, App, Budget, CallError, Context, Cost, Retry, Run, StartRun
 from pointsman.coordinator.admission import Admission
-from pointsman.coordinator.reports import CoordinatorAttempts
+from pointsman.coordinator.reports import CoordinatorAttempts, nobody
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
@@ -20,6 +20,7 @@ from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.agents import AttemptOver, CallAddress
 from pointsman.ports.event_log import Append, AppendResult
+from pointsman.ports.runs import Redrive
 from pointsman.stores.memory.database import MemoryDatabase
 from tests.unit.coordinator.test_service import coordinator, result, start, types, until
 
@@ -366,3 +367,35 @@ async def test_what_an_agent_reports_reaches_its_attempt_wherever_it_is_said(sho
             await here.heartbeat(call, 7)
         shop.go.set()
         assert await result(one, "r") == "paid"
+
+
+@pytest.mark.parametrize("has_fresh_key", [False, True])
+async def test_what_an_agent_reports_after_a_redrive_reaches_its_attempt(has_fresh_key: bool) -> None:
+    """Its key says that the run was redriven: what is asked for then is asked for anew."""
+    app, broken = App("again"), {"first"}
+    keys: list[str] = []
+
+    @app.agent(retry=Retry(attempts=1))
+    async def step(what: str, ctx: Context) -> str:
+        if what in broken:
+            raise AgentError("out of order", kind="refused", retryable=False)
+        address = CallAddress.parse(ctx.idempotency_key)
+        await reports.heartbeat(address, ctx.attempt)
+        keys.append(ctx.idempotency_key)
+        assert (await reports.record_effect(address, "charge", b"1")).created
+        assert await ctx.once("charge", lambda: 2) == 1
+        return what
+
+    @app.workflow()
+    async def steps(run: Run, n: int) -> list[str]:
+        return [await run.call(step, "first"), await run.call(step, "second")]
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        reports = CoordinatorAttempts(one, nobody)
+        await start(one, "steps", b"1")
+        view = await CoordinatorRuns(one).wait("r", timeout_s=10)
+        assert view.head.status == "failed"
+        broken.clear()
+        await CoordinatorRuns(one).redrive(Redrive("r", has_fresh_key=has_fresh_key))
+        assert await result(one, "r") == ["first", "second"]
+    assert keys == ["r/1/step#1/r1" if has_fresh_key else "r/1/step#1", "r/1r1/step#2"]
