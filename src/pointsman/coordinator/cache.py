@@ -1,5 +1,5 @@
-"""Waiting runs kept in memory: never truth, always bounded. A run that is claimed again at the same sequence needs no
-replay."""
+"""Waiting runs kept in memory: never truth, always bounded. A run that is claimed again by the next claim after the one
+under which it was driven, and at the same sequence, needs no replay."""
 
 from __future__ import annotations
 
@@ -13,34 +13,38 @@ class ExecutionCache:
     """Least recently used first out, by estimated bytes."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Execution] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Execution, int]] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def put(self, execution: Execution, *, bytes_max: int) -> None:
-        """Keep a run that waits; what no longer fits leaves memory."""
-        self._kept[execution.state.run] = execution
+    def put(self, execution: Execution, epoch: int, *, bytes_max: int) -> None:
+        """Keep a run that waits, and was driven under that epoch; what no longer fits leaves memory."""
+        self._kept[execution.state.run] = execution, epoch
         self.bytes += execution.size
         while self._kept and self.bytes > bytes_max:
-            _, evicted = self._kept.popitem(last=False)
+            _, (evicted, _) = self._kept.popitem(last=False)
             self.bytes -= evicted.size
             evicted.close()
 
-    def take(self, run: str, sequence: int) -> Execution | None:
-        """The run as it was at `sequence`; an older state is dropped."""
-        execution = self._kept.pop(run, None)
+    def take(self, run: str, sequence: int, epoch: int) -> Execution | None:
+        """The run as it was at `sequence`, for a claim that raised its epoch to `epoch`; any other state is dropped.
+
+        The sequence alone does not tell: a repair puts another event in the place of the last one, and raises the
+        epoch once more.
+        """
+        execution, driven_under = self._kept.pop(run, (None, 0))
         if execution is None:
             return None
         self.bytes -= execution.size
-        if execution.state.sequence == sequence:
+        if execution.state.sequence == sequence and driven_under + 1 == epoch:
             return execution
         execution.close()
         return None
 
     def clear(self) -> None:
-        for execution in self._kept.values():
+        for execution, _ in self._kept.values():
             execution.close()
         self._kept.clear()
         self.bytes = 0

@@ -95,7 +95,7 @@ class Loading:
             mine = [head for head in heads if crew is not None and head.owner == crew.lease.incarnation]
             if crew is None or not mine:
                 return
-            cached = {head.id: self._cache.take(head.id, head.sequence) for head in mine}
+            cached = {head.id: self._cache.take(head.id, head.sequence, head.epoch) for head in mine}
             logs = await self._read({head.id: before(head) for head in mine if cached[head.id] is None})
             for head in mine:
                 await self._load(crew, head, cached[head.id], logs.get(head.id, ()))

@@ -210,7 +210,7 @@ class Roster:
         if driver.created is not None and not driver.created.done():
             driver.created.set_exception(Draining())
         if keep and not self.is_closed:
-            self._cache.put(driver.execution, bytes_max=self._settings.memory_bytes_max // 2)
+            self._cache.put(driver.execution, driver.epoch, bytes_max=self._settings.memory_bytes_max // 2)
         else:
             driver.execution.close()
         self._watcher.driven_here(run, False)
