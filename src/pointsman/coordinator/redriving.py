@@ -113,7 +113,7 @@ async def _find(log: EventLog, head: Head) -> _Found:
 
 
 async def _children(log: EventLog, head: Head, found: Plan) -> dict[str, int]:
-    """Which children go on with their parent. Raises NotRedrivable: one can't."""
+    """Which children go on with their parent. Raises NotRedrivable: one can't, or a child of its own."""
     waited = {**found.open_children, **found.failed_children}
     heads = await log.heads(list(waited.values()))
     children: dict[str, int] = {}
@@ -125,6 +125,8 @@ async def _children(log: EventLog, head: Head, found: Plan) -> dict[str, int]:
                 f"run {head.id} can't go on: its child {child} {what} when it failed, and a cancelled run is not "
                 "redriven: start it again"
             )
+        if there.status == "failed":
+            await _find(log, there)  # else its parent would be brought back, and then wait for it in vain
         children[call] = there.sequence if there.status == "failed" else 0
     return children
 

@@ -75,6 +75,10 @@ class Shop:
             return await run.gather(run.start(order, n), run.start(waiting, n))
 
         @self.app.workflow()
+        async def family(run: Run, n: int) -> list[object]:
+            return await run.call(siblings, n)
+
+        @self.app.workflow()
         async def waiting(run: Run, n: int) -> str:
             return str(await run.wait_for("go"))
 
@@ -323,6 +327,18 @@ async def test_a_run_whose_other_child_was_stopped_with_it_is_refused(stores: li
         assert (await ended(one))[0] == "failed"
         with pytest.raises(NotRedrivable, match="was asked to stop"):
             await CoordinatorRuns(one).redrive(Redrive("r"))
+
+
+async def test_a_run_whose_childs_child_was_stopped_is_refused(stores: list[Store]) -> None:
+    """Before anything is recorded: brought back, it would wait for a child that can't go on."""
+    shop = Shop()
+    shop.broken = {"ship"}
+    async with coordinators(shop, stores) as (one,):
+        await start(one, "family")
+        assert (await ended(one))[0] == "failed"
+        with pytest.raises(NotRedrivable, match="was asked to stop"):
+            await CoordinatorRuns(one).redrive(Redrive("r"))
+        assert (await ended(one))[0] == "failed"
 
 
 async def test_a_persons_question_is_open_again(stores: list[Store]) -> None:
