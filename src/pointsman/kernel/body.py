@@ -124,6 +124,8 @@ class Body:
         self._answer(call, value)
 
     def _task_answered(self, event: ev.HumanTaskAnswered) -> None:
+        if event.call not in self.requests.handles:
+            return  # of an earlier generation, which gave it up: the answer was on its way
         default = self.requests.defaults.get(event.call)
         if event.failure is None:
             self._call_completed(event.call, event.output)

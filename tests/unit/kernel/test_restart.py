@@ -170,6 +170,17 @@ async def spender(run: Run, n: int) -> float:
     return run.now()
 
 
+@app.workflow()
+async def impatient(run: Run, n: int) -> str:
+    if n == 0:
+        asked = run.start(echo, 1, person="How?")
+        await run.wait_for("enough", expect=int)
+        asked.cancel()
+        run.restart(1)
+    await run.sleep(1)
+    return "done"
+
+
 def lab(workflow: Any, data: bytes, **more: Any) -> Lab:
     return Lab(app, workflow, data, answer=lambda p: p.data, **more)
 
@@ -287,3 +298,19 @@ def test_a_handle_is_not_for_the_next_generation() -> None:
     assert run.execution.state.generation == 2
     assert not run.execution.completed("echo#1", 1, b"7", run.now)
     assert run.run().output == 5
+
+
+@pytest.mark.parametrize("said", [{"failure": ev.Failure("not_answered")}, {"output": msgspec.Raw(b"7")}])
+def test_an_answer_to_what_an_earlier_generation_gave_up_is_recorded_and_no_more(said: dict[str, Any]) -> None:
+    """It was on its way when the call was cancelled."""
+    run = Lab(app, impatient, b"0", answer=lambda p: ev.Failure("odd", retryable=False), signals=[("enough", b"1")])
+    run.step()
+    (task,) = [pending.task for pending in run.execution.state.calls.values()]
+    assert task is not None
+    run.step()
+    assert run.execution.state.generation == 2
+    late = ev.HumanTaskAnswered(call="echo#1", task=task, mail=2, by="ann", **said)
+    assert run.execution.mailed(late, run.now)
+    run._append()
+    assert run.run().output == "done"
+    replay_prefixes(app, "run-1", run.log)
