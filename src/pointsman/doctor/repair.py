@@ -8,11 +8,13 @@ from pointsman.doctor.streams import EVENTS_PAGE, damage_of, why_not_repaired
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage
 from pointsman.kernel.errors import CorruptLog, PointsmanError, UnknownEvent, UnknownRun
+from pointsman.kernel.state import RunState
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head, chained
 from pointsman.ports.inspection import Cut
 from pointsman.ports.store import Store
 
+TERMINAL_TYPES = frozenset(kind.__name__ for kind in ev.TERMINAL)
 OUTCOMES = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.CallCancelled, ev.HumanTaskAnswered)
 
 
@@ -37,7 +39,15 @@ class _Kept(msgspec.Struct):
     checksum: int
     folded: int = 0
     generation: int = 1
+    redrives: int = 0
     asked: dict[str, None] = {}
+    keys: dict[str, tuple[str, int]] = {}
+    """Of the calls of the last generation, and the sequence at which each was asked for."""
+
+    def key_of(self, run: str, call: str) -> str:
+        if call in self.keys:
+            return self.keys[call][0]
+        return RunState(run, generation=self.generation, redrives=self.redrives).key_of(call)
 
 
 async def repair(store: Store, run: str, now: int) -> Repaired:
@@ -68,10 +78,10 @@ async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list
     why_not = why_not_repaired(head, damage)
     if why_not:
         raise NotRepairable(f"run {head.id}: {damage.message}; {why_not}")
-    kept = damage.sequence - 1
+    kept = await _without_end(store, head.id, damage.sequence - 1)
     good, last = await _read_kept(store, head.id, kept)
     lost = await _read_lost(store, head.id, kept)
-    event = ev.LogRepaired(first=damage.sequence, last=max(last, head.sequence), reason=damage.message)
+    event = ev.LogRepaired(first=kept + 1, last=max(last, head.sequence), reason=damage.message)
     repaired = chained(
         good.checksum, kept + 1, head.epoch + 1,
         type="LogRepaired", version=event.VERSION, at=now, body=ev.encode_event(event),
@@ -86,7 +96,14 @@ async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list
     if head.folded > good.folded:
         did.append(f"mail from number {good.folded + 1} on is folded in again")
     calls = dict.fromkeys([*good.asked, *lost])
-    return did, {call: f"{head.id}/{good.generation}/{call}" for call in calls}
+    return did, {call: good.key_of(head.id, call) for call in calls}
+
+
+async def _without_end(store: Store, run: str, kept: int) -> int:
+    """A redrive that is lost leaves the failure before it as the last word of a run that is open: nobody could drive
+    it, or redrive it. Without the failure it comes to it again by itself."""
+    rows = await store.log.read(run, after=kept - 1, limit=1)
+    return kept - 1 if rows and rows[0].type in TERMINAL_TYPES else kept
 
 
 async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:
@@ -96,7 +113,7 @@ async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:
         for row in await store.log.read(run, after=chain.sequence, limit=min(EVENTS_PAGE, kept - chain.sequence)):
             if chain.look(row) is not None:
                 raise NotRepairable(f"run {run} changed meanwhile: look at it again")
-            _fold(good, row)
+            _fold(good, run, row)
     good.checksum = chain.checksum or 0
     last = kept
     while page := await store.log.read(run, after=last, limit=EVENTS_PAGE):
@@ -104,17 +121,34 @@ async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:
     return good, last
 
 
-def _fold(good: _Kept, row: ev.Recorded) -> None:
-    if row.type == "RunRestarted":
-        good.generation += 1
-        good.asked.clear()
+def _fold(good: _Kept, run: str, row: ev.Recorded) -> None:
     event = read_event(row)
+    if isinstance(event, ev.RunRestarted):
+        good.generation, good.redrives = event.generation, event.redrives
+        good.asked.clear()
+        good.keys.clear()
+    elif isinstance(event, ev.RunRedriven):
+        _fold_redrive(good, event)
     if isinstance(event, ev.Mailed):
         good.folded = event.mail
     if isinstance(event, ev.CallRequested):
         good.asked[event.call] = None
+        good.keys[event.call] = good.key_of(run, event.call), row.sequence
     elif isinstance(event, OUTCOMES):
         good.asked.pop(event.call, None)
+
+
+def _fold_redrive(good: _Kept, event: ev.RunRedriven) -> None:
+    """What was asked for behind its place is void: it is asked for anew, under another key."""
+    good.redrives = event.number
+    for call in [call for call, (_, sequence) in good.keys.items() if sequence > event.after]:
+        del good.keys[call]
+        good.asked.pop(call, None)
+    for call in event.calls:
+        if call in good.keys:
+            key, sequence = good.keys[call]
+            good.asked[call] = None
+            good.keys[call] = f"{key}/r{event.number}" if event.has_fresh_key else key, sequence
 
 
 async def _read_lost(store: Store, run: str, kept: int) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from pointsman import AgentError, App, Context, Retry, Run
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.doctor.examination import examine
 from pointsman.doctor.findings import Counts, Finding
 from pointsman.doctor.repair import NotRepairable, repair
 from pointsman.kernel.checksum import first_damage, following
 from pointsman.kernel.errors import UnknownRun
+from pointsman.ports.runs import Redrive
 from pointsman.stores.memory.database import HeadRow, MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
 from tests.unit.coordinator.test_integrity import app, change, edit_a_body, parked
@@ -118,6 +120,82 @@ async def test_a_run_that_is_driven_is_taken_from_its_owner() -> None:
         assert await result(one, "r") == "a again"
     assert [event.type for event in row.events].count("CallRequested") == 2
     assert {call.idempotency_key for call in desk.calls} == {"r/1/echo#1", "r/1/echo#2"}
+
+
+async def test_a_waiting_run_that_is_mended_is_read_anew_by_who_has_it_in_memory() -> None:
+    """The repair puts an event in the place of the last one: the sequence is the one that memory knows."""
+    database = MemoryDatabase()
+    async with coordinator(app, database) as one:
+        await start(one, "steps")
+        await until(lambda: database.runs["r"].status == "parked" and one.roster.cached == 1)
+        row = database.runs["r"]
+        change(row, EVENTS, at=row.events[-1].at + 1)
+        assert (await mend(database, "r"))[0][1] == f"the run goes on from event {EVENTS - 1}"
+        await CoordinatorRuns(one).signal("r", "go", b"1", key="k")
+        assert await result(one, "r") == 34
+    assert row.events[EVENTS - 1].type == "LogRepaired"
+    assert first_damage("r", row.events, len(row.events)) is None
+
+
+async def test_a_redrive_that_is_lost_leaves_a_run_that_fails_again() -> None:
+    """Its last word would be a failure, and its head says that it is open: it would park for ever."""
+    database, failing = MemoryDatabase(), App("failing")
+    broken = True
+
+    @failing.workflow()
+    async def odd(run: Run, n: int) -> int:
+        if broken:
+            raise ValueError("odd")
+        return int(await run.wait_for("go"))
+
+    async with coordinator(failing, database) as one:
+        await start(one, "odd", b"1")
+        await until(lambda: database.runs["r"].status == "failed")
+    row = database.runs["r"]
+    broken = False
+    async with coordinator(failing, database, "two") as two:
+        await CoordinatorRuns(two).redrive(Redrive("r"))
+        await until(lambda: row.status == "parked")
+    (redriven,) = [event.sequence for event in row.events if event.type == "RunRedriven"]
+    change(row, redriven, at=row.events[redriven - 1].at + 1)
+    await mend(database, "r")
+    assert "RunFailed" not in [event.type for event in row.events]
+    async with coordinator(failing, database, "three") as three:
+        await CoordinatorRuns(three).signal("r", "go", b"7", key="k")
+        assert await result(three, "r") == 7
+    assert first_damage("r", row.events, len(row.events)) is None
+
+
+@pytest.mark.parametrize("has_fresh_key", [False, True])
+async def test_what_a_redriven_run_may_repeat_is_named_by_the_keys_that_it_uses(has_fresh_key: bool) -> None:
+    database, shop, broken, keys = MemoryDatabase(), App("shop"), {2}, set[str]()
+
+    @shop.agent(retry=Retry(attempts=1))
+    async def pay(n: int, ctx: Context) -> int:
+        if n in broken:
+            raise AgentError("out of order", retryable=False)
+        keys.add(ctx.idempotency_key)
+        return n
+
+    @shop.workflow()
+    async def bill(run: Run) -> int:
+        paid = [await run.call(pay, n) for n in (1, 2, 3)]
+        return int(await run.wait_for("go")) + len(paid)
+
+    async with coordinator(shop, database) as one:
+        await start(one, "bill")
+        await until(lambda: database.runs["r"].status == "failed")
+        broken.clear()
+        await CoordinatorRuns(one).redrive(Redrive("r", has_fresh_key=has_fresh_key))
+        await until(lambda: database.runs["r"].status == "parked")
+    row = database.runs["r"]
+    (redriven,) = [event.sequence for event in row.events if event.type == "RunRedriven"]
+    change(row, redriven + 1, at=row.events[redriven].at + 1)
+    assert set((await mend(database, "r"))[1].values()) == keys - {"r/1/pay#1"}
+    async with coordinator(shop, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        assert await result(two, "r") == 4
+    assert len(keys) == 3
 
 
 async def test_what_has_ended_or_lost_its_beginning_is_not_mended() -> None:
