@@ -225,6 +225,8 @@ class Driver:
         """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
         ending = self.execution.ending
         assert ending is not None
+        if self._draft.says_more and any(type(p.event) is ev.ChildStarted for p in self._draft.entries):
+            return await self._append("running", self._crew.lease.incarnation)  # they must be there to be stopped
         await cancel_children(self._crew, self.execution.state)
         now = self._crew.store.clock.now()
         last = Produced(ending, max(now, self.execution.state.last_at), ev.encode_event(ending))

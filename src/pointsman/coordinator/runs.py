@@ -139,6 +139,7 @@ class CoordinatorRuns:
         return views
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
+        seen = 0
         with self._coordinator.watcher.watch(run, each=True) as watch:
             while True:
                 batch = await self.events(run, after=after, limit=PAGE)
@@ -152,6 +153,11 @@ class CoordinatorRuns:
                     head = (await self._store.log.heads([run]))[run]
                     if head.sequence <= after:
                         return
+                    if head.sequence == seen:  # and still there are no more events than that
+                        damage = await first_damage(self._store.log, head)
+                        if damage is not None:
+                            raise corrupt(run, damage)
+                    seen = head.sequence
                     continue
                 if self._coordinator.is_draining:
                     raise Draining  # what is not the end must not look like it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -13,6 +14,7 @@ from pointsman.api import views
 from pointsman.cli.runs import drawing, folding
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.kernel.checksum import first_damage, following
+from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import Outcome
 from pointsman.stores.memory.database import HeadRow, MemoryDatabase
@@ -229,6 +231,26 @@ async def test_the_end_of_a_run_that_cannot_be_trusted_is_no_result() -> None:
     assert view.failure is not None
     assert view.failure.kind == "corrupt_log"
     assert "is not what was appended" in view.failure.message
+
+
+async def test_who_follows_a_run_whose_last_event_is_lost_is_told() -> None:
+    """And does not wait for it by asking again and again."""
+    database = MemoryDatabase()
+    await parked(database, "r")
+    async with coordinator(app, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        assert await result(two, "r") == 34
+    read, last = MemoryEventLog.read, len(database.runs["r"].events)
+
+    async def reading(self: MemoryEventLog, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        return [row for row in await read(self, run, after=after, limit=limit) if row.sequence < last]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryEventLog, "read", reading)
+        async with coordinator(app, database, "three") as three, asyncio.timeout(5):
+            with pytest.raises(CorruptLog, match="the log ends with event"):
+                async for _ in CoordinatorRuns(three).follow("r"):
+                    pass
 
 
 async def test_a_quarantined_run_without_a_reason_in_its_log_is_looked_at() -> None:

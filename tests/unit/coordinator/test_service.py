@@ -544,3 +544,22 @@ async def test_who_follows_a_run_that_goes_on_elsewhere_is_not_told_that_it_has_
         desk.go.set()
         await one.stop()
         assert await result(two, "r") == "a again"
+
+
+async def test_a_child_that_nobody_waited_for_is_stopped_when_its_parent_ends_at_once() -> None:
+    database, app = MemoryDatabase(), App("family")
+
+    @app.workflow()
+    async def child(run: Run) -> None:
+        await run.wait_for("never")
+
+    @app.workflow()
+    async def parent(run: Run) -> str:
+        run.start(child)
+        return "over"
+
+    async with coordinator(app, database) as one:
+        await start(one, "parent")
+        assert await result(one, "r") == "over"
+        (other,) = [row for row in database.runs.values() if row.new.parent == "r"]
+        await until(lambda: other.status == "cancelled")
