@@ -49,6 +49,8 @@ class Following:
             self.is_whole = True
             self._read(whole)
         if rest and (not self.is_whole or len(rest) > self._bytes_max):
+            if self.is_whole:
+                self._read_id(rest)  # its end comes by itself, and does not say it
             self.is_whole = False
             whole, rest = data, b""
         self._rest = rest
@@ -60,6 +62,10 @@ class Following:
 
     def _read(self, frames: bytes) -> None:
         self.has_ended = frames[:-2].rpartition(_FRAME_END)[2].lstrip(b"\n").startswith(_LAST_FRAMES)
+        self._read_id(frames)
+
+    def _read_id(self, frames: bytes) -> None:
         at = frames.rfind(b"\nid: ") + 1
-        if at or frames.startswith(b"id: "):
-            self.last_id = frames[at + 4 : frames.index(b"\n", at)]
+        end = frames.find(b"\n", at)
+        if (at or frames.startswith(b"id: ")) and end >= 0:
+            self.last_id = frames[at + 4 : end]

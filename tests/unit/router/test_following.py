@@ -164,3 +164,16 @@ def test_data_is_never_taken_for_an_id():
     following.feed(b"id: 1\nevent: Moved\ndata: " + said + b"\n\n")
     assert following.last_id == b"1"
     assert following.can_resume
+
+
+def test_a_frame_too_long_to_hold_is_not_asked_for_again_once_it_is_whole():
+    following = Following(100)
+    long = b"id: 3\nevent: Moved\ndata: " + b"x" * 200
+    out = following.feed(frame(2) + long)
+    assert not following.can_resume
+    out += following.feed(b"y\n\n")
+    assert out == frame(2) + long + b"y\n\n"
+    assert following.can_resume
+    assert following.last_id == b"3"
+    following.feed(frame(4))
+    assert following.last_id == b"4"
