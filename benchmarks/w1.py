@@ -1,8 +1,7 @@
 """w1: throughput. Runs of five sequential steps of 200 bytes, 100 at a time, one coordinator, PostgreSQL.
 
 The coordinator is configured as `pointsman coordinator` configures itself. Runs are started in process. In the same
-run the
-raw append path is measured: two connections that insert batches of 100 rows of the same size and do nothing else.
+run the raw append path is measured: two connections insert batches of 100 rows of the same size and do nothing else.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pointsman.cli.main import app
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import METRICS
 from pointsman.router import RouterSettings
+from pointsman.router.metrics import Metrics as RouterMetrics
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,11 +58,27 @@ def test_a_command_that_is_none_is_noticed() -> None:
             parse(line.split())
 
 
-def test_every_metric_of_the_page_is_measured() -> None:
-    known = {metric.name for metric in METRICS}
-    said = set(re.findall(r"`(pointsman_\w+)", OPERATIONS))
-    assert said <= known
-    assert {name for name in known if re.search(r"breaker|probe|held|retries", name)} <= said
+def test_every_metric_is_on_the_page_and_no_other() -> None:
+    routers = RouterMetrics().text(clients=0, upstreams=0, coordinators=[]).decode()
+    measured = {metric.name for metric in METRICS} | set(re.findall(r"^# TYPE (\w+)", routers, re.MULTILINE))
+    assert set(re.findall(r"`(pointsman_\w+)", OPERATIONS)) == measured
+
+
+def test_every_alarm_says_what_to_do_and_what_happens_without() -> None:
+    page = OPERATIONS.split("\n## Alarms\n")[1].split("\n## ")[0]
+    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| alarm |")]
+    assert len(rows) >= 30
+    assert all(len([cell for cell in row.strip("|").split(" | ") if cell.strip()]) == 4 for row in rows)
+
+
+def test_every_command_within_the_text_is_one() -> None:
+    lines = {" ".join(line.split()) for line in re.findall(r"`(pointsman [^`]+)`", OPERATIONS)}
+    assert len(lines) >= 15
+    for line in lines:
+        words = shlex.split(line.replace(" ...", " TEXT"))[1:]
+        if words in (["up"], ["coordinator"]):
+            continue  # the process as such
+        parse(words)
 
 
 def test_every_limit_of_the_page_has_its_default() -> None:
@@ -81,3 +98,23 @@ def test_the_options_of_the_page_are_those_of_the_coordinator() -> None:
     said = set(re.findall(r"^\| `(--[\w-]+)", OPERATIONS, re.MULTILINE))
     assert said == {"--agents-allow", "--agents-private", "--agents-token", "--callback", "--max-age", "--max-rss"}
     assert said <= options
+
+
+def commands() -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    left: list[tuple[str, Any]] = [("pointsman", typer.main.get_command(app))]
+    while left:
+        name, command = left.pop()
+        found.append((name, command))
+        left += [(f"{name} {sub}", one) for sub, one in getattr(command, "commands", {}).items()]
+    return found
+
+
+def test_every_command_has_a_line_that_fits_and_every_option_a_help() -> None:
+    assert len(commands()) >= 30
+    for name, command in commands():
+        assert command.help, name
+        if name != "pointsman":
+            assert not command.get_short_help_str(63).endswith("..."), name
+        for parameter in command.params:
+            assert getattr(parameter, "hidden", False) or parameter.name == "help" or parameter.help, (name, parameter)

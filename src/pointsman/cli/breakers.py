@@ -23,7 +23,7 @@ breakers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See ci
 @breakers.command("ls")
 @guarded
 def ls(as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """List the breakers: what they did last, why, and what they saw lately."""
+    """List the breakers. What they did last, why, and what they saw lately."""
     with Client(url, token) as client:
         page = client.get("/v1/breakers")
     if as_json:
@@ -50,7 +50,7 @@ def pin(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Hold a breaker open or closed, whatever happens, until it is unpinned."""
+    """Hold a breaker open or closed until it is unpinned."""
     if state not in PINS:
         raise Usage(f"{state}: a breaker is pinned open or closed")
     with Client(url, token) as client:

@@ -11,8 +11,7 @@ import typer
 from pointsman.cli import output
 from pointsman.cli.client import Client, item_path
 from pointsman.cli.exits import Usage, guarded
-from pointsman.cli.inbox.options import By, person
-from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
+from pointsman.cli.options import DEFAULT_URL, AsJson, By, Token, Url, person
 from pointsman.cli.runs.costs import money
 
 SCOPES = ("agent", "tenant")
@@ -72,7 +71,7 @@ def set_(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Set a budget: it stands in place of the one before, and above what the code declares."""
+    """Set a budget. It stands in place of the one before, and above what the code declares."""
     is_limited = not (usd is None and tokens is None and calls is None)
     if is_limited == unlimited:
         raise Usage("give --usd, --tokens or --calls; or --unlimited alone")

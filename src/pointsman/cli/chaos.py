@@ -41,12 +41,13 @@ LACKS = {
 @guarded
 def chaos(
     schedule: Annotated[
-        list[str] | None, typer.Option("--schedule", metavar="NAME", help="One of --list; may be repeated. Else all.")
+        list[str] | None,
+        typer.Option("--schedule", metavar="NAME", help="One of --list, or all; may be repeated."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say what there is, and leave.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many times each fault strikes.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, max=3600, help="Of load before each fault.")] = None,
-    short: Annotated[bool, typer.Option("--short", help="As the tests do it: most faults once.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=0.1, max=3600, help="Seconds of load before each fault.")] = None,
+    short: Annotated[bool, typer.Option("--short", help="Briefly, as the tests do it: most faults once.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Schedules at the same time, each on a cluster.")] = 1,
     page_: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Write the figures into the page of the docs.")
@@ -58,16 +59,19 @@ def chaos(
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="The router of a running cluster; with --store.")
     ] = None,
-    store: Annotated[str | None, typer.Option("--store", metavar="DSN", help="Its database.")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="DSN", help="The database of a running cluster; with --url.")
+    ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="What clients start on a running cluster.")] = None,
-    input_: Annotated[str, typer.Option("--input", metavar="JSON", help="And with what.")] = "null",
+    input_: Annotated[str, typer.Option("--input", metavar="JSON", help="Its input; with --workflow.")] = "null",
     keep: Annotated[bool, typer.Option("--keep", help="Leave logs and records behind, and say where.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let things fail on a cluster that is started for it, and count what was lost, repeated and recovered.
+    """Let things fail on a cluster, and count what was lost.
 
-    Or on a running one (--data, or --url and --store): then the faults are those that can be made from outside, and
-    only what clients were told is judged. Never on one that others need: things do fail.
+    The cluster is started for it; what was repeated and recovered is counted too. Or on a running one (--data, or --url
+    and --store): then the faults are those that can be made from outside, and only what clients were told is judged.
+    Never on one that others need: things do fail.
 
     Exit code 1 unless everything held that must hold of each schedule.
     """

@@ -15,7 +15,7 @@ from pointsman.agents.addresses import AgentAddresses
 from pointsman.cli import output, settings
 from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.load import load_app
-from pointsman.cli.options import AsJson, MaxAge, MaxRss, Store
+from pointsman.cli.options import AsJson, LogLevel, MaxAge, MaxRss, Store, WithParent
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cluster import die_with_parent
 from pointsman.node import Limits, Node, NodeSettings, hash_seed
@@ -65,11 +65,13 @@ def coordinator(
     ] = None,
     max_age: MaxAge = None,
     max_rss: MaxRss = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
-    with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    log_level: LogLevel = "info",
+    with_parent: WithParent = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a coordinator: it drives runs, and hands them over when it is told to leave (SIGTERM; twice: at once).
+    """Run a coordinator, which drives runs.
+
+    It hands them over when it is told to leave (SIGTERM; twice: at once).
 
     With --max-age or --max-rss it replaces itself when it is too old or too large: it leaves in the same way, and
     goes on as a new process with the same pid. One coordinator of the cluster at a time does so.
@@ -80,8 +82,6 @@ def coordinator(
         raise Usage(
             "--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL, or sqlite:///file.db"
         )
-    if log_level not in ("debug", "info", "warning", "error"):
-        raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
     values = settings.parse(set_ or [])
     node_settings = NodeSettings(
         coordinator=settings.coordinator_settings(name, values),

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pointsman.cli.exits import Exit, Usage, guarded
+from pointsman.cli.options import AsJson
 from pointsman.cli.output import print_json, print_table, table
 from pointsman.demo import data
 from pointsman.demo.accuracy import selection_accuracy
@@ -39,9 +40,11 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave logs, journal and database behind, and say where.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Answer customer tickets with twelve specialist agents on several coordinators, kill one, and count what was lost.
+    """Answer tickets, kill a coordinator, and count what was lost.
+
+    Twelve specialist agents answer, on several coordinators.
 
     Exit code 1 unless every ticket was answered, none was lost, and no call was repeated whose outcome was committed.
     """

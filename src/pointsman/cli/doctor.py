@@ -42,10 +42,10 @@ def doctor(
     all_: Annotated[bool, typer.Option("--all", help="With --repair: every run that can be repaired.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at everything in a store, and say what is wrong and what to do. Changes nothing without --repair.
+    """Say what is wrong in a store, and what to do about it.
 
-    It talks to the database itself, so it works when no coordinator does; they may run meanwhile. Exit code 1 when
-    something is wrong that was not repaired.
+    It reads everything, and changes nothing without --repair. It talks to the database itself, so it works when no
+    coordinator does; they may run meanwhile. Exit code 1 when something is wrong that was not repaired.
     """
     if store is None:
         raise Usage(

@@ -10,11 +10,8 @@ import typer
 from pointsman.cli import output
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import AsJson, Store
-from pointsman.kernel.errors import StoreUnavailable
-from pointsman.stores.postgres.migrate import check_schema
+from pointsman.stores.postgres.migrate import check_database
 from pointsman.stores.postgres.migrate import migrate as apply
-from pointsman.stores.postgres.server import ConnectError, Server
-from pointsman.stores.postgres.settings import PostgresSettings
 from pointsman.stores.urls import is_sqlite
 
 
@@ -39,7 +36,7 @@ def migrate(
     if check and pre:
         raise Usage("--check changes nothing, so --pre has no meaning beside it")
     if check:
-        asyncio.run(_check(store))
+        asyncio.run(check_database(store))
         applied = []
     else:
         applied = asyncio.run(apply(store, post=not pre))
@@ -49,17 +46,3 @@ def migrate(
         typer.echo("the schema is one that this release works with")
     else:
         typer.echo("\n".join(f"applied {title}" for title in applied) or "nothing to apply")
-
-
-async def _check(store: str) -> None:
-    """Raises: SchemaMissing, SchemaFromFuture, StoreUnavailable."""
-    server = Server(store, PostgresSettings())
-    try:
-        connection, _ = await server.connect({}, codecs=False)
-    except ConnectError as error:
-        text = str(error) or type(error).__name__
-        raise StoreUnavailable(f"{server.description} can't be reached: {text}") from error
-    try:
-        await check_schema(connection)
-    finally:
-        connection.terminate()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
 
 from pointsman.cli.client import DEFAULT_URL
+from pointsman.cli.exits import Usage
 
 Url = Annotated[
     str,
@@ -35,5 +37,25 @@ MaxRss = Annotated[
     int | None,
     typer.Option("--max-rss", metavar="MB", help="One that has more resident memory does too (on Linux)."),
 ]
+LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error")]
+WithParent = Annotated[int | None, typer.Option("--with-parent", hidden=True)]
+By = Annotated[
+    str | None,
+    typer.Option("--by", envvar="POINTSMAN_USER", help="Who says so; the user of this machine without."),
+]
 
-__all__ = ["DEFAULT_URL", "AsJson", "MaxAge", "MaxRss", "RunId", "Store", "Token", "Url"]
+
+def person(by: str | None) -> str:
+    """Raises: Usage: nobody is named, and this machine does not know who asks."""
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise Usage("--by is missing (or POINTSMAN_USER): say who you are") from None
+
+
+__all__ = [
+    "DEFAULT_URL", "AsJson", "By", "LogLevel", "MaxAge", "MaxRss", "RunId", "Store", "Token", "Url", "WithParent",
+    "person",
+]  # fmt: skip

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from pointsman.cli.exits import Usage
 from pointsman.process import event_loop_factory
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LEVELS = ("debug", "info", "warning", "error")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -22,7 +24,9 @@ class Service(Protocol):
 
 
 def log_to_stderr(level: str) -> None:
-    """Lines of `time LEVEL name: message`."""
+    """Lines of `time LEVEL name: message`. Raises: Usage: there is no such level."""
+    if level not in LEVELS:
+        raise Usage(f"--log-level {level}: there are {', '.join(LEVELS)}")
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every announcement, else
     logging.getLogger("httpcore").setLevel(logging.WARNING)

@@ -32,7 +32,11 @@ def retention(
     batch: Annotated[int, typer.Option(min=1, help="Runs in one statement.")] = DEFAULTS.retention_batch,
     as_json: AsJson = False,
 ) -> None:
-    """Show the weeks of runs that the store holds, their size, and the oldest open run. Safe beside coordinators."""
+    """Show what a store keeps, and delete what is past.
+
+    Each week of runs with its size and its oldest open run; nothing is deleted without --apply. Safe
+    beside coordinators.
+    """
     if store is None:
         raise Usage(
             "--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL, or sqlite:///file.db"

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.exits import Usage, guarded
-from pointsman.cli.options import AsJson
+from pointsman.cli.exits import guarded
+from pointsman.cli.options import AsJson, LogLevel, WithParent
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cli.settings import router_settings
 from pointsman.cluster import die_with_parent
@@ -50,16 +50,16 @@ def router(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A limit or deadline; may be repeated."),
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
-    with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    log_level: LogLevel = "info",
+    with_parent: WithParent = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a router: it sends each request to the coordinator whose turn it is, or to the next when that is
-    gone."""
+    """Run a router, which sends each request to a coordinator.
+
+    To the one whose turn it is, or to the next when that is gone.
+    """
     if with_parent is not None:
         die_with_parent(with_parent)
-    if log_level not in ("debug", "info", "warning", "error"):
-        raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
     settings = router_settings(
         set_ or (), host=host, port=port, token=token, announce_token=announce_token,
         coordinators=tuple(coordinator or ()),

@@ -59,7 +59,9 @@ def simulate_app(
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one a core without.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run an app's workflows and agents through thousands of schedules of faults, in virtual time, and check them.
+    """Run an app through schedules of faults, in virtual time.
+
+    Its workflows and agents, through thousands of them; every rule is checked after each.
 
     The exit code is 1 when a schedule breaks a rule; each is named with the command that shows it.
     """

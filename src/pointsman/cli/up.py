@@ -46,7 +46,9 @@ def up(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run APP on this machine: PostgreSQL (unless --store), a router and coordinators, each a process.
+    """Run APP on this machine, with all that it needs.
+
+    PostgreSQL (unless --store), a router and coordinators, each a process.
 
     A dead coordinator is started again under its name; its runs have gone on elsewhere by then. Ctrl-C or
     SIGTERM stops all of it in order. Only this machine can reach it: to be reached by others, run `pointsman

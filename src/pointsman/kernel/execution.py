@@ -22,10 +22,7 @@ from pointsman.kernel import chain
 from pointsman.kernel import events as ev
 from pointsman.kernel.body import Body
 from pointsman.kernel.checksum import beginning
-from pointsman.kernel.errors import (
-    CorruptLog,
-    NonDeterministicWorkflow,
-)
+from pointsman.kernel.errors import CorruptLog, NonDeterministicWorkflow
 from pointsman.kernel.failing import after_attempt, without_agent
 from pointsman.kernel.history import History, describe
 from pointsman.kernel.policy.amounts import NOTHING, Amount

@@ -25,11 +25,7 @@ async def hash_seed(dsn: str) -> int:
     if is_sqlite(dsn):
         return await _of_file(dsn)
     server = Server(dsn, PostgresSettings())
-    try:
-        connection, _ = await server.connect({}, codecs=False)
-    except ConnectError as error:
-        text = str(error) or type(error).__name__
-        raise StoreUnavailable(f"{server.description} can't be reached: {text}") from error
+    connection = await server.reach()
     try:
         drawn = str(random.SystemRandom().randint(1, HASH_SEED_MAX))
         await connection.execute(

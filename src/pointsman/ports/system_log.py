@@ -1,5 +1,5 @@
-"""The system log: the streams that have no owner (`agent/X`, `budget/X`, `mode`). Expected sequence decides, and the
-loser reads again.
+"""The system log: the streams that have no owner (`agent/X`, `budget/X`, `recycling`). Expected sequence decides, and
+the loser reads again.
 
 Each stream is kept with its folded state: every append brings the state that it leads to, so a reader needs no
 replay, and old events can be cut. Obligations, each with a case in the conformance suite:

@@ -1,1 +1,2 @@
-"""Tests that ship with Pointsman: the suite that every store must pass, the simulator, and the replay of histories."""
+"""What ships for tests: the suite that every store must pass, the simulator, drills with real faults, and the replay of
+histories."""

@@ -217,7 +217,7 @@ class TakeoversNotCounted(MemoryOwnership):
 
     caught_by = (
         "ownership.takeovers_are_counted_until_the_next_append",
-        "ownership.a_suspect_is_not_taken_over_with_the_others",
+        "trials.a_suspect_is_not_taken_over_with_the_others",
         "races.orphans_go_to_one_heir_each",
     )
 
@@ -241,7 +241,7 @@ class NobodyIsSuspected(MemoryOwnership):
     """All orphans are taken over together, however many died with them."""
 
     caught_by = (
-        "ownership.a_suspect_is_not_taken_over_with_the_others",
+        "trials.a_suspect_is_not_taken_over_with_the_others",
         "ownership.takeovers_are_counted_until_the_next_append",
     )
 
@@ -252,7 +252,7 @@ class NobodyIsSuspected(MemoryOwnership):
 class AllAreSuspects(MemoryOwnership):
     """Who died with a suspect is one, too."""
 
-    caught_by = ("ownership.a_death_during_a_trial_is_the_suspects_alone",)
+    caught_by = ("trials.a_death_during_a_trial_is_the_suspects_alone",)
 
     def _culprit(self, owner):
         return None
@@ -261,7 +261,7 @@ class AllAreSuspects(MemoryOwnership):
 class TrialsNeverEnd(MemoryOwnership):
     """A trial goes on."""
 
-    caught_by = ("ownership.a_death_after_a_trial_is_nobodys_alone",)
+    caught_by = ("trials.a_death_after_a_trial_is_nobodys_alone",)
 
     async def end_trial(self, owner):
         await self._session.enter()
@@ -270,7 +270,7 @@ class TrialsNeverEnd(MemoryOwnership):
 class WhoGotOnIsGuilty(MemoryOwnership):
     """A run that has appended is still to blame."""
 
-    caught_by = ("ownership.a_death_after_a_trial_is_nobodys_alone",)
+    caught_by = ("trials.a_death_after_a_trial_is_nobodys_alone",)
 
     def _culprit(self, owner):
         incarnation = self._database.incarnations.get(owner or 0)
@@ -281,7 +281,7 @@ class WhoGotOnIsGuilty(MemoryOwnership):
 class GuiltyFirst(MemoryOwnership):
     """Those with most deaths are tried first."""
 
-    caught_by = ("ownership.those_with_fewest_deaths_are_tried_first",)
+    caught_by = ("trials.those_with_fewest_deaths_are_tried_first",)
 
     async def claim_suspect(self, owner, definitions):
         for row in self._open(None):
@@ -306,7 +306,7 @@ class GuiltyFirst(MemoryOwnership):
 class TheDeadTry(MemoryOwnership):
     """An ended incarnation begins and ends trials."""
 
-    caught_by = ("ownership.the_ended_try_nobody",)
+    caught_by = ("trials.the_ended_try_nobody",)
 
     def _may_claim(self, owner):
         return True
@@ -315,7 +315,7 @@ class TheDeadTry(MemoryOwnership):
 class TheDeadEndTrials(MemoryOwnership):
     """A trial that ended in a death is ended again."""
 
-    caught_by = ("ownership.the_ended_try_nobody",)
+    caught_by = ("trials.the_ended_try_nobody",)
 
     async def end_trial(self, owner):
         await self._session.enter()
@@ -325,7 +325,7 @@ class TheDeadEndTrials(MemoryOwnership):
 class VictimsAreForgotten(MemoryOwnership):
     """Nobody died on trial."""
 
-    caught_by = ("ownership.a_death_during_a_trial_is_the_suspects_alone",)
+    caught_by = ("trials.a_death_during_a_trial_is_the_suspects_alone",)
 
     def _tried(self, run):
         return []
@@ -334,7 +334,7 @@ class VictimsAreForgotten(MemoryOwnership):
 class ReleasesAnything(MemoryOwnership):
     """A release of what is not held back."""
 
-    caught_by = ("ownership.a_released_run_is_due_and_forgiven",)
+    caught_by = ("trials.a_released_run_is_due_and_forgiven",)
 
     async def release(self, run):
         row = self._database.open_runs.get(run)
@@ -346,7 +346,7 @@ class ReleasesAnything(MemoryOwnership):
 class ReleasedUnderSuspicion(MemoryOwnership):
     """A released run keeps its deaths."""
 
-    caught_by = ("ownership.a_released_run_is_due_and_forgiven",)
+    caught_by = ("trials.a_released_run_is_due_and_forgiven",)
 
     async def release(self, run):
         row = self._database.open_runs.get(run)

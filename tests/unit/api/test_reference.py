@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from pointsman.api import ApiSettings, errors
+from pointsman.router import problems
 from tests.unit.api.memory_runs import Bench
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "http-api.md").read_text()
@@ -25,6 +26,16 @@ def test_every_error_code_is_on_the_page_with_its_status():
     own = [value for value in vars(errors).values() if isinstance(value, type)]
     raised = [error for error in own if not issubclass(error, errors.InvalidSetting)]
     assert {(error.status, error.code) for error in raised} <= documented
+
+
+def test_every_error_of_the_router_is_on_the_page_with_its_status():
+    documented = {
+        (int(status), code)
+        for status, codes in re.findall(r"^\| (\d{3}) \| (.*?) \|", section("Errors of the router"), re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    own = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
+    assert {(problem.status, problem.code) for problem in own} == documented
 
 
 def test_every_setting_is_on_the_page():

@@ -15,7 +15,7 @@ from pointsman import serving
 from pointsman.cli import output, process
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.load import load_app
-from pointsman.cli.options import DEFAULT_URL, AsJson
+from pointsman.cli.options import DEFAULT_URL, AsJson, LogLevel
 from pointsman.node import AddressInUse
 from pointsman.ports.agents import TTL_S_MAX, TTL_S_MIN
 from pointsman.process import tune_process
@@ -45,12 +45,10 @@ def serve(
         float,
         typer.Option(min=TTL_S_MIN, max=TTL_S_MAX, help="Seconds after which it is forgotten when it has died."),
     ] = TTL_S,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_level: LogLevel = "info",
     as_json: AsJson = False,
 ) -> None:
-    """Serve the agents of APP over HTTP and keep them registered; they leave when it is told to (SIGTERM)."""
-    if log_level not in ("debug", "info", "warning", "error"):
-        raise Usage(f"--log-level {log_level}: there are debug, info, warning and error")
+    """Serve the agents of APP over HTTP and keep them registered. They leave when it is told to (SIGTERM)."""
     for name, url in (("--register", register), ("--advertise", advertise)):
         if url is not None and not url.startswith(("http://", "https://")):
             raise Usage(f"{name} {url}: give it as http://HOST:PORT")

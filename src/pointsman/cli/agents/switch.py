@@ -30,7 +30,7 @@ def disable(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Give an agent no more calls; those under way go on, others go to its fallbacks."""
+    """Give an agent no more calls. Those under way go on, others go to its fallbacks."""
     with Client(url, token) as client:
         _, agent = client.post(item_path("agents", name, "disable"), json.dumps({"reason": reason}).encode())
     _say(agent, as_json=as_json)

@@ -10,8 +10,8 @@ import typer
 from pointsman.cli import output
 from pointsman.cli.client import Client, item_path
 from pointsman.cli.exits import guarded
-from pointsman.cli.inbox.options import By, TaskId, person
-from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
+from pointsman.cli.inbox.options import TaskId
+from pointsman.cli.options import DEFAULT_URL, AsJson, By, Token, Url, person
 from pointsman.cli.runs.start import read_json
 
 

@@ -10,8 +10,8 @@ import typer
 from pointsman.cli import output
 from pointsman.cli.client import Client, item_path
 from pointsman.cli.exits import guarded
-from pointsman.cli.inbox.options import By, TaskId, person
-from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
+from pointsman.cli.inbox.options import TaskId
+from pointsman.cli.options import DEFAULT_URL, AsJson, By, Token, Url, person
 
 
 @guarded
@@ -23,7 +23,7 @@ def decline(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Decline a question: the call goes on with its default, or fails as not_answered."""
+    """Decline a question. The call goes on with its default, or fails as not_answered."""
     path = item_path("tasks", task, "decline")
     with Client(url, token) as client:
         _, accepted = client.post(path, json.dumps({"reason": reason, "by": person(by)}).encode())

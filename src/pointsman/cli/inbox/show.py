@@ -17,7 +17,7 @@ from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
 
 @guarded
 def show(task: TaskId, as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Show a question: what was asked of the agent, what failed, and which answers fit."""
+    """Show a question. What was asked of the agent, what failed, and which answers fit."""
     with Client(url, token) as client:
         found = client.get(item_path("tasks", task))
     if as_json:

@@ -21,7 +21,7 @@ def cancel(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Ask a run to stop: its workflow is told at its next await, and may clean up."""
+    """Ask a run to stop. Its workflow is told at its next await, and may clean up."""
     with Client(url, token) as client:
         _, accepted = client.post(run_path(run, "cancel"), json.dumps({"reason": reason}).encode())
     if as_json:

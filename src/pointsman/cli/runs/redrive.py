@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from pointsman.cli import output
 from pointsman.cli.client import Client, Refused, run_path
 from pointsman.cli.exits import CommandError, Usage, guarded
-from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
+from pointsman.cli.options import DEFAULT_URL, AsJson, By, Token, Url, person
 
 PAGE = 100
 
@@ -29,17 +28,17 @@ def redrive(
         bool,
         typer.Option("--fresh-key", help="Another idempotency key; what the old one did may be done twice."),
     ] = False,
-    by: Annotated[str | None, typer.Option(help="Who asks for it; without it, the user of this machine.")] = None,
+    by: By = None,
     reason: Annotated[str, typer.Option(help="For whoever reads the run later.")] = "",
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Let failed runs go on from the call that failed; what completed is not repeated."""
+    """Let failed runs go on from the call that failed. What completed is not repeated."""
     chosen = any(value is not None for value in (workflow, kind, tenant))
     if (run is None) == (not chosen):
         raise Usage("give one run's id, or say which: --workflow, --kind, --tenant (one or more of them)")
-    wish = {"by": by or getpass.getuser(), "reason": reason, "fresh_key": fresh_key, "dry_run": dry_run}
+    wish = {"by": person(by), "reason": reason, "fresh_key": fresh_key, "dry_run": dry_run}
     with Client(url, token) as client:
         if run is not None:
             heads: Iterator[Any] = iter([client.get(run_path(run))])

@@ -12,7 +12,7 @@ from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
 
 @guarded
 def release(run: RunId, as_json: AsJson = False, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Let a quarantined run go on, once the code that it harmed is mended: it is due at once, under no suspicion."""
+    """Let a quarantined run go on. Mend first what held it back: it is due at once, under no suspicion."""
     with Client(url, token) as client:
         _, released = client.post(run_path(run, "release"), None)
     if as_json:

@@ -18,7 +18,7 @@ import asyncpg
 
 from pointsman.kernel.errors import SchemaFromFuture, SchemaMissing, StoreUnavailable
 from pointsman.stores.postgres.partitions import make_partitions
-from pointsman.stores.postgres.server import ConnectError, Connection, Server
+from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 
 LOCK: Final = zlib.crc32(b"pointsman migrations")
@@ -66,13 +66,7 @@ async def migrate(dsn: str, *, post: bool = True) -> list[str]:
     Raises:
         SchemaFromFuture, StoreUnavailable.
     """
-    server = Server(dsn, PostgresSettings())
-    try:
-        connection, _ = await server.connect({"lock_timeout": "60000"})
-    except ConnectError as error:
-        raise StoreUnavailable(
-            f"{server.description} can't be reached: {str(error) or type(error).__name__}"
-        ) from error
+    connection = await Server(dsn, PostgresSettings()).reach({"lock_timeout": "60000"}, codecs=True)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         await connection.execute(_TABLE)
@@ -100,6 +94,15 @@ async def _apply(connection: Connection, post: bool) -> list[str]:
             )  # fmt: skip
         applied.append(migration.title)
     return applied
+
+
+async def check_database(dsn: str) -> None:
+    """Raises SchemaMissing, SchemaFromFuture or StoreUnavailable unless this release can work with the database."""
+    connection = await Server(dsn, PostgresSettings()).reach()
+    try:
+        await check_schema(connection)
+    finally:
+        connection.terminate()
 
 
 async def check_schema(connection: Connection) -> None:

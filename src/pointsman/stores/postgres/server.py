@@ -91,6 +91,16 @@ class Server:
             raise
         return connection, name
 
+    async def reach(self, session: Mapping[str, str] | None = None, *, codecs: bool = False) -> Connection:
+        """One connection for one errand; whoever asks ends it. Raises StoreUnavailable."""
+        try:
+            connection, _ = await self.connect(session or {}, codecs=codecs)
+        except ConnectError as error:
+            raise StoreUnavailable(
+                f"{self.description} can't be reached: {str(error) or type(error).__name__}"
+            ) from error
+        return connection
+
 
 def _keep_alive(connection: Connection) -> None:
     """The client's half: asyncpg sets nothing on its socket."""

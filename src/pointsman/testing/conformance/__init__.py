@@ -30,6 +30,7 @@ from pointsman.testing.conformance import (
     reservations,
     retention,
     system_log,
+    trials,
     values,
     wakeup,
 )
@@ -43,6 +44,7 @@ CASES: tuple[Case, ...] = (
     *mailbox.CASES,
     *children.CASES,
     *ownership.CASES,
+    *trials.CASES,
     *liveness.CASES,
     *feed.CASES,
     *listing.CASES,

@@ -1,0 +1,128 @@
+"""Trials: a suspect of ending its owners is driven alone, and a death then is counted against it and nobody else."""
+
+from __future__ import annotations
+
+from pointsman.ports.ownership import Definition
+from pointsman.testing.conformance.harness import Harness
+from pointsman.testing.conformance.support import (
+    Coordinator,
+    coordinator,
+    coordinators,
+)
+
+
+async def a_suspect_is_not_taken_over_with_the_others(harness: Harness) -> None:
+    """Who got on since the last death is under no suspicion; who did not is tried, one at a time."""
+    a, b, c = await coordinators(harness, 3)
+    await a.moved(*(a.create(run) for run in ("got on", "suspect", "suspect too")))
+    await harness.end(a.number)
+    assert len((await b.claim_orphans())[0]) == 3
+    assert await c.claim_suspect() is None
+    await b.moved(b.step("got on", 1, epoch=2))
+    await b.moved(b.create("young"))
+    await harness.end(b.number)
+    heads, left = await c.claim_orphans()
+    assert sorted((head.id, head.takeovers) for head in heads) == [("got on", 1), ("young", 1)]
+    assert left == 0
+    tried = [await c.claim_suspect() for _ in range(3)]
+    assert [head and (head.id, head.takeovers) for head in tried] == [("suspect", 2), ("suspect too", 2), None]
+    assert await c.store.ownership.died_on_trial("suspect") == []
+
+
+async def a_death_during_a_trial_is_the_suspects_alone(harness: Harness) -> None:
+    """Those beside it are taken over as if nothing had happened to them before; after the trial they are not."""
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "bad", "beside")
+    assert await _tried(c) == ("bad", 2)
+    await c.store.ownership.end_trial(c.number)
+    assert await _tried(c) == ("beside", 2)
+    await c.moved(c.create("young"))
+    await harness.end(c.number)
+    heads, left = await d.claim_orphans()
+    assert (sorted((head.id, head.takeovers) for head in heads), left) == ([("bad", 2), ("young", 0)], 0)
+    assert await _tried(d) == ("beside", 3)
+    assert await _tried(d) is None
+    victims = [(victim.incarnation, victim.name) for victim in await d.store.ownership.died_on_trial("beside")]
+    assert victims == [(c.number, "c2")]
+    assert await d.store.ownership.died_on_trial("bad") == []
+
+
+async def a_death_after_a_trial_is_nobodys_alone(harness: Harness) -> None:
+    """Also one during the trial of a run that has got on meanwhile."""
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "slow", "well")
+    assert await _tried(c) == ("slow", 2)
+    assert await _tried(c) == ("well", 2)
+    await c.moved(c.step("well", 1, epoch=3), c.create("young"))
+    await harness.end(c.number)
+    heads, _ = await d.claim_orphans()
+    assert sorted((head.id, head.takeovers) for head in heads) == [("well", 1), ("young", 1)]
+    assert await _tried(d) == ("slow", 3)
+    await d.store.ownership.end_trial(d.number)
+    await d.store.ownership.end_trial(d.number)
+    last = await coordinator(harness, "last")
+    await harness.end(d.number)
+    assert await last.claim_suspect(definitions=[Definition("support", 2, "x")]) is None
+    assert [await _tried(last) for _ in range(4)] == [("well", 2), ("young", 2), ("slow", 4), None]
+
+
+async def those_with_fewest_deaths_are_tried_first(harness: Harness) -> None:
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "a guilty", "b innocent")
+    assert await _tried(c) == ("a guilty", 2)
+    await harness.end(c.number)
+    assert [await _tried(d), await _tried(d)] == [("b innocent", 2), ("a guilty", 3)]
+
+
+async def the_ended_try_nobody(harness: Harness) -> None:
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "run")
+    await harness.end(c.number)
+    assert await c.claim_suspect() is None
+    assert await d.store.ownership.died_on_trial("run") == []
+    assert await _tried(d) == ("run", 2)
+    await harness.end(d.number)
+    await d.store.ownership.end_trial(d.number)
+    assert len(await a.store.ownership.died_on_trial("run")) == 1, "the dead end no trial"
+
+
+async def a_released_run_is_due_and_forgiven(harness: Harness) -> None:
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "run")
+    assert await _tried(c) == ("run", 2)
+    await harness.end(c.number)
+    assert not await d.store.ownership.release("run"), "it is not quarantined"
+    assert await _tried(d) == ("run", 3)
+    note = d.park("run", 1, epoch=4)
+    note.status, note.closes = "quarantined", False
+    await d.moved(note)
+    assert await d.claim() == []
+    assert not await d.store.ownership.release("nobody")
+    assert await d.store.ownership.release("run")
+    assert not await d.store.ownership.release("run")
+    (head,) = await d.claim()
+    assert (head.id, head.epoch, head.takeovers, head.status) == ("run", 5, 0, "running")
+    assert await d.store.ownership.died_on_trial("run") == []
+
+
+async def _suspects(harness: Harness, a: Coordinator, b: Coordinator, *runs: str) -> None:
+    """Runs whose owners `a` and `b` died one after the other, without an append."""
+    await a.moved(*(a.create(run) for run in runs))
+    await harness.end(a.number)
+    assert len((await b.claim_orphans())[0]) == len(runs)
+    await harness.end(b.number)
+
+
+async def _tried(claimer: Coordinator) -> tuple[str, int] | None:
+    head = await claimer.claim_suspect()
+    return None if head is None else (head.id, head.takeovers)
+
+
+CASES = (
+    a_suspect_is_not_taken_over_with_the_others,
+    a_death_during_a_trial_is_the_suspects_alone,
+    a_death_after_a_trial_is_nobodys_alone,
+    those_with_fewest_deaths_are_tried_first,
+    the_ended_try_nobody,
+    a_released_run_is_due_and_forgiven,
+)
