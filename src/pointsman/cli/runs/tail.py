@@ -21,7 +21,7 @@ def tail(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Follow a run until it ends, one line (or object) for each event. Exit code 1 when it fails."""
+    """Follow a run until it ends. One line (or object) for each event; exit code 1 when it fails."""
     status = "completed"
     with Client(url, token) as client:
         began = output.to_ms(client.get(run_path(run))["created_at"])
