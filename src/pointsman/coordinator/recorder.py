@@ -53,23 +53,29 @@ class Recorder:
         self._queues: list[deque[Ticket]] = [deque() for _ in range(LANES)]
         self._wakes: list[asyncio.Event] = [asyncio.Event() for _ in range(LANES)]
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_stopped = False
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._run(lane), name=f"recorder-{lane}") for lane in range(LANES)]
 
     async def stop(self) -> None:
-        """Appends under way end; what waits is dropped, its submitters are cancelled."""
+        """Appends under way end, and nobody hears how; what waits is dropped. Whoever still waits is told so."""
+        self._is_stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for queue in self._queues:
             while queue:
-                queue.popleft().done.cancel()
+                _give_up(queue.popleft().done)
 
     def submit(self, appends: Sequence[Append]) -> asyncio.Future[list[AppendResult]]:
         """Queue appends that belong together, the owner's run first. One run is queued once until its answer
-        is there."""
+        is there. Raises StoreUnavailable, when it is awaited: this recorder is stopped, and what became of them is
+        unknown."""
         done: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
+        if self._is_stopped:
+            _give_up(done)
+            return done
         lane = zlib.crc32(appends[0].run.encode()) % LANES
         self._queues[lane].append(Ticket(appends, done))
         self._wakes[lane].set()
@@ -91,7 +97,12 @@ class Recorder:
                     await asyncio.sleep(0)
             tickets = self._take(queue)
             is_busy = len(tickets) >= BUSY_TICKETS
-            await self._append_or_halve(tickets, lane)
+            try:
+                await self._append_or_halve(tickets, lane)
+            except asyncio.CancelledError:
+                for ticket in tickets:
+                    _give_up(ticket.done)
+                raise
 
     async def _append_or_halve(self, tickets: list[Ticket], lane: int) -> None:
         """A refused batch goes again in two halves, so that one bad run costs its neighbours few statements (two for
@@ -170,6 +181,11 @@ class Recorder:
                 self._stats.append_errors += 1
                 await asyncio.sleep(RECONNECT_S)
         return [results[append.run] for append in batch]
+
+
+def _give_up(done: asyncio.Future[list[AppendResult]]) -> None:
+    if not done.done():
+        done.set_exception(StoreUnavailable("this coordinator has lost its lease, or leaves: ask again"))
 
 
 def _answer(ticket: Ticket, results: list[AppendResult]) -> None:

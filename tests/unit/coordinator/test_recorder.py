@@ -9,7 +9,7 @@ import pytest
 
 from pointsman import CoordinatorSettings
 from pointsman.coordinator.recorder import Recorder
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, AppendResult, Outcome
 from pointsman.stores.memory.event_log import MemoryEventLog
@@ -47,3 +47,34 @@ async def test_one_bad_run_does_not_stop_its_neighbours() -> None:
     assert [result[0].outcome for result in results] == [Outcome.MOVED] * 100
     assert log.statements <= 2 + 2 * 6, "two for each halving of the batch that holds it, of 64 at most"
     assert 1 <= stats.appends_refused <= 6
+
+
+class Silent(MemoryEventLog):
+    """Takes what it gets, and never answers."""
+
+    was_asked: asyncio.Event
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        self.was_asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_who_waits_when_it_is_stopped_is_told_and_so_is_who_comes_after() -> None:
+    """A lease that is lost while the store is away: nobody else would ever answer a client's redrive."""
+    log = Silent(MemoryStore()._session)
+    log.was_asked = asyncio.Event()
+    recorder = Recorder(log, CoordinatorSettings(), Stats())
+
+    def submit() -> asyncio.Future[list[AppendResult]]:
+        return recorder.submit([Append("r", 1, 1, b"nonce", [], "running", 1)])
+
+    recorder.start()
+    under_way = submit()
+    async with asyncio.timeout(5):
+        await log.was_asked.wait()
+        waiting = submit()
+        await recorder.stop()
+        for done in (under_way, waiting, submit()):
+            with pytest.raises(StoreUnavailable):
+                await done
