@@ -91,10 +91,12 @@ class Turn:
 
     async def give_back(self) -> bool:
         """This coordinator is there again. False: it had no turn."""
-        sequence, state = await self._read()
-        if state.name != self._name:
-            return False
-        return await self._append(sequence, TurnGivenBack(self._name), TurnState(waiting=state.waiting))
+        while True:
+            sequence, state = await self._read()
+            if state.name != self._name:
+                return False
+            if await self._append(sequence, TurnGivenBack(self._name), TurnState(waiting=state.waiting)):
+                return True  # else somebody stood in line just then
 
     async def _read(self) -> tuple[int, TurnState]:
         head = await self._log.head(STREAM)

@@ -156,6 +156,18 @@ def test_of_many_that_want_the_turn_one_gets_it(in_virtual_time: Any) -> None:
     in_virtual_time(scenario)
 
 
+def test_who_is_back_gives_the_turn_back_also_while_others_come_to_stand_in_line(in_virtual_time: Any) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        one, *others = [await cluster.turn(str(n)) for n in range(6)]
+        assert await one.take(1_000_000)
+        *_, is_back = await asyncio.gather(*(other.take(1_000) for other in others), one.give_back())
+        assert is_back
+        await asyncio.sleep(7)
+        assert await others[0].take(1_000)
+
+    in_virtual_time(scenario)
+
+
 def test_a_store_out_of_reach_puts_it_off(in_virtual_time: Any) -> None:
     async def scenario(cluster: Cluster) -> None:
         store = await cluster.store()
