@@ -12,16 +12,20 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check simulate bench chaos docs format clean
+.PHONY: help demo test acceptance check simulate bench chaos docs format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## run the demonstration: three coordinators, one is killed (ARGS="--tickets 120 --json")
 	@$(BIN)/pointsman demo $(ARGS)
 
 test: $(STAMP) ## run the tests on all cores (ARGS="-k name" narrows them, ARGS="-n 0" is one process)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore=tests/acceptance --ignore=tests/chaos $(ARGS)
+
+# One after the other: each has the machine to itself, because all of them look at how long things take.
+acceptance: $(STAMP) ## run the tests on real processes that are killed, stopped, cut off and replaced
+	$(BIN)/python -m pytest tests/acceptance tests/chaos $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

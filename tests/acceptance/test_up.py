@@ -150,7 +150,7 @@ def cluster() -> Iterator[Up]:
 
 
 def test_a_coordinators_death_costs_no_run_and_no_event(cluster: Up) -> None:
-    url, steps = cluster.url, 25
+    url, steps = cluster.url, 60
     ids = [f"killed-{number}" for number in range(12)]
     with httpx.Client(base_url=url, trust_env=False) as http:
         for run in ids:

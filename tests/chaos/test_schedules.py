@@ -20,8 +20,8 @@ from pointsman.testing.chaos.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 CHAOS = [sys.executable, "-m", "pointsman.cli.main", "chaos"]
-CHOSEN = ("kill-one", "cut-mid-statement", "database-crash", "lying-agent", "standby-promoted", "standby-asynchronous")
-"""One of each kind, the ones that need no quiet machine to be told from it. All of them: `.ci/run`."""
+CHOSEN = ("lying-agent", "standby-asynchronous")
+"""One that must hold, and the control that must lose. All of them: `make chaos`, and short in `.ci/run`."""
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
