@@ -49,14 +49,14 @@ class Loading:
     """See the module. `begin` and `room` at any time; `stop` drops what is on its way.
 
     Attributes:
-        runs: claimed, and not yet driven: the sweep must not give them back meanwhile.
+        runs: claimed, each at its epoch, and not yet driven: the sweep must not give them back meanwhile.
     """
 
     def __init__(
         self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats,
         cache: ExecutionCache, to: Drives,
     ) -> None:  # fmt: skip
-        self.runs: dict[str, None] = {}
+        self.runs: dict[str, int] = {}
         self._settings = settings
         self._log = store.log
         self._ownership = store.ownership
@@ -75,7 +75,7 @@ class Loading:
         """Bring back what was claimed."""
         if not heads:
             return
-        self.runs.update((head.id, None) for head in heads)
+        self.runs.update((head.id, head.epoch) for head in heads)
         batch = asyncio.create_task(self._load_all(heads), name=f"load {len(heads)} runs")
         self._batches.add(batch)
         batch.add_done_callback(self._batches.discard)
@@ -99,11 +99,15 @@ class Loading:
             logs = await self._read({head.id: before(head) for head in mine if cached[head.id] is None})
             for head in mine:
                 await self._load(crew, head, cached[head.id], logs.get(head.id, ()))
-                self.runs.pop(head.id, None)
+                self._loaded(head)
                 await asyncio.sleep(0)  # the first are dispatched while the last are still replayed
         finally:
             for head in heads:
-                self.runs.pop(head.id, None)
+                self._loaded(head)
+
+    def _loaded(self, head: Head) -> None:
+        if self.runs.get(head.id) == head.epoch:  # else it was given back and claimed again meanwhile
+            del self.runs[head.id]
 
     async def _load(self, crew: Crew, head: Head, execution: Execution | None, events: Sequence[Recorded]) -> None:
         workflow = self._directory.workflow(head.workflow, head.version)

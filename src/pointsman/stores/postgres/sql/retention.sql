@@ -45,18 +45,19 @@ DELETE FROM reservations v WHERE NOT EXISTS (SELECT FROM runs r WHERE r.number =
 
 -- name: move
 -- Runs of bucket $1 to bucket $2, at most $3 of them and about $4 events. Whoever appends first wins: the events are those of
--- this statement's snapshot, so a head moves only while it stands where that snapshot saw it, and is locked from then on. An
--- append that waits for the lock takes the bucket from the head as it then is.
+-- this statement's snapshot, so a head moves only while it stands where that snapshot saw it, and is locked from then on. A
+-- repair may put another event in the place of the last one, but never under the same epoch. An append that waits for the lock
+-- takes the bucket from the head as it then is.
 WITH picked AS MATERIALIZED (
-    SELECT id, sequence FROM runs WHERE bucket = $1 LIMIT $3
+    SELECT id, sequence, epoch FROM runs WHERE bucket = $1 LIMIT $3
 ), seen AS MATERIALIZED (
-    SELECT id, sequence
-    FROM (SELECT id, sequence, sum(sequence) OVER places AS events, row_number() OVER places AS place
+    SELECT id, sequence, epoch
+    FROM (SELECT id, sequence, epoch, sum(sequence) OVER places AS events, row_number() OVER places AS place
           FROM picked WINDOW places AS (ORDER BY id)) counted
     WHERE events <= $4 OR place = 1
 ), locked AS MATERIALIZED (
     SELECT r.id FROM runs r JOIN seen s ON r.id = s.id
-    WHERE r.bucket = $1 AND r.sequence = s.sequence
+    WHERE r.bucket = $1 AND r.sequence = s.sequence AND r.epoch = s.epoch
     ORDER BY r.id
     FOR UPDATE OF r SKIP LOCKED
 ), moved AS (
