@@ -79,3 +79,10 @@ def test_a_pass_in_which_nothing_happens_is_a_failure():
     quiet.faults, quiet.takeovers, quiet.operations, quiet.runs_completed = {"crash": 1}, 0, 3, 0
     whats = [violation["what"] for violation in summarise([quiet] * 60, 1.0)["violations"]]
     assert [what.split()[2] for what in whats] == ["operations", "runs_completed", "takeovers", "kinds"]
+
+
+def test_what_was_seen_of_a_database_that_is_gone_is_no_evidence():
+    """A failover between an agent's call and its outcome: places in the feed are given twice."""
+    report = simulate(9346)
+    assert report.faults["failover"]
+    assert report.violations == []

@@ -89,19 +89,23 @@ class Loading:
     # -- a batch --------------------------------------------------------------------------------------------------
 
     async def _load_all(self, heads: Sequence[Head]) -> None:
+        cached: dict[str, Execution | None] = {}
         try:
             crew = self._to.crew
             # One that was claimed in the name of an incarnation that is over may be another's by now.
             mine = [head for head in heads if crew is not None and head.owner == crew.lease.incarnation]
             if crew is None or not mine:
                 return
-            cached = {head.id: self._cache.take(head.id, head.sequence, head.epoch) for head in mine}
+            cached.update((head.id, self._cache.take(head.id, head.sequence, head.epoch)) for head in mine)
             logs = await self._read({head.id: before(head) for head in mine if cached[head.id] is None})
             for head in mine:
-                await self._load(crew, head, cached[head.id], logs.get(head.id, ()))
+                await self._load(crew, head, cached.pop(head.id), logs.get(head.id, ()))
                 self._loaded(head)
                 await asyncio.sleep(0)  # the first are dispatched while the last are still replayed
         finally:
+            for execution in cached.values():
+                if execution is not None:
+                    execution.close()
             for head in heads:
                 self._loaded(head)
 

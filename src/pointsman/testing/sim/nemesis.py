@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Protocol
+from typing import Any, Protocol
 
 from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.faulty import Faults, Trace
@@ -26,6 +26,7 @@ class Victims(Protocol):
     @property
     def database(self) -> Replica: ...
     def replace(self, node: Node) -> None: ...
+    def fail_over(self, standby: dict[str, Any]) -> None: ...
 
 
 class Nemesis:
@@ -151,7 +152,7 @@ class Nemesis:
             each.network.drop()
         await asyncio.sleep(self._rng.uniform(0.05, 0.4))
         self._trace.say("database", "the standby takes over")
-        self._world.database.become(standby)
+        self._world.fail_over(standby)
         for each in self._world.nodes:
             each.network.drop()
         self._faults.is_ahead = False

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pointsman.agents import record as records
@@ -79,6 +80,14 @@ class World:
     @property
     def position(self) -> int:
         return len(self.database.feed)
+
+    def fail_over(self, standby: dict[str, Any]) -> None:
+        """The database goes on from what its standby has. What it will hold, nobody has seen any of yet."""
+        self.database.become(standby)
+        for place, made in enumerate(self.journal.invocations):
+            self.journal.invocations[place] = made._replace(position=min(made.position, self.position))
+        for place, ack in enumerate(self.clients.acks):
+            self.clients.acks[place] = replace(ack, position=min(ack.position, self.position))
 
     def say(self, what: str) -> None:
         self.trace.say("client", what)
