@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from pointsman.demo import journal
+from pointsman.testing.chaos.proxy import proxied
 from tests.support.fleet import Fleet, fleet
-from tests.support.partition import partitioned
 from tests.support.postgres import server_in_temporary_directory
 from tests.support.survivors import committed_calls_repeated, completed, living, owned, started_on_all, until
 
@@ -181,20 +181,21 @@ async def _are_held(connection: asyncpg.Connection, incarnations: dict[str, int]
 async def test_a_coordinator_that_is_cut_off_stops_and_comes_back_as_a_new_incarnation(
     fresh_database: str, tmp_path: Path, noted: Path
 ) -> None:
-    async with partitioned(fresh_database) as (network, far), fleet(fresh_database, APP, tmp_path) as members:
+    async with proxied(fresh_database) as (network, far), fleet(fresh_database, APP, tmp_path) as members:
         near = ("--store", far)
         await members.coordinator("a", *LIMITS, *near, routers=())
         await asyncio.gather(*(members.coordinator(name, *LIMITS, routers=()) for name in ("b", "c")))
         runs = await started_on_all(members, RUNS, 20)
         before = await living(members)
         cut_ms = time.time() * 1000
-        network.cut()
+        network.block()
         orphans = await owned(members, before["a"])
         assert orphans
         ended = await ended_ms(members, before["a"])
         assert ended - cut_ms < (TTL_S + 1) * 1000
         await disowned(members, before["a"])
-        network.heal()
+        network.cut()
+        network.unblock()
         await until(lambda: _has_registered_anew(members, "a", before["a"]))
         await completed(members, runs)
         assert await committed_calls_repeated(members, noted) == set()

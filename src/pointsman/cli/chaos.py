@@ -39,7 +39,7 @@ LACKS = {
 
 
 @guarded
-def chaos(
+def chaos(  # long because a command declares its options as parameters: 30 lines of 65
     schedule: Annotated[
         list[str] | None,
         typer.Option("--schedule", metavar="NAME", help="One of --list, or all; may be repeated."),

@@ -27,7 +27,7 @@ SEED = "PYTHONHASHSEED"
 
 
 @guarded
-def coordinator(
+def coordinator(  # long because a command declares its options as parameters: 44 lines of 78
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     store: Store = None,
     name: Annotated[str, typer.Option(help="Unique among the living coordinators.")] = "coordinator-1",

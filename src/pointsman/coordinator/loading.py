@@ -128,6 +128,8 @@ class Loading:
             execution = execution or await self._replay(workflow, head, list(events))
         except (CodeChanged, CorruptLog, InvalidInput, PoisonedRun) as error:
             logger.warning("run %s: %s", head.id, error)
+            if execution is not None:
+                execution.close()
             checksum = events[-1].checksum if events and events[-1].sequence == head.sequence else None
             await refuse(crew, head.id, head.epoch, head.sequence, checksum, workflow.build, error)
             return

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pointsman.router import RouterService
+from pointsman.testing.chaos.proxy import Proxy, proxied
 from tests.unit.router.test_holding import announce
 from tests.unit.router.test_router import OK, ask, post, router, upstream
-from tests.unit.stores.postgres.proxy import Proxy, proxied
 
 NOTICED_S = 2.0
 ANNOUNCE_S = 0.5

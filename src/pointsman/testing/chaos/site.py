@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -44,7 +45,7 @@ class NotWhole(PointsmanError):
     code = "not_whole"
 
 
-class Site:
+class Site(ABC):
     """See the module.
 
     Attributes:
@@ -60,32 +61,33 @@ class Site:
     journal: Path
     offers: frozenset[Offer]
 
+    @abstractmethod
     async def start(self) -> None:
         """Raises what the kind of site says."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def stop(self) -> None:
-        raise NotImplementedError
+        """Leave nothing behind."""
 
+    @abstractmethod
     def pids(self) -> dict[str, int]:
         """Of the living processes, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def stop_database(self) -> None:
         """In order."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def kill_database(self) -> None:
         """At once."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def start_database(self) -> None:
         """And wait until it answers."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def whole(self) -> None:
         """Until it is as it was before the fault. Raises: NotWhole, ClusterFailed."""
-        raise NotImplementedError
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal one process. Raises: KeyError (it has none), ProcessLookupError."""

@@ -9,8 +9,8 @@ import pytest
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.server import Connection, Server
+from pointsman.testing.chaos.proxy import proxied
 from tests.unit.stores.postgres.helpers import SETTINGS, connected, until
-from tests.unit.stores.postgres.proxy import proxied
 
 pytestmark = pytest.mark.postgres
 

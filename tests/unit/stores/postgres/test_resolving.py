@@ -7,8 +7,8 @@ import pytest
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import Append, Outcome, Resolution
 from pointsman.stores.postgres import PostgresStore
+from pointsman.testing.chaos.proxy import proxied
 from tests.unit.stores.postgres.helpers import connected, creation, opened, step, until
-from tests.unit.stores.postgres.proxy import proxied
 
 pytestmark = pytest.mark.postgres
 

@@ -321,3 +321,21 @@ async def test_a_drop_leaves_a_bucket_to_whoever_is_at_it(fresh_database: str) -
         assert await store.retention.drop(OLD) is False
         assert await other.fetchval(load("pointsman.stores.postgres", "retention")["unlock"])
         assert await store.retention.drop(OLD) is True
+
+
+async def test_a_run_that_is_repaired_while_it_moves_stays_where_its_events_are(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair may leave the sequence as it was, and put another event in the place of the last one."""
+    held = "SELECT pg_advisory_xact_lock_shared(4711), id, sequence, epoch FROM runs WHERE bucket = $1 LIMIT $3"
+    plain = "SELECT id, sequence, epoch FROM runs WHERE bucket = $1 LIMIT $3"
+    assert plain in module._SQL["move"]
+    monkeypatch.setitem(module._SQL, "move", module._SQL["move"].replace(plain, held))
+    async with opened(fresh_database) as store, connected(fresh_database) as other:
+        await store.log.append([creation("run", bucket=OLD)])
+        await other.execute("SELECT pg_advisory_lock(4711)")
+        moving = asyncio.create_task(store.retention.move(OLD, limit=10))
+        await until(lambda: other.fetchval("SELECT true FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        await other.execute("UPDATE runs SET epoch = epoch + 1")
+        await other.execute("SELECT pg_advisory_unlock(4711)")
+        assert await moving == (0, 1)
