@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.meter import percentiles
-from pointsman.demo.drill import Kill, Observed, completed_calls_repeated, takeover_ms
+from pointsman.demo.counting import completed_calls_repeated, takeover_ms
+from pointsman.demo.faults import Victim
 from pointsman.demo.journal import Line, count
 
 ORPHANS_SHARE_MIN: Final = 0.25
@@ -54,7 +55,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     runs: int
     steps: int
-    kill: Kill
+    kill: Victim
     statuses: dict[str, int]
     lines: list[Line]
     outcomes: list[CallOutcome]
@@ -69,7 +70,7 @@ def of_sample(seen: Seen) -> dict[str, Any]:
         FiguresDoNotAddUp
     """
     orphans = seen.kill.orphans
-    times = takeover_ms(_as_drill(seen))
+    times = _takeovers_ms(seen)
     recorded = {outcome.key: outcome.epoch for outcome in seen.outcomes}
     counted = count(seen.lines)
     lost = seen.runs - seen.statuses.get("completed", 0)
@@ -90,16 +91,15 @@ def of_sample(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _as_drill(seen: Seen) -> Observed:
-    """The demo's drill measures the same thing: a takeover has one definition."""
-    firsts: dict[str, float] = {}
+def _takeovers_ms(seen: Seen) -> list[float]:
+    """As the demo's drill measures it: a takeover has one definition."""
+    epochs = seen.kill.orphans
+    firsts: dict[tuple[str, int], float] = {}
     for outcome in seen.outcomes:
-        if outcome.epoch > seen.kill.orphans.get(outcome.run, outcome.epoch):
-            firsts[outcome.run] = min(firsts.get(outcome.run, outcome.at), outcome.at)
-    return Observed(
-        tickets=seen.runs, seconds=seen.seconds, latencies_s=[], client_errors=[], kills=[seen.kill],
-        statuses=seen.statuses, journal_lines=seen.lines, outcome_epochs={}, first_events_ms=firsts, failing={},
-    )  # fmt: skip
+        run, epoch = outcome.run, epochs.get(outcome.run)
+        if epoch is not None and outcome.epoch > epoch:
+            firsts[run, epoch] = min(firsts.get((run, epoch), outcome.at), outcome.at)
+    return takeover_ms([seen.kill], seen.lines, firsts)
 
 
 def _check(agents: dict[str, int], started: set[str], recorded: Any, calls: int) -> None:

@@ -22,7 +22,7 @@ from benchmarks.meter import machine_cpu_s
 from benchmarks.triage.load import Connection
 from pointsman.cluster import LocalCluster
 from pointsman.demo import journal
-from pointsman.demo.drill import Kill
+from pointsman.demo.faults import Victim
 
 APP: Final = "benchmarks.failover.app:app"
 ROOT: Final = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ class Sample:
 
     # -- the kill -----------------------------------------------------------------------------------------------------
 
-    async def _kill_busiest(self, connection: asyncpg.Connection[Any]) -> tuple[int, Kill]:
+    async def _kill_busiest(self, connection: asyncpg.Connection[Any]) -> tuple[int, Victim]:
         """Once all runs have an owner and have gone on for a step's time, so that none is at its start."""
         deadline = time.perf_counter() + IN_FLIGHT_TIMEOUT_S
         while sum(row["runs"] for row in await self._owners(connection)) < self._runs:
@@ -129,7 +129,7 @@ class Sample:
         # Before the kill: afterwards others may own them within milliseconds. None of them ends in between.
         owned = await connection.fetch("SELECT id, epoch FROM runs WHERE owner = $1", incarnation)
         now = time.time()
-        kill = Kill(name, self._cluster.kill(name), now * 1000)
+        kill = Victim(name, self._cluster.kill(name), now * 1000)
         kill.orphans = {row["id"]: row["epoch"] for row in owned}
         return incarnation, kill
 
@@ -154,14 +154,14 @@ class Sample:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _detected_ms(self, connection: asyncpg.Connection[Any], incarnation: int, kill: Kill) -> float | None:
+    async def _detected_ms(self, connection: asyncpg.Connection[Any], incarnation: int, kill: Victim) -> float | None:
         """From the kill until somebody ended the dead incarnation."""
         ended: datetime | None = await connection.fetchval(
             "SELECT ended_at FROM coordinators WHERE incarnation = $1", incarnation
         )
         return None if ended is None else round(ended.timestamp() * 1000 - kill.wall_ms, 1)
 
-    async def _read(self, connection: asyncpg.Connection[Any], kill: Kill, seconds: float) -> Seen:
+    async def _read(self, connection: asyncpg.Connection[Any], kill: Victim, seconds: float) -> Seen:
         like = f"{self._prefix}-%"
         statuses = await connection.fetch("SELECT status, count(*) AS n FROM runs WHERE id LIKE $1 GROUP BY 1", like)
         outcomes = await connection.fetch(

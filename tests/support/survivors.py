@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pointsman.demo import journal
-from pointsman.demo.drill import completed_calls_repeated
+from pointsman.demo.counting import completed_calls_repeated
 from tests.support.fleet import Fleet, Member
 from tests.support.http import Connection
 

@@ -20,7 +20,9 @@ from pointsman.cli.output import print_json, print_table, table
 from pointsman.demo import data
 from pointsman.demo.accuracy import selection_accuracy
 from pointsman.demo.agents import app
-from pointsman.demo.drill import Drill, OnProgress, figures, went_well
+from pointsman.demo.counting import figures, went_well
+from pointsman.demo.drill import Drill, OnProgress
+from pointsman.demo.faults import Plan
 
 IN_FLIGHT = 120
 
@@ -30,6 +32,12 @@ def demo(
     tickets: Annotated[int, typer.Option(min=1, help="Customer tickets to answer.")] = 600,
     coordinators: Annotated[int, typer.Option(min=1, max=16, help="Coordinator processes.")] = 3,
     kill: Annotated[int, typer.Option(min=0, help="How many of them get SIGKILL in the middle.")] = 1,
+    stop: Annotated[
+        int, typer.Option(min=0, help="How many others get SIGSTOP, and SIGCONT when their runs were taken over.")
+    ] = 0,
+    restart_database: Annotated[
+        int, typer.Option(min=0, help="How often PostgreSQL is stopped and started, after the kills and stops.")
+    ] = 0,
     fail: Annotated[
         str | None, typer.Option(help="A specialist that fails for a while: its name, or the end of it (billing).")
     ] = None,
@@ -44,12 +52,16 @@ def demo(
 ) -> None:
     """Answer tickets, kill a coordinator, and count what was lost.
 
-    Twelve specialist agents answer, on several coordinators.
+    Twelve specialist agents answer, on several coordinators. Faults strike one after the other.
 
     Exit code 1 unless every ticket was answered, none was lost, and no call was repeated whose outcome was committed.
     """
-    if kill >= coordinators:
-        raise Usage(f"--kill {kill} of {coordinators} coordinators leaves none to go on: kill fewer, or start more")
+    plan = Plan(kills=kill, stops=stop, restarts=restart_database)
+    if plan.victims >= coordinators:
+        raise Usage(
+            f"--kill {kill} --stop {stop} of {coordinators} coordinators leaves none to go on: fewer, or more"
+            " --coordinators"
+        )
     failing = _specialist(fail) if fail is not None else None
     corpus = data.load(offline)
     directory = Path(tempfile.mkdtemp(prefix="pointsman-demo-"))
@@ -59,7 +71,7 @@ def demo(
     try:
         with _ProgressBar(console, tickets, quiet=as_json or not sys.stderr.isatty()) as on_progress:
             drill = Drill(
-                corpus, directory, tickets=tickets, coordinators=coordinators, kills=kill, in_flight=in_flight,
+                corpus, directory, tickets=tickets, coordinators=coordinators, plan=plan, in_flight=in_flight,
                 on_progress=on_progress, fail=failing,
             )  # fmt: skip
             observed = asyncio.run(drill.run())
@@ -76,7 +88,7 @@ def demo(
             console.print(f"kept: {directory}", markup=False)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    if not went_well(result, kill):
+    if not went_well(result, plan):
         raise typer.Exit(Exit.FAILED)
 
 
@@ -112,15 +124,12 @@ class _ProgressBar:
 
 def _show(result: dict[str, Any], note: str) -> None:
     source = "the tau2 customer-service tasks" if result["source"] == "wheel" else f"the bundled sample ({note})"
-    takeover, latency, accuracy = result["takeover_ms"], result["latency_ms"], result["selection_accuracy"]
+    latency, accuracy = result["latency_ms"], result["selection_accuracy"]
     rows = [
         ("tickets", f"{result['tickets']}, from {source}; model latency is simulated"),
         ("completed / failed / lost", f"{result['completed']} / {result['failed']} / {result['lost']}"),
         ("coordinators killed", f"{result['kills']}, which owned {result['orphaned']} runs"),
-        (
-            "takeover",
-            f"p50 {takeover['p50']} ms, p99 {takeover['p99']} ms, last {takeover['max']} ms after the kill",
-        ),
+        ("takeover", f"{_spread(result['takeover_ms'])} after the kill"),
         (
             "agent calls",
             f"{result['calls']}, of which {result['calls_repeated']} were started more than once",
@@ -135,6 +144,7 @@ def _show(result: dict[str, Any], note: str) -> None:
             f"always the most frequent specialist: {accuracy['baseline']})",
         ),
     ]
+    rows[4:4] = _other_faults(result)
     if not result["kills"]:
         del rows[2:4]
     if failing := result["failing"]:
@@ -151,6 +161,23 @@ def _show(result: dict[str, Any], note: str) -> None:
     for name, value in rows:
         shown.add_row(name, value)
     print_table(shown)
+
+
+def _other_faults(result: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if result["stops"]:
+        rows = [
+            ("coordinators stopped, and woken", f"{result['stops']}, which owned {result['stopped_orphaned']} runs"),
+            ("takeover from them", f"{_spread(result['stop_takeover_ms'])} after the SIGSTOP"),
+        ]
+    if result["database_restarts"]:
+        away = ", ".join(f"{ms} ms" for ms in result["database_away_ms"])
+        rows.append(("PostgreSQL restarted", f"{times(result['database_restarts'])}; it was away for {away}"))
+    return rows
+
+
+def _spread(ms: dict[str, float | None]) -> str:
+    return f"p50 {ms['p50']} ms, p99 {ms['p99']} ms, last {ms['max']} ms"
 
 
 def times(count: int) -> str:

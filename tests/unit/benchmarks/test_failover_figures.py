@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.failover.figures import CallOutcome, FiguresDoNotAddUp, Seen, bars, of_all, of_sample
-from pointsman.demo.drill import Kill
+from pointsman.demo.faults import Victim
 from pointsman.demo.journal import Line
 
 KILLED_MS = 1_000_000.0
@@ -27,7 +27,7 @@ def seen(
     lines: list[Line], outcomes: list[CallOutcome], *, runs: int = 1, completed: int | None = None, steps: int = 1
 ) -> Seen:
     """All runs are orphans under epoch 1."""
-    kill = Kill("coordinator-1", DEAD, KILLED_MS, {f"r{number}": 1 for number in range(runs)})
+    kill = Victim("coordinator-1", DEAD, KILLED_MS, {f"r{number}": 1 for number in range(runs)})
     return Seen(runs, steps, kill, {"completed": runs if completed is None else completed}, lines, outcomes)
 
 

@@ -6,9 +6,12 @@ from pointsman.testing.chaos.drill import Drill
 from pointsman.testing.chaos.schedule import schedule
 
 YOUNG = """
-SELECT id, number FROM runs
-WHERE owner = $1 AND id LIKE $2 AND status = 'running' AND sequence BETWEEN 3 AND 9 ORDER BY sequence LIMIT 1
+SELECT id, number FROM runs r
+WHERE owner = $1 AND id LIKE $2 AND status = 'running' AND sequence <= 9
+  AND EXISTS (SELECT FROM streams s WHERE s.number = r.number AND s.type = 'CallCompleted')
+ORDER BY sequence LIMIT 1
 """
+"""A run that has a result to change, and not yet many: one that was taken over may have none at its third event."""
 CHANGE = """
 UPDATE streams SET body = '{"call":"step#1","output":41}'
 WHERE number = $1 AND sequence = (
