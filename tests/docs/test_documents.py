@@ -3,8 +3,10 @@ somewhere, and every row of the failure semantics names a test that exists."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
+from inspect import iscoroutinefunction
 from pathlib import Path
 from types import ModuleType
 
@@ -44,17 +46,30 @@ async def test_the_program_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -
     assert msgspec.json.decode(asked.output) == {"text": "here", "confidence": 1.0}
 
 
-def test_every_program_of_the_documents_is_accepted() -> None:
-    programs = [(page.name, source) for page in PAGES for source in blocks(str(page.relative_to(ROOT)), "python")]
-    assert len(programs) >= 2
-    for name, source in programs:
-        module = ModuleType("documented")
-        sys.modules["documented"] = module
-        try:
-            exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102  that is the test
-            assert module.app.directory.definitions(), name
-        finally:
-            del sys.modules["documented"]
+def programs(page: Path) -> list[tuple[str, str]]:
+    """The page's programs, each with the file name that its first line gives it, else `documented`."""
+    found = []
+    for source in blocks(str(page.relative_to(ROOT)), "python"):
+        named = re.match(r"# (\w+)\.py\n", source)
+        found.append((named[1] if named else "documented", source))
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=lambda page: page.stem)
+def test_every_program_of_the_documents_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app is accepted, and a test passes. Programs with a name are files that the next ones may import."""
+    for name, source in programs(page):
+        module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(source, f"{page.name}: {name}", "exec"), module.__dict__)  # noqa: S102  that is the test
+        tests = [value for key, value in vars(module).items() if key.startswith("test_")]
+        assert tests or module.app.directory.definitions(), f"{name} has neither an app nor a test"
+        for test in tests:
+            asyncio.run(test()) if iscoroutinefunction(test) else test()
+
+
+def test_the_programs_that_are_run_are_there() -> None:
+    assert sum(len(programs(page)) for page in PAGES) >= 20
 
 
 async def test_every_query_of_the_sql_page_is_answered(fresh_database: str) -> None:

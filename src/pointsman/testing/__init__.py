@@ -1,2 +1,17 @@
-"""What ships for tests: the suite that every store must pass, the simulator, drills with real faults, and the replay of
-histories."""
+"""What ships for tests: for a user's own, an environment in which time is skipped and agents follow a script; for
+stores the suite that every one must pass; the simulator, drills with real faults, and the replay of histories."""
+
+from pointsman.testing.environment.asynchronous import WorkflowEnvironment
+from pointsman.testing.environment.blocking import SyncWorkflowEnvironment
+from pointsman.testing.environment.scripts import After, AgentCall, ScriptEnded, Timeout
+from pointsman.testing.environment.world import RunNotCompleted
+
+__all__ = [
+    "After",
+    "AgentCall",
+    "RunNotCompleted",
+    "ScriptEnded",
+    "SyncWorkflowEnvironment",
+    "Timeout",
+    "WorkflowEnvironment",
+]
