@@ -25,7 +25,7 @@ COMMANDS = sorted(
         line
         for page in PAGES
         for block in re.findall(r"^```console\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        for line in re.findall(r"^\$ (pointsman [^#\n]*)", block, re.MULTILINE)
+        for line in re.findall(r"^\$ (pointsman [^#>|\n]*)", block, re.MULTILINE)
     }
 )
 

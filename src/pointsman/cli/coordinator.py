@@ -95,7 +95,7 @@ def coordinator(  # long because a command declares its options as parameters: 4
         limits=limits_of(max_age, max_rss),
     )
     log_to_stderr(log_level)
-    _share_hash_seed(store)
+    share_hash_seed(store)
     node = Node(load_app(app), store_of(store, settings.store_settings(values)), node_settings)
     tune_process()
     is_worn = serve(
@@ -134,7 +134,7 @@ def _addresses(allow: Sequence[str], allow_private: bool) -> AgentAddresses:
         raise Usage(f"--agents-allow: {error}") from error
 
 
-def _share_hash_seed(store: str) -> None:
+def share_hash_seed(store: str) -> None:
     """A set of strings in a workflow's body must come in the same order on every coordinator, so this process
     becomes one with the cluster's hash seed. Once: the environment says when it is done."""
     wanted = str(asyncio.run(hash_seed(store)))

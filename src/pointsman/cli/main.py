@@ -20,6 +20,7 @@ from pointsman.cli.doctor import doctor
 from pointsman.cli.exits import HELP
 from pointsman.cli.inbox.group import inbox
 from pointsman.cli.migrate import migrate
+from pointsman.cli.replay import replay
 from pointsman.cli.retention import retention
 from pointsman.cli.router import router
 from pointsman.cli.runs.group import runs
@@ -32,7 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.command("up")(up)
 app.command("coordinator")(coordinator)
@@ -43,6 +43,7 @@ app.command("retention")(retention)
 app.command("demo")(demo)
 app.command("chaos")(chaos)
 app.command("simulate")(simulate_app)
+app.command("replay")(replay)
 app.add_typer(runs, name="runs")
 app.add_typer(inbox, name="inbox")
 app.add_typer(agents, name="agents")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pointsman.cli import completing
 from pointsman.cli.client import DEFAULT_URL
 from pointsman.cli.exits import Usage
 
@@ -19,7 +20,7 @@ Token = Annotated[
     typer.Option("--token", envvar="POINTSMAN_TOKEN", help="Bearer token; better given by the environment."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else.")]
-RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.", autocompletion=completing.runs)]
 Store = Annotated[
     str | None,
     typer.Option(

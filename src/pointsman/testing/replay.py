@@ -1,21 +1,27 @@
 """Replay a recorded history from every prefix, and say whether the code still fits it.
 
 A history is a file of JSON lines, one event each, with its body as text (`save`, `load`). Recorded histories are
-kept for ever; `python -m pointsman.testing.replay MODULE:APP FILE...` replays them in a process of its own, so that
-another PYTHONHASHSEED shows what depends on the order of a set.
+kept for ever; `pointsman replay APP FILE...` replays them in a process of its own, so that another PYTHONHASHSEED shows
+what depends on the order of a set.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from pointsman.app import App
-from pointsman.kernel.errors import UnknownWorkflow
+from pointsman.kernel.errors import (
+    CodeChanged,
+    CorruptLog,
+    InvalidInput,
+    NonDeterministicWorkflow,
+    PointsmanError,
+    UnknownWorkflow,
+)
 from pointsman.kernel.events import Recorded, RunStarted
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.state import RunState
@@ -30,6 +36,28 @@ class Line(msgspec.Struct):
     type: str
     version: int
     body: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether code fits a run's log.
+
+    Attributes:
+        events: how many the log has.
+        code: of the error that stops the run; empty where the code fits. message: what it says.
+        recorded, produced: both sides, where the code asks for something else than the log has.
+        warnings: what lets the run go on, and should be known: another input for a call whose outcome is recorded.
+    """
+
+    run: str
+    workflow: str
+    version: int
+    events: int
+    code: str = ""
+    message: str = ""
+    recorded: str = ""
+    produced: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def save(events: Sequence[Recorded], path: Path) -> None:
@@ -66,15 +94,30 @@ def replay_prefixes(app: App, run: str, events: Sequence[Recorded]) -> RunState:
     return state
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Replay files against an app; 0 when all fit."""
-    module, _, attribute = arguments[0].partition(":")
-    app = getattr(import_module(module), attribute)
-    for name in arguments[1:]:
-        state = replay_prefixes(app, Path(name).stem, load(Path(name)))
-        print(f"{name}: {state.sequence} events, {type(state.outcome).__name__}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def fit(app: App, run: str, events: Sequence[Recorded]) -> Fit:
+    """Would the app's code go on with this run? Replays its log once, as a coordinator does when it claims the run, and
+    calls no agent."""
+    try:
+        started = read_event(events[0]) if events else None
+    except PointsmanError as error:
+        return Fit(run, "", 0, len(events), error.code, str(error))
+    if not isinstance(started, RunStarted):
+        return Fit(run, "", 0, len(events), CorruptLog.code, "the log does not begin with RunStarted")
+    found = Fit(run, started.workflow, started.workflow_version, len(events))
+    workflow = app.directory.workflow(started.workflow, started.workflow_version)
+    if workflow is None:
+        has = ", ".join(f"{d.workflow} v{d.version}" for d in app.directory.definitions()) or "none"
+        message = f"the app has no workflow {started.workflow} v{started.workflow_version}; it has {has}"
+        return replace(found, code=UnknownWorkflow.code, message=message)
+    execution = Execution(run, workflow, app.directory)
+    try:
+        execution.replay(events)
+        return replace(found, warnings=tuple(execution.warnings))
+    except NonDeterministicWorkflow as error:
+        return replace(
+            found, code=error.code, message=str(error), recorded=error.recorded, produced=error.produced
+        )  # fmt: skip
+    except (CodeChanged, CorruptLog, InvalidInput) as error:
+        return replace(found, code=error.code, message=str(error))
+    finally:
+        execution.close()

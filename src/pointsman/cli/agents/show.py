@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pointsman.cli import output
+from pointsman.cli import completing, output
 from pointsman.cli.agents.ls import gets_calls, state, where
 from pointsman.cli.client import Client, item_path
 from pointsman.cli.exits import guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
 
-AgentName = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
+AgentName = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.", autocompletion=completing.agents)]
 
 
 @guarded

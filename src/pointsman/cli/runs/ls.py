@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pointsman.cli import output
+from pointsman.cli import completing, output
 from pointsman.cli.client import Client
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
@@ -15,7 +15,9 @@ from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
 @guarded
 def ls(
     status: Annotated[list[str] | None, typer.Option(help="running, parked, completed, …; may be repeated.")] = None,
-    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    workflow: Annotated[
+        str | None, typer.Option(help="Only runs of this workflow.", autocompletion=completing.workflows)
+    ] = None,
     tenant: Annotated[str | None, typer.Option(help="Only runs of this tenant.")] = None,
     attribute: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Only runs with this attribute; may be repeated.")

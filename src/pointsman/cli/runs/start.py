@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pointsman.app import SystemIds
-from pointsman.cli import output
+from pointsman.cli import completing, output
 from pointsman.cli.client import Client
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
@@ -18,7 +18,7 @@ from pointsman.cli.runs.result import print_result
 
 @guarded
 def start(
-    workflow: Annotated[str, typer.Argument(help="The workflow's name.")],
+    workflow: Annotated[str, typer.Argument(help="The workflow's name.", autocompletion=completing.workflows)],
     input_json: Annotated[
         str, typer.Argument(metavar="INPUT", help="Its input as JSON; `-` reads it from stdin.")
     ] = "null",
