@@ -82,6 +82,24 @@ async def test_a_killed_coordinators_runs_go_on_with_all_survivors(
         assert await committed_calls_repeated(members, noted) == set()
 
 
+async def test_the_last_one_takes_over_from_two_that_died_at_once(
+    fresh_database: str, tmp_path: Path, noted: Path
+) -> None:
+    async with three(fresh_database, tmp_path) as members:
+        runs = await started_on_all(members, RUNS, 5)
+        before = await living(members)
+        assert await owned(members, before["a"])
+        assert await owned(members, before["b"])
+        killed_ms = time.time() * 1000
+        for name in ("a", "b"):
+            members.members[name].process.kill()
+        for name in ("a", "b"):
+            assert await ended_ms(members, before[name]) - killed_ms < 1_000, f"{name}: long before its lease ran out"
+            await disowned(members, before[name])
+        await completed(members, runs)
+        assert await committed_calls_repeated(members, noted) == set()
+
+
 async def test_a_stopped_coordinator_is_taken_over_and_does_nothing_when_it_wakes_up(
     fresh_database: str, tmp_path: Path, noted: Path
 ) -> None:
