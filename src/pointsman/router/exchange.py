@@ -121,6 +121,8 @@ class Exchange:
         if head.status == 503 and head.elsewhere:
             self._elsewhere = True
             return
+        if self._member is not None:
+            self._router.membership.answered(self._member)  # also over a connection that was there before a refusal
         if self._passing.has_begun:
             self._go_on(head)
         elif self._passing.head(head):

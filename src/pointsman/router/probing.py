@@ -53,6 +53,9 @@ class Prober:
         if is_unanswered and not member.unanswered and member.heard_at is not None:
             logger.warning("coordinator %s does not answer, though it announces itself", member.name)
         member.unanswered = is_unanswered
+        if not is_unanswered and self._router.clock() >= member.down_until:
+            # Whoever can't take requests now says nothing of itself, or refuses the next one: it is down again then.
+            self._router.membership.answered(member)
         if is_unanswered and self._router.membership.anybody_answers(self._router.clock()):
             self._router.upstreams.coordinator_silent(address)
 

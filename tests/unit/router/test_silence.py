@@ -135,3 +135,47 @@ async def test_without_any_coordinator_the_answer_says_when_to_ask_again():
         assert b'"no_coordinator"' in answer
         assert (await ask(service, get("/ready"))).startswith(b"HTTP/1.1 503")
         assert (await ask(service, post("/router/announce", b"{}"))).startswith(b"HTTP/1.1 422")
+
+
+ELSEWHERE = b"HTTP/1.1 503 Busy\r\nPointsman-Retry-Elsewhere: 1\r\nContent-Length: 0\r\n\r\n"
+
+
+async def test_one_that_sent_requests_elsewhere_for_a_moment_is_there_again_though_nobody_asks():
+    """While its database was away, say. Its probes say so; without them it would be listed as down until a request for
+    one of its runs comes."""
+    is_away = True
+
+    def react(request: bytes) -> bytes:
+        return ELSEWHERE if is_away and b"/health" not in request else OK
+
+    async with (
+        upstream(react) as (_, a),
+        upstream(lambda _: OK) as (_, b),
+        router() as service,
+        announcing(service, a=a, b=b),
+    ):
+        await answered(service)
+        assert await state_of(service, "a") == "down"
+        is_away = False
+        async with asyncio.timeout(NOTICED_S):
+            while await state_of(service, "a") != "live":
+                await asyncio.sleep(0.02)
+
+
+async def test_an_answer_over_a_pooled_connection_shows_that_it_is_there_again():
+    """Else it would be tried with two requests a second for ever: nobody opens a connection where there are some."""
+    is_away = False
+
+    def react(request: bytes) -> bytes:
+        return ELSEWHERE if is_away and b"/health" not in request else OK
+
+    async with upstream(react) as (there, a), router(a, probe_every_s=3600.0, backoff_s=0.02) as service:
+        await answered(service)
+        is_away = True
+        asked = asyncio.create_task(ask(service, get("/v1/runs/1")))
+        async with asyncio.timeout(10):
+            while await state_of(service, a) != "down":
+                await asyncio.sleep(0.02)
+        is_away = False
+        assert (await asked).startswith(b"HTTP/1.1 200")
+        assert await state_of(service, a) == "live"
