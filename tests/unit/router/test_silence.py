@@ -169,7 +169,7 @@ async def test_an_answer_over_a_pooled_connection_shows_that_it_is_there_again()
     def react(request: bytes) -> bytes:
         return ELSEWHERE if is_away and b"/health" not in request else OK
 
-    async with upstream(react) as (there, a), router(a, probe_every_s=3600.0, backoff_s=0.02) as service:
+    async with upstream(react) as (_, a), router(a, probe_every_s=3600.0, backoff_s=0.02) as service:
         await answered(service)
         is_away = True
         asked = asyncio.create_task(ask(service, get("/v1/runs/1")))
