@@ -10,6 +10,7 @@ from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import (
     CallError,
     ChildError,
+    DeadEnd,
     ForeignAwaitable,
     InvalidInput,
     InvalidValue,
@@ -32,6 +33,7 @@ from pointsman.workflows.fan_out import FannedOut, fan_out
 from pointsman.workflows.plan import Executed, Plan, Task
 from pointsman.workflows.refine import Refined, Verdict, refine
 from pointsman.workflows.saga import Saga
+from pointsman.workflows.triggers import EndEvent
 
 __version__ = "0.1.0"
 
@@ -51,6 +53,8 @@ __all__ = [
     "Conversation",
     "CoordinatorSettings",
     "Cost",
+    "DeadEnd",
+    "EndEvent",
     "Executed",
     "FannedOut",
     "ForeignAwaitable",

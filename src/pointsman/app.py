@@ -14,10 +14,10 @@ from typing import Any, overload
 
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent, define_agent
-from pointsman.agents.card import Card, Health
+from pointsman.agents.card import Card, Health, check_event
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
-from pointsman.agents.workflow import Workflow, define_workflow
+from pointsman.agents.workflow import Workflow, define_workflow, with_settings
 from pointsman.coordinator.dispatcher import HTTP, LOCAL
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
@@ -29,6 +29,7 @@ from pointsman.kernel.values import VALUE_BYTES_MAX
 from pointsman.ports.store import Store
 from pointsman.transports.http import HttpTransport
 from pointsman.transports.local import LocalTransport
+from pointsman.workflows import triggers
 
 BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
@@ -178,6 +179,56 @@ class App:
             return workflow
 
         return declare
+
+    def on(self, *events: str) -> Callable[[Agent | Callable[..., Any]], Agent]:
+        """Subscribe an agent, or a function that becomes one, to events: in a run that began with an event
+        (`app.events`), it is called with the data of each. What it emits (`ctx.emit`) triggers others.
+
+        Its signature says what it takes of the data: each parameter the field of its name; a single one whose name is
+        no field takes it whole.
+
+        Raises:
+            ValueError, TypeError: with what to change.
+        """
+        if not events or not all(isinstance(event, str) for event in events):
+            raise TypeError('on(...) wants names of events: @app.on("ticket.opened")')
+
+        def subscribe(what: Agent | Callable[..., Any]) -> Agent:
+            agent = what if isinstance(what, Agent) else self.agent(what)
+            if self._agents.get(agent.name) is not agent:
+                raise ValueError(f"{agent.name} is no agent of this app")
+            agent = agent.subscribed(events)
+            self._agents[agent.name] = agent
+            self.__dict__.pop("directory", None)
+            return agent
+
+        return subscribe
+
+    def events(
+        self, start: str, *, ends: Sequence[str] = (), version: int = 1, budget: Budget | None = None,
+        turns_max: int = triggers.TURNS_MAX, repeats_max: int = triggers.REPEATS_MAX,
+    ) -> Workflow:  # fmt: skip
+        """Declare that a run may begin with this event: a workflow of its name, whose input is the event's data. Agents
+        that subscribe to it are called, what they emit calls others, and the result is the end events, in their order.
+
+        Args:
+            ends: events that the run may end with. When nothing is under way any more, one of them must have been
+                emitted; without any, the run then completes with an empty result.
+            turns_max: calls of agents in one run. repeats_max: how often an event may come with the same data in one
+                chain of causes.
+
+        Raises:
+            ValueError, TypeError: with what to change.
+        """
+        for event in (start, *ends):
+            check_event(event)
+        for limit, value in (("turns_max", turns_max), ("repeats_max", repeats_max)):
+            if value < 1:
+                raise ValueError(f"events {start}: {limit}={value}: at least 1")
+        body = triggers.event_driven(start, tuple(ends), turns_max, repeats_max)
+        workflow = self.workflow(name=start, version=version, budget=budget)(body)
+        workflow = self._workflows[start, version] = with_settings(workflow, ends, turns_max, repeats_max)
+        return workflow
 
     @cached_property
     def directory(self) -> AgentDirectory:

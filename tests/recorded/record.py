@@ -15,12 +15,21 @@ from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.state import PendingCall
 from pointsman.testing.replay import save
 from tests.support import programs
-from tests.support.lab import Lab
+from tests.support.lab import Emitting, Lab
 
 HERE = Path(__file__).parent
+WORKFLOWS = {"refused": "failing", "repaired": "sequence", "parcel": "parcel.sent"}
+EVENTS: dict[str, ev.Failure | Emitting] = {
+    "carry": ev.Failure("refused", "too heavy", retryable=False),
+    "track": (b"7", (ev.Emission("parcel.arrived", msgspec.Raw(b"7")),)),
+    "apologise": (b"null", (ev.Emission("parcel.refunded"),)),
+}
+"""What agents of event-driven runs give and emit."""
 
 
-def answer(pending: PendingCall, is_well: list[bool]) -> bytes | ev.Failure:
+def answer(pending: PendingCall, is_well: list[bool]) -> bytes | ev.Failure | Emitting:
+    if pending.target in EVENTS:
+        return EVENTS[pending.target]
     if pending.call == "charge":
         if pending.data == b"0":
             return ev.Failure("refused", "no", retryable=False)
@@ -36,15 +45,15 @@ def answer(pending: PendingCall, is_well: list[bool]) -> bytes | ev.Failure:
 def main() -> None:
     inputs = {
         "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4", "repaired": b"3",
-        "large": msgspec.json.encode("à propos " * 300), "rounds": b"[]", "risky": b"2",
+        "parcel": b"7", "large": msgspec.json.encode("à propos " * 300), "rounds": b"[]", "risky": b"2",
     }  # fmt: skip
     signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')],
                "rounds": [("word", b'"one"'), ("word", b'"two"'), ("word", b'"three"')]}  # fmt: skip
     names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired "
-    names += "rounds risky"
+    names += "rounds risky parcel"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
-        workflow = programs.app.directory.workflow({"refused": "failing", "repaired": "sequence"}.get(name, name))
+        workflow = programs.app.directory.workflow(WORKFLOWS.get(name, name))
         assert workflow is not None
         more: dict[str, Any] = {"signals": signals.get(name, ())}
         if name == "recovering":

@@ -17,7 +17,9 @@ from pointsman.kernel.redriving import Plan, facts_of, plan, redriven
 from pointsman.kernel.spending import refusal
 from pointsman.kernel.state import PendingCall
 
-Answer = Callable[[PendingCall], bytes | ev.Failure]
+Emitting = tuple[bytes, tuple[ev.Emission, ...]]
+"""A result, and what its agent emitted."""
+Answer = Callable[[PendingCall], bytes | ev.Failure | Emitting]
 MOST = Amount(usd_micros=20_000, tokens=100, calls=1)
 """What is set aside for an attempt of a run that has a budget."""
 
@@ -145,7 +147,10 @@ class Lab:
         if isinstance(result, ev.Failure):
             assert execution.attempt_failed(pending.call, pending.attempt, result, self.now, spent=self._spent)
         else:
-            assert execution.completed(pending.call, pending.attempt, result, self.now, spent=self._spent)
+            output, emitted = result if isinstance(result, tuple) else (result, ())
+            assert execution.completed(
+                pending.call, pending.attempt, output, self.now, spent=self._spent, emitted=emitted
+            )
 
     def _ask(self, pending: PendingCall) -> None:
         answer = self._people.pop(0)

@@ -175,3 +175,20 @@ async def risky(run: Run, n: int) -> list[int]:
         run.start(double, n, key="right"),
     ]
     return await run.gather(*calls)
+
+
+@app.on("parcel.sent")
+async def carry(parcel: int) -> int:
+    return parcel
+
+
+@app.on("parcel.sent", "parcel.lost")
+async def track(parcel: int) -> int:
+    return parcel
+
+
+@app.on("agent.refused")
+async def apologise(kind: str, data: int) -> None: ...
+
+
+app.events("parcel.sent", ends=["parcel.arrived", "parcel.refunded"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -157,6 +157,12 @@ class Agent:
             return self.described
         takes, gives = self.signature.schemas()
         return msgspec.structs.replace(self.described, input_schema=takes, output_schema=gives)
+
+    def subscribed(self, events: Sequence[str]) -> Agent:
+        """The same agent, triggered by these events too. Raises ValueError: a name that no event can have."""
+        card = msgspec.structs.replace(self.described, on=tuple(dict.fromkeys((*self.described.on, *events))))
+        card.check()
+        return replace(self, described=card)
 
     def is_retryable(self, error: AgentError) -> bool:
         """What the error says; else what the card says of its kind; else what the kind's default is."""

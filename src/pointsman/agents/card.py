@@ -13,9 +13,17 @@ from pointsman.kernel.policy.breaker import Breaker
 from pointsman.kernel.policy.budget import check_shared
 from pointsman.kernel.policy.retry import Retry
 
+EVENT = re.compile(r"(?=.{1,50}\Z)[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
+EVENT_RULE = "1–50 lower-case letters, digits, '_' or '-', in words with dots between them, a letter first"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 RESERVED = frozenset({"sleep", "select", "random", "uuid"})
 SECONDS_MAX = 1e7
+
+
+def check_event(name: str) -> None:
+    """Raises ValueError: it can't name an event."""
+    if not EVENT.fullmatch(name):
+        raise ValueError(f"{name!r} can't name an event: {EVENT_RULE}")
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,6 +51,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     Attributes:
         url: where it is reached (POST); None: it is a function of the app.
+        on: events that trigger it, in runs that begin with an event.
         failures: kinds of failure that it names, each with whether a retry may help.
         timeout: seconds for one attempt. heartbeat: seconds without a sign of life that end one; None: not asked for.
         concurrency: attempts at the same time in the whole cluster. rate: attempts per second, likewise. None: no
@@ -58,6 +67,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     description: str = ""
     url: str | None = None
     capabilities: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
     input_schema: dict[str, Any] = {}
     output_schema: dict[str, Any] = {}
     failures: dict[str, bool] = {}
@@ -81,6 +91,8 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
                 f"{self.name!r} can't name an agent: 1–64 letters, digits, '_' or '-', a letter first, "
                 f"and none of {sorted(RESERVED)}"
             )
+        for event in self.on:
+            check_event(event)
         for name, value in (("timeout", self.timeout), ("heartbeat", self.heartbeat), ("rate", self.rate)):
             if value is not None and not 0 < value < SECONDS_MAX:
                 raise ValueError(f"agent {self.name}: {name}={value}: more than 0, less than {SECONDS_MAX:g}")

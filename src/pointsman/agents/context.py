@@ -8,12 +8,17 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pointsman.agents.card import EVENT, EVENT_RULE
 from pointsman.agents.signature import decode_as
 from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.events import Emission
 from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS, Amount, micros
 from pointsman.kernel.values import encode
 
 EFFECT_NAME_CHARS_MAX = 128
+EVENT_BYTES_MAX = 2**31
+"""The app's own limit is that of the attempt, where it ends."""
+RESERVED_EVENTS = ("agent.", "run.")
 USD_MAX = COUNT_MAX / MICROS
 
 
@@ -23,6 +28,15 @@ class AttemptRuntime(Protocol):
     def heartbeat(self) -> None: ...
 
     def spend(self, amount: Amount) -> None: ...
+
+    def emit(self, emission: Emission) -> None:
+        """Keep it until the attempt has ended well; it counts for nothing else."""
+        ...
+
+    @property
+    def emitted(self) -> tuple[Emission, ...]:
+        """All that was, in its order."""
+        ...
 
     async def find_effect(self, name: str) -> bytes | None:
         """The value recorded under this name for this call, by any attempt. Raises StoreUnavailable."""
@@ -69,6 +83,25 @@ class Context(msgspec.Struct, frozen=True, gc=False):
             raise ValueError(f"spend(usd={usd}, tokens={tokens}): nothing is earned here")
         if self.runtime is not None:
             self.runtime.spend(Amount(usd_micros=micros(usd), tokens=tokens))
+
+    def emit(self, event: str, data: Any = None) -> None:
+        """Say that something has happened. Whoever subscribes to the event (`app.on`) is called with `data`, once this
+        attempt has given its result; what an attempt that fails has emitted counts for nothing.
+
+        Args:
+            data: plain data, dataclasses or pydantic models. With the result and all other events of the attempt, it
+                is subject to the app's `value_bytes_max`.
+
+        Raises:
+            InvalidValue: no name of an event, one of the runtime's own (`agent.`, `run.`), or data that is not JSON.
+        """
+        if not EVENT.fullmatch(event):
+            raise InvalidValue(f"emit({event!r}): {EVENT_RULE}")
+        if event.startswith(RESERVED_EVENTS):
+            raise InvalidValue(f"emit({event!r}): events of {' and '.join(RESERVED_EVENTS)} are the runtime's own")
+        emission = Emission(event, msgspec.Raw(encode(data, bytes_max=EVENT_BYTES_MAX)))
+        if self.runtime is not None:
+            self.runtime.emit(emission)
 
     async def once(self, name: str, effect: Callable[[], Any], *, expect: Any = None) -> Any:
         """Have an effect that a retry of this call does not repeat, on whichever agent or coordinator it comes.

@@ -159,6 +159,15 @@ class AgentDirectory:
     def generalist(self) -> str | None:
         return self._generalist
 
+    def subscribers(self, event: str, now: int) -> tuple[str, ...]:
+        """See `kernel.program.Directory`."""
+        found = [agent.name for agent in self.agents() if event in agent.described.on]
+        return tuple(name for name in found if not self._has_left(name, now))
+
+    def _has_left(self, name: str, now: int) -> bool:
+        trouble = self.problem(name, now)
+        return trouble is not None and trouble.kind == "departed"
+
     # -- workflows, types ---------------------------------------------------------------------------------------------
 
     def workflow(self, name: str, version: int | None = None) -> Workflow | None:

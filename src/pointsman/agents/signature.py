@@ -30,7 +30,7 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any], *, given: type[Any], bytes_max: int) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         try:
             hints = get_type_hints(function, include_extras=True)
         except NameError as error:
@@ -49,14 +49,32 @@ class Signature:
     # -- towards the log -----------------------------------------------------------------------------------------
 
     def encode_input(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-        """Canonical JSON of a call's arguments. Raises InvalidInput, InvalidValue."""
-        if self._single is not None and len(args) == 1 and not kwargs:
+        """Canonical JSON of a call's arguments; one `msgspec.Raw` is an event's data. Raises InvalidInput,
+        InvalidValue."""
+        if self._single is not None and len(args) == 1 and not kwargs and type(args[0]) is not msgspec.Raw:
             return self._encode(self._inputs[self._single], args[0])
+        if len(args) == 1 and type(args[0]) is msgspec.Raw:
+            return self._of_event(bytes(args[0]))
         values = self._bind(args, kwargs)
         if self._single is not None:
             return self._encode(self._inputs[self._single], values.get(self._single, self._parameters[self._single]))
         fields = {name: msgspec.Raw(self._encode(self._inputs[name], value)) for name, value in values.items()}
-        return encode(fields or None, bytes_max=self._bytes_max)
+        return encode(fields or None, bytes_max=self.bytes_max)
+
+    def _of_event(self, data: bytes) -> bytes:
+        """Of an event's data, what the parameters ask for by name; a single one of another name takes it whole. Who
+        emits it knows nothing of who subscribes to it, so what is more than that is no mistake, and what is less is
+        one that the attempt finds."""
+        if not self._parameters:
+            return b"null"
+        try:
+            fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        except msgspec.MsgspecError:
+            return data
+        if self._single is not None:
+            return bytes(fields.get(self._single, data))
+        wanted = {name: raw for name, raw in fields.items() if name in self._parameters}
+        return encode(wanted, bytes_max=self.bytes_max)
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name. Raises InvalidInput."""
@@ -80,9 +98,9 @@ class Signature:
     def _encode(self, adapter: TypeAdapter[Any], value: Any) -> bytes:
         """Pydantic writes NaN as null without a word: where there is a null, what was given is looked at too."""
         if type(value) in _PLAIN:
-            return encode(value, bytes_max=self._bytes_max)
+            return encode(value, bytes_max=self.bytes_max)
         try:
-            encoded = encode(adapter.dump_python(value, mode="json", warnings=False), bytes_max=self._bytes_max)
+            encoded = encode(adapter.dump_python(value, mode="json", warnings=False), bytes_max=self.bytes_max)
             if b"null" in encoded:
                 check(adapter.dump_python(value, warnings=False))
         except PydanticSerializationError as error:
@@ -95,7 +113,10 @@ class Signature:
         """Arguments by name, each as its declared type. Raises InvalidInput."""
         if self._single is not None:
             return {self._single: _read(self._inputs[self._single], data, self._name)}
-        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw] | None) or {}
+        try:
+            fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw] | None) or {}
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{self._name} takes an object with {list(self._parameters)}: {error}") from error
         unknown = [name for name in fields if name not in self._inputs]
         missing = [n for n, default in self._parameters.items() if default is _EMPTY and n not in fields]
         if unknown or missing:
@@ -104,10 +125,7 @@ class Signature:
 
     def check_input(self, data: bytes) -> None:
         """Raises InvalidInput."""
-        try:
-            self.decode_input(data)
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{self._name} takes an object with {list(self._parameters)}: {error}") from error
+        self.decode_input(data)
 
     def decode_output(self, data: bytes) -> Any:
         """Raises InvalidInput: the value does not fit the declared result."""

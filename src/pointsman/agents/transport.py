@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.context import Context
+from pointsman.kernel.errors import ValueTooLarge
+from pointsman.kernel.events import Emission
+
+
+def check_emitted(output: bytes, emitted: Sequence[Emission], bytes_max: int) -> None:
+    """Raises ValueTooLarge: the result of an attempt and the events that it emitted are over the limit together."""
+    size = len(output) + sum(len(emission.event) + len(emission.data) for emission in emitted)
+    if size > bytes_max:
+        raise ValueTooLarge(f"{size} bytes of result and {len(emitted)} events; the limit is {bytes_max}")
 
 
 class Transport(Protocol):

@@ -6,10 +6,10 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from pointsman.agents.card import NAME
+from pointsman.agents.card import EVENT, NAME
 from pointsman.agents.signature import Signature
 from pointsman.kernel.events import CATALOGUE
 from pointsman.kernel.policy.amounts import Budget
@@ -49,7 +49,7 @@ def define_workflow(
 ) -> Workflow:  # fmt: skip
     """Raises TypeError or ValueError with what to change."""
     chosen = name or str(getattr(function, "__name__", ""))
-    if not NAME.fullmatch(chosen):
+    if not NAME.fullmatch(chosen) and not EVENT.fullmatch(chosen):
         raise ValueError(f"{chosen!r} can't name a workflow: 1–64 letters, digits, '_' or '-', a letter first")
     if not 1 <= version < 2**31:
         raise ValueError(f"workflow {chosen}: version={version}: a whole number from 1")
@@ -65,6 +65,12 @@ def define_workflow(
         raise ValueError(f"workflow {chosen}: a run's budget has no window (per=)")
     build = build_digest(function)
     return Workflow(chosen, version, function, signature, build, budget, turns_max, repeats_max)
+
+
+def with_settings(workflow: Workflow, *settings: object) -> Workflow:
+    """The same workflow, as another build: what it does depends on these too."""
+    build = hashlib.sha256(f"{workflow.build}\n{settings!r}".encode()).hexdigest()[:16]
+    return replace(workflow, build=build)
 
 
 def build_digest(function: Callable[..., Any]) -> str:

@@ -24,7 +24,7 @@ from pointsman.agents.transport import Transport
 from pointsman.coordinator.effects import Effects
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.errors import InvalidInput, PointsmanError
-from pointsman.kernel.events import Failure
+from pointsman.kernel.events import Emission, Failure
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.state import PendingCall
@@ -43,12 +43,18 @@ logger = logging.getLogger("pointsman.dispatcher")
 
 
 class OnEnd(Protocol):
-    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown."""
+    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted`: by an attempt
+    that gave a result."""
 
-    def __call__(self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None: ...
+    def __call__(
+        self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None,
+        emitted: tuple[Emission, ...] = (),
+    ) -> None: ...  # fmt: skip
 
 
-def nobody(call: str, attempt: int, result: bytes | Failure, spent: Amount | None) -> None:
+def nobody(
+    call: str, attempt: int, result: bytes | Failure, spent: Amount | None, emitted: tuple[Emission, ...] = ()
+) -> None:
     """Of an attempt that is over."""
 
 
@@ -56,8 +62,8 @@ class Attempt:
     """One attempt under way; the runtime behind its agent's Context."""
 
     __slots__ = (
-        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "has_begun", "is_over", "key", "number",
-        "on_end", "permit", "run", "so_far", "spent", "started", "task",
+        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "emitted", "has_begun", "is_over", "key",
+        "number", "on_end", "permit", "run", "so_far", "spent", "started", "task",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +86,7 @@ class Attempt:
         """What the agent added up, in process or with its answer."""
         self.so_far: Amount | None = None
         """The largest total that an agent behind HTTP reported meanwhile."""
+        self.emitted: tuple[Emission, ...] = ()
         self.has_begun = False
         self.is_over = False
         self.task: asyncio.Task[None] | None = None
@@ -100,6 +107,9 @@ class Attempt:
     def spend(self, amount: Amount) -> None:
         self.heartbeat()
         self.spent = (self.spent or NOTHING) + amount
+
+    def emit(self, emission: Emission) -> None:
+        self.emitted += (emission,)
 
     def spent_so_far(self, total: Amount) -> None:
         """A total may come twice, and late, and again with the answer: the largest stands."""
@@ -237,7 +247,7 @@ class Dispatcher:
         self._stats.count_call(kind or "completed")
         attempt.permit.ended(kind, seconds)
         on_end, attempt.on_end = attempt.on_end, nobody  # it stays in its line of deadlines; its run need not
-        on_end(attempt.call, attempt.number, result, attempt.used_up(result))
+        on_end(attempt.call, attempt.number, result, attempt.used_up(result), () if kind else attempt.emitted)
 
     async def _sweep(self) -> None:
         """Rests while nothing is under way: an idle coordinator must not wake up fifty times a second."""

@@ -62,7 +62,7 @@ class Driver:
         self._crew = crew
         self._draft = Draft(crew, execution, head, create)
         self._mail = head.mail
-        self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None]] = deque()
+        self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None, tuple[ev.Emission, ...]]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
         self._is_hinted = False
         self._is_closed = False
@@ -83,10 +83,13 @@ class Driver:
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
-    def post(self, call: str, attempt: int, result: bytes | ev.Failure, spent: Amount | None) -> None:
+    def post(
+        self, call: str, attempt: int, result: bytes | ev.Failure, spent: Amount | None,
+        emitted: tuple[ev.Emission, ...] = (),
+    ) -> None:  # fmt: skip
         """An attempt is over. `spent` None: how it ended is unknown."""
         self._attempts.over(call)
-        self._outcomes.append((call, attempt, result, spent))
+        self._outcomes.append((call, attempt, result, spent, emitted))
         self._wake()
 
     def poke(self) -> None:
@@ -185,12 +188,12 @@ class Driver:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
         execution = self.execution
         while self._outcomes:
-            call, number, result, spent = self._outcomes.popleft()
+            call, number, result, spent, emitted = self._outcomes.popleft()
             if isinstance(result, ev.Failure):
                 may_retry = partial(self._may_retry, call)
                 execution.attempt_failed(call, number, result, now, spent=spent, may_retry=may_retry)
             else:
-                execution.completed(call, number, result, now, spent=spent)
+                execution.completed(call, number, result, now, spent=spent, emitted=emitted)
         due = execution.state.next_due()
         if due is not None and due <= now:
             execution.time_passed(now)

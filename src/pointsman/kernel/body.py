@@ -15,6 +15,7 @@ from pointsman.kernel.errors import (
     CallError,
     CallsUnderWay,
     ChildError,
+    DeadEnd,
     LoopDetected,
     NonDeterministicWorkflow,
     PointsmanError,
@@ -62,7 +63,7 @@ class Body:
             case ev.RunStarted() | ev.RunRestarted():
                 self._start(data)
             case ev.CallCompleted():
-                self._call_completed(event.call, event.output)
+                self._call_completed(event.call, event.output, event.emitted)
             case ev.CallSkipped():
                 self._call_skipped(event.call, bytes(event.output))
             case ev.HumanTaskAnswered():
@@ -96,7 +97,7 @@ class Body:
         if not handle.done:
             self.requests.resolve(handle, value, error)
 
-    def _call_completed(self, call: str, output: msgspec.Raw) -> None:
+    def _call_completed(self, call: str, output: msgspec.Raw, emitted: tuple[ev.Emission, ...] = ()) -> None:
         signature = self.requests.signatures.get(call)
         if signature is None:
             return
@@ -106,6 +107,8 @@ class Body:
             misfit = NonDeterministicWorkflow(f"a result of {call}", f"a schema that refuses it: {error}")
             self.requests.break_off(misfit)
             return
+        if emitted:
+            self.requests.note_emitted(call, emitted)
         self._answer(call, value)
 
     def _call_failed(self, call: str, failure: ev.Failure) -> None:
@@ -191,7 +194,7 @@ def _failed_call(error: BaseException) -> str:
     for _ in range(CAUSES_MAX):
         if cause is None:
             break
-        if isinstance(cause, CallError):
+        if isinstance(cause, CallError | DeadEnd):
             return cause.call
         cause = cause.__cause__ or cause.__context__
     return ""

@@ -26,6 +26,7 @@
     ├── EventLimitReached              a generation of a run has too many events
     ├── CallsUnderWay                  run.restart with calls that nobody has waited for
     ├── NotRedrivable                  only a failed run can be redriven
+    ├── DeadEnd                        an event without a subscriber, or a run of events that reached no end
     ├── InvalidPlan                    tasks that need each other in a circle, or what is not there
     ├── PlanFailed                     a task failed, and others can't be done for it
     ├── CompensationFailed             a saga could not undo all of its steps
@@ -234,6 +235,22 @@ class LoopDetected(PointsmanError):
     """The run goes round in circles; see turns_max and repeats_max of its workflow."""
 
     code = "loop_detected"
+
+
+class DeadEnd(PointsmanError):
+    """An event-driven run goes nowhere: an agent has to subscribe to the event (`app.on`), or it has to be among the
+    run's `ends`, one of which has to be emitted.
+
+    Attributes:
+        call: under which it is recorded that nobody subscribes; a redrive asks again. Empty: every event had a
+            subscriber.
+    """
+
+    code = "dead_end"
+
+    def __init__(self, message: str = "", *, call: str = "") -> None:
+        super().__init__(message)
+        self.call = call
 
 
 class InvalidPlan(PointsmanError):

@@ -110,12 +110,16 @@ class Execution:
 
     # -- what happens to a run -----------------------------------------------------------------------------------
 
-    def completed(self, call: str, attempt: int, output: bytes, now: int, *, spent: Amount | None = None) -> bool:
+    def completed(
+        self, call: str, attempt: int, output: bytes, now: int, *, spent: Amount | None = None,
+        emitted: tuple[ev.Emission, ...] = (),
+    ) -> bool:  # fmt: skip
         """An attempt gave a result. False: nobody waits for it any more."""
         if not self._is_current(call, attempt):
             return False
         spent = self._settled(call, spent, now)
-        self._cause(ev.CallCompleted(call=call, output=msgspec.Raw(output), attempt=attempt, spent=spent), now)
+        event = ev.CallCompleted(call=call, output=msgspec.Raw(output), attempt=attempt, spent=spent, emitted=emitted)
+        self._cause(event, now)
         return True
 
     def attempt_failed(

@@ -155,7 +155,7 @@ def whole_input(
 def describe(event: ev.Event) -> str:
     """An event in a few words, for messages."""
     words = [type(event).__name__]
-    for name in ("call", "target", "workflow", "name", "needs"):
+    for name in ("call", "target", "workflow", "name", "event", "needs"):
         value = getattr(event, name, None)
         if value:
             words.append(f"{name}={value!r}")

@@ -130,6 +130,10 @@ class Directory(Protocol):
 
     def generalist(self) -> str | None: ...
 
+    def subscribers(self, event: str, now: int) -> tuple[str, ...]:
+        """The agents whose card names this event, but for those that have left."""
+        ...
+
     def decode_as(self, expected: Any, data: bytes) -> Any:
         """Read JSON as a type that an author names. Raises InvalidInput."""
         ...

@@ -147,6 +147,9 @@ def _decisive(facts: Sequence[Fact]) -> tuple[int, ev.Event | None]:
     for n in failures:
         if _failed_call(facts[n].event) == end.call:
             return n, facts[n].event
+    for n, fact in enumerate(facts):
+        if isinstance(fact.event, ev.AgentsTriggered) and fact.event.call == end.call:
+            return n, fact.event
     if end.failure.kind == "unknown_agent":
         for n in range(len(facts) - 1, 0, -1):
             event = facts[n].event

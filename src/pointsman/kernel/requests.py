@@ -219,6 +219,18 @@ class Requests(Waiting):
         self.produce(ev.AgentSelected(call=call, agent=agent, reason=reason, needs=needs), self.now)
         return agent or None
 
+    def subscribers(self, call: str, event: str, by: str) -> tuple[str, ...]:
+        """Who subscribes to an event that was emitted in the call `by`."""
+        self._check_room()
+        recorded = self._take(ev.AgentsTriggered, call)
+        if isinstance(recorded, ev.AgentsTriggered):
+            if recorded.event != event:
+                raise self._break(NonDeterministicWorkflow(describe(recorded), f"event {event!r}"))
+            return recorded.agents
+        agents = self._directory.subscribers(event, self.now)
+        self.produce(ev.AgentsTriggered(call=call, event=event, by=by, agents=agents), self.now)
+        return agents
+
     # -- found or produced ----------------------------------------------------------------------------------------
 
     def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None:

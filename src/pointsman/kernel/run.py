@@ -127,6 +127,14 @@ class Run:
             return None, f"{who} gave {type(named).__name__}, not a name"
         return named, who
 
+    def subscribers(self, event: str, *, by: str = "", key: str | None = None) -> tuple[str, ...]:
+        """The names of the agents that an event triggers (`app.on`, or `on` of a card). Recorded.
+
+        Args:
+            by: the call in which it was emitted, for people.
+        """
+        return self._requests.subscribers(self._call_id(f"event:{event}", key), event, by)
+
     # -- waiting -------------------------------------------------------------------------------------------------
 
     async def sleep(self, seconds: float, *, key: str | None = None) -> None:

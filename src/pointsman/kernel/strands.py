@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pointsman.kernel.errors import RunEvicted
 
 if TYPE_CHECKING:
+    from pointsman.kernel.events import Emission
     from pointsman.kernel.waiting import Waiting
 
 T = TypeVar("T")
@@ -58,6 +59,11 @@ class Handle(Generic[T]):
     @property
     def error(self) -> BaseException | None:
         return self._error
+
+    @property
+    def emitted(self) -> tuple[Emission, ...]:
+        """The events that its agent emitted, once it is done. Those of attempts that failed do not count."""
+        return self._requests.emitted_in(self.call)
 
     def cancel(self) -> None:
         """Give up on it. A call under way is cancelled at its agent; whoever awaits the handle gets `CallError`."""

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from typing import Any
 
 from pointsman.kernel.errors import PointsmanError, RunCancelled, RunEvicted
+from pointsman.kernel.events import Emission
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Handle, Strand, Wait
@@ -26,6 +27,16 @@ class Waiting(ABC):
         self._state = state
         self._scheduler = scheduler
         self._done = 0
+        self._emitted: dict[str, tuple[Emission, ...]] | None = None
+
+    def note_emitted(self, call: str, emitted: tuple[Emission, ...]) -> None:
+        """What the agent of a call emitted."""
+        self._emitted = self._emitted or {}
+        self._emitted[call] = emitted
+
+    def emitted_in(self, call: str) -> tuple[Emission, ...]:
+        """In the order in which it was."""
+        return self._emitted.get(call, ()) if self._emitted is not None else ()
 
     def break_off(self, error: PointsmanError) -> None:
         """Code and log disagree: the body goes no further."""

@@ -146,7 +146,7 @@ class AgentApp:
         try:
             async with limit:
                 output = await self._transport.call(agent, context, data)
-            return Reply(200, output, _spent(runtime.spent))
+            return _outcome(output, runtime)
         except AgentError as error:
             status = STATUS_OF_KIND.get(error.kind, 500)
             return _problem(status, error.kind, str(error), error.is_retryable, error.retry_after, runtime.spent)
@@ -199,6 +199,14 @@ async def _handled(handler: Callable[[ApiRequest], Awaitable[object]], request: 
     reply = await handler(request)
     assert isinstance(reply, Reply)
     return reply
+
+
+def _outcome(output: bytes, attempt: RemoteAttempt) -> Reply:
+    """The result, and what was emitted beside it, if anything."""
+    if not attempt.emitted:
+        return Reply(200, output, _spent(attempt.spent))
+    body = msgspec.json.encode({"result": msgspec.Raw(output), "emitted": attempt.emitted})
+    return Reply(200, body, _spent(attempt.spent), names.OUTCOME_JSON.encode())
 
 
 def _spent(amount: Amount) -> list[tuple[bytes, bytes]]:

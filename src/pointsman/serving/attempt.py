@@ -15,6 +15,7 @@ import msgspec
 
 from pointsman.agents.context import Context
 from pointsman.kernel.errors import PointsmanError, RunEnded, UnknownRun
+from pointsman.kernel.events import Emission
 from pointsman.kernel.policy.amounts import MICROS, NOTHING, Amount
 from pointsman.ports.agents import AttemptOver
 from pointsman.serving.cluster import Cluster, EffectMissing
@@ -84,6 +85,7 @@ class RemoteAttempt:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._spent = NOTHING
+        self.emitted: tuple[Emission, ...] = ()
         self._reported = NOTHING
         self._is_beating = False
         self._news = asyncio.Event()
@@ -112,6 +114,10 @@ class RemoteAttempt:
         with self._lock:
             self._spent += amount
         self._loop.call_soon_threadsafe(self._news.set)
+
+    def emit(self, emission: Emission) -> None:
+        with self._lock:
+            self.emitted += (emission,)
 
     async def find_effect(self, name: str) -> bytes | None:
         """See `AttemptRuntime`. Raises NoCallback."""

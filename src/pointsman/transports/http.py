@@ -18,7 +18,7 @@ from pointsman.agents.addresses import AddressRefused, AgentAddresses
 from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
 from pointsman.kernel.values import VALUE_BYTES_MAX
-from pointsman.transports.http_answers import PROBLEM_BYTES_MAX, failure_of, read_result, report_spending
+from pointsman.transports.http_answers import PROBLEM_BYTES_MAX, failure_of, read_outcome, read_result, report_spending
 from pointsman.transports.http_connections import Trip, open_session
 from pointsman.transports.http_connections import failure_of as lost
 from pointsman.transports.http_headers import request_headers
@@ -76,7 +76,7 @@ class HttpTransport:
             raise failure_of(status, headers, body or b"")
         if body is None:
             raise AgentError(f"the result is over {self._bytes_max} bytes", kind="output_too_large")
-        return read_result(body, agent.signature, bytes_max=self._bytes_max)
+        return read_result(read_outcome(body, headers, context), agent.signature, bytes_max=self._bytes_max)
 
     async def probe(self, url: str, timeout: float) -> None:
         """A health check: any 2xx within `timeout` seconds is well.

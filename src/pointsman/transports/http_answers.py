@@ -19,6 +19,7 @@ import msgspec
 from pointsman.agents.agent import AgentError, AgentSignature
 from pointsman.agents.context import Context
 from pointsman.kernel.errors import InvalidInput, InvalidValue, ValueTooLarge
+from pointsman.kernel.events import Emission
 from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.policy.retry import SECONDS_MAX
@@ -64,12 +65,18 @@ class _Problem(msgspec.Struct):
     retryable: Any = None
 
 
+class _Outcome(msgspec.Struct, forbid_unknown_fields=True):
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    emitted: list[Emission] = []
+
+
 class _Spent(msgspec.Struct, forbid_unknown_fields=True):
     usd: float = 0.0
     tokens: int = 0
 
 
 _problem_decoder = msgspec.json.Decoder(_Problem)
+_outcome_decoder = msgspec.json.Decoder(_Outcome)
 _spent_decoder = msgspec.json.Decoder(_Spent)
 
 
@@ -91,6 +98,25 @@ def read_result(body: bytes, signature: AgentSignature, *, bytes_max: int) -> by
     except InvalidInput as error:
         raise AgentError(faithful(error), kind="invalid_output") from error
     return output
+
+
+def read_outcome(body: bytes, headers: Mapping[str, str], context: Context) -> bytes:
+    """The result in a response's body, as it came; the events that it has beside it go to the context.
+
+    Raises:
+        AgentError: malformed_output or invalid_output.
+    """
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != names.OUTCOME_JSON:
+        return body
+    try:
+        outcome = _outcome_decoder.decode(body)
+        for emission in outcome.emitted:
+            context.emit(emission.event, decode(bytes(emission.data)))
+    except (msgspec.MsgspecError, InvalidValue) as error:
+        is_json = isinstance(error, msgspec.ValidationError | InvalidValue)
+        kind = "invalid_output" if is_json else "malformed_output"
+        raise AgentError(faithful(f"{names.OUTCOME_JSON}: {error}"), kind=kind) from error
+    return bytes(outcome.result)
 
 
 def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentError:

@@ -25,6 +25,8 @@ RETRY_AFTER = "Retry-After"
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+OUTCOME_JSON = "application/vnd.pointsman.outcome.v1+json"
+"""A result together with the events that the agent emitted."""
 
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
@@ -44,7 +46,7 @@ def request_headers(context: Context, *, left_ms: int, callback: str | None, tok
     clocks agree."""
     headers = {
         "Content-Type": JSON,
-        "Accept": f"{JSON}, {PROBLEM_JSON}",
+        "Accept": f"{JSON}, {OUTCOME_JSON}, {PROBLEM_JSON}",
         "Accept-Encoding": "identity",
         IDEMPOTENCY_KEY: encoded(context.idempotency_key),
         RUN: encoded(context.run),

@@ -9,6 +9,7 @@ from typing import Any
 from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
 from pointsman.agents.signature import Signature
+from pointsman.agents.transport import check_emitted
 from pointsman.kernel.errors import InvalidInput, InvalidValue, ValueTooLarge
 
 
@@ -43,6 +44,8 @@ class LocalTransport:
         try:
             output = signature.encode_output(value)
             signature.check_output(output)
+            if context.runtime is not None and context.runtime.emitted:
+                check_emitted(output, context.runtime.emitted, signature.bytes_max)
         except ValueTooLarge as error:
             raise AgentError(str(error), kind="output_too_large") from error
         except (InvalidInput, InvalidValue) as error:

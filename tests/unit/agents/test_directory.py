@@ -146,3 +146,11 @@ def test_a_record_without_trouble_is_not_looked_at(directory: AgentDirectory) ->
     assert directory._troubled == {}
     directory.apply({"narrow": AgentRecord(health="unhealthy")})
     assert list(directory._troubled) == ["narrow"]
+
+
+def test_subscribers_are_those_who_are_there(directory: AgentDirectory) -> None:
+    directory.apply({"clerk": registered(on=("ticket.opened",)), "other": registered("other", on=("ticket.closed",))})
+    assert directory.subscribers("ticket.opened", 999) == ("clerk",)
+    assert directory.subscribers("ticket.opened", 1_000) == ()
+    with pytest.raises(ValueError, match="can't name an event"):
+        Card(name="clerk", on=("Ticket Opened",)).check()

@@ -353,3 +353,13 @@ def test_event_lines_say_who_and_how_much() -> None:
     later = {**CHAIN[4], "data": {**CHAIN[4]["data"], "retry_at": to_ms(CHAIN[4]["at"]) + 1_500}}
     assert drawing.event_line(later, 0).plain.endswith("timeout: no result within 2 s; again in 1.5 s")
     assert lines[15].endswith("HumanTaskAnswered billing#1 T1 ann yes")
+
+
+def test_events_and_whom_they_trigger_are_marks() -> None:
+    by = {"call": "event:ticket.seen/1", "event": "ticket.seen", "by": "a/1"}
+    story = folding.build(
+        [event(1, 0, "AgentsTriggered", **by, agents=["a", "b"]), event(2, 0, "AgentsTriggered", **by)]
+    )
+    assert [mark.text for mark in story.marks] == [
+        "event ticket.seen, by a/1 → a, b", "event ticket.seen, by a/1 → nobody",
+    ]  # fmt: skip

@@ -30,7 +30,7 @@ class Desk:
         self.unwell = False
         for agent in (
             self.echo, self.charge, self.spender, self.fails, self.waits, self.beats, self.works, self.wrong,
-            self.large,
+            self.large, self.teller,
         ):  # fmt: skip
             self.app.agent(health=self.check)(agent)
 
@@ -53,6 +53,11 @@ class Desk:
         ctx.spend(usd=0.01, tokens=10)
         ctx.heartbeat()
         ctx.spend(tokens=2)
+
+    async def teller(self, n: int, ctx: Context) -> int:
+        ctx.emit("ticket.seen", {"n": n})
+        ctx.emit("ticket.done")
+        return n
 
     async def fails(self, kind: str, ctx: Context) -> None:
         ctx.spend(usd=0.5)

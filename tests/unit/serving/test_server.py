@@ -137,6 +137,12 @@ async def test_spending_comes_with_the_answer(desk: Desk, server: AgentServer, t
     assert runtime.spent == [Amount(10_000, 12), Amount(500_000, 0)]
 
 
+async def test_events_come_with_the_answer(desk: Desk, server: AgentServer, transport: HttpTransport) -> None:
+    runtime = Runtime()
+    assert await transport.call(remote(desk, server, "teller"), context(runtime=runtime), b"5") == b"5"
+    assert [(e.event, e.value) for e in runtime.emitted] == [("ticket.seen", {"n": 5}), ("ticket.done", None)]
+
+
 async def test_heartbeats_and_spending_reach_the_cluster_meanwhile(
     desk: Desk, server: AgentServer, transport: HttpTransport, attempts: MemoryAttempts
 ) -> None:

@@ -13,6 +13,7 @@ from pointsman.agents.agent import Agent
 from pointsman.agents.card import Card
 from pointsman.agents.context import Context
 from pointsman.agents.signature import Signature
+from pointsman.kernel.events import Emission
 from pointsman.kernel.policy.amounts import Amount
 
 
@@ -120,6 +121,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.spent: list[Amount] = []
+        self.emitted: tuple[Emission, ...] = ()
         self.beats = 0
         self.effects: dict[str, bytes] = {}
 
@@ -128,6 +130,9 @@ class Runtime:
 
     def spend(self, amount: Amount) -> None:
         self.spent.append(amount)
+
+    def emit(self, emission: Emission) -> None:
+        self.emitted += (emission,)
 
     async def find_effect(self, name: str) -> bytes | None:
         return self.effects.get(name)

@@ -499,3 +499,40 @@ async def test_health_that_does_not_answer(server: Server, transport: HttpTransp
     with pytest.raises(AgentError) as caught:
         await transport.probe(server.url, 0.1)
     assert caught.value.kind == "timeout"
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+OUTCOME = "Content-Type: application/vnd.pointsman.outcome.v1+json"
+
+
+async def test_an_outcome_has_a_result_and_events(server: Server, transport: HttpTransport) -> None:
+    server.handler = answer(
+        200, b'{"result": {"a": 1}, "emitted": [{"event": "x.y", "data": {"b": 2,"a":1}}]}', OUTCOME
+    )
+    runtime = Runtime()
+    assert await transport.call(remote(server.url), context(runtime=runtime), b"1") == b'{"a":1}'
+    assert [(emission.event, bytes(emission.data)) for emission in runtime.emitted] == [("x.y", b'{"a":1,"b":2}')]
+
+
+async def test_the_same_body_as_json_is_a_result(server: Server, transport: HttpTransport) -> None:
+    server.handler = answer(200, b'{"result": 1}', "Content-Type: application/json")
+    runtime = Runtime()
+    assert await transport.call(remote(server.url), context(runtime=runtime), b"1") == b'{"result":1}'
+    assert runtime.emitted == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "malformed_output"),
+        (b"[]", "invalid_output"),
+        (b'{"result": {"a": 1}, "events": []}', "invalid_output"),
+        (b'{"result": {"a": 1}, "emitted": [{"event": "run.failed"}]}', "invalid_output"),
+        (b'{"result": {"a": 1}, "emitted": [{"event": "a", "data": "\\u0000"}]}', "invalid_output"),
+        (b'{"result": 5}', "invalid_output"),
+    ],
+)
+async def test_an_outcome_that_is_none(server: Server, transport: HttpTransport, body: bytes, kind: str) -> None:
+    server.handler = answer(200, body, OUTCOME)
+    assert (await failure(transport, server)).kind == kind

@@ -51,6 +51,7 @@ class _Folding:
             "TimerSet": self._timer, "TimerFired": self._fired, "SignalAwaited": self._awaited,
             "SignalReceived": self._signal,
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
+            "AgentsTriggered": self._triggered,
             "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
             "LogRepaired": self._repaired,
             "RunRestarted": self._restarted, "RunRedriven": self._redriven,
@@ -213,6 +214,10 @@ class _Folding:
 
     def _selected(self, seen: Seen) -> None:
         self._mark(seen, "select", f"selected {seen.data['agent'] or 'nobody'}: {seen.data['reason']}")
+
+    def _triggered(self, seen: Seen) -> None:
+        by, agents = seen.data.get("by"), ", ".join(seen.data.get("agents", ()))
+        self._mark(seen, "emitted", f"event {seen.data['event']}{f', by {by}' if by else ''} → {agents or 'nobody'}")
 
     def _rerouted(self, seen: Seen) -> None:
         note = f"instead of {seen.data['asked']}: {seen.data['reason']}"

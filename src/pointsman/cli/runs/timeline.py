@@ -70,9 +70,9 @@ class Span:
 
 @dataclass
 class Mark:
-    """Something that happened at one moment. `kind`: epoch (woken), takeover, select, signal, cancel, stopped, damaged,
-    repaired, failed, restart, redrive, end or event; and of a `call`: next (another agent gets it), held, person,
-    answer, skipped, overspent, effect."""
+    """Something that happened at one moment. `kind`: epoch (woken), takeover, select, emitted, signal, cancel, stopped,
+    damaged, repaired, failed, restart, redrive, end or event; and of a `call`: next (another agent gets it), held,
+    person, answer, skipped, overspent, effect."""
 
     at: int
     sequence: int

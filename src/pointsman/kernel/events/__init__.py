@@ -14,6 +14,7 @@ An input stands in an event whole, as JSON in `input`, or as `pieces` (see `piec
 from pointsman.kernel.events.base import (
     ABSENT,
     Cause,
+    Emission,
     Event,
     Failure,
     KeptSignal,
@@ -62,6 +63,7 @@ from pointsman.kernel.events.registry import (
 from pointsman.kernel.events.requests import (
     AgentRerouted,
     AgentSelected,
+    AgentsTriggered,
     CallCancelled,
     CallRefused,
     CallRequested,
@@ -80,6 +82,7 @@ __all__ = [
     "TERMINAL",
     "AgentRerouted",
     "AgentSelected",
+    "AgentsTriggered",
     "AttemptFailed",
     "CallAdmitted",
     "CallCancelled",
@@ -98,6 +101,7 @@ __all__ = [
     "ChildEnded",
     "ChildStarted",
     "EffectRecorded",
+    "Emission",
     "Event",
     "Failure",
     "HumanTaskAnswered",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -23,6 +23,18 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     retryable: bool = True
     retry_after_ms: int | None = None
+
+
+class Emission(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent said has happened: the event's name, and what is to be known of it."""
+
+    event: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def value(self) -> Any:
+        """The data, as plain data."""
+        return msgspec.json.decode(self.data)
 
 
 class KeptSignal(msgspec.Struct, frozen=True):

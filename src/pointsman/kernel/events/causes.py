@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pointsman.kernel.events.base import ABSENT, Cause, Failure, KeptSignal
+from pointsman.kernel.events.base import ABSENT, Cause, Emission, Failure, KeptSignal
 from pointsman.kernel.pieces import Piece
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
@@ -51,12 +51,13 @@ class RunRestarted(Cause, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class CallCompleted(Cause, frozen=True, omit_defaults=True):
-    """`spent`: what the attempt used up, where a budget had to be asked for it."""
+    """`spent`: what the attempt used up, where a budget had to be asked for it. `emitted`: what its agent emitted."""
 
     call: str
     output: msgspec.Raw
     attempt: int = 1
     spent: Amount | None = None
+    emitted: tuple[Emission, ...] = ()
 
 
 class CallFailed(Cause, frozen=True, omit_defaults=True):

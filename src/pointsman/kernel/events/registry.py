@@ -32,6 +32,7 @@ from pointsman.kernel.events.notes import (
 from pointsman.kernel.events.requests import (
     AgentRerouted,
     AgentSelected,
+    AgentsTriggered,
     CallCancelled,
     CallRefused,
     CallRequested,
@@ -54,7 +55,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
     for cls in (
         RunStarted, RunRestarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered,
         ChildEnded, CancelRequested,
-        CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentRerouted, CallRefused, CallCancelled,
+        CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentsTriggered, AgentRerouted,
+        CallRefused, CallCancelled,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
         CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped, LogRepaired, RunRedriven,
     )

@@ -52,6 +52,14 @@ class AgentSelected(Request, frozen=True, omit_defaults=True):
     needs: tuple[str, ...] = ()
 
 
+class AgentsTriggered(Request, frozen=True, omit_defaults=True):
+    """A recorded read of the agent directory: who subscribes to an event, which an agent emitted in the call `by`."""
+
+    event: str
+    by: str = ""
+    agents: tuple[str, ...] = ()
+
+
 class AgentRerouted(Request, frozen=True, omit_defaults=True):
     """The named agent does not exist: the call goes to `agent`. Comes directly before the call's own request."""
 
