@@ -1,5 +1,5 @@
 """The route table, and the one ASGI application over it: auth by route, then the handler, then errors as
-problems.
+problems. How a route is added is in `routing.py`.
 
 Must not know a socket, nor how a run is stored. Plain ASGI over Starlette's routes: no middleware on the way.
 """
@@ -11,22 +11,23 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pointsman.api import problems, views
+from pointsman.api import openapi, problems, views
 from pointsman.api.agents import AgentRoutes
 from pointsman.api.attempts import AttemptRoutes
 from pointsman.api.auth import Guard
 from pointsman.api.budgets import BudgetRoutes
-from pointsman.api.errors import Internal, MethodNotAllowed, NotFound, NotReady
+from pointsman.api.errors import Internal, MethodNotAllowed, NotFound
 from pointsman.api.events import EventRoutes
-from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest, ClientGone
+from pointsman.api.routing import ApiRoute, routes_of
 from pointsman.api.runs import RunRoutes
 from pointsman.api.settings import ApiSettings
+from pointsman.api.status import StatusRoutes
 from pointsman.api.tasks import TaskRoutes
 from pointsman.api.waiting import Waiting
 from pointsman.kernel.errors import Draining, PointsmanError
@@ -35,32 +36,18 @@ from pointsman.ports.budgets import Budgets
 from pointsman.ports.inbox import Inbox
 from pointsman.ports.runs import Runs, Status
 
-Handler = Callable[[ApiRequest], Awaitable[ASGIApp]]
 Observer = Callable[[str, str, int, float], None]
 """Told of each request: route, method, status, seconds. The route is a path of the table, never what was
 asked for."""
 
 UNMATCHED = "unmatched"
 CLIENT_GONE_STATUS = 499
-METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # A separator or control character that is only there once decoded: no id has one, and two readers could
 # differ on it.
 _HIDDEN = re.compile(rb"%(?:2f|5c|[01][0-9a-f]|7f)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 logger = logging.getLogger("pointsman.api")
-
-
-class ApiRoute(Route):
-    """A route that carries its own handler and whether it is public. What is not declared public is not."""
-
-    def __init__(
-        self, method: str, path: str, handler: Handler, *, public: bool = False, takes_body: bool = False
-    ) -> None:
-        super().__init__(path, handler, methods=[method])
-        self.handler = handler
-        self.public = public
-        self.takes_body = takes_body
 
 
 class Api:
@@ -84,32 +71,28 @@ class Api:
         observer: Observer | None = None,
     ) -> None:
         self._settings = settings
-        self._status = status
         self._waiting = waiting or Waiting()
         self._guard = Guard(settings)
         self._observer = observer
         on_runs = RunRoutes(runs, self._waiting)
-        self.on_events = on_events = EventRoutes(runs, on_runs, self._waiting)
+        self.on_events = EventRoutes(runs, on_runs, self._waiting)
         self.routes = [
-            ApiRoute("POST", "/v1/runs", on_runs.start, takes_body=True),
-            ApiRoute("GET", "/v1/runs/{run}/result", on_runs.result),
-            ApiRoute("GET", "/v1/runs/{run}", on_runs.get),
-            ApiRoute("GET", "/v1/runs", on_runs.list),
-            ApiRoute("GET", "/v1/runs/{run}/events", on_events.events),
-            ApiRoute("GET", "/v1/runs/{run}/stream", on_events.stream),
-            ApiRoute("POST", "/v1/runs/{run}/signals/{name}", on_runs.signal, takes_body=True),
-            ApiRoute("POST", "/v1/runs/{run}/cancel", on_runs.cancel, takes_body=True),
-            ApiRoute("POST", "/v1/runs/{run}/release", on_runs.release),
-            ApiRoute("POST", "/v1/runs/{run}/redrive", on_runs.redrive, takes_body=True),
-            ApiRoute("GET", "/v1/coordinator", self._coordinator),
-            ApiRoute("GET", "/health", self._health, public=True),
-            ApiRoute("GET", "/ready", self._ready, public=True),
-            ApiRoute("GET", "/metrics", self._metrics),
-            *(_agent_routes(AgentRoutes(agents)) if agents is not None else ()),
-            *(_attempt_routes(AttemptRoutes(attempts, on_runs.visible)) if attempts is not None else ()),
-            *(_task_routes(TaskRoutes(inbox)) if inbox is not None else ()),
-            *(_budget_routes(BudgetRoutes(budgets)) if budgets is not None else ()),
+            *routes_of(on_runs),
+            *routes_of(self.on_events),
+            *routes_of(StatusRoutes(status, self._waiting, self.document)),
+            *(routes_of(AgentRoutes(agents)) if agents is not None else ()),
+            *(routes_of(AttemptRoutes(attempts, on_runs.visible)) if attempts is not None else ()),
+            *(routes_of(TaskRoutes(inbox)) if inbox is not None else ()),
+            *(routes_of(BudgetRoutes(budgets)) if budgets is not None else ()),
         ]
+        self._document: bytes | None = None
+
+    def document(self) -> bytes:
+        """The OpenAPI document of these routes, as JSON."""
+        if self._document is None:
+            declared = [route.declared for route in self.routes]
+            self._document = views.encode(openapi.describe(declared, self._settings))
+        return self._document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -160,8 +143,9 @@ class Api:
         self._guard.check(request, public=route is not None and route.public)
         if route is None:
             raise MethodNotAllowed(allowed) if allowed else NotFound
-        if not route.takes_body:
+        if route.declared.body is None:
             request.refuse_body()
+        request.read_query(route.declared.parameters)
         return await route.handler(request)
 
     def _match(self, scope: Scope) -> tuple[ApiRoute | None, list[str]]:
@@ -179,68 +163,6 @@ class Api:
             if match is Match.PARTIAL:
                 allowed |= route.methods or set()
         return None, sorted(allowed)
-
-    async def _health(self, request: ApiRequest) -> Reply:
-        request.query()
-        return Reply(200, b'{"status":"alive"}')
-
-    async def _ready(self, request: ApiRequest) -> Reply:
-        request.query()
-        ready, reason = self._status.is_ready()
-        if self._waiting.stopping.is_set():
-            ready, reason = False, "the coordinator is leaving"
-        if not ready:
-            raise NotReady(reason)
-        return Reply(200, views.encode(views.ReadyBody(ready, reason)))
-
-    async def _metrics(self, request: ApiRequest) -> Reply:
-        request.query()
-        return Reply(200, self._status.metrics().encode(), media_type=METRICS_TYPE)
-
-    async def _coordinator(self, request: ApiRequest) -> Reply:
-        request.query()
-        return Reply(200, views.encode(self._status.describe()))
-
-
-def _agent_routes(on_agents: AgentRoutes) -> list[ApiRoute]:
-    return [
-        ApiRoute("GET", "/v1/agents", on_agents.list),
-        ApiRoute("GET", "/v1/agents/{name}", on_agents.get),
-        ApiRoute("PUT", "/v1/agents/{name}", on_agents.register, takes_body=True),
-        ApiRoute("DELETE", "/v1/agents/{name}", on_agents.leave),
-        ApiRoute("POST", "/v1/agents/{name}/renew", on_agents.renew, takes_body=True),
-        ApiRoute("POST", "/v1/agents/{name}/enable", on_agents.enable),
-        ApiRoute("POST", "/v1/agents/{name}/disable", on_agents.disable, takes_body=True),
-        ApiRoute("GET", "/v1/breakers", on_agents.breakers),
-        ApiRoute("POST", "/v1/breakers/{name}/pin", on_agents.pin, takes_body=True),
-        ApiRoute("POST", "/v1/breakers/{name}/unpin", on_agents.unpin),
-    ]
-
-
-def _attempt_routes(on_attempts: AttemptRoutes) -> list[ApiRoute]:
-    return [
-        ApiRoute("GET", "/v1/runs/{run}/effects", on_attempts.find_effect),
-        ApiRoute("PUT", "/v1/runs/{run}/effects", on_attempts.record_effect, takes_body=True),
-        ApiRoute("POST", "/v1/runs/{run}/attempts/heartbeat", on_attempts.heartbeat, takes_body=True),
-        ApiRoute("POST", "/v1/runs/{run}/attempts/spend", on_attempts.spend, takes_body=True),
-    ]
-
-
-def _task_routes(on_tasks: TaskRoutes) -> list[ApiRoute]:
-    return [
-        ApiRoute("GET", "/v1/tasks", on_tasks.list),
-        ApiRoute("GET", "/v1/tasks/{task}", on_tasks.get),
-        ApiRoute("POST", "/v1/tasks/{task}/answer", on_tasks.answer, takes_body=True),
-        ApiRoute("POST", "/v1/tasks/{task}/decline", on_tasks.decline, takes_body=True),
-    ]
-
-
-def _budget_routes(on_budgets: BudgetRoutes) -> list[ApiRoute]:
-    return [
-        ApiRoute("GET", "/v1/budgets", on_budgets.list),
-        ApiRoute("GET", "/v1/budgets/{scope}/{name}", on_budgets.get),
-        ApiRoute("PUT", "/v1/budgets/{scope}/{name}", on_budgets.set, takes_body=True),
-    ]
 
 
 class _Sender:

@@ -14,14 +14,20 @@ from msgspec import Meta
 
 from pointsman.agents.context import EFFECT_NAME_CHARS_MAX
 from pointsman.api import views_agents as views
-from pointsman.api.body import check_depth, decode_body
-from pointsman.api.errors import EffectNotFound, InvalidJson, InvalidQuery
+from pointsman.api.body import AnyBody, JsonBody
+from pointsman.api.errors import EffectNotFound
+from pointsman.api.parameters import RUN, TENANT, NeededText
 from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest
+from pointsman.api.routing import Answer, route
+from pointsman.api.views_agents import AttemptBody, EffectBody
 from pointsman.kernel import values
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidValue, RunEnded, UnknownRun
 from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS, Amount, micros
-from pointsman.ports.agents import Attempts, CallAddress
+from pointsman.ports.agents import AttemptOver, Attempts, CallAddress
+
+CALL_KEY_CHARS_MAX = 2_000
+"""Of a call's key in a query; a call's id is a path through its branches, and may be long."""
 
 Number = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
@@ -40,8 +46,14 @@ class SpendBody(msgspec.Struct, forbid_unknown_fields=True):
     tokens: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
 
 
-_heartbeat_decoder = msgspec.json.Decoder(HeartbeatBody)
-_spend_decoder = msgspec.json.Decoder(SpendBody)
+HEARTBEAT = JsonBody(HeartbeatBody)
+SPEND = JsonBody(SpendBody)
+EFFECT = AnyBody()
+CALL_KEY = NeededText(
+    "key", "The `Idempotency-Key` of the call's attempts: run/generation/call.", chars_max=CALL_KEY_CHARS_MAX
+)
+EFFECT_NAME = NeededText("name", "The effect's name.", chars_max=EFFECT_NAME_CHARS_MAX)
+ON_ATTEMPT = (UnknownRun, RunEnded, AttemptOver, InvalidValue)
 
 
 class AttemptRoutes:
@@ -55,6 +67,11 @@ class AttemptRoutes:
         self._attempts = attempts
         self._visible = visible
 
+    @route(
+        "find_effect", "GET", "/v1/runs/{run}/effects", "What an agent recorded with `once`", tag="attempts",
+        parameters=(RUN, CALL_KEY, EFFECT_NAME, TENANT), answers=(Answer(200, EffectBody, "The value that stands."),),
+        errors=(UnknownRun, EffectNotFound, InvalidValue),
+    )  # fmt: skip
     async def find_effect(self, request: ApiRequest) -> Reply:
         key, name = _effect_of(request)
         call = _call_of(key, await self._visible(request))
@@ -63,38 +80,46 @@ class AttemptRoutes:
             raise EffectNotFound
         return Reply(200, views.effect(key, name, value))
 
+    @route(
+        "record_effect", "PUT", "/v1/runs/{run}/effects", "Record an effect; the first wins", tag="attempts",
+        parameters=(RUN, CALL_KEY, EFFECT_NAME, TENANT), body=EFFECT, errors=ON_ATTEMPT,
+        answers=(
+            Answer(201, EffectBody, "It is recorded, durably."),
+            Answer(200, EffectBody, "Another stands, recorded before."),
+        ),
+    )  # fmt: skip
     async def record_effect(self, request: ApiRequest) -> Reply:
         key, name = _effect_of(request)
         call = _call_of(key, await self._visible(request))
-        raw = await request.body()
-        if not raw:
-            raise InvalidJson("an effect's value is the body, as JSON; null is one")
-        check_depth(raw, request.settings.json_depth_max)
-        effect = await self._attempts.record_effect(call, name, values.encode(values.decode(raw)))
+        value = values.encode(values.decode(await EFFECT.read(request)))
+        effect = await self._attempts.record_effect(call, name, value)
         return Reply(201 if effect.created else 200, views.effect(key, name, bytes(effect.value)))
 
+    @route(
+        "heartbeat", "POST", "/v1/runs/{run}/attempts/heartbeat", "An attempt is alive", tag="attempts",
+        parameters=(RUN, TENANT), body=HEARTBEAT, answers=(Answer(200, AttemptBody, "Noted."),), errors=ON_ATTEMPT,
+    )  # fmt: skip
     async def heartbeat(self, request: ApiRequest) -> Reply:
-        request.query()
         run = await self._visible(request)
-        body = decode_body(await request.body(), _heartbeat_decoder, HeartbeatBody.__struct_fields__)
+        body = await HEARTBEAT.read(request)
         await self._attempts.heartbeat(_call_of(body.key, run), body.attempt)
         return Reply(200, views.attempt(body.key, body.attempt))
 
+    @route(
+        "spend", "POST", "/v1/runs/{run}/attempts/spend", "What an attempt used up so far, in all", tag="attempts",
+        parameters=(RUN, TENANT), body=SPEND, answers=(Answer(200, AttemptBody, "Noted."),), errors=ON_ATTEMPT,
+    )  # fmt: skip
     async def spend(self, request: ApiRequest) -> Reply:
-        request.query()
         run = await self._visible(request)
-        body = decode_body(await request.body(), _spend_decoder, SpendBody.__struct_fields__)
+        body = await SPEND.read(request)
         so_far = Amount(usd_micros=micros(body.usd), tokens=body.tokens)
         await self._attempts.spend(_call_of(body.key, run), body.attempt, so_far)
         return Reply(200, views.attempt(body.key, body.attempt))
 
 
 def _effect_of(request: ApiRequest) -> tuple[str, str]:
-    """Key and name of an effect. Raises: InvalidQuery."""
-    query = request.query("key", "name")
-    key, name = query.text("key"), query.text("name")
-    if not key or not name or len(name) > EFFECT_NAME_CHARS_MAX:
-        raise InvalidQuery(f"an effect has a key and a name of 1 to {EFFECT_NAME_CHARS_MAX} characters")
+    """Key and name of an effect. Raises: InvalidQuery, InvalidValue."""
+    key, name = request.value(CALL_KEY), request.value(EFFECT_NAME)
     values.encode(name)
     return key, name
 

@@ -1,26 +1,76 @@
 """A JSON body as its declared type: bounded depth, no unknown field, none twice.
 
-Must not know which bodies there are, nor how they came.
+Must not know which bodies there are.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from pointsman.api.errors import InvalidBody, InvalidJson, UnknownField
+from pointsman.api.request import ApiRequest
 from pointsman.kernel.errors import InvalidValue
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 """Matches from any quote on, closed or not: a body of escaped quotes would otherwise be tried from each of
 them."""
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class JsonBody(Generic[S]):
+    """A body that is an object of a declared type.
+
+    Args:
+        default: what an absent body means; without it there must be one.
+    """
+
+    def __init__(self, type_: type[S], *, default: S | None = None) -> None:
+        self.type = type_
+        self.required = default is None
+        self._default = default
+        self._decoder = msgspec.json.Decoder(type_)
+        self._fields: tuple[str, ...] = type_.__struct_fields__
+
+    async def read(self, request: ApiRequest) -> S:
+        """Raises: InvalidJson, InvalidBody, UnknownField, InvalidValue, and what `ApiRequest.body` does."""
+        raw = await request.body()
+        if not raw and self._default is not None:
+            return self._default
+        check_depth(raw, request.settings.json_depth_max + 1)  # the body itself is one level
+        return decode_body(raw, self._decoder, self._fields)
+
+
+class AnyBody:
+    """A body that is any JSON value. It is passed on as it came: checked in full where it is stored.
+
+    Args:
+        default: what an absent body means; without it there must be one.
+    """
+
+    type: Any = msgspec.Raw
+
+    def __init__(self, *, default: bytes | None = None) -> None:
+        self.required = default is None
+        self._default = default
+
+    async def read(self, request: ApiRequest) -> bytes:
+        """Raises: InvalidJson, InvalidValue, and what `ApiRequest.body` does."""
+        raw = await request.body() or self._default
+        if raw is None:
+            raise InvalidJson("the body is missing: send a JSON value; null is one")
+        check_depth(raw, request.settings.json_depth_max)
+        return raw
+
+
+Body = JsonBody[Any] | AnyBody
 
 
 def check_depth(body: bytes, depth_max: int) -> None:

@@ -11,11 +11,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pointsman.api.body import decode_body
+from pointsman.api.agents import refuse_tenant
+from pointsman.api.body import JsonBody
 from pointsman.api.errors import ClusterOnly, InvalidQuery
+from pointsman.api.parameters import CURSOR, LIMIT, TENANT, PathChoice, PathId
 from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest
-from pointsman.api.runs import TENANT_HEADER
+from pointsman.api.routing import Answer, route
 from pointsman.api.views import encode, time
 from pointsman.kernel.errors import UnknownBudget
 from pointsman.kernel.policy.amounts import MICROS, Amount, Budget
@@ -60,7 +62,12 @@ class BudgetsBody(msgspec.Struct):
     cursor: str | None
 
 
-_set_decoder = msgspec.json.Decoder(SetBody)
+SET = JsonBody(SetBody)
+SCOPE = PathChoice(
+    "scope", "Whose budget it is.", values=BUDGET_SCOPES,
+    unknown=UnknownBudget(f"a budget's scope is one of {', '.join(BUDGET_SCOPES)}"),
+)  # fmt: skip
+NAME = PathId("name", "Of the agent or tenant.")
 
 
 class BudgetRoutes:
@@ -69,42 +76,46 @@ class BudgetRoutes:
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
 
+    @route(
+        "list_budgets", "GET", "/v1/budgets", "List the budgets of agents and tenants, by scope and name",
+        tag="budgets", parameters=(LIMIT, CURSOR, TENANT), answers=(Answer(200, BudgetsBody, "A page of budgets."),),
+        errors=(ClusterOnly,),
+    )  # fmt: skip
     async def list(self, request: ApiRequest) -> Reply:
-        _check_cluster(request)
-        settings = request.settings
-        query = request.query("limit", "cursor")
-        limit = query.integer("limit", settings.page_limit_default, low=1, high=settings.page_limit_max)
-        found = await self._budgets.list(after=_after(query.text("cursor")), limit=limit)
+        refuse_tenant(request)
+        limit, after = request.value(LIMIT), _after(request.value(CURSOR))
+        found = await self._budgets.list(after=after, limit=limit)
         cursor = found[-1].scope if len(found) >= limit else None
         return Reply(200, encode(BudgetsBody([_budget_body(view) for view in found], cursor)))
 
+    @route(
+        "get_budget", "GET", "/v1/budgets/{scope}/{name}", "One budget: limit, spent, reserved, free", tag="budgets",
+        parameters=(SCOPE, NAME, TENANT), answers=(Answer(200, BudgetBody, "The budget."),),
+        errors=(ClusterOnly, UnknownBudget),
+    )  # fmt: skip
     async def get(self, request: ApiRequest) -> Reply:
-        _check_cluster(request)
-        request.query()
+        refuse_tenant(request)
         view = await self._budgets.get(_scope(request))
         if view is None:
             raise UnknownBudget
         return Reply(200, encode(_budget_body(view)))
 
+    @route(
+        "set_budget", "PUT", "/v1/budgets/{scope}/{name}", "Set a budget; it stands above what the code declares",
+        tag="budgets", parameters=(SCOPE, NAME, TENANT), body=SET, answers=(Answer(200, BudgetBody, "It is set."),),
+        errors=(ClusterOnly, UnknownBudget),
+    )  # fmt: skip
     async def set(self, request: ApiRequest) -> Reply:
-        _check_cluster(request)
-        request.query()
+        refuse_tenant(request)
         scope = _scope(request)
-        body = decode_body(await request.body(), _set_decoder, SetBody.__struct_fields__)
+        body = await SET.read(request)
         budget = Budget(usd=body.usd, tokens=body.tokens, calls=body.calls, per=body.per)
         return Reply(200, encode(_budget_body(await self._budgets.set(scope, budget, body.by))))
 
 
-def _check_cluster(request: ApiRequest) -> None:
-    if TENANT_HEADER in request.headers:
-        raise ClusterOnly
-
-
 def _scope(request: ApiRequest) -> str:
     """Raises: UnknownBudget, InvalidId."""
-    if request.params["scope"] not in BUDGET_SCOPES:
-        raise UnknownBudget(f"a budget's scope is one of {', '.join(BUDGET_SCOPES)}")
-    return f"{request.params['scope']}/{request.id('name')}"
+    return f"{request.value(SCOPE)}/{request.value(NAME)}"
 
 
 def _after(cursor: str | None) -> str:

@@ -16,10 +16,12 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from pointsman.api import problems, views
-from pointsman.api.errors import InvalidHeader, TooManyStreams
+from pointsman.api.errors import TooManyStreams
+from pointsman.api.parameters import AFTER, LIMIT, RUN, TENANT, LastSequence
 from pointsman.api.reply import COMMON_HEADERS, Reply
 from pointsman.api.request import ApiRequest
-from pointsman.api.runs import SEQUENCE_MAX, RunRoutes
+from pointsman.api.routing import Answer, route
+from pointsman.api.runs import INPUTS, ON_ONE, RunRoutes
 from pointsman.api.waiting import Waiting
 from pointsman.kernel.errors import Draining, PointsmanError
 from pointsman.ports.runs import EventView, Runs
@@ -30,6 +32,17 @@ _HEADERS = [(b"content-type", MEDIA_TYPE), *COMMON_HEADERS, (b"x-accel-buffering
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 """Raw line ends in JSON stand between tokens only, where a space means the same; in a stream they would end
 the field."""
+
+LAST_EVENT_ID = LastSequence(
+    "Last-Event-ID",
+    "Only events after this one; it stands above `after`. Any coordinator may be asked.",
+    place="header",
+)
+STREAM = (
+    "Server-sent events. Each has `id:` (its sequence), `event:` (its type) and `data:` (an `EventBody` as JSON). "
+    "`event: end` comes after the run's last event; a stream that closes without it was cut: ask again with "
+    "`Last-Event-ID`. `event: problem` carries a `Problem` and closes the stream. A comment comes in silence."
+)
 
 logger = logging.getLogger("pointsman.api")
 
@@ -43,19 +56,26 @@ class EventRoutes:
         self._waiting = waiting
         self._open = 0
 
+    @route(
+        "list_events", "GET", "/v1/runs/{run}/events", "A page of the run's events", tag="runs",
+        parameters=(RUN, AFTER, LIMIT, INPUTS, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, TooManyStreams),
+        answers=(Answer(200, views.EventsBody, "A page of events.", or_media=("text/event-stream", STREAM)),),
+        about="With `Accept: text/event-stream` it is a stream, as `/stream` gives it.",
+    )  # fmt: skip
     async def events(self, request: ApiRequest) -> Reply | EventStream:
         if MEDIA_TYPE in request.headers.get(b"accept", b"").lower():
             return await self.stream(request)
         return await self._routes.events(request)
 
+    @route(
+        "stream_events", "GET", "/v1/runs/{run}/stream", "The run's events as they come (server-sent events)",
+        tag="runs", parameters=(RUN, AFTER, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, TooManyStreams),
+        answers=(Answer(200, str, STREAM, media="text/event-stream"),),
+    )  # fmt: skip
     async def stream(self, request: ApiRequest) -> Reply | EventStream:
-        after = request.query("after").integer("after", 0, low=0, high=SEQUENCE_MAX)
-        last = request.headers.get(b"last-event-id")
-        if last is not None:
-            # A browser repeats the address it began with and adds the header: the header is the newer word.
-            if not (last.isdigit() and len(last) <= 16 and int(last) <= SEQUENCE_MAX):
-                raise InvalidHeader("last-event-id must be the sequence of an event")
-            after = int(last)
+        # A browser repeats the address it began with and adds the header: the header is the newer word.
+        last = request.value(LAST_EVENT_ID)
+        after = request.value(AFTER) if last is None else last
         run = await self._routes.visible(request)
         await self._runs.get(run)  # an unknown run is a 404, not a stream
         if request.method == "HEAD":

@@ -6,8 +6,8 @@ Must not know what a run is. Values inside an input or payload are checked once,
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
@@ -15,19 +15,17 @@ from starlette.types import Receive, Scope
 from pointsman.api.errors import (
     BodyTooLarge,
     InvalidHeader,
-    InvalidId,
     InvalidQuery,
     UnexpectedBody,
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
+from pointsman.api.parameters import Parameter
 from pointsman.api.settings import ApiSettings
 
+T = TypeVar("T")
 QUERY_FIELDS_MAX = 64
-KEY_CHARS_MAX = 255
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
-_KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_CHARS_MAX}}}")
 _ONCE = frozenset(
     (
         b"authorization", b"content-encoding", b"content-length", b"content-type", b"idempotency-key",
@@ -45,7 +43,7 @@ class ClientGone(Exception):
 class ApiRequest:
     """One request, as ASGI gives it. Nothing is parsed before it is asked for, but the headers."""
 
-    __slots__ = ("headers", "method", "params", "receive", "scope", "settings")
+    __slots__ = ("_query", "headers", "method", "parameters", "params", "receive", "scope", "settings")
 
     def __init__(self, scope: Scope, receive: Receive, settings: ApiSettings) -> None:
         self.scope = scope
@@ -53,37 +51,47 @@ class ApiRequest:
         self.settings = settings
         self.method: str = scope["method"]
         self.params: Mapping[str, str] = scope.get("path_params", {})
+        self.parameters: Sequence[Parameter[Any]] = ()
+        self._query: dict[str, list[str]] = {}
         self.headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in _ONCE and name in self.headers:
                 raise InvalidHeader(f"the header {name.decode('latin-1')} is there twice")
             self.headers[name] = value
 
-    def id(self, name: str) -> str:
-        """A path parameter that is an id or a name. Raises: InvalidId."""
-        return checked_id(self.params[name], name)
+    def value(self, parameter: Parameter[T]) -> T:
+        """What was given for a parameter that the route declares.
 
-    def id_header(self, name: bytes) -> str | None:
-        """A header that carries an id. Raises: InvalidId."""
-        value = self.headers.get(name)
-        return None if value is None else checked_id(value.decode("latin-1"), name.decode())
+        Raises:
+            InvalidQuery, InvalidHeader, InvalidId: not what it may be. RuntimeError: it is not declared.
+        """
+        if parameter not in self.parameters:
+            raise RuntimeError(f"{parameter.name} is read, but not declared for {self.scope['path']}")
+        return parameter.parse(self._texts(parameter), self.settings)
 
-    def key(self) -> str | None:
-        """The idempotency key, 1 to 255 visible ASCII characters. Raises: InvalidHeader."""
-        value = self.headers.get(b"idempotency-key")
-        if value is None:
-            return None
-        text = value.decode("latin-1")
-        if _KEY.fullmatch(text) is None:
-            raise InvalidHeader(f"idempotency-key must be 1 to {KEY_CHARS_MAX} visible ASCII characters, no spaces")
-        return text
+    def has(self, parameter: Parameter[Any]) -> bool:
+        """Was this declared parameter given?"""
+        return bool(self._texts(parameter))
 
-    def query(self, *known: str, repeatable: tuple[str, ...] = ()) -> Query:
-        """The query parameters, none of which may be unknown, or repeated without need. Raises:
-        InvalidQuery."""
+    def _texts(self, parameter: Parameter[Any]) -> Sequence[str]:
+        if parameter.place == "query":
+            return self._query.get(parameter.name, ())
+        if parameter.place == "path":
+            return (self.params[parameter.name],)
+        value = self.headers.get(parameter.header)
+        return () if value is None else (value.decode("latin-1"),)
+
+    def read_query(self, parameters: Sequence[Parameter[Any]] = ()) -> None:
+        """Take these as what the route declares, and the query as far as it is that: nothing unknown, nothing repeated
+        without need.
+
+        Raises: InvalidQuery.
+        """
+        self.parameters = parameters
         raw: bytes = self.scope["query_string"]
         if not raw:
-            return Query({})
+            return
+        known = {parameter.name: parameter.repeated for parameter in parameters if parameter.place == "query"}
         try:
             pairs = parse_qsl(
                 raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict",
@@ -91,16 +99,12 @@ class ApiRequest:
             )  # fmt: skip
         except ValueError as error:
             raise InvalidQuery(f"the query can't be read: {error}") from None
-        values: dict[str, list[str]] = {}
         for name, value in pairs:
-            if name not in known and name not in repeatable:
-                raise InvalidQuery(
-                    f"unknown parameter {name!r}; known here: {', '.join((*known, *repeatable)) or 'none'}"
-                )
-            if name in values and name not in repeatable:
+            if name not in known:
+                raise InvalidQuery(f"unknown parameter {name!r}; known here: {', '.join(known) or 'none'}")
+            if name in self._query and not known[name]:
                 raise InvalidQuery(f"{name} is there twice")
-            values.setdefault(name, []).append(value)
-        return Query(values)
+            self._query.setdefault(name, []).append(value)
 
     def has_body(self) -> bool:
         return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
@@ -143,49 +147,3 @@ class ApiRequest:
         media = self.headers.get(b"content-type", b"").lower().replace(b" ", b"").replace(b'"', b"")
         if media not in (b"", b"application/json", b"application/json;charset=utf-8"):
             raise UnsupportedMediaType
-
-
-class Query:
-    """Query parameters by name, each read as what it should be. Errors are `InvalidQuery` and name the
-    parameter."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, list[str]]) -> None:
-        self._values = values
-
-    def all(self, name: str) -> list[str]:
-        return self._values.get(name, [])
-
-    def text(self, name: str) -> str | None:
-        values = self._values.get(name)
-        return values[0] if values else None
-
-    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
-        text = self.text(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) <= 16 and low <= int(text) <= high):
-            raise InvalidQuery(f"{name} must be a whole number from {low} to {high}")
-        return int(text)
-
-    def seconds(self, name: str, default: float, *, high: float) -> float:
-        text = self.text(name)
-        if text is None:
-            return default
-        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None or float(text) > high:
-            raise InvalidQuery(f"{name} must be seconds, from 0 to {high:g}")
-        return float(text)
-
-    def flag(self, name: str) -> bool:
-        text = self.text(name)
-        if text not in (None, "true", "false"):
-            raise InvalidQuery(f"{name} must be true or false")
-        return text == "true"
-
-
-def checked_id(text: str, what: str) -> str:
-    """Raises: InvalidId."""
-    if _ID.fullmatch(text) is None:
-        raise InvalidId(f"{what}: {(InvalidId.__doc__ or '').strip()}")
-    return text

@@ -8,40 +8,82 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from pointsman.api import views
-from pointsman.api.body import check_depth, decode_body
+from pointsman.api.body import AnyBody, JsonBody
 from pointsman.api.errors import InvalidBody, InvalidQuery, TenantMismatch
+from pointsman.api.parameters import (
+    AFTER,
+    CURSOR,
+    ID_PATTERN,
+    KEY,
+    LIMIT,
+    RUN,
+    SEQUENCE_MAX,
+    TENANT,
+    TENANT_FILTER,
+    Choices,
+    Flag,
+    Id,
+    PathId,
+    Seconds,
+    Texts,
+    checked_id,
+)
 from pointsman.api.reply import Reply
-from pointsman.api.request import ApiRequest, checked_id
+from pointsman.api.request import ApiRequest
+from pointsman.api.routing import Answer, route
 from pointsman.api.waiting import Waiting
 from pointsman.kernel import values
-from pointsman.kernel.errors import InvalidValue, RunConflict, UnknownRun
+from pointsman.kernel.errors import (
+    CorruptLog,
+    DuplicateMail,
+    InvalidInput,
+    InvalidValue,
+    NotQuarantined,
+    NotRedrivable,
+    RunConflict,
+    RunEnded,
+    UnknownRun,
+    UnknownWorkflow,
+)
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.ports.event_log import ENDED_STATUSES, OPEN_STATUSES, RunFilter
 from pointsman.ports.runs import Redrive, Runs, RunView, StartRun
 
-RUN_ID_HEADER = b"pointsman-run-id"
-TENANT_HEADER = b"pointsman-tenant"
 ATTRIBUTES_MAX = 32
 ATTRIBUTE_KEY_CHARS_MAX = 64
-SEQUENCE_MAX = 2**53
 _VERSION_MAX = 2**31 - 1
 
 _SCALAR = (str, int, float, bool, type(None))
+_ONE = {"type": ["string", "number", "boolean", "null"]}
+
+Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{ID_PATTERN}$"})]
+Attributes = Annotated[
+    dict[str, Any],
+    Meta(
+        description="To find the run by: scalars, or lists of scalars.",
+        extra_json_schema={
+            "maxProperties": ATTRIBUTES_MAX,
+            "propertyNames": {"minLength": 1, "maxLength": ATTRIBUTE_KEY_CHARS_MAX},
+            "additionalProperties": {"anyOf": [_ONE, {"type": "array", "items": _ONE}]},
+        },
+    ),
+]
 
 
 class StartBody(msgspec.Struct, forbid_unknown_fields=True):
-    workflow: str
-    input: msgspec.Raw
-    id: str | None = None
+    workflow: Name
+    input: Annotated[msgspec.Raw, Meta(description="Any JSON; passed on byte for byte.")]
+    id: Annotated[Name | None, Meta(description="Starting the same id again is the same run.")] = None
     version: Annotated[int, Meta(ge=1, le=_VERSION_MAX)] | None = None
-    tenant: str | None = None
-    attributes: dict[str, Any] = {}
+    tenant: Name | None = None
+    attributes: Attributes = {}
     budget: Budget | None = None
 
 
@@ -57,9 +99,29 @@ class RedriveBody(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-_start_decoder = msgspec.json.Decoder(StartBody)
-_cancel_decoder = msgspec.json.Decoder(CancelBody)
-_redrive_decoder = msgspec.json.Decoder(RedriveBody)
+START = JsonBody(StartBody)
+PAYLOAD = AnyBody(default=b"null")
+CANCEL = JsonBody(CancelBody, default=CancelBody())
+REDRIVE = JsonBody(RedriveBody, default=RedriveBody())
+
+RUN_ID = Id("Pointsman-Run-Id", "The run's id, where the body gives none; a router sets it.", place="header")
+WAIT = Seconds(
+    "wait", "Wait so long for the run's end, and answer with the run as it is then.", high="wait_max_s", default=0
+)
+TIMEOUT = Seconds("timeout", "Wait so long for the run's end.", high="wait_max_s", default="wait_default_s")
+SIGNAL = PathId("name", "The signal's name.")
+STATUS = Choices("status", "Only in one of these.", values=OPEN_STATUSES + ENDED_STATUSES)
+WORKFLOW = Id("workflow", "Only of this workflow.")
+ATTRIBUTE = Texts(
+    "attribute",
+    "`key:value`: only runs with this attribute. The value is read as JSON, and as text if it is none.",
+    pattern=r"^[^:]{1,64}:",
+)
+INPUTS = Flag("inputs", "Rebuild inputs that are stored in pieces.")
+
+LOCATION = (("Location", "The run's path."),)
+ON_ONE = (UnknownRun, CorruptLog)
+"""What may be wrong with a run that is named."""
 
 
 class RunRoutes:
@@ -69,9 +131,18 @@ class RunRoutes:
         self._runs = runs
         self._waiting = waiting
 
+    @route(
+        "start_run", "POST", "/v1/runs", "Start a run, or find the one that was started with the same id", tag="runs",
+        parameters=(WAIT, TENANT, RUN_ID, KEY), body=START,
+        answers=(
+            Answer(201, views.RunBody, "It is started, durably.", headers=LOCATION),
+            Answer(200, views.RunBody, "It was started before, with the same workflow and input.", headers=LOCATION),
+        ),
+        errors=(UnknownWorkflow, InvalidInput, RunConflict, TenantMismatch),
+        about="The id is the body's, else the header `Pointsman-Run-Id`, else made of `Idempotency-Key`, else chosen.",
+    )  # fmt: skip
     async def start(self, request: ApiRequest) -> Reply:
-        query = request.query("wait")
-        wait_s = query.seconds("wait", 0.0, high=request.settings.wait_max_s)
+        wait_s = request.value(WAIT)
         wish = await _start_wish(request)
         started = await self._runs.start(wish)
         view = started.view
@@ -82,66 +153,97 @@ class RunRoutes:
         location = (b"location", b"/v1/runs/" + view.head.id.encode())
         return Reply(201 if started.created else 200, views.run(view), (location,))
 
+    @route(
+        "get_run", "GET", "/v1/runs/{run}", "One run", tag="runs", parameters=(RUN, TENANT),
+        answers=(Answer(200, views.RunBody, "The run, with its output or failure once it has ended."),), errors=ON_ONE,
+    )  # fmt: skip
     async def get(self, request: ApiRequest) -> Reply:
-        request.query()
-        return Reply(200, views.run(self._of_tenant(request, await self._runs.get(request.id("run")))))
+        return Reply(200, views.run(self._of_tenant(request, await self._runs.get(request.value(RUN)))))
 
+    @route(
+        "get_result", "GET", "/v1/runs/{run}/result", "Wait for the run's end", tag="runs",
+        parameters=(RUN, TIMEOUT, TENANT), errors=ON_ONE,
+        answers=(
+            Answer(200, views.ResultBody, "It has ended: its output or failure."),
+            Answer(202, views.ResultBody, "It has not; ask again."),
+        ),
+    )  # fmt: skip
     async def result(self, request: ApiRequest) -> Reply:
-        settings = request.settings
-        timeout_s = request.query("timeout").seconds("timeout", settings.wait_default_s, high=settings.wait_max_s)
+        timeout_s = request.value(TIMEOUT)
         run = await self.visible(request)
         view = await self._wait(request, run, timeout_s)
         return Reply(200 if views.has_ended(view) else 202, views.result(view))
 
+    @route(
+        "list_runs", "GET", "/v1/runs", "List runs, newest first", tag="runs",
+        parameters=(STATUS, WORKFLOW, TENANT_FILTER, ATTRIBUTE, LIMIT, CURSOR, TENANT),
+        answers=(Answer(200, views.RunsBody, "A page of runs."),), errors=(TenantMismatch, InvalidValue, InvalidBody),
+    )  # fmt: skip
     async def list(self, request: ApiRequest) -> Reply:
-        settings = request.settings
-        query = request.query("workflow", "tenant", "limit", "cursor", repeatable=("status", "attribute"))
-        limit = query.integer("limit", settings.page_limit_default, low=1, high=settings.page_limit_max)
         where = RunFilter(
-            status=_statuses(query.all("status")),
-            workflow=optional_id(query.text("workflow"), "workflow"),
-            tenant=same_tenant(request, query.text("tenant")),
-            attributes=_attribute_filter(query.all("attribute")),
+            status=request.value(STATUS),
+            workflow=request.value(WORKFLOW),
+            tenant=same_tenant(request, request.value(TENANT_FILTER)),
+            attributes=_attribute_filter(request.value(ATTRIBUTE)),
         )
-        heads, cursor = await self._runs.list(where, limit=limit, cursor=query.text("cursor"))
+        heads, cursor = await self._runs.list(where, limit=request.value(LIMIT), cursor=request.value(CURSOR))
         return Reply(200, views.runs(heads, cursor))
 
     async def events(self, request: ApiRequest) -> Reply:
-        settings = request.settings
-        query = request.query("after", "limit", "inputs")
-        after = query.integer("after", 0, low=0, high=SEQUENCE_MAX)
-        limit = query.integer("limit", settings.page_limit_default, low=1, high=settings.page_limit_max)
-        run = await self.visible(request)
-        page = await self._runs.events(run, after=after, limit=limit, inputs=query.flag("inputs"))
+        """A page of events; `events.py` has the route, which also gives a stream."""
+        limit = request.value(LIMIT)
+        after, inputs = request.value(AFTER), request.value(INPUTS)
+        page = await self._runs.events(await self.visible(request), after=after, limit=limit, inputs=inputs)
         return Reply(200, views.events(page, limit))
 
+    @route(
+        "signal_run", "POST", "/v1/runs/{run}/signals/{name}", "Send a signal; the body is its payload", tag="runs",
+        parameters=(RUN, SIGNAL, KEY, TENANT), body=PAYLOAD, errors=(*ON_ONE, RunEnded, DuplicateMail),
+        answers=(
+            Answer(202, views.AcceptedBody, "It is in the run's mailbox, durably."),
+            Answer(200, views.AcceptedBody, "It was accepted before under this key."),
+        ),
+    )  # fmt: skip
     async def signal(self, request: ApiRequest) -> Reply:
-        request.query()
-        run, name = await self.visible(request), request.id("name")
-        key = request.key() or secrets.token_hex(16)
-        payload = await request.body() or b"null"
-        check_depth(payload, request.settings.json_depth_max)
-        accepted = await self._runs.signal(run, name, payload, key=key)
+        run, name = await self.visible(request), request.value(SIGNAL)
+        key = request.value(KEY) or secrets.token_hex(16)
+        accepted = await self._runs.signal(run, name, await PAYLOAD.read(request), key=key)
         return Reply(200 if accepted.repeated else 202, views.accepted(accepted))
 
+    @route(
+        "cancel_run", "POST", "/v1/runs/{run}/cancel", "Ask the run to stop", tag="runs", parameters=(RUN, TENANT),
+        body=CANCEL, errors=(*ON_ONE, RunEnded),
+        answers=(
+            Answer(202, views.AcceptedBody, "It is asked, durably; its workflow may clean up."),
+            Answer(200, views.AcceptedBody, "It had been asked before."),
+        ),
+    )  # fmt: skip
     async def cancel(self, request: ApiRequest) -> Reply:
-        request.query()
         run = await self.visible(request)
-        body = await request.body()
-        reason = decode_body(body, _cancel_decoder, CancelBody.__struct_fields__).reason if body else ""
+        reason = (await CANCEL.read(request)).reason
         _check_faithful(reason)
         accepted = await self._runs.cancel(run, reason=reason)
         return Reply(200 if accepted.repeated else 202, views.accepted(accepted))
 
+    @route(
+        "release_run", "POST", "/v1/runs/{run}/release", "Let a quarantined run go on", tag="runs",
+        parameters=(RUN, TENANT), answers=(Answer(200, views.RunBody, "It is due at once."),),
+        errors=(*ON_ONE, NotQuarantined),
+    )  # fmt: skip
     async def release(self, request: ApiRequest) -> Reply:
-        request.query()
         return Reply(200, views.run(await self._runs.release(await self.visible(request))))
 
+    @route(
+        "redrive_run", "POST", "/v1/runs/{run}/redrive", "Let a failed run go on from the call that failed", tag="runs",
+        parameters=(RUN, TENANT), body=REDRIVE, errors=(*ON_ONE, NotRedrivable),
+        answers=(
+            Answer(202, views.RedrivenBody, "It goes on."),
+            Answer(200, views.RedrivenBody, "It was redriven before, or this is what a redrive would do."),
+        ),
+    )  # fmt: skip
     async def redrive(self, request: ApiRequest) -> Reply:
-        request.query()
         run = await self.visible(request)
-        raw = await request.body()
-        body = decode_body(raw, _redrive_decoder, RedriveBody.__struct_fields__) if raw else RedriveBody()
+        body = await REDRIVE.read(request)
         _check_faithful([body.by, body.reason])
         if body.dry_run:
             return Reply(200, views.redriven(await self._runs.redrive_plan(run)))
@@ -154,13 +256,13 @@ class RunRoutes:
 
         Raises: InvalidId, UnknownRun (another tenant's run does not exist for this one).
         """
-        run = request.id("run")
-        if TENANT_HEADER in request.headers:
+        run = request.value(RUN)
+        if request.has(TENANT):
             self._of_tenant(request, await self._runs.get(run))
         return run
 
     def _of_tenant(self, request: ApiRequest, view: RunView) -> RunView:
-        tenant = request.id_header(TENANT_HEADER)
+        tenant = request.value(TENANT)
         if tenant is not None and view.head.tenant != tenant:
             raise UnknownRun
         return view
@@ -171,9 +273,7 @@ class RunRoutes:
 
 
 async def _start_wish(request: ApiRequest) -> StartRun:
-    raw = await request.body()
-    check_depth(raw, request.settings.json_depth_max + 1)  # the body itself is one level
-    body = decode_body(raw, _start_decoder, StartBody.__struct_fields__)
+    body = await START.read(request)
     tenant = same_tenant(request, body.tenant) or "default"
     _check_attributes(body.attributes)
     return StartRun(
@@ -190,7 +290,7 @@ async def _start_wish(request: ApiRequest) -> StartRun:
 def _run_id(request: ApiRequest, from_body: str | None, tenant: str) -> str | None:
     """The body's id, else the router's, else one that the idempotency key decides: the same on every
     coordinator."""
-    from_header, key = request.id_header(RUN_ID_HEADER), request.key()
+    from_header, key = request.value(RUN_ID), request.value(KEY)
     if from_body is not None:
         return checked_id(from_body, "id")
     if from_header is not None:
@@ -203,7 +303,7 @@ def _run_id(request: ApiRequest, from_body: str | None, tenant: str) -> str | No
 def same_tenant(request: ApiRequest, said: str | None) -> str | None:
     """The tenant that header and body (or query) agree on. The header may be a gateway's, so nothing
     overrides it."""
-    header = request.id_header(TENANT_HEADER)
+    header = request.value(TENANT)
     if said is None:
         return header
     if header is not None and header != said:
@@ -211,19 +311,7 @@ def same_tenant(request: ApiRequest, said: str | None) -> str | None:
     return checked_id(said, "tenant")
 
 
-def optional_id(text: str | None, what: str) -> str | None:
-    return None if text is None else checked_id(text, what)
-
-
-def _statuses(asked: list[str]) -> tuple[str, ...]:
-    known = OPEN_STATUSES + ENDED_STATUSES
-    for status in asked:
-        if status not in known:
-            raise InvalidQuery(f"status {status!r} is none of {', '.join(known)}")
-    return tuple(asked)
-
-
-def _attribute_filter(asked: list[str]) -> dict[str, Any]:
+def _attribute_filter(asked: Sequence[str]) -> dict[str, Any]:
     """`key:value`, the value as JSON, or as a string where it is not JSON."""
     attributes: dict[str, Any] = {}
     for item in asked:

@@ -5,23 +5,23 @@ Must not know where tasks are kept, nor what becomes of an answer.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pointsman.api.body import check_depth, decode_body
-from pointsman.api.errors import InvalidId, InvalidQuery
+from pointsman.api.body import JsonBody
+from pointsman.api.errors import TenantMismatch
+from pointsman.api.parameters import CURSOR, LIMIT, TENANT, TENANT_FILTER, Choices, Id, PathId
 from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest
-from pointsman.api.runs import TENANT_HEADER, optional_id, same_tenant
+from pointsman.api.routing import Answer, route
+from pointsman.api.runs import same_tenant
 from pointsman.api.views import encode, time
+from pointsman.kernel.errors import InvalidInput, InvalidValue, TaskAnswered, TaskClosed, UnknownAgent, UnknownTask
 from pointsman.kernel.events import Failure
 from pointsman.ports.human_tasks import TASK_STATUSES, HumanTask, TaskFilter
 from pointsman.ports.inbox import GivenAnswer, Inbox, TaskAccepted, TaskView
-
-_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Person = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -75,8 +75,20 @@ class TasksBody(msgspec.Struct):
     cursor: str | None
 
 
-_answer_decoder = msgspec.json.Decoder(AnswerBody)
-_decline_decoder = msgspec.json.Decoder(DeclineBody)
+ANSWER = JsonBody(AnswerBody)
+DECLINE = JsonBody(DeclineBody)
+TASK = PathId(
+    "task", "The task's id.", pattern=r"[A-Za-z0-9_-]{1,64}",
+    meaning="an id of a human task is 1 to 64 characters of A-Z a-z 0-9 _ -",
+)  # fmt: skip
+TASK_STATUS = Choices("status", "Only in one of these.", values=TASK_STATUSES)
+OF_RUN = Id("run", "Only of this run.")
+
+ON_ANSWER = (UnknownTask, TaskAnswered, TaskClosed)
+ACCEPTED = (
+    Answer(202, TaskAccepted, "It is durable, and counts."),
+    Answer(200, TaskAccepted, "The same person had said the same before."),
+)
 
 
 class TaskRoutes:
@@ -85,54 +97,46 @@ class TaskRoutes:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
 
+    @route(
+        "list_tasks", "GET", "/v1/tasks", "List what people are asked, oldest first", tag="human tasks",
+        parameters=(TASK_STATUS, OF_RUN, TENANT_FILTER, LIMIT, CURSOR, TENANT),
+        answers=(Answer(200, TasksBody, "A page of tasks."),), errors=(TenantMismatch, InvalidValue),
+    )  # fmt: skip
     async def list(self, request: ApiRequest) -> Reply:
-        settings = request.settings
-        query = request.query("run", "tenant", "limit", "cursor", repeatable=("status",))
-        limit = query.integer("limit", settings.page_limit_default, low=1, high=settings.page_limit_max)
         where = TaskFilter(
-            status=_statuses(query.all("status")),
-            tenant=same_tenant(request, query.text("tenant")),
-            run=optional_id(query.text("run"), "run"),
+            status=request.value(TASK_STATUS),
+            tenant=same_tenant(request, request.value(TENANT_FILTER)),
+            run=request.value(OF_RUN),
         )
-        tasks, cursor = await self._inbox.list(where, limit=limit, cursor=query.text("cursor"))
+        limit, cursor = request.value(LIMIT), request.value(CURSOR)
+        tasks, cursor = await self._inbox.list(where, limit=limit, cursor=cursor)
         return Reply(200, encode(TasksBody([_task_body(task) for task in tasks], cursor)))
 
+    @route(
+        "get_task", "GET", "/v1/tasks/{task}", "One question, with all that it takes to answer it", tag="human tasks",
+        parameters=(TASK, TENANT), answers=(Answer(200, TaskBody, "The task."),), errors=(UnknownTask,),
+    )  # fmt: skip
     async def get(self, request: ApiRequest) -> Reply:
-        request.query()
-        return Reply(200, encode(_view_body(await self._inbox.get(_task(request), tenant=_tenant(request)))))
+        view = await self._inbox.get(request.value(TASK), tenant=request.value(TENANT))
+        return Reply(200, encode(_view_body(view)))
 
+    @route(
+        "answer_task", "POST", "/v1/tasks/{task}/answer", "Give the result in the agent's place", tag="human tasks",
+        parameters=(TASK, TENANT), body=ANSWER, answers=ACCEPTED, errors=(*ON_ANSWER, InvalidInput, UnknownAgent),
+    )  # fmt: skip
     async def answer(self, request: ApiRequest) -> Reply:
-        request.query()
-        task = _task(request)
-        raw = await request.body()
-        check_depth(raw, request.settings.json_depth_max + 1)  # the body itself is one level
-        body = decode_body(raw, _answer_decoder, AnswerBody.__struct_fields__)
-        return _accepted(await self._inbox.answer(task, bytes(body.value), by=body.by, tenant=_tenant(request)))
+        task, tenant = request.value(TASK), request.value(TENANT)
+        body = await ANSWER.read(request)
+        return _accepted(await self._inbox.answer(task, bytes(body.value), by=body.by, tenant=tenant))
 
+    @route(
+        "decline_task", "POST", "/v1/tasks/{task}/decline", "Say that there will be no answer", tag="human tasks",
+        parameters=(TASK, TENANT), body=DECLINE, answers=ACCEPTED, errors=ON_ANSWER,
+    )  # fmt: skip
     async def decline(self, request: ApiRequest) -> Reply:
-        request.query()
-        task = _task(request)
-        body = decode_body(await request.body(), _decline_decoder, DeclineBody.__struct_fields__)
-        return _accepted(await self._inbox.decline(task, reason=body.reason, by=body.by, tenant=_tenant(request)))
-
-
-def _task(request: ApiRequest) -> str:
-    """Raises: InvalidId."""
-    task = request.params["task"]
-    if _TASK_ID.fullmatch(task) is None:
-        raise InvalidId("task: an id of a human task is 1 to 64 characters of A-Z a-z 0-9 _ -")
-    return task
-
-
-def _tenant(request: ApiRequest) -> str | None:
-    return request.id_header(TENANT_HEADER)
-
-
-def _statuses(asked: list[str]) -> tuple[str, ...]:
-    for status in asked:
-        if status not in TASK_STATUSES:
-            raise InvalidQuery(f"status {status!r} is none of {', '.join(TASK_STATUSES)}")
-    return tuple(asked)
+        task, tenant = request.value(TASK), request.value(TENANT)
+        body = await DECLINE.read(request)
+        return _accepted(await self._inbox.decline(task, reason=body.reason, by=body.by, tenant=tenant))
 
 
 def _accepted(accepted: TaskAccepted) -> Reply:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from pointsman.kernel.events import Failure
-from pointsman.ports.event_log import ENDED_STATUSES, Head
+from pointsman.ports.event_log import ENDED_STATUSES, OPEN_STATUSES, Head
 from pointsman.ports.runs import Accepted, EventView, Redriven, RunView
 
 encode = msgspec.json.Encoder().encode
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+RunStatus = Annotated[str, Meta(extra_json_schema={"enum": [*OPEN_STATUSES, *ENDED_STATUSES]})]
+Anything = Annotated[msgspec.Raw, Meta(description="Any JSON.")]
 
 
 class RunBody(msgspec.Struct):
@@ -25,7 +29,7 @@ class RunBody(msgspec.Struct):
     workflow: str
     version: int
     build: str
-    status: str
+    status: RunStatus
     tenant: str
     attributes: Mapping[str, Any]
     sequence: int
@@ -33,18 +37,18 @@ class RunBody(msgspec.Struct):
     parent: str | None
     epoch: int
     takeovers: int
-    created_at: str
-    updated_at: str
-    ended_at: str | None
-    wake_at: str | None
-    output: msgspec.Raw | UnsetType = UNSET
+    created_at: Time
+    updated_at: Time
+    ended_at: Time | None
+    wake_at: Time | None
+    output: Anything | UnsetType = UNSET
     failure: Failure | UnsetType = UNSET
 
 
 class ResultBody(msgspec.Struct):
     id: str
-    status: str
-    output: msgspec.Raw | UnsetType = UNSET
+    status: RunStatus
+    output: Anything | UnsetType = UNSET
     failure: Failure | UnsetType = UNSET
 
 
@@ -55,10 +59,10 @@ class RunsBody(msgspec.Struct):
 
 class EventBody(msgspec.Struct):
     sequence: int
-    at: str
+    at: Time
     type: str
     version: int
-    data: msgspec.Raw
+    data: Anything
     epoch: int
     damage: str | UnsetType = UNSET
 
@@ -84,11 +88,6 @@ class RedrivenBody(msgspec.Struct):
     failure: Failure | None
     repeated: bool
     by: str
-
-
-class ReadyBody(msgspec.Struct):
-    ready: bool
-    reason: str
 
 
 def time(at_ms: int) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from pointsman.api.views import encode, time
 from pointsman.ports.agents import AgentView, BreakerView
+
+CardJson = Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Card"})]
+"""An agent card as its bytes, and what it is to whoever reads of it."""
 
 
 class AgentBody(msgspec.Struct):
@@ -18,7 +23,7 @@ class AgentBody(msgspec.Struct):
     breaker: str
     problem: str | None
     expires_at: str | None
-    card: msgspec.Raw
+    card: CardJson
 
 
 class AgentsBody(msgspec.Struct):

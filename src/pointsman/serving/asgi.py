@@ -22,10 +22,12 @@ from starlette.types import Receive, Scope, Send
 
 from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
-from pointsman.api.app import ApiRoute
 from pointsman.api.auth import Guard
+from pointsman.api.body import AnyBody
+from pointsman.api.parameters import PathId
 from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest, ClientGone
+from pointsman.api.routing import route, routes_of
 from pointsman.api.settings import ApiSettings
 from pointsman.api.waiting import Waiting
 from pointsman.app import App
@@ -58,6 +60,10 @@ class _Problem(msgspec.Struct, omit_defaults=True):
     retryable: bool | None = None
 
 
+NAME = PathId("name", "The agent's name.")
+INPUT = AnyBody(default=b"")
+
+
 class AgentApp:
     """See the module.
 
@@ -75,11 +81,7 @@ class AgentApp:
         self._cluster = cluster
         self._called_back: dict[str, Cluster] = {}
         self._transport = LocalTransport(threads_max=THREADS_MAX)
-        self.routes = [
-            ApiRoute("POST", "/agents/{name}", self._call, takes_body=True),
-            ApiRoute("GET", "/agents/{name}/health", self._agent_health, public=True),
-            ApiRoute("GET", "/health", self._health, public=True),
-        ]
+        self.routes = list(routes_of(self))
 
     async def close(self) -> None:
         await self._transport.close()
@@ -107,23 +109,25 @@ class AgentApp:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         request = ApiRequest(scope, receive, self._settings)
-        for route in self.routes:
-            match, child = route.matches(scope)
+        for served in self.routes:
+            match, child = served.matches(scope)
             if match is Match.FULL:
                 scope.update(child)
                 request.params = scope["path_params"]
-                self._guard.check(request, public=route.public)
-                return await _handled(route.handler, request)
+                self._guard.check(request, public=served.public)
+                request.read_query(served.declared.parameters)
+                return await _handled(served.handler, request)
         self._guard.check(request, public=False)
         return _problem(404, "refused", f"nothing is served at {scope['path']}")
 
     # -- an attempt ------------------------------------------------------------------------------------------------
 
+    @route("call_agent", "POST", "/agents/{name}", "One attempt", parameters=(NAME,), body=INPUT)
     async def _call(self, request: ApiRequest) -> Reply:
         agent = self._agents.get(request.params["name"])
         if agent is None:
             return _problem(404, "refused", f"no agent {request.params['name']!r} is served here")
-        data = await request.body()
+        data = await INPUT.read(request)
         task = asyncio.current_task()
         assert task is not None
         try:
@@ -177,10 +181,11 @@ class AgentApp:
 
     # -- health ----------------------------------------------------------------------------------------------------
 
-    async def _health(self, request: ApiRequest) -> Reply:
-        request.query()
+    @route("get_health", "GET", "/health", "Is the process alive?", public=True)
+    async def _health(self, _request: ApiRequest) -> Reply:
         return Reply(200, b'{"status":"alive"}')
 
+    @route("get_agent_health", "GET", "/agents/{name}/health", "Is the agent well?", parameters=(NAME,), public=True)
     async def _agent_health(self, request: ApiRequest) -> Reply:
         agent = self._agents.get(request.params["name"])
         if agent is None:

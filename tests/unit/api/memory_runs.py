@@ -35,6 +35,7 @@ from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.session import Session
 from pointsman.stores.memory.system_log import MemorySystemLog
+from tests.support.documented import Documented
 from tests.unit.api.memory_agents import MemoryAgents, MemoryAttempts
 from tests.unit.api.memory_inbox import MemoryInbox
 
@@ -266,7 +267,7 @@ class Bench:
             waiting=self.waiting,
             observer=lambda *what: self.seen.append(what),
         )
-        transport = httpx.ASGITransport(app=self.api)
+        transport = httpx.ASGITransport(app=Documented(self.api))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
     async def start(self, workflow: str = "echo", data: Any = 1, **fields: Any) -> httpx.Response:

@@ -3,7 +3,7 @@
 import pytest
 
 from pointsman.api import ApiSettings, InsecureBind, InvalidSetting
-from pointsman.api.app import ApiRoute
+from pointsman.api.routing import ApiRoute
 from tests.unit.api.memory_inbox import TASK
 from tests.unit.api.memory_runs import Bench
 
@@ -37,7 +37,7 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 35
+    assert len(ROUTES) == len(set(ROUTES)) == 36
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -185,7 +185,7 @@ async def test_an_unknown_method_is_405_and_says_what_is_known(method):
 
 
 async def test_an_unknown_path_is_404():
-    for path in ("/", "/v1", "/v1/runs/", "/v1/runs/a/b", "/v1/runs/a/signals/b/c", "/docs", "/openapi.json"):
+    for path in ("/", "/v1", "/v1/runs/", "/v1/runs/a/b", "/v1/runs/a/signals/b/c", "/docs", "/openapi.yaml"):
         response = await Bench().client.get(path)
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
 

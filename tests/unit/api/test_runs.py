@@ -199,7 +199,7 @@ async def test_listing_passes_every_filter_on_and_pages_by_cursor():
         "/v1/runs/a/result?timeout=nan",
         "/v1/runs/a/result?timeout=inf",
         "/v1/runs/a/result?timeout=-1",
-        "/v1/runs/a/result?timeout=1e2",
+        "/v1/runs/a/result?timeout=1e3",
         "/v1/runs/a/events?limit=501",
         "/v1/runs/a/events?after=-1",
         "/v1/runs/a/events?inputs=yes",

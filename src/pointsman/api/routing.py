@@ -1,0 +1,105 @@
+"""How a route is declared: once, at its handler.
+
+    @route(
+        "show_thing", "GET", "/v1/things/{name}", "One thing", tag="things",
+        parameters=(NAME,), answers=(Answer(200, ThingBody, "The thing."),), errors=(UnknownThing,),
+    )
+    async def get(self, request: ApiRequest) -> Reply:
+        thing = await self._things.get(request.value(NAME))
+
+From the declaration come the matching, what is refused before the handler runs (an unknown query parameter, a body
+where none is taken, a request without the token), and the OpenAPI document. A handler can read only what is declared: a
+parameter by `request.value`, a body by its own `read`. `errors` names what this route raises beside what all do
+(`openapi.py`). The handler's class joins `Api.routes` in `app.py`, the route the table of `docs/reference/http-api.md`.
+The tests hold each answer that they get against the document.
+
+Must not know which routes there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from pointsman.api.body import Body
+from pointsman.api.parameters import Parameter
+from pointsman.api.request import ApiRequest
+from pointsman.kernel.errors import PointsmanError
+
+Handler = Callable[[ApiRequest], Awaitable[ASGIApp]]
+F = TypeVar("F", bound=Callable[..., Any])
+JSON_TYPE = "application/json"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a route says when it did what was asked.
+
+    Attributes:
+        type: of its JSON, as msgspec knows types; `str` for another media type.
+        about: what it means.
+        headers: names of headers that it carries, each with what it says.
+        or_media: another media type that the caller may ask for with `Accept`, and what that is.
+    """
+
+    status: int
+    type: Any
+    about: str
+    media: str = JSON_TYPE
+    headers: tuple[tuple[str, str], ...] = ()
+    or_media: tuple[str, str] | None = None
+
+
+class Declaration(msgspec.Struct, frozen=True):
+    """All that is known of a route.
+
+    Attributes:
+        name: of the operation, stable: generated clients have a function of this name.
+        public: needs no token. What is not declared public is not.
+        tag: the group that it stands in.
+        body: None: it takes none.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    tag: str = ""
+    parameters: tuple[Parameter[Any], ...] = ()
+    body: Body | None = None
+    answers: tuple[Answer, ...] = ()
+    errors: tuple[type[PointsmanError], ...] = ()
+    about: str = ""
+    public: bool = False
+
+    def __call__(self, handler: F) -> F:
+        handler.declared = self  # type: ignore[attr-defined]
+        return handler
+
+
+route = Declaration
+"""As a decorator: the method below handles this route."""
+
+
+class ApiRoute(Route):
+    """A declared route and who handles it."""
+
+    def __init__(self, declared: Declaration, handler: Handler) -> None:
+        super().__init__(declared.path, handler, methods=[declared.method])
+        placed = {parameter.name for parameter in declared.parameters if parameter.place == "path"}
+        if placed != set(self.param_convertors):
+            raise ValueError(f"{declared.method} {declared.path}: its parameters in the path are {sorted(placed)}")
+        self.declared = declared
+        self.handler = handler
+        self.public = declared.public
+
+
+def routes_of(handlers: object) -> Iterator[ApiRoute]:
+    """The routes that are declared in a class, in the order in which they stand there."""
+    for name, value in vars(type(handlers)).items():
+        declared = getattr(value, "declared", None)
+        if isinstance(declared, Declaration):
+            yield ApiRoute(declared, getattr(handlers, name))
