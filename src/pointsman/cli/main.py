@@ -16,9 +16,11 @@ from pointsman.cli.budgets import budgets
 from pointsman.cli.chaos import chaos
 from pointsman.cli.coordinator import coordinator
 from pointsman.cli.demo import demo
+from pointsman.cli.dev.command import dev
 from pointsman.cli.doctor import doctor
 from pointsman.cli.exits import HELP
 from pointsman.cli.inbox.group import inbox
+from pointsman.cli.init.command import init
 from pointsman.cli.migrate import migrate
 from pointsman.cli.replay import replay
 from pointsman.cli.retention import retention
@@ -34,6 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.command("init")(init)
+app.command("dev")(dev)
 app.command("up")(up)
 app.command("coordinator")(coordinator)
 app.command("router")(router)

@@ -179,15 +179,19 @@ class LogWatch:
         """`name: line`, for whole lines only. A log that can't be read is not worth the cluster."""
         found = []
         for path in sorted(self._directory.glob("*.log")):
-            try:
-                with path.open("rb") as log:
-                    log.seek(self._read.get(path, 0))
-                    new = log.read()
-            except OSError as error:
-                logging.getLogger("pointsman.cluster").debug("%s: %s", path, error)
-                continue
-            whole = new[: new.rfind(b"\n") + 1]
-            self._read[path] = self._read.get(path, 0) + len(whole)
-            lines = whole.decode(errors="replace").splitlines()
+            lines, self._read[path] = new_lines(path, self._read.get(path, 0))
             found += [f"{path.stem}: {line}" for line in lines if LOUD.search(line[:80])]
         return found
+
+
+def new_lines(log: Path, read: int) -> tuple[list[str], int]:
+    """Whole lines of a log behind its first `read` bytes, and how many are read then."""
+    try:
+        with log.open("rb") as file:
+            file.seek(read)
+            new = file.read()
+    except OSError as error:
+        logging.getLogger("pointsman.cluster").debug("%s: %s", log, error)
+        return [], read
+    whole = new[: new.rfind(b"\n") + 1]
+    return whole.decode(errors="replace").splitlines(), read + len(whole)

@@ -14,7 +14,6 @@ outlives a supervisor that was killed: the next one of the same directory adopts
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -26,7 +25,8 @@ from typing import IO, Final, Literal
 import httpx
 
 from pointsman.cluster.child import Child
-from pointsman.cluster.errors import ClusterFailed, DirectoryInUse, EmbeddedServerFailed
+from pointsman.cluster.errors import ClusterFailed, EmbeddedServerFailed
+from pointsman.cluster.locking import take_directory
 from pointsman.node import free_port, hash_seed
 from pointsman.stores.postgres.embedded import (
     EmbeddedPostgres,
@@ -112,7 +112,8 @@ class LocalCluster:
             DirectoryInUse, EmbeddedServerFailed, ClusterFailed, AddressInUse, SchemaFromFuture,
             StoreUnavailable.
         """
-        self._take_directory()
+        self._lock = take_directory(self.directory, "up.lock")
+        self.logs.mkdir(exist_ok=True)
         try:
             await self._start()
         except BaseException:
@@ -225,21 +226,6 @@ class LocalCluster:
         new = self.directory / f"{PROCESSES}.new"
         new.write_text(json.dumps({"url": self.url, "processes": self.pids()}))
         new.rename(self.directory / PROCESSES)
-
-    def _take_directory(self) -> None:
-        try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / "up.lock").open("a")
-        except OSError as error:
-            raise ClusterFailed(f"{self.directory}: {error.strerror}; give another directory with --data") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise DirectoryInUse(
-                f"another supervisor runs on {self.directory}: stop it, or give another --data"
-            ) from error
-        self._lock = lock
 
     async def _start_postgres(self) -> str:
         assert self.postgres is not None

@@ -148,6 +148,12 @@ def inputs(timeline: Timeline) -> list[Text]:
 
 def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
     """One event in one line, for `tail`."""
+    since, sequence = text(f"{'+' + duration(since_ms):>10}", "dim"), text(f"{event['sequence']:>5}  ", "dim")
+    return Text.assemble(since, sequence, event_text(event))
+
+
+def event_text(event: Mapping[str, Any]) -> Text:
+    """What an event is about, in one line."""
     data, kind = event["data"] or {}, event["type"]
     if event.get("damage"):
         data = {"failure": {"kind": "damaged", "message": event["damage"]}}
@@ -171,7 +177,6 @@ def event_line(event: Mapping[str, Any], since_ms: int) -> Text:
             said = preview(data[name], 100)
     style = "red" if failure else "green" if kind in ("CallCompleted", "RunCompleted") else ""
     return Text.assemble(
-        text(f"{'+' + duration(since_ms):>10}", "dim"), text(f"{event['sequence']:>5}  ", "dim"),
         text(f"{kind:<17}", style), text(f" {about}"),
         text(f"  {said}" if said else "", "red" if failure else "dim"),
     )  # fmt: skip
