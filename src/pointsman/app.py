@@ -16,6 +16,7 @@ from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent, define_agent
 from pointsman.agents.card import Card, Health, check_event
 from pointsman.agents.directory import AgentDirectory
+from pointsman.agents.state_schema import Upcaster
 from pointsman.agents.transport import Transport
 from pointsman.agents.workflow import Workflow, define_workflow, with_settings
 from pointsman.coordinator.dispatcher import HTTP, LOCAL
@@ -155,6 +156,9 @@ class App:
         budget: Budget | None = None,
         turns_max: int | None = None,
         repeats_max: int | None = None,
+        state: Any = None,
+        state_version: int = 1,
+        state_upcasters: Mapping[int, Upcaster] | None = None,
     ) -> Callable[[Callable[..., Coroutine[Any, Any, Any]]], Workflow]:
         """Declare a workflow: an `async def` with a parameter of type `Run`. Several versions may stand side by side.
 
@@ -162,6 +166,10 @@ class App:
             budget: of a run that is started without one.
             turns_max: calls of agents in one run; repeats_max: calls of one agent with one input. One more raises
                 LoopDetected in its body.
+            state: the type of `run.state`: a pydantic model or a dataclass. state_version: of it, from 1; raise it with
+                each change of the type that older states do not fit.
+            state_upcasters: by version, a function from plain data of that version to that of the next, for runs whose
+                state is older than the code.
 
         Raises:
             ValueError, TypeError: with what to change.
@@ -171,6 +179,7 @@ class App:
             workflow = define_workflow(
                 function, name=name, version=version, bytes_max=self.value_bytes_max, budget=budget,
                 turns_max=turns_max, repeats_max=repeats_max,
+                state=state, state_version=state_version, state_upcasters=state_upcasters,
             )  # fmt: skip
             if (workflow.name, workflow.version) in self._workflows:
                 raise ValueError(f"there is a workflow {workflow.name!r} v{workflow.version} already")

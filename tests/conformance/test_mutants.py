@@ -17,6 +17,7 @@ from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.states import MemoryStates
 from pointsman.stores.memory.system_log import MemorySystemLog
 from pointsman.testing import conformance
 from pointsman.testing.conformance import CASES, Case, case_name, run_case, support
@@ -35,6 +36,7 @@ from tests.conformance.mutants import (
     ownership,
     reservations,
     retention,
+    states,
     system_log,
     values,
 )
@@ -44,7 +46,7 @@ Mutant = type[Any]
 
 THEMES = (
     append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, reservations,
-    retention, inspection, generations,
+    retention, inspection, generations, states,
 )  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)
@@ -101,6 +103,7 @@ def _store(mutant: Mutant, database: MemoryDatabase) -> MemoryStore:
     store.board = _part(mutant, InProcessBoard)(session)
     store.human_tasks = _part(mutant, MemoryHumanTasks)(session)
     store.reservations = _part(mutant, MemoryReservations)(session)
+    store.states = _part(mutant, MemoryStates)(session)
     store.retention = _part(mutant, MemoryRetention)(session)
     store.inspection = _part(mutant, MemoryInspection)(session)
     return store

@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
-from pointsman import Budget
+from pydantic import BaseModel
+
+from pointsman import App, Budget, Run
 from pointsman.kernel import events as ev
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.state import PendingCall
@@ -42,7 +44,39 @@ def answer(pending: PendingCall, is_well: list[bool]) -> bytes | ev.Failure | Em
     return pending.data
 
 
+class TicketV1(BaseModel):
+    state: str
+    notes: list[str] = []
+
+
+async def stating_v1(run: Run, rounds: int) -> None:
+    """`programs.stating` as it was when its state was of version 1."""
+    if run.generation == 1:
+        run.set(TicketV1(state="new"))
+    run.set(state=f"round {run.generation}")
+    number = await run.call(programs.double, run.generation)
+    run.set(notes=[*run.state.notes, f"{number} " + "and so on, " * 300])
+    await run.call(programs.double, number)
+    if run.generation <= rounds:
+        run.restart(rounds)
+
+
+def stating(path: Path) -> None:
+    """Begun under version 1 of the state, taken over by version 2 in the second generation."""
+    app = App("programs", generalist="generalist")
+    app._agents = programs.app._agents
+    before = app.workflow(name="stating", state=TicketV1)(stating_v1)
+    lab = Lab(app, before, b"1", answer=partial(answer, is_well=[False])).run(steps_max=3)
+    lab.app, lab.workflow = programs.app, programs.stating
+    lab._evict = lambda step: step == 3
+    lab.run()
+    if not path.exists():
+        save(lab.log, path)
+        print(f"wrote {path.name}: {len(lab.log)} events")
+
+
 def main() -> None:
+    stating(HERE / "stating.v1.jsonl")
     inputs = {
         "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4", "repaired": b"3",
         "parcel": b"7", "large": msgspec.json.encode("à propos " * 300), "rounds": b"[]", "risky": b"2",

@@ -192,3 +192,30 @@ async def apologise(kind: str, data: int) -> None: ...
 
 
 app.events("parcel.sent", ends=["parcel.arrived", "parcel.refunded"])
+
+
+class Ticket(BaseModel):
+    """Version 2. In version 1, `status` was named `state`, and there was no `priority`."""
+
+    status: str
+    priority: int
+    notes: list[str] = []
+
+
+def ticket_v2(old: dict[str, object]) -> dict[str, object]:
+    return {"status": old["state"], "priority": 3, "notes": old["notes"]}
+
+
+@app.workflow(state=Ticket, state_version=2, state_upcasters={1: ticket_v2})
+async def stating(run: Run, rounds: int) -> dict[str, object]:
+    """Its recorded history was written by version 1 of the state, up to the middle of the second generation."""
+    if run.generation == 1:
+        run.set(Ticket(status="new", priority=3))
+    run.set(status=f"round {run.generation}")
+    number = await run.call(double, run.generation)
+    run.set(notes=[*run.state.notes, f"{number} " + "and so on, " * 300])
+    await run.call(double, number)
+    if run.generation <= rounds:
+        run.restart(rounds)
+    run.set(status="done", priority=run.state.priority + number)
+    return {"status": run.state.status, "priority": run.state.priority, "notes": len(run.state.notes)}

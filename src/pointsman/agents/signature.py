@@ -42,8 +42,8 @@ class Signature:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise TypeError(f"{self._name}: parameter {parameter} has no name in a schema; use ordinary parameters")
         self._parameters = {parameter.name: parameter.default for parameter in taken}
-        self._inputs = {name: _adapter(self._name, hints.get(name, Any)) for name in self._parameters}
-        self._output = _adapter(self._name, hints.get("return", Any))
+        self._inputs = {name: adapter_of(self._name, hints.get(name, Any)) for name in self._parameters}
+        self._output = adapter_of(self._name, hints.get("return", Any))
         self._single = next(iter(self._parameters)) if len(self._parameters) == 1 else None
 
     # -- towards the log -----------------------------------------------------------------------------------------
@@ -155,7 +155,8 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 """Types that are their own JSON: no dump needed."""
 
 
-def _adapter(name: str, hint: Any) -> TypeAdapter[Any]:
+def adapter_of(name: str, hint: Any) -> TypeAdapter[Any]:
+    """Raises TypeError: no schema describes it."""
     try:
         return TypeAdapter(hint)
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:

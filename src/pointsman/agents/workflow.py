@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pointsman.agents.card import EVENT, NAME
 from pointsman.agents.signature import Signature
+from pointsman.agents.state_schema import StateSchema, Upcaster
 from pointsman.kernel.events import CATALOGUE
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.run import Run
@@ -31,6 +32,8 @@ class Workflow:
     """Of a run that is started without one."""
     turns_max: int | None = None
     repeats_max: int | None = None
+    state: StateSchema | None = None
+    """Of `run.state`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self.function(*args, **kwargs)
@@ -46,6 +49,7 @@ class Workflow:
 def define_workflow(
     function: Callable[..., Coroutine[Any, Any, Any]], *, name: str | None, version: int, bytes_max: int,
     budget: Budget | None = None, turns_max: int | None = None, repeats_max: int | None = None,
+    state: Any = None, state_version: int = 1, state_upcasters: Mapping[int, Upcaster] | None = None,
 ) -> Workflow:  # fmt: skip
     """Raises TypeError or ValueError with what to change."""
     chosen = name or str(getattr(function, "__name__", ""))
@@ -63,8 +67,12 @@ def define_workflow(
             raise ValueError(f"workflow {chosen}: {limit}={value}: at least 1, or None for no limit")
     if budget is not None and budget.per is not None:
         raise ValueError(f"workflow {chosen}: a run's budget has no window (per=)")
+    if state is None and (state_version != 1 or state_upcasters):
+        raise ValueError(f"workflow {chosen}: state_version and state_upcasters say how state= is read; give that too")
+    upcasters = state_upcasters or {}
+    schema = None if state is None else StateSchema(chosen, state, state_version, upcasters, bytes_max=bytes_max)
     build = build_digest(function)
-    return Workflow(chosen, version, function, signature, build, budget, turns_max, repeats_max)
+    return Workflow(chosen, version, function, signature, build, budget, turns_max, repeats_max, schema)
 
 
 def with_settings(workflow: Workflow, *settings: object) -> Workflow:

@@ -161,6 +161,13 @@ class RunRoutes:
         return Reply(200, views.run(self._of_tenant(request, await self._runs.get(request.value(RUN)))))
 
     @route(
+        "get_state", "GET", "/v1/runs/{run}/state", "Its typed state", tag="runs", parameters=(RUN, TENANT),
+        answers=(Answer(200, views.StateBody, "What it says of itself; null where nothing was set."),), errors=ON_ONE,
+    )  # fmt: skip
+    async def state(self, request: ApiRequest) -> Reply:
+        return Reply(200, views.state(await self._runs.state(await self.visible(request))))
+
+    @route(
         "get_result", "GET", "/v1/runs/{run}/result", "Wait for the run's end", tag="runs",
         parameters=(RUN, TIMEOUT, TENANT), errors=ON_ONE,
         answers=(

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pointsman.kernel.events import Failure
 from pointsman.ports.event_log import ENDED_STATUSES, OPEN_STATUSES, Head
-from pointsman.ports.runs import Accepted, EventView, Redriven, RunView
+from pointsman.ports.runs import Accepted, EventView, Redriven, RunView, StateView
 
 encode = msgspec.json.Encoder().encode
 
@@ -50,6 +50,15 @@ class ResultBody(msgspec.Struct):
     status: RunStatus
     output: Anything | UnsetType = UNSET
     failure: Failure | UnsetType = UNSET
+
+
+class StateBody(msgspec.Struct):
+    """`version`: of the schema that the workflow declares. `sequence`: of the event that set it."""
+
+    run: str
+    version: int | None
+    value: Anything
+    sequence: int | None
 
 
 class RunsBody(msgspec.Struct):
@@ -108,6 +117,11 @@ def run(view: RunView) -> bytes:
 def result(view: RunView) -> bytes:
     output, failure = _outcome(view)
     return encode(ResultBody(view.head.id, view.head.status, output, failure))
+
+
+def state(view: StateView) -> bytes:
+    value = msgspec.Raw(b"null") if view.value is None else view.value
+    return encode(StateBody(view.run, view.version, value, view.sequence))
 
 
 def runs(heads: Sequence[Head], cursor: str | None) -> bytes:

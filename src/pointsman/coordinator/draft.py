@@ -11,7 +11,7 @@ import msgspec
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.children import first_append
 from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.rows import OpenTasks, generations, reservations
+from pointsman.coordinator.rows import OpenTasks, generations, reservations, state
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import pack_place, salt
 from pointsman.kernel.execution import Execution
@@ -20,8 +20,9 @@ from pointsman.ports.event_log import Append, Head, NewEvent, NewRun
 
 NEARLY_FULL = 0.8
 """Of the events that a generation may have; from there on it is warned of."""
-SAYS_MORE = frozenset({ev.HumanTaskOpened, ev.CallReserved, ev.RunRestarted, ev.ChildStarted})
-"""Events of which an append says more than the log: rows, a new generation, the first events of children."""
+SAYS_MORE = frozenset({ev.HumanTaskOpened, ev.CallReserved, ev.RunRestarted, ev.ChildStarted, ev.StateSet})
+"""Events of which an append says more than the log: rows, a new generation, the first events of children, the
+typed state."""
 KINDS = {cls: (name, cls.VERSION, salt(name, cls.VERSION)) for name, cls in ev.EVENT_TYPES.items()}
 """Of each event: its name, its version, and what these put into its checksum."""
 
@@ -59,21 +60,22 @@ class Draft:
         self, status: str, owner: int | None, *, closes: bool, wake_at: int | None, last: Produced | None
     ) -> list[Append]:
         """The run's append, `last` at its end, and those that create the children which it starts."""
-        state = self._execution.state
+        run = self._execution.state
         append = Append(
-            run=state.run, epoch=self._head.epoch, expected=self.durable, nonce=self._crew.ids.nonce(),
+            run=run.run, epoch=self._head.epoch, expected=self.durable, nonce=self._crew.ids.nonce(),
             events=chained(self._with(last), self._execution.checksum, self.durable, self._head.epoch),
-            status=status, owner=owner, folded=state.folded, closes=closes, wake_at=wake_at, create=self.create,
-            letter=None if last is None else mails.letter_to_parent(state, last.event),
+            status=status, owner=owner, folded=run.folded, closes=closes, wake_at=wake_at, create=self.create,
+            letter=None if last is None else mails.letter_to_parent(run, last.event),
         )  # fmt: skip
         if not self.says_more and not self._tasks.by_call:
             return [append]
         events = self._with(last)
         append.tasks = self._tasks.rows(events)
         append.reservations = reservations(events, self.durable)
+        append.state = state(events, self.durable)
         append.generations, append.base = generations(events, self.durable)
         children = [p for p in self.entries if type(p.event) is ev.ChildStarted]
-        return [append, *(first_append(self._crew, state, p.event, p.data, p.at) for p in children)]  # type: ignore[arg-type]
+        return [append, *(first_append(self._crew, run, p.event, p.data, p.at) for p in children)]  # type: ignore[arg-type]
 
     def moved(self, append: Append, last: Produced | None) -> list[Produced]:
         """The append is in the log. Gives what was decided, `last` not among it; the draft is empty."""

@@ -20,7 +20,7 @@ from pointsman.coordinator.refusing import refuse
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.verdict import verdict
 from pointsman.kernel.checksum import first_damage
-from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, PoisonedRun, StoreUnavailable
+from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, InvalidState, PoisonedRun, StoreUnavailable
 from pointsman.kernel.events import Recorded
 from pointsman.kernel.execution import Execution
 from pointsman.observe.stats import Stats
@@ -126,7 +126,7 @@ class Loading:
                     log += await self._rest(head.id, log[-1].sequence)
                 raise verdict(head, log, await self._ownership.died_on_trial(head.id))
             execution = execution or await self._replay(workflow, head, list(events))
-        except (CodeChanged, CorruptLog, InvalidInput, PoisonedRun) as error:
+        except (CodeChanged, CorruptLog, InvalidInput, InvalidState, PoisonedRun) as error:
             logger.warning("run %s: %s", head.id, error)
             if execution is not None:
                 execution.close()

@@ -22,6 +22,7 @@ from pointsman.kernel.redriving import Plan, facts_of, folded, in_force, plan, r
 from pointsman.kernel.state import RunState
 from pointsman.ports.event_log import ENDED_STATUSES, Append, EventLog, Head, Outcome, chained
 from pointsman.ports.runs import Redrive, Redriven
+from pointsman.ports.states import row_at
 
 PAGE = 1_000
 RETRY_S = 0.1
@@ -136,15 +137,19 @@ async def _carry_out(crew: Crew, found: _Found, *, by: str, reason: str, has_fre
     head = found.head
     event = redriven(found.plan, found.children, by=by, reason=reason, has_fresh_key=has_fresh_key)
     now = max(crew.store.clock.now(), found.rows[-1].at)
+    body = ev.encode_event(event)
     append = Append(
         run=head.id, epoch=head.epoch, expected=head.sequence, nonce=crew.ids.nonce(), redrives=True,
         events=[chained(
             found.rows[-1].checksum, head.sequence + 1, head.epoch + 1,
-            type="RunRedriven", version=event.VERSION, at=now, body=ev.encode_event(event),
+            type="RunRedriven", version=event.VERSION, at=now, body=body,
         )],
         status="running", owner=None, folded=head.folded, wake_at=now,
         tasks=reopened(found.plan.tasks, found.rows, now),
     )  # fmt: skip
+    if any(row.type == "StateSet" for row in found.rows):  # some of them may be void from now on
+        rows = [*found.rows, Recorded(head.sequence + 1, now, "RunRedriven", event.VERSION, body)]
+        append.state = row_at(rows)
     result = (await crew.recorder.submit([append]))[0]
     if result.outcome is not Outcome.MOVED:
         return False

@@ -1,4 +1,5 @@
-"""What an append says beside its events: rows of the people's list, and of who spends from which tranche."""
+"""What an append says beside its events: rows of the people's list, of who spends from which tranche, and of the typed
+state."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pointsman.kernel.state import PendingCall, RunState
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.human_tasks import TaskRow, detail_of
 from pointsman.ports.reservations import ReservationRow
+from pointsman.ports.states import StateRow
 
 
 class OpenTasks:
@@ -80,3 +82,12 @@ def reservations(produced: Sequence[Produced], after: int) -> tuple[ReservationR
         if isinstance(entry.event, ev.CallReserved):
             rows += [ReservationRow(tranche, sequence) for tranche in entry.event.tranches]
     return tuple(rows)
+
+
+def state(produced: Sequence[Produced], after: int) -> StateRow | None:
+    """What the events that follow sequence `after` make of the run's typed state; None: they don't change it."""
+    for place in range(len(produced) - 1, -1, -1):
+        event = produced[place].event
+        if isinstance(event, ev.StateSet):
+            return StateRow(event.state_version, produced[place].data, after + place + 1)
+    return None

@@ -29,7 +29,7 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
-from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun
+from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun, StateView
 
 logger = logging.getLogger("pointsman.coordinator")
 
@@ -101,6 +101,14 @@ class CoordinatorRuns:
             return RunView(head, *result_of(await last_event(self._store.log, head)))
         except (CorruptLog, UnknownEvent) as error:
             return RunView(head, failure=ev.Failure(error.code, str(error), retryable=False))
+
+    async def state(self, run: str) -> StateView:
+        row = (await self._store.states.of([run])).get(run)
+        if row is not None:
+            return StateView(run, row.version, msgspec.Raw(row.value), row.sequence)
+        if not await self._store.log.heads([run]):
+            raise UnknownRun(f"no run has the id {run!r}")
+        return StateView(run)
 
     async def _why_stopped(self, head: Head) -> ev.Failure | None:
         """By the run's last event, or by a look at its log where that does not say."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from pointsman.doctor import heads
 from pointsman.doctor.findings import Counts, Finding
+from pointsman.doctor.states import states
 from pointsman.doctor.streams import heads as pages
 from pointsman.doctor.streams import look_at_page
 from pointsman.kernel.errors import UnknownRun
@@ -25,7 +26,10 @@ async def examine(store: Store, counts: Counts, runs: Sequence[str] | None = Non
             if run not in named:
                 raise UnknownRun(f"no run has the id {run!r}")
     async for page in pages(store.log, runs):
-        for finding in await look_at_page(store.log, page, counts):
+        with_state: set[str] = set()
+        for finding in await look_at_page(store.log, page, counts, with_state):
+            yield finding
+        for finding in await states(store, page, with_state):
             yield finding
         for finding in await heads.held_back(store, page):
             yield finding

@@ -12,7 +12,7 @@ Level = Literal["problem", "notice"]
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     Attributes:
-        check: which question found it: log, head, mail, owner, held, stranded, rows, database.
+        check: which question found it: log, head, state, mail, owner, held, stranded, rows, database.
         level: a problem wants somebody to act; a notice is good to know.
         message: what is wrong.
         run: whose it is, if it is one run's.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pointsman.doctor.findings import Finding, Level
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import CorruptLog, UnknownEvent
+from pointsman.kernel.errors import CorruptLog, InvalidState, UnknownEvent
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head
 from pointsman.ports.store import Store
@@ -19,15 +19,23 @@ ORPHANED_MS_MAX = 60_000
 
 async def held_back(store: Store, page: Sequence[Head]) -> list[Finding]:
     """Stopped and quarantined runs, with their reasons."""
-    held = [head for head in page if head.status in ("stopped", "quarantined")]
+    found = [(head, await _last_event(store, head)) for head in page if head.status in ("stopped", "quarantined")]
     return [
-        Finding(
-            "held", "problem", f"{head.status}{_reason(await _last_event(store, head))}", head.id,
-            "it goes on by itself when code comes that fits its log" if head.status == "stopped"
-            else f"when its cause is gone: `pointsman runs release {head.id}`",
+        Finding("held", "problem", f"{head.status}{_reason(event)}", head.id, _remedy(head, event))
+        for head, event in found
+    ]
+
+
+def _remedy(head: Head, event: ev.Event | None) -> str:
+    if head.status == "stopped":
+        return "it goes on by itself when code comes that fits its log"
+    release = f"`pointsman runs release {head.id}`"
+    if isinstance(event, ev.RunStopped) and event.kind == InvalidState.code:
+        return (
+            "deploy code whose state schema takes it, with a higher state_version and an upcaster (state_upcasters=) "
+            f"from the version that it has; then {release}"
         )
-        for head in held
-    ]  # fmt: skip
+    return f"when its cause is gone: {release}"
 
 
 async def _last_event(store: Store, head: Head) -> ev.Event | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pointsman.doctor.states import described, read_rows, wrong_state
 from pointsman.doctor.streams import EVENTS_PAGE, damage_of, why_not_repaired
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage
@@ -12,6 +13,7 @@ from pointsman.kernel.state import RunState
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head, chained
 from pointsman.ports.inspection import Cut
+from pointsman.ports.states import row_at
 from pointsman.ports.store import Store
 
 TERMINAL_TYPES = frozenset(kind.__name__ for kind in ev.TERMINAL)
@@ -40,6 +42,8 @@ class _Kept(msgspec.Struct):
     folded: int = 0
     generation: int = 1
     redrives: int = 0
+    base: int = 1
+    has_state: bool = False
     asked: dict[str, None] = {}
     keys: dict[str, tuple[str, int]] = {}
     """Of the calls of the last generation, and the sequence at which each was asked for."""
@@ -65,6 +69,7 @@ async def repair(store: Store, run: str, now: int) -> Repaired:
     if found is not None:
         head, damage = found
         did, repeated = await _cut(store, head, damage, now)
+    did += await _restate(store, run)
     counts = await store.inspection.mail_counts(runs=[run], limit=1)
     head = (await store.log.heads([run]))[run]
     if counts and head.ended_at is None:
@@ -72,6 +77,17 @@ async def repair(store: Store, run: str, now: int) -> Repaired:
             raise NotRepairable(f"run {run} was claimed meanwhile: look at it again")
         did.append(f"its mail was counted again, up to number {max(counts[0].last, head.folded)}")
     return Repaired(run, did, repeated)
+
+
+async def _restate(store: Store, run: str) -> list[str]:
+    """Write the typed state's row again from the log, where it says something else."""
+    found = await wrong_state(store, (await store.log.heads([run]))[run])
+    if found is None:
+        return []
+    head, stands = found
+    if not await store.states.rewrite(run, head.epoch, head.sequence, stands):
+        raise NotRepairable(f"run {run} moved meanwhile: look at it again")
+    return [f"its row in states was written again: {described(stands)}"]
 
 
 async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list[str], dict[str, str]]:
@@ -86,7 +102,8 @@ async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list
         good.checksum, kept + 1, head.epoch + 1,
         type="LogRepaired", version=event.VERSION, at=now, body=ev.encode_event(event),
     )  # fmt: skip
-    cut = Cut(head.id, head.epoch, head.sequence, kept, good.folded, repaired, damage.message)
+    state = row_at(await read_rows(store.log, head.id, good.base, kept)) if good.has_state else None
+    cut = Cut(head.id, head.epoch, head.sequence, kept, good.folded, repaired, damage.message, state)
     if not await store.inspection.cut(cut):
         raise NotRepairable(f"run {head.id} moved meanwhile: look at it again")
     did = [
@@ -124,11 +141,14 @@ async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:
 def _fold(good: _Kept, run: str, row: ev.Recorded) -> None:
     event = read_event(row)
     if isinstance(event, ev.RunRestarted):
-        good.generation, good.redrives = event.generation, event.redrives
+        good.generation, good.redrives, good.base = event.generation, event.redrives, row.sequence
+        good.has_state = event.state is not None
         good.asked.clear()
         good.keys.clear()
     elif isinstance(event, ev.RunRedriven):
         _fold_redrive(good, event)
+    if isinstance(event, ev.StateSet):
+        good.has_state = True
     if isinstance(event, ev.Mailed):
         good.folded = event.mail
     if isinstance(event, ev.CallRequested):

@@ -36,13 +36,13 @@ async def heads(log: EventLog, runs: Sequence[str] | None) -> AsyncIterator[list
             return
 
 
-async def look_at_page(log: EventLog, page: Sequence[Head], counts: Counts) -> list[Finding]:
-    """What is wrong with the logs of these runs."""
+async def look_at_page(log: EventLog, page: Sequence[Head], counts: Counts, with_state: set[str]) -> list[Finding]:
+    """What is wrong with the logs of these runs. Those that speak of a typed state are added to `with_state`."""
     firsts = await log.read_many(dict.fromkeys((head.id for head in page), 0), limit=EVENTS_FIRST)
     findings: list[Finding] = []
     for head in page:
         counts.runs += 1
-        trouble = await _look(log, head, firsts.get(head.id, []), counts)
+        trouble = await _look(log, head, firsts.get(head.id, []), counts, with_state)
         if isinstance(trouble, Damage):
             confirmed = await damage_of(log, head.id)
             if confirmed is not None:
@@ -79,11 +79,15 @@ async def _damage(log: EventLog, head: Head) -> Damage | None:
             return chain.end(head.sequence)
 
 
-async def _look(log: EventLog, head: Head, first: Sequence[ev.Recorded], counts: Counts) -> Damage | Finding | None:
+async def _look(
+    log: EventLog, head: Head, first: Sequence[ev.Recorded], counts: Counts, with_state: set[str]
+) -> Damage | Finding | None:
     chain, page, is_last = Chain(head.id), first, len(first) < EVENTS_FIRST
     while True:
         for row in page:
             counts.events += 1
+            if row.type == "StateSet" or (row.type == "RunRestarted" and b'"state":' in row.body):
+                with_state.add(head.id)
             damage = beyond(row, head.sequence) or chain.look(row)
             if damage is not None:
                 return damage

@@ -21,6 +21,7 @@ from pointsman.kernel.errors import (
     PointsmanError,
     RunCancelled,
     RunRestarting,
+    StateChangedInPlace,
 )
 from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Requests
@@ -28,6 +29,7 @@ from pointsman.kernel.run import Run
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Strand
+from pointsman.kernel.typed_state import TypedState
 from pointsman.kernel.values import faithful
 
 CAUSES_MAX = 20
@@ -79,8 +81,20 @@ class Body:
             case ev.CancelRequested():
                 self._scheduler.wake_all()
         self._scheduler.run()
-        if requests.broken is not None:
-            raise requests.broken
+        if requests.broken is not None or requests.typed is not None:
+            self._look_back(requests.broken, requests.typed)
+
+    def _look_back(self, broken: PointsmanError | None, typed: TypedState | None) -> None:
+        """After a step: code and log agree, and what the body was given of its state is still what the log says."""
+        if broken is not None:
+            raise broken
+        try:
+            if typed is not None:
+                typed.check_unchanged()
+        except StateChangedInPlace as error:
+            if not isinstance(self.ending, ev.RunFailed):
+                self.restart = None
+                self._end(ev.RunFailed(failure=failure_of(error)))
 
     def _start(self, data: bytes) -> None:
         try:

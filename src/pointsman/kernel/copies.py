@@ -36,7 +36,9 @@ _VALUES: dict[type[ev.Event], str] = {
     ev.SignalReceived: "payload",
 }  # fmt: skip
 """What the body was given, and may hand on."""
-InputEvent = ev.CallRequested | ev.ChildStarted | ev.RunStarted | ev.RunRestarted
+InputEvent = ev.CallRequested | ev.ChildStarted | ev.RunStarted | ev.RunRestarted | ev.StateSet
+STATE = "run.state"
+"""Stands for the target of a StateSet: no agent has such a name."""
 
 
 class Source(msgspec.Struct, gc=False):
@@ -136,6 +138,8 @@ def _target_of(event: InputEvent) -> str:
             return event.target
         case ev.ChildStarted():
             return event.workflow
+        case ev.StateSet():
+            return STATE
     return ""
 
 

@@ -18,7 +18,10 @@
     ├── WrongExpectedSequence          another append won
     ├── CodeChanged
     │   ├── NonDeterministicWorkflow   the code and the log disagree
-    │   └── UnknownEvent               an event type or version from the future
+    │   ├── UnknownEvent               an event type or version from the future
+    │   └── StateFromFuture            a run's typed state is of a version that this code does not know
+    ├── InvalidState                   a run's typed state does not fit its schema
+    ├── StateChangedInPlace            the object that run.state gave was written into
     ├── PoisonedRun                    coordinators die when they drive it
     ├── NotQuarantined                 only a run that is held back can be released
     ├── ForeignAwaitable               a workflow awaited something that is not durable
@@ -191,6 +194,25 @@ class UnknownEvent(CodeChanged):
     """The log holds an event that this release does not know; run a newer release of Pointsman."""
 
     code = "unknown_event"
+
+
+class StateFromFuture(CodeChanged):
+    """The run's state is of a newer version than this code knows; deploy code that knows it, and the run goes on."""
+
+    code = "state_from_future"
+
+
+class InvalidState(PointsmanError):
+    """The value does not fit the schema of the run's state."""
+
+    code = "invalid_state"
+    status = 422
+
+
+class StateChangedInPlace(PointsmanError):
+    """The object that run.state gave was written into, which no log knows of: change it by run.set(...) alone."""
+
+    code = "state_changed_in_place"
 
 
 class PoisonedRun(PointsmanError):

@@ -96,6 +96,8 @@ class Execution:
             for entry in group.entries:
                 self.state.evolve(entry.event, entry.at, entry.data)
         requests.history, requests.given = None, NOTHING
+        if requests.typed is not None:
+            self.state.kept = requests.typed.kept
         self.warnings = history.warnings
         if history.terminal is not None:
             self._check_end(history.terminal)
@@ -232,6 +234,8 @@ class Execution:
         """Rough bytes in memory, for the coordinator's budget: 4.5 KB for a waiting run (measured), and payloads."""
         payloads = sum(len(pending.data) for pending in self.state.calls.values())
         payloads += self._requests.copies.size
+        if self.state.kept is not None:
+            payloads += len(self.state.kept.data)
         return 4_500 + payloads + self._requests.signals.size
 
     # -- delivery --------------------------------------------------------------------------------------------------
@@ -289,10 +293,12 @@ class Execution:
             self._body.deliver(event, self.state.last_at, data)
 
     def _take_up(self, event: ev.Event) -> None:
-        """Signals of an earlier generation are there for this one."""
+        """Signals and the typed state of an earlier generation are there for this one."""
         if isinstance(event, ev.RunRestarted):
             for signal in event.signals:
                 self._requests.signals.keep(signal.name, bytes(signal.payload))
+            if event.state is not None and self._requests.typed is not None:
+                self._requests.typed.read(event.state, f"what generation {event.generation} began with")
 
     def _check_end(self, recorded: ev.Event) -> None:
         """The log has ended; so must the body have, in the same way."""

@@ -26,7 +26,7 @@ def _restarted(state: RunState, event: ev.RunRestarted) -> None:
     state.parent, state.parent_call = event.parent, event.parent_call
     state.started_at, state.base = event.started_at, state.sequence
     state.generation, state.redrives = event.generation, event.redrives
-    state.folded, state.cancel_reason = event.folded, event.cancel
+    state.folded, state.cancel_reason, state.kept = event.folded, event.cancel, event.state
     state.budget, state.spent = event.budget, event.spent
     state.reserved = sum(event.given.values(), NOTHING)
     state.children, state.given, state.revived = dict(event.children), dict(event.given), {}

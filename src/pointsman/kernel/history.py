@@ -75,7 +75,7 @@ class History:
         event = fact.event
         if not isinstance(event, InputEvent):
             return Entry(event, fact.at, b"", fact.is_again)
-        is_over = isinstance(event, ev.ChildStarted) or (
+        is_over = isinstance(event, ev.ChildStarted | ev.StateSet) or (
             isinstance(event, ev.CallRequested) and self.has_outcome(event.call)
         )
         return Entry(event, fact.at, b"" if event.pieces and is_over else self._input_at(fact.sequence))

@@ -53,6 +53,31 @@ class AgentSpec(Protocol):
         ...
 
 
+class StateSchema(Protocol):
+    """What the typed state of a workflow's runs looks like, and how older versions of it are read."""
+
+    @property
+    def version(self) -> int:
+        """Of what `encode` gives, from 1."""
+        ...
+
+    def encode(self, value: Any) -> bytes:
+        """Canonical JSON of a value, as it is read back. Raises InvalidState, InvalidValue."""
+        ...
+
+    def changed(self, before: Any, changes: Mapping[str, Any]) -> bytes:
+        """The same of `before` (None: there is none) with these fields changed. Raises InvalidState, InvalidValue."""
+        ...
+
+    def dump(self, value: Any) -> bytes:
+        """JSON of what `decode` gave, as it is now, unchecked."""
+        ...
+
+    def decode(self, data: bytes, version: int) -> Any:
+        """Raises InvalidState: not of this version, or no upcaster reads it. StateFromFuture: of a newer one."""
+        ...
+
+
 class WorkflowSpec(Protocol):
     """A workflow as the kernel sees it."""
 
@@ -75,6 +100,11 @@ class WorkflowSpec(Protocol):
     @property
     def repeats_max(self) -> int | None:
         """Calls of one agent with one input in one run."""
+        ...
+
+    @property
+    def state(self) -> StateSchema | None:
+        """Of the typed state of its runs; None: they have none."""
         ...
 
     @property

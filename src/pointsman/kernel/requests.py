@@ -13,15 +13,17 @@ from typing import Any, NoReturn
 import msgspec
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.copies import Copies
+from pointsman.kernel.copies import STATE, Copies
 from pointsman.kernel.errors import (
     CallError,
     EventLimitReached,
+    InvalidState,
     InvalidValue,
     NonDeterministicWorkflow,
     PointsmanError,
     RunEvicted,
     RunRestarting,
+    StateFromFuture,
     UnknownAgent,
 )
 from pointsman.kernel.guard import LoopGuard
@@ -34,6 +36,7 @@ from pointsman.kernel.signals import Signals
 from pointsman.kernel.spending import allowance
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Handle
+from pointsman.kernel.typed_state import TypedState
 from pointsman.kernel.values import digest
 from pointsman.kernel.waiting import Waiting
 from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted, special_of
@@ -82,6 +85,8 @@ class Requests(Waiting):
         self._directory = directory
         self._events_max = events_max
         turns, repeats = workflow.turns_max, workflow.repeats_max
+        self.typed = None if workflow.state is None else TypedState(workflow.state)
+        """The typed state, where the workflow declares one."""
         self._guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -230,6 +235,30 @@ class Requests(Waiting):
         agents = self._directory.subscribers(event, self.now)
         self.produce(ev.AgentsTriggered(call=call, event=event, by=by, agents=agents), self.now)
         return agents
+
+    def state(self) -> Any:
+        return self._declared().value()
+
+    def set_state(self, call: str, value: Any, changes: Mapping[str, Any]) -> None:
+        self._check_room()
+        typed = self._declared()
+        recorded = self._take(ev.StateSet, call)
+        if isinstance(recorded, ev.StateSet):
+            assert self.history is not None
+            try:
+                typed.stands(recorded, self.history, value, changes)
+            except (InvalidState, StateFromFuture) as error:
+                raise self._break(error) from error
+            return
+        data = typed.encoded(value, changes)
+        event, tail = ev.with_input(ev.StateSet, data, self.copies.find, STATE, call=call, state_version=typed.version)
+        self.produce(event, self.now, data, tail)
+        typed.take(ev.KeptState(typed.version, msgspec.Raw(data)))
+
+    def _declared(self) -> TypedState:
+        if self.typed is None:
+            raise InvalidValue("this workflow declares no state: @app.workflow(state=...) with a type for it")
+        return self.typed
 
     # -- found or produced ----------------------------------------------------------------------------------------
 

@@ -22,5 +22,6 @@ def restarted(state: RunState, signals: Signals, data: bytes) -> tuple[ev.RunRes
         children=dict(state.children), given=dict(state.given),
         signals=tuple(ev.KeptSignal(name, msgspec.Raw(payload)) for name, payload in signals.kept()),
         folded=state.folded, cancel=state.cancel_reason, redrives=state.redrives,
+        state=state.kept,
     )  # fmt: skip
     return event, tail

@@ -14,6 +14,7 @@ from pointsman.kernel import entropy
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.strands import Handle
+from pointsman.kernel.typed_state import NOT_GIVEN
 from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, as_wanted
 
 if TYPE_CHECKING:
@@ -204,6 +205,28 @@ class Run:
         finally:
             strand.shields -= 1
 
+    # -- typed state ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Any:
+        """The run's typed state, of the type that its workflow declares (`@app.workflow(state=...)`); None before the
+        first `set`. For reading: what is written into it ends the run as failed, `state_changed_in_place`.
+
+        Raises:
+            InvalidValue: the workflow declares none.
+        """
+        return self._requests.state()
+
+    def set(self, value: Any = NOT_GIVEN, /, **changes: Any) -> None:
+        """Let the run's typed state be `value`, or what it is with these fields changed. An event, durable before any
+        agent is called after it; others see it as soon as it is.
+
+        Raises:
+            InvalidState: it does not fit the declared type. InvalidValue: the workflow declares none, nothing was
+            given, or no store could hold it. ValueTooLarge.
+        """
+        self._requests.set_state(self._call_id("set:state", None), value, changes)
+
     # -- long loops ----------------------------------------------------------------------------------------------
 
     @property
@@ -215,8 +238,8 @@ class Run:
         """End the body here and begin it again, with this input: the same run, its next generation.
 
         For loops that go on for long: what a replay reads, and what the limit of events counts, begins anew. The run's
-        mail, signals that nobody has waited for, its budget and its children go on; timers and waits end. Call ids and
-        `random` count from the start again, and never give what they gave before.
+        mail, signals that nobody has waited for, its state, its budget and its children go on; timers and waits end.
+        Call ids and `random` count from the start again, and never give what they gave before.
 
         Raises:
             RunRestarting: always; let it pass. Clean-up in `finally` still belongs to this generation.

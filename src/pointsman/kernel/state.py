@@ -100,6 +100,8 @@ class RunState(msgspec.Struct):
     """What each running child was given of the budget."""
     revived: dict[str, int] = {}
     """Children whose outcome a redrive waits for anew, by call: the sequence at which each stood then."""
+    kept: ev.KeptState | None = None
+    """The typed state, once one was set (see `typed_state.py`)."""
 
     def evolve(self, event: ev.Event, at: int, data: bytes = b"") -> None:
         """Fold one event in. `data` is the full input of an event that has one."""
@@ -112,6 +114,8 @@ class RunState(msgspec.Struct):
                 pending.options = Options(event.fallback, event.person, bytes(event.default), event.priority)
         elif (fold := FOLDS.get(type(event))) is not None:
             fold(self, event)
+        elif isinstance(event, ev.StateSet):
+            self.kept = ev.KeptState(event.state_version, msgspec.Raw(data))
 
     def key_of(self, call: str, redrives: int | None = None) -> str:
         """The idempotency key of a call: the same on every attempt, replay and coordinator. What is asked for after a

@@ -23,6 +23,7 @@ from pointsman.kernel.checksum import following
 from pointsman.kernel.events import Recorded
 from pointsman.ports.human_tasks import TaskRow
 from pointsman.ports.reservations import ReservationRow
+from pointsman.ports.states import StateRow
 
 OPEN_STATUSES = ("running", "parked", "stopped", "quarantined")
 """A run is open until it ends. running: owned, or waiting for an owner. parked: waits, owned by nobody.
@@ -83,6 +84,7 @@ class Append(msgspec.Struct):
         create: makes the head first; `epoch` is then the first epoch (1, or 0 for a run that nobody owns yet).
         tasks: human tasks that these events open or close, for the people's list.
         reservations: events of this append that spend from a tranche of a shared budget.
+        state: the run's typed state, where these events change it; `NO_STATE`: none stands any more.
     """
 
     run: str
@@ -102,6 +104,7 @@ class Append(msgspec.Struct):
     letter: Letter | None = None
     tasks: tuple[TaskRow, ...] = ()
     reservations: tuple[ReservationRow, ...] = ()
+    state: StateRow | None = None
 
 
 class Outcome(Enum):

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from pointsman.ports.event_log import NewEvent
+from pointsman.ports.states import StateRow
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class Cut(msgspec.Struct, frozen=True):
     Attributes:
         epoch, sequence: of the head, as it was seen; the new epoch is one higher.
         folded: mails that the kept events have taken in.
+        state: the run's typed state by the kept events; None: there is none.
         repaired: the event number `kept + 1`, of the new epoch.
     """
 
@@ -64,6 +66,7 @@ class Cut(msgspec.Struct, frozen=True):
     folded: int
     repaired: NewEvent
     reason: str
+    state: StateRow | None = None
 
 
 class Inspection(Protocol):

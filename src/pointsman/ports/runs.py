@@ -39,6 +39,16 @@ class RunView(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
+class StateView(msgspec.Struct, frozen=True):
+    """The typed state of a run: `value` of that `version` of its workflow's schema, set by event `sequence`. All null:
+    none was set."""
+
+    run: str
+    version: int | None = None
+    value: msgspec.Raw | None = None
+    sequence: int | None = None
+
+
 class Started(msgspec.Struct, frozen=True):
     view: RunView
     created: bool
@@ -116,6 +126,10 @@ class Runs(Protocol):
 
     async def get(self, run: str) -> RunView:
         """Raises: UnknownRun, StoreUnavailable."""
+        ...
+
+    async def state(self, run: str) -> StateView:
+        """Its typed state (`run.state`), as its last durable step left it. Raises: UnknownRun, StoreUnavailable."""
         ...
 
     async def wait(self, run: str, *, timeout_s: float) -> RunView:

@@ -14,6 +14,7 @@ from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import Retention
+from pointsman.ports.states import States
 from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
 
@@ -49,6 +50,9 @@ class Store(Protocol):
 
     @property
     def reservations(self) -> Reservations: ...
+
+    @property
+    def states(self) -> States: ...
 
     @property
     def inspection(self) -> Inspection: ...

@@ -30,7 +30,7 @@ from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.event_log import ENDED_STATUSES, Head, RunFilter
 from pointsman.ports.inbox import Inbox
-from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun
+from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun, StateView
 from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.session import Session
@@ -61,6 +61,7 @@ class MemoryRuns:
         self.listed: list[tuple[RunFilter, int, str | None]] = []
         self.waiting = asyncio.Event()
         self.failure: Exception | None = None
+        self.states: dict[str, StateView] = {}
 
     async def start(self, request: StartRun) -> Started:
         if self.failure is not None:
@@ -85,6 +86,11 @@ class MemoryRuns:
 
     async def get(self, run: str) -> RunView:
         return self._entry(run).view
+
+    async def state(self, run: str) -> StateView:
+        if run not in self.entries:
+            raise UnknownRun
+        return self.states.get(run, StateView(run))
 
     async def wait(self, run: str, *, timeout_s: float) -> RunView:
         entry = self._entry(run)

@@ -64,6 +64,12 @@ def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
     return lines
 
 
+def state(stands: Mapping[str, Any]) -> Text:
+    """What the run says of itself."""
+    said = f"state v{stands['version']} {preview(stands['value'], 400)}"
+    return Text.assemble(text(said, "cyan"), text(f"  (event {stands['sequence']})", "dim"))
+
+
 def rows(timeline: Timeline) -> Table:
     """The timeline itself, without the steps of failure chains; what things cost only where something is counted."""
     has_costs = bool(timeline.spent)

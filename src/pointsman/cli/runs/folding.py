@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pointsman.cli.output import to_ms
+from pointsman.cli.output import preview, to_ms
 from pointsman.cli.runs import chain
 from pointsman.cli.runs.timeline import Attempt, Mark, Span, Timeline, failure_text
 
 Event = Mapping[str, Any]
+STATE_WIDTH = 72
 
 
 class Seen(NamedTuple):
@@ -53,7 +54,7 @@ class _Folding:
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
             "AgentsTriggered": self._triggered,
             "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
-            "LogRepaired": self._repaired,
+            "LogRepaired": self._repaired, "StateSet": self._state_set,
             "RunRestarted": self._restarted, "RunRedriven": self._redriven,
             "RunCompleted": self._end, "RunFailed": self._end_failed, "RunWasCancelled": self._end_cancelled,
         }  # fmt: skip
@@ -218,6 +219,11 @@ class _Folding:
     def _triggered(self, seen: Seen) -> None:
         by, agents = seen.data.get("by"), ", ".join(seen.data.get("agents", ()))
         self._mark(seen, "emitted", f"event {seen.data['event']}{f', by {by}' if by else ''} → {agents or 'nobody'}")
+
+    def _state_set(self, seen: Seen) -> None:
+        stands = seen.data.get("state")
+        shown = preview(stands, STATE_WIDTH) if "state" in seen.data else "a large value (--inputs has it)"
+        self._mark(seen, "state", f"state: {shown}")
 
     def _rerouted(self, seen: Seen) -> None:
         note = f"instead of {seen.data['asked']}: {seen.data['reason']}"

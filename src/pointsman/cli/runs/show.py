@@ -28,14 +28,17 @@ def show(
     """Show a run: what happened when, who did it, what failed."""
     with Client(url, token) as client:
         head = client.get(run_path(run))
+        state = client.get(run_path(run, "state"))
         events = all_events(client, run, inputs=inputs)
     if as_json:
-        output.print_json({"run": head, "events": events})
+        output.print_json({"run": head, "state": state, "events": events})
         return
     story = folding.build(events, now(head))
     console = output.console()
     for line in drawing.header(head, story):
         console.print(line)
+    if state["version"] is not None:
+        console.print(drawing.state(state))
     console.print()
     output.print_table(drawing.rows(story))
     if (steps := drawing.steps(story)) is not None:

@@ -18,6 +18,7 @@ from pointsman.kernel.events.base import (
     Event,
     Failure,
     KeptSignal,
+    KeptState,
     Note,
     Recorded,
     Request,
@@ -72,6 +73,7 @@ from pointsman.kernel.events.requests import (
     RunFailed,
     RunWasCancelled,
     SignalAwaited,
+    StateSet,
     TimerSet,
 )
 
@@ -107,6 +109,7 @@ __all__ = [
     "HumanTaskAnswered",
     "HumanTaskOpened",
     "KeptSignal",
+    "KeptState",
     "LogRepaired",
     "Mailed",
     "Note",
@@ -121,6 +124,7 @@ __all__ = [
     "RunWasCancelled",
     "SignalAwaited",
     "SignalReceived",
+    "StateSet",
     "TimerFired",
     "TimerSet",
     "decode_event",

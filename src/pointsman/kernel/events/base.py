@@ -44,6 +44,13 @@ class KeptSignal(msgspec.Struct, frozen=True):
     payload: msgspec.Raw
 
 
+class KeptState(msgspec.Struct, frozen=True):
+    """The typed state of a run as its log has it: JSON, of that version of its schema."""
+
+    version: int
+    data: msgspec.Raw
+
+
 class Cause(Event, frozen=True):
     """Delivered to the body."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pointsman.kernel.events.base import ABSENT, Cause, Emission, Failure, KeptSignal
+from pointsman.kernel.events.base import ABSENT, Cause, Emission, Failure, KeptSignal, KeptState
 from pointsman.kernel.pieces import Piece
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
@@ -27,7 +27,7 @@ class RunStarted(Cause, frozen=True, omit_defaults=True):
 class RunRestarted(Cause, frozen=True, omit_defaults=True, kw_only=True):
     """The first event of a generation: the body begins again, with this input. It says again all that goes on, so that
     a replay begins here and reads nothing before it: `children` that run, by call, and what each was `given` of the
-    budget; `signals` that nobody has waited for; how much mail is `folded`."""
+    budget; `signals` that nobody has waited for; how much mail is `folded`; the typed `state`."""
 
     generation: int
     workflow: str
@@ -48,6 +48,7 @@ class RunRestarted(Cause, frozen=True, omit_defaults=True, kw_only=True):
     folded: int = 0
     cancel: str | None = None
     redrives: int = 0
+    state: KeptState | None = None
 
 
 class CallCompleted(Cause, frozen=True, omit_defaults=True):

@@ -41,6 +41,7 @@ from pointsman.kernel.events.requests import (
     RunFailed,
     RunWasCancelled,
     SignalAwaited,
+    StateSet,
     TimerSet,
 )
 from pointsman.kernel.values import digest
@@ -56,7 +57,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         RunStarted, RunRestarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered,
         ChildEnded, CancelRequested,
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentsTriggered, AgentRerouted,
-        CallRefused, CallCancelled,
+        CallRefused, CallCancelled, StateSet,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
         CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped, LogRepaired, RunRedriven,
     )

@@ -75,6 +75,16 @@ class CallRefused(Request, frozen=True, omit_defaults=True):
     failure: Failure
 
 
+class StateSet(Request, frozen=True, omit_defaults=True):
+    """The run's typed state is now this: JSON of that version of its schema. It stands as an input does, whole or in
+    pieces."""
+
+    state_version: int = 1
+    input: msgspec.Raw = msgspec.field(default=ABSENT, name="state")
+    pieces: tuple[Piece, ...] = ()
+    digest: str = ""
+
+
 class CallCancelled(Request, frozen=True):
     """The body gave up on a call that was under way."""
 

@@ -19,6 +19,7 @@ from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun
 from pointsman.ports.human_tasks import HumanTask
 from pointsman.ports.mailbox import Mail
+from pointsman.ports.states import StateRow
 from pointsman.ports.system_log import SystemHead
 from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.inprocess.membership import Membership
@@ -95,6 +96,7 @@ class MemoryDatabase(Membership):
         self.system: dict[str, SystemRow] = {}
         self.system_changes = 0
         self.tasks: dict[str, HumanTask] = {}
+        self.states: dict[str, StateRow] = {}
         self.reservations: dict[str, set[tuple[str, int]]] = {}
         self.quarantined_events: list[tuple[str, str, Recorded]] = []
         """Run, reason, and the event that a repair moved away."""
@@ -131,10 +133,18 @@ class MemoryDatabase(Membership):
             row.wake_at = min(now, row.wake_at or now)
         return row.mail
 
+    def write_state(self, run: str, state: StateRow | None) -> None:
+        """What stands of a run's typed state from now on."""
+        if state is None or not state.version:
+            self.states.pop(run, None)
+        else:
+            self.states[run] = state
+
     def erase(self, runs: Set[str]) -> None:
         """Runs that have ended, with everything that is theirs."""
         for run in runs:
             del self.runs[run]
+            self.states.pop(run, None)
         for place, (run, _) in enumerate(self.feed):
             if run in runs:
                 self.feed[place] = ERASED

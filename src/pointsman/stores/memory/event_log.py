@@ -185,6 +185,8 @@ class MemoryEventLog:
             write_task(self._database.tasks, row, task)
         for spent in item.reservations:
             self._database.reservations.setdefault(spent.tranche, set()).add((row.id, spent.sequence))
+        if item.state is not None:
+            self._database.write_state(row.id, item.state)
 
 
 def _position(cursor: str | None, end: int) -> int:

@@ -77,6 +77,7 @@ class MemoryInspection:
         del row.nonces[len(row.events) :]
         for tranche, rows in database.reservations.items():
             database.reservations[tranche] = {(r, n) for r, n in rows if r != row.id or n <= cut.kept}
+        database.write_state(row.id, cut.state)
         row.epoch += 1
         recorded = Recorded(
             sequence=cut.kept + 1, at=event.at, type=event.type, version=event.version, body=event.body,

@@ -12,6 +12,7 @@ from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import BUCKET_MS, Retention
+from pointsman.ports.states import States
 from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.inprocess.board import InProcessBoard
@@ -26,6 +27,7 @@ from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.stores.memory.session import Session
+from pointsman.stores.memory.states import MemoryStates
 from pointsman.stores.memory.system_log import MemorySystemLog
 
 
@@ -52,6 +54,7 @@ class MemoryStore:
         self.board: Board = InProcessBoard(self._session)
         self.human_tasks: HumanTasks = MemoryHumanTasks(self._session)
         self.reservations: Reservations = MemoryReservations(self._session)
+        self.states: States = MemoryStates(self._session)
         self.inspection: Inspection = MemoryInspection(self._session)
         self.retention: Retention = MemoryRetention(self._session)
 

@@ -49,9 +49,11 @@ def statement(batch: Sequence[Append]) -> str:
     """The shortest statement of `append.sql` that does all of it."""
     shortest = "append"
     for append in batch:
+        if append.state is not None:
+            return "append_states"
         if append.letter is not None or (append.create is not None and append.create.parent is not None):
-            return "append_family"
-        if append.tasks or append.reservations:
+            shortest = "append_family"
+        elif shortest == "append" and (append.tasks or append.reservations):
             shortest = "append_rows"
     return shortest
 
@@ -77,7 +79,7 @@ def parameters(
     ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
 ) -> Parameters:
     """Words, nonces, columns of heads to move, heads to create, and events; for a family also letters and all heads to
-    lock; for a family or a batch with rows, these.
+    lock; for a family or a batch with rows, these; and typed states.
 
     Args:
         ordered: what `in_order` gave.
@@ -90,10 +92,12 @@ def parameters(
     ]  # fmt: skip
     values = [list(words), b"".join([append.nonce for append in ordered]), *columns]
     kind = statement(ordered)
-    if kind == "append_family":
+    if kind in ("append_family", "append_states"):
         values += _letters(ordered)
     if kind != "append":
         values += rows.columns(ordered)
+    if kind == "append_states":
+        values += rows.states(ordered)
     return values
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 
 from pointsman.ports.inspection import Cut, Fact, MailCount, Orphan, Stray
+from pointsman.ports.states import NO_STATE
 from pointsman.stores.postgres.connection import Link
 from pointsman.stores.postgres.server import Connection
 from pointsman.stores.queries import load
@@ -64,10 +65,10 @@ class PostgresInspection:
         return count
 
     async def cut(self, cut: Cut) -> bool:
-        event = cut.repaired
+        event, state = cut.repaired, cut.state or NO_STATE
         rows = await self._fetch(
             "cut", cut.run, cut.epoch, cut.sequence, cut.kept, cut.folded, cut.reason, event.at, event.checksum,
-            event.version, event.body, event.type,
+            event.version, event.body, event.type, state.version, state.sequence, state.value,
         )  # fmt: skip
         return bool(rows)
 

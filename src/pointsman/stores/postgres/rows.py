@@ -45,6 +45,18 @@ def columns(ordered: Sequence[Append]) -> list[Any]:
     ]
 
 
+def states(ordered: Sequence[Append]) -> list[Any]:
+    """Typed states of runs, each with the place of its append in the batch."""
+    found = [(n, append.run, append.state) for n, append in enumerate(ordered, 1) if append.state is not None]
+    return [
+        [n for n, _, _ in found],
+        [run for _, run, _ in found],
+        [state.version for _, _, state in found],
+        [state.sequence for _, _, state in found],
+        [state.value for _, _, state in found],
+    ]
+
+
 def _said(tasks: Sequence[TaskRow]) -> list[Said]:
     by_id: dict[str, Said] = {}
     for row in tasks:

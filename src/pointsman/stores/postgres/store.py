@@ -22,6 +22,7 @@ from pointsman.stores.postgres.resolving import Resolver
 from pointsman.stores.postgres.retention import PostgresRetention
 from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
+from pointsman.stores.postgres.states import PostgresStates
 from pointsman.stores.postgres.system_log import PostgresSystemLog
 from pointsman.stores.postgres.wakeup import PostgresWakeup
 from pointsman.stores.queries import load
@@ -54,6 +55,7 @@ class PostgresStore:
         self.board = PostgresBoard(self._readers)
         self.human_tasks = PostgresHumanTasks(self._readers, self._planner)
         self.reservations = PostgresReservations(self._readers)
+        self.states = PostgresStates(self._readers)
         self.retention = PostgresRetention(self._server, self._readers)
         self.inspection = PostgresInspection(Link(self._server, {"plan_cache_mode": "force_custom_plan"}))
 

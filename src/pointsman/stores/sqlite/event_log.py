@@ -23,7 +23,7 @@ from pointsman.ports.event_log import (
 from pointsman.stores import cursors
 from pointsman.stores.checks import check_batch, check_text
 from pointsman.stores.queries import load
-from pointsman.stores.sqlite import rows
+from pointsman.stores.sqlite import rows, states
 from pointsman.stores.sqlite.connection import Connection
 from pointsman.stores.sqlite.mailbox import accept
 from pointsman.stores.sqlite.session import Session
@@ -131,6 +131,8 @@ class SqliteEventLog:
         self._move(connection, number, item, now)
         _deliver(connection, item, now)
         _write_rows(connection, number, item)
+        if item.state is not None:
+            states.write(connection, item.run, item.state, now)
         return AppendResult(Outcome.MOVED, mail) if mail else MOVED
 
     def _move(self, connection: Connection, number: int, item: Append, now: int) -> None:

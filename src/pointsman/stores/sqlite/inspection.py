@@ -10,7 +10,7 @@ import msgspec
 
 from pointsman.ports.inspection import Cut, Fact, MailCount, Orphan, Stray
 from pointsman.stores.queries import load
-from pointsman.stores.sqlite import rows
+from pointsman.stores.sqlite import rows, states
 from pointsman.stores.sqlite.connection import Connection
 from pointsman.stores.sqlite.session import Session
 
@@ -69,6 +69,7 @@ def _cut(connection: Connection, cut: Cut, now: int, plain_bytes_max: int) -> bo
     connection.execute(_SQL["keep_cut"], {**where, "run": cut.run, "reason": cut.reason, "now": now})
     connection.execute(_SQL["cut_events"], where)
     connection.execute(_SQL["cut_reservations"], where)
+    states.write(connection, cut.run, cut.state, now)
     event = cut.repaired
     codec, body, packed = rows.stored(event, plain_bytes_max)
     connection.execute(

@@ -52,6 +52,7 @@ def _delete(connection: Connection, before: int, limit: int) -> int:
     connection.executemany(_SQL["delete_run"], numbers)
     connection.executemany(_SQL["delete_mail"], runs)
     connection.executemany(_SQL["delete_tasks"], runs)
+    connection.executemany(_SQL["delete_states"], runs)
     connection.executemany(_SQL["delete_quarantined"], runs)
     if gone:
         connection.execute(_SQL["delete_reservations"])

@@ -17,6 +17,7 @@ from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import BUCKET_MS, Retention
+from pointsman.ports.states import States
 from pointsman.ports.system_log import SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.inprocess.board import InProcessBoard
@@ -32,6 +33,7 @@ from pointsman.stores.sqlite.ownership import SqliteOwnership
 from pointsman.stores.sqlite.reservations import SqliteReservations
 from pointsman.stores.sqlite.retention import SqliteRetention
 from pointsman.stores.sqlite.session import Session
+from pointsman.stores.sqlite.states import SqliteStates
 from pointsman.stores.sqlite.system_log import SqliteSystemLog
 
 HASH_SEED_MAX: Final = 2**32 - 1
@@ -59,6 +61,7 @@ class SqliteStore:
         self.board: Board = InProcessBoard(self._session)
         self.human_tasks: HumanTasks = SqliteHumanTasks(self._session)
         self.reservations: Reservations = SqliteReservations(self._session)
+        self.states: States = SqliteStates(self._session)
         self.inspection: Inspection = SqliteInspection(self._session)
         self.retention: Retention = SqliteRetention(self._session)
 

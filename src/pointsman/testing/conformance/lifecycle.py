@@ -6,6 +6,7 @@ from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import RunFilter
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.ports.inspection import Cut
+from pointsman.ports.states import NO_STATE
 from pointsman.testing.conformance.harness import Harness
 from pointsman.testing.conformance.support import DEFINITION, TTL_MS, coordinator, coordinators, event, raises
 
@@ -52,6 +53,8 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.system.read("mode"),
         lambda: store.board.publish(a.number, b""),
         lambda: store.human_tasks.get("task"),
+        lambda: store.states.of(["run"]),
+        lambda: store.states.rewrite("run", 1, 1, NO_STATE),
         lambda: store.human_tasks.list(TaskFilter()),
         lambda: store.reservations.of("tranche"),
         lambda: store.reservations.forget("tranche"),

@@ -41,6 +41,7 @@ class Replica(MemoryDatabase):
             "runs": runs,
             "open_runs": {run: runs[run] for run in self.open_runs},
             "tasks": dict(self.tasks),
+            "states": dict(self.states),
             "reservations": {tranche: set(rows) for tranche, rows in self.reservations.items()},
             "length": len(self.feed),
         }
@@ -49,7 +50,7 @@ class Replica(MemoryDatabase):
         """Go on from what a standby has."""
         length = standby["length"]
         del self.feed[length:], self.feed.stamps[length:]
-        for name in ("runs", "open_runs", "tasks", "reservations"):
+        for name in ("runs", "open_runs", "tasks", "states", "reservations"):
             setattr(self, name, standby[name])
 
     def skip(self, ms: int) -> None:

@@ -24,6 +24,7 @@ from pointsman.ports.mailbox import Mail, Mailbox
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservation, Reservations
 from pointsman.ports.retention import Retention
+from pointsman.ports.states import States
 from pointsman.ports.system_log import SystemHead, SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
@@ -163,7 +164,7 @@ class FaultyReservations:
 class FaultyPort:
     """Every method of the port goes through the network, whatever methods it has."""
 
-    def __init__(self, inner: Ownership | Retention | Inspection, network: Network) -> None:
+    def __init__(self, inner: Ownership | Retention | Inspection | States, network: Network) -> None:
         self._inner = inner
         self._network = network
 
@@ -205,6 +206,7 @@ class SimStore(MemoryStore):
         self.board = FaultyBoard(self.board, network)
         self.human_tasks = FaultyHumanTasks(self.human_tasks, network)
         self.reservations = FaultyReservations(self.reservations, network)
+        self.states: States = FaultyPort(self.states, network)
         self.retention: Retention = FaultyPort(self.retention, network)
         self.inspection: Inspection = FaultyPort(self.inspection, network)
 

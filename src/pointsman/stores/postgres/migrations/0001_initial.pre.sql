@@ -200,5 +200,15 @@ CREATE TABLE reservations (
     CONSTRAINT reservations_pkey PRIMARY KEY (tranche, number, sequence)
 );
 
+-- The typed state of runs (run.state), as their last append said it. `value` is JSON byte for byte, of that version of its schema.
+CREATE TABLE states (
+    updated_at timestamptz NOT NULL,
+    version    integer     NOT NULL,
+    sequence   integer     NOT NULL,
+    run        text        COLLATE "C" NOT NULL,
+    value      json        NOT NULL,
+    CONSTRAINT states_pkey PRIMARY KEY (run)
+) WITH (fillfactor = 70);
+
 -- The feed begins here: no event of this schema has a smaller xid.
 INSERT INTO cluster (key, value) VALUES ('feed_floor', pg_current_xact_id()::text);

@@ -7,7 +7,7 @@
 -- index, and stays one when they have grown; an array can only be looked up.
 -- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$10 heads to move, $11 how many these are, $12-$27
 -- heads to create, $28-$35 events, $36-$40 letters, $41 all heads to lock. Tasks and reservations: $36-$47 of
--- `append_rows`, $42-$53 of `append_family`.
+-- `append_rows`, $42-$53 of `append_family`; $54-$58 states of `append_states`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -31,6 +31,56 @@ SELECT n, mail FROM heads
 -- name: append_family
 -- The same for a batch with children or letters. Its heads are locked first, all in one order, so that batches which write to
 -- each other's runs can't deadlock. A run must not both move and get a letter: a row's second update would be ignored.
+    -- include: family
+SELECT n, mail FROM heads
+
+-- name: append_states
+-- The same for a batch in which typed states of runs change. A variant of its own, so that nobody else pays for it.
+    -- include: family
+, said_state AS (
+    SELECT * FROM unnest($54::int[], $55::text[], $56::int[], $57::int[], $58::json[]) AS s (n, run, version, sequence, value)
+), states AS (
+    INSERT INTO states (run, version, sequence, updated_at, value)
+    SELECT s.run, s.version, s.sequence, now(), s.value FROM said_state s JOIN heads h ON h.n = s.n WHERE s.version > 0
+    ON CONFLICT (run) DO UPDATE
+    SET version = excluded.version, sequence = excluded.sequence, updated_at = excluded.updated_at, value = excluded.value
+), stateless AS (
+    DELETE FROM states t USING said_state s JOIN heads h ON h.n = s.n WHERE t.run = ANY (ARRAY [s.run]) AND s.version = 0
+)
+SELECT n, mail FROM heads
+
+-- name: append_rows
+-- `append` for a batch whose events open or close human tasks or spend from a tranche, without children and letters. A variant
+-- of its own because every call under a shared budget spends: a step that does takes 31 µs here, 39 as a family (25 without).
+WITH roots AS (
+    -- include: create
+    WHERE c.parent IS NULL
+    -- include: unless_it_exists
+), moved AS (
+    -- include: move
+    -- include: as_heads
+), heads AS MATERIALIZED (
+    SELECT n, number, bucket, epoch, mail, expected FROM moved
+    UNION ALL
+    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
+    FROM roots r JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
+), inserted AS (
+    -- include: insert_events
+), said AS (
+    SELECT * FROM unnest($36::int[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::json[],
+                         $43::timestamptz[], $44::timestamptz[])
+                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at)
+), spent AS (
+    SELECT * FROM unnest($45::int[], $46::text[], $47::int[]) AS s (n, tranche, sequence)
+), tasks AS (
+    -- include: write_tasks
+), reserved AS (
+    -- include: write_reservations
+)
+SELECT n, mail FROM heads
+
+-- name: family
+-- The parts of `append_family`.
 WITH locked AS MATERIALIZED (
     SELECT id FROM runs WHERE id = ANY ($41::text[]) ORDER BY id FOR UPDATE
 ), roots AS (
@@ -83,37 +133,6 @@ WITH locked AS MATERIALIZED (
 ), reserved AS (
     -- include: write_reservations
 )
-SELECT n, mail FROM heads
-
--- name: append_rows
--- `append` for a batch whose events open or close human tasks or spend from a tranche, without children and letters. A variant
--- of its own because every call under a shared budget spends: a step that does takes 31 µs here, 39 as a family (25 without).
-WITH roots AS (
-    -- include: create
-    WHERE c.parent IS NULL
-    -- include: unless_it_exists
-), moved AS (
-    -- include: move
-    -- include: as_heads
-), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected FROM moved
-    UNION ALL
-    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
-    FROM roots r JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
-), inserted AS (
-    -- include: insert_events
-), said AS (
-    SELECT * FROM unnest($36::int[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::json[],
-                         $43::timestamptz[], $44::timestamptz[])
-                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at)
-), spent AS (
-    SELECT * FROM unnest($45::int[], $46::text[], $47::int[]) AS s (n, tranche, sequence)
-), tasks AS (
-    -- include: write_tasks
-), reserved AS (
-    -- include: write_reservations
-)
-SELECT n, mail FROM heads
 
 -- name: move
 -- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded. A redrive moves a head

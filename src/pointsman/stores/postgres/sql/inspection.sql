@@ -77,6 +77,13 @@ WITH head AS (
     SELECT id, $6, number, at, xid, bucket, sequence, epoch, checksum, version, codec, body, type, nonce, packed FROM moved
 ), forgotten AS (
     DELETE FROM reservations v USING head h WHERE v.number = h.number AND v.sequence > $4::bigint
+), stated AS (
+    INSERT INTO states (run, version, sequence, updated_at, value)
+    SELECT id, $12::int, $13::int, now(), $14::json FROM head WHERE $12::int > 0
+    ON CONFLICT (run) DO UPDATE
+    SET version = excluded.version, sequence = excluded.sequence, updated_at = excluded.updated_at, value = excluded.value
+), stateless AS (
+    DELETE FROM states s USING head h WHERE s.run = h.id AND $12::int = 0
 )
 INSERT INTO streams (number, bucket, sequence, epoch, at, xid, checksum, version, body, type)
 SELECT h.number, h.bucket, $4::bigint + 1, h.epoch, $7, pg_current_xact_id()::text::bigint, $8::bigint - 2147483648, $9, $10, $11

@@ -34,6 +34,8 @@ WITH gone AS MATERIALIZED (
     DELETE FROM quarantined_events q USING gone g WHERE q.run = g.id
 ), tasks AS (
     DELETE FROM human_tasks t USING gone g WHERE t.run = g.id
+), states AS (
+    DELETE FROM states s USING gone g WHERE s.run = g.id
 ), heads AS (
     DELETE FROM runs r USING gone g WHERE r.id = g.id RETURNING r.id
 )

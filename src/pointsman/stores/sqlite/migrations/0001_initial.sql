@@ -141,3 +141,12 @@ CREATE TABLE reservations (
     sequence INTEGER NOT NULL,
     PRIMARY KEY (tranche, number, sequence)
 ) STRICT, WITHOUT ROWID;
+
+-- The typed state of runs (run.state), as their last append said it. `value` is JSON, of that version of its schema.
+CREATE TABLE states (
+    run        TEXT    PRIMARY KEY,
+    version    INTEGER NOT NULL,
+    sequence   INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    value      TEXT    NOT NULL
+) STRICT;

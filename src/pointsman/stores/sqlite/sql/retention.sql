@@ -38,6 +38,10 @@ DELETE FROM quarantined_events WHERE run = ?
 -- Its tasks.
 DELETE FROM human_tasks WHERE run = ?
 
+-- name: delete_states
+-- Its typed state.
+DELETE FROM states WHERE run = ?
+
 -- name: delete_reservations
 -- Those of deleted runs. A small table: a tranche that is settled has none left.
 DELETE FROM reservations WHERE number NOT IN (SELECT number FROM runs)
