@@ -83,7 +83,7 @@ async def test_every_query_of_the_sql_page_is_answered(fresh_database: str) -> N
         connection = await asyncpg.connect(fresh_database)
         answers = [await connection.fetch(query) for query in blocks("docs/howto/query-with-sql.md", "sql")]
         await connection.close()
-    assert len(answers) == 10
+    assert len(answers) == 11
     assert [row["id"] for row in answers[2]] == ["ticket-4711"]
     assert len(answers[3]) == 10
     assert len(answers[6]) == 1

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
 from pydantic import BaseModel
 
 from pointsman import App, Budget, Run

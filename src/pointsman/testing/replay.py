@@ -18,6 +18,7 @@ from pointsman.kernel.errors import (
     CodeChanged,
     CorruptLog,
     InvalidInput,
+    InvalidState,
     NonDeterministicWorkflow,
     PointsmanError,
     UnknownWorkflow,
@@ -117,7 +118,7 @@ def fit(app: App, run: str, events: Sequence[Recorded]) -> Fit:
         return replace(
             found, code=error.code, message=str(error), recorded=error.recorded, produced=error.produced
         )  # fmt: skip
-    except (CodeChanged, CorruptLog, InvalidInput) as error:
+    except (CodeChanged, CorruptLog, InvalidInput, InvalidState) as error:
         return replace(found, code=error.code, message=str(error))
     finally:
         execution.close()

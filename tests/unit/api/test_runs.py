@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 
+import msgspec
 import pytest
 
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.kernel.errors import Draining, StoreUnavailable
-from pointsman.ports.runs import Accepted
+from pointsman.ports.runs import Accepted, StateView
 from tests.unit.api.memory_runs import Bench
 
 
@@ -391,3 +392,16 @@ async def test_a_wish_to_redrive_is_checked(body):
 async def test_a_run_shows_its_generation():
     bench = Bench()
     assert (await bench.start(id="a")).json()["generation"] == 1
+
+
+async def test_the_state_of_a_run_is_shown():
+    """All null where none was set."""
+    bench = Bench()
+    await bench.start("patient", id="a")
+    none = await bench.client.get("/v1/runs/a/state")
+    assert (none.status_code, none.json()) == (200, {"run": "a", "version": None, "value": None, "sequence": None})
+    bench.runs.states["a"] = StateView("a", 2, msgspec.Raw(b'{"b":1,"a":1.0}'), 7)
+    found = await bench.client.get("/v1/runs/a/state")
+    assert found.content == b'{"run":"a","version":2,"value":{"b":1,"a":1.0},"sequence":7}'
+    assert (await bench.client.get("/v1/runs/nobody/state")).status_code == 404
+    assert (await bench.client.get("/v1/runs/a/state?limit=1")).json()["code"] == "invalid_query"

@@ -363,3 +363,16 @@ def test_events_and_whom_they_trigger_are_marks() -> None:
     assert [mark.text for mark in story.marks] == [
         "event ticket.seen, by a/1 → a, b", "event ticket.seen, by a/1 → nobody",
     ]  # fmt: skip
+
+
+def test_each_write_of_the_state_is_a_mark_and_the_last_stands_above() -> None:
+    story = folding.build([
+        event(1, 0, "RunStarted", workflow="w", input=None),
+        event(2, 0, "StateSet", call="set:state#1", state={"status": "begun"}),
+        event(3, 5, "StateSet", call="set:state#2", pieces=[[3000]], digest="d"),
+    ])  # fmt: skip
+    assert [(mark.kind, mark.text) for mark in story.marks] == [
+        ("state", 'state: {"status": "begun"}'), ("state", "state: a large value (--inputs has it)"),
+    ]  # fmt: skip
+    stands = {"run": "r", "version": 2, "value": {"status": "begun"}, "sequence": 2}
+    assert drawing.state(stands).plain == 'state v2 {"status": "begun"}  (event 2)'

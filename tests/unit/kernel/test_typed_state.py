@@ -268,7 +268,9 @@ def test_a_restart_keeps_it() -> None:
 
     lab = lab_of(body).run()
     assert lab.output == [4, 5_000]
-    assert [row.body.count(b'"state":{"version":1,"data":{') for row in lab.log if row.type == "RunRestarted"] == [1] * 3
+    assert [row.body.count(b'"state":{"version":1,"data":{') for row in lab.log if row.type == "RunRestarted"] == [
+        1
+    ] * 3
 
 
 def test_a_restart_keeps_what_nobody_declares_any_more() -> None:
@@ -311,7 +313,7 @@ def test_a_redrive_goes_on_from_the_state_that_stood() -> None:
     assert lab.run().output == "trying 1"
 
 
-# -- another version of the code -----------------------------------------------------------------------------------------
+# -- another version of the code -------------------------------------------------------------------------------
 
 
 class OrderV3(BaseModel):
