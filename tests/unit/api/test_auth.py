@@ -37,7 +37,7 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 36
+    assert len(ROUTES) == len(set(ROUTES)) == 37
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
