@@ -19,6 +19,7 @@ from pointsman.kernel.errors import (
     NonDeterministicWorkflow,
     PointsmanError,
     RunCancelled,
+    RunDeadlocked,
     SignalTimeout,
     StateChangedInPlace,
     StateFromFuture,
@@ -36,6 +37,7 @@ from pointsman.workflows.fan_out import FannedOut, fan_out
 from pointsman.workflows.plan import Executed, Plan, Task
 from pointsman.workflows.refine import Refined, Verdict, refine
 from pointsman.workflows.saga import Saga
+from pointsman.workflows.supervise import Board, Decision, Supervised, Turn, supervise
 from pointsman.workflows.triggers import EndEvent
 
 __version__ = "0.1.0"
@@ -46,6 +48,7 @@ __all__ = [
     "AgentError",
     "AgentRefused",
     "App",
+    "Board",
     "Breaker",
     "Budget",
     "CallError",
@@ -57,6 +60,7 @@ __all__ = [
     "CoordinatorSettings",
     "Cost",
     "DeadEnd",
+    "Decision",
     "EndEvent",
     "Executed",
     "FannedOut",
@@ -77,17 +81,21 @@ __all__ = [
     "Retry",
     "Run",
     "RunCancelled",
+    "RunDeadlocked",
     "Saga",
     "SignalTimeout",
     "StartRun",
     "StateChangedInPlace",
     "StateFromFuture",
     "StoreUnavailable",
+    "Supervised",
     "Task",
     "Thread",
+    "Turn",
     "UnknownAgent",
     "Verdict",
     "Workflow",
     "fan_out",
     "refine",
+    "supervise",
 ]

@@ -17,7 +17,7 @@ from pointsman.stores.memory.store import MemoryStore
 
 PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "coordinate-agents.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-FAN_OUT, REFINE, SAGA, CONVERSATION, PLAN = range(5)
+FAN_OUT, REFINE, SAGA, CONVERSATION, PLAN, SUPERVISE = range(6)
 AGENTS_OF_TRAVEL = ["book", "book", "cancel", "cancel"]
 
 
@@ -92,3 +92,10 @@ async def test_a_plan_is_executed(app: Any, where: str, status: str) -> None:
         assert view.failure is not None
         assert view.failure.kind == "plan_failed"
         assert "feast was not done: it needs walls" in view.failure.message
+
+
+@pytest.mark.parametrize("app", [SUPERVISE], indirect=True)
+async def test_a_supervisor_decides_who_is_next(app: Any) -> None:
+    view, calls = await ended(app, "article", "tides")
+    assert output(view) == "300 words about facts on tides"
+    assert [call["target"] for call in calls] == ["editor", "research", "editor", "write", "editor"]

@@ -77,13 +77,15 @@ def stating(path: Path) -> None:
 def main() -> None:
     stating(HERE / "stating.v1.jsonl")
     inputs = {
-        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4", "repaired": b"3",
-        "parcel": b"7", "large": msgspec.json.encode("à propos " * 300), "rounds": b"[]", "risky": b"2",
+        "sequence": b"3", "parallel": b"3", "failing": b"2", "refused": b"0", "recovering": b"4",
+        "repaired": b"3",
+        "parcel": b"7", "planned": b"5", "deadlocked": b"1", "large": msgspec.json.encode("à propos " * 300),
+        "rounds": b"[]", "risky": b"2",
     }  # fmt: skip
     signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')],
                "rounds": [("word", b'"one"'), ("word", b'"two"'), ("word", b'"three"')]}  # fmt: skip
     names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired "
-    names += "rounds risky parcel"
+    names += "rounds risky parcel planned deadlocked"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
         workflow = programs.app.directory.workflow(WORKFLOWS.get(name, name))

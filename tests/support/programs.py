@@ -9,7 +9,7 @@ import asyncio
 
 from pydantic import BaseModel
 
-from pointsman import App, CallError, Context, Retry, Run, RunCancelled, SignalTimeout
+from pointsman import App, CallError, Context, Handle, Plan, Retry, Run, RunCancelled, SignalTimeout, Task
 
 app = App("programs", generalist="generalist")
 
@@ -219,3 +219,33 @@ async def stating(run: Run, rounds: int) -> dict[str, object]:
         run.restart(rounds)
     run.set(status="done", priority=run.state.priority + number)
     return {"status": run.state.status, "priority": run.state.priority, "notes": len(run.state.notes)}
+
+
+SHELF = Plan(
+    [
+        Task("measure", double),
+        Task("saw", double, after=["measure"], arguments=lambda done: done["measure"]),
+        Task("paint", "star", after=["measure"], if_failed="skip", retries=1),
+        Task("dry", double, after=["paint"]),
+        Task("hang", double, after=["saw"], arguments=lambda done: done["saw"]),
+    ],
+    name="shelf",
+)
+
+
+@app.workflow()
+async def planned(run: Run, n: int) -> dict[str, object]:
+    executed = await SHELF.execute(run, n, at_once=2)
+    return {"results": executed.results, "skipped": executed.skipped}
+
+
+@app.workflow()
+async def deadlocked(run: Run, n: int) -> None:
+    handles: list[Handle[None]] = []
+
+    async def wait_for(run: Run, other: int) -> None:
+        await run.call(double, n)
+        await handles[other]
+
+    handles += [run.branch("one", wait_for, 1), run.branch("other", wait_for, 0)]
+    await run.gather(*handles)

@@ -20,6 +20,7 @@ from pointsman.kernel.errors import (
     NonDeterministicWorkflow,
     PointsmanError,
     RunCancelled,
+    RunDeadlocked,
     RunRestarting,
     StateChangedInPlace,
 )
@@ -110,6 +111,15 @@ class Body:
         self.requests.defaults.pop(call, None)
         if not handle.done:
             self.requests.resolve(handle, value, error)
+
+    def check_progress(self) -> None:
+        """End a body that waits while nothing is under way: branches that wait for each other, say. What a person or a
+        signal may still bring is under way."""
+        state = self._state
+        if self.requests.is_closed or state.calls or state.timers or state.children or state.waiting_for:
+            return
+        branches = ", ".join(self._scheduler.waiting) or "nothing"
+        self._end(ev.RunFailed(failure=failure_of(RunDeadlocked(f"{RunDeadlocked.__doc__} Left waiting: {branches}"))))
 
     def _call_completed(self, call: str, output: msgspec.Raw, emitted: tuple[ev.Emission, ...] = ()) -> None:
         signature = self.requests.signatures.get(call)

@@ -28,6 +28,7 @@
     ├── LoopDetected                   a run calls the same thing again and again, or calls for ever
     ├── EventLimitReached              a generation of a run has too many events
     ├── CallsUnderWay                  run.restart with calls that nobody has waited for
+    ├── RunDeadlocked                  a body waits for what can't come
     ├── NotRedrivable                  only a failed run can be redriven
     ├── DeadEnd                        an event without a subscriber, or a run of events that reached no end
     ├── InvalidPlan                    tasks that need each other in a circle, or what is not there
@@ -244,6 +245,12 @@ class CallsUnderWay(PointsmanError):
     """run.restart while calls of agents are under way: await them, or cancel their handles, before it."""
 
     code = "calls_under_way"
+
+
+class RunDeadlocked(PointsmanError):
+    """The body waits, and nothing is under way that it could wait for: no call, timer, child run, signal or person."""
+
+    code = "deadlock"
 
 
 class NotRedrivable(PointsmanError):

@@ -94,7 +94,11 @@ class Execution:
                     describe(left) if left is not None else NOT_THERE, describe(made) if made is not None else NOT_THERE
                 )
             for entry in group.entries:
+                if entry.event is history.terminal:
+                    self._check_progress()
                 self.state.evolve(entry.event, entry.at, entry.data)
+            if not was_cut and self.state.outcome is None:
+                self._check_progress()
         requests.history, requests.given = None, NOTHING
         if requests.typed is not None:
             self.state.kept = requests.typed.kept
@@ -105,6 +109,11 @@ class Execution:
         for produced in requests.new:
             self.state.evolve(produced.event, produced.at, produced.data)
         self._restart_if_asked()
+
+    def _check_progress(self) -> None:
+        """In replay, as `_cause` does. What is new is not in the state yet."""
+        if not self.state.calls and not self._requests.new:
+            self._body.check_progress()
 
     def _is_ahead(self) -> bool:
         """Has the body asked for more than the log has?"""
@@ -278,6 +287,8 @@ class Execution:
         self._body.deliver(event, at, data)
         if self._body.restart is not None:
             self._restart_if_asked()
+        if not self.state.calls:
+            self._body.check_progress()
 
     def _restart_if_asked(self) -> None:
         """The body wants to begin again: the next generation, with all that goes on. That may want it again at once,

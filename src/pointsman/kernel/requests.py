@@ -260,6 +260,13 @@ class Requests(Waiting):
             raise InvalidValue("this workflow declares no state: @app.workflow(state=...) with a type for it")
         return self.typed
 
+    def declare_plan(self, call: str, tasks: tuple[ev.PlannedTask, ...]) -> None:
+        """Before the plan's first call, in answer to the same cause. A log without it is of a release that had none."""
+        self._check_room()
+        is_old = bool(self.recorded) and (ev.PlanDeclared, call) not in self.recorded
+        if self._take(ev.PlanDeclared, call) is None and not is_old:
+            self.produce(ev.PlanDeclared(call=call, tasks=tasks), self.now)
+
     # -- found or produced ----------------------------------------------------------------------------------------
 
     def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pointsman.kernel import entropy
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
+from pointsman.kernel.events import PlannedTask
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.strands import Handle
 from pointsman.kernel.typed_state import NOT_GIVEN
@@ -135,6 +136,19 @@ class Run:
             by: the call in which it was emitted, for people.
         """
         return self._requests.subscribers(self._call_id(f"event:{event}", key), event, by)
+
+    def declare_plan(self, name: str, tasks: Sequence[tuple[str, str, Sequence[str], str]]) -> None:
+        """Record what tasks a plan has, for people: `pointsman runs show` draws it.
+
+        Args:
+            tasks: of each its name, its agent or workflow, the tasks that it needs, and `if_failed`. Its call has the
+                key "NAME/TASK".
+        """
+        planned = tuple(
+            PlannedTask(task, self._call_id("", f"{name}/{task}"), target, tuple(after), if_failed)
+            for task, target, after, if_failed in tasks
+        )
+        self._requests.declare_plan(self._call_id(f"plan:{name}", None), planned)
 
     # -- waiting -------------------------------------------------------------------------------------------------
 

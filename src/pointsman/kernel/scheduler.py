@@ -22,6 +22,11 @@ class Scheduler:
         self._strands: list[Strand] = []
         self._ready: deque[Strand] = deque()
 
+    @property
+    def waiting(self) -> list[str]:
+        """The strands that are not over, by the path of their branch."""
+        return [strand.handle.call if strand.handle is not None else "the body" for strand in self._strands]
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any], handle: Handle[Any] | None) -> None:
         """Add a strand: the body (no handle), or a branch, which is inside the shields of whoever made it."""
         strand = Strand(coroutine, handle, self.current.shields if handle is not None else 0)

@@ -5,6 +5,7 @@ Declared once, checked there, executed in any number of runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -29,6 +30,8 @@ class Task:
         if_failed: once its own failure chain is over. "stop": no further task begins. "skip": those that need it
             are skipped, and the others go on.
         options: of the call, as of `run.call`: fallback, person, default, priority, budget.
+        retries: so often the call is made anew, under another key, when it has failed for good: on top of the retries
+            on its agent's card.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Task:
     arguments: Arguments | None = None
     if_failed: Literal["stop", "skip"] = "stop"
     options: Mapping[str, Any] = field(default_factory=dict)
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,25 @@ class Executed:
 class Plan:
     """See the module.
 
+    Args:
+        name: of the plan, in the ids of its calls: a run that executes several needs several.
+
     Raises:
         InvalidPlan: two tasks of one name, a task that needs one that is not there, or a circle, which is shown.
     """
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], *, name: str = "plan") -> None:
+        if not name or "#" in name or "/" in name:
+            raise InvalidPlan(f"a plan can't be named {name!r}")
+        self.name = name
         self.tasks = {task.name: task for task in tasks}
         if len(self.tasks) < len(tasks):
             raise InvalidPlan(f"two tasks have one name: {', '.join(task.name for task in tasks)}")
         for task in tasks:
-            if task.name == "given" or not task.name:
+            if task.name == "given" or not task.name or "#" in task.name or "/" in task.name:
                 raise InvalidPlan(f"a task can't be named {task.name!r}")
+            if task.retries < 0:
+                raise InvalidPlan(f"task {task.name}: retries={task.retries}: 0 or more")
             for name in task.after:
                 if name not in self.tasks:
                     raise InvalidPlan(f"{task.name} needs {name}, and there is no such task")
@@ -84,24 +96,38 @@ class Plan:
         """
         if at_once is not None and at_once < 1:
             raise InvalidValue(f"execute(at_once={at_once}): 1 or more, or None for no limit")
+        run.declare_plan(self.name, [(t.name, _name_of(t.target), t.after, t.if_failed) for t in self.tasks.values()])
         executed = Executed({}, {}, {})
         under_way: dict[str, Handle[Any]] = {}
+        tries: Counter[str] = Counter()
         fatal = ""
         while True:
             self._skip(executed, under_way, fatal)
             for task in self._ready(executed, under_way):
                 if at_once is None or len(under_way) < at_once:
-                    under_way[task.name] = _begin(run, task, given, executed.results)
+                    under_way[task.name] = self._begin(run, task, tries, given, executed.results)
             if not under_way:
                 break
             await run.first(*under_way.values())  # type: ignore[unused-awaitable]  # it is done
             for name in [name for name, handle in under_way.items() if handle.done]:
-                error = _note(name, under_way.pop(name), executed)
-                if error is not None and self.tasks[name].if_failed == "stop":
+                handle, task = under_way.pop(name), self.tasks[name]
+                if handle.error is not None and tries[name] <= task.retries and not fatal:
+                    continue
+                error = _note(name, handle, executed)
+                if error is not None and task.if_failed == "stop":
                     fatal = fatal or name
         if fatal:
             raise PlanFailed(_told(executed), executed)
         return executed
+
+    def _begin(
+        self, run: Run, task: Task, tries: Counter[str], given: Any, results: Mapping[str, Any]
+    ) -> Handle[Any]:  # fmt: skip
+        tries[task.name] += 1
+        key = f"{self.name}/{task.name}" + (f"/{tries[task.name]}" if tries[task.name] > 1 else "")
+        arguments = given if task.arguments is None else task.arguments({**results, "given": given})
+        several = arguments if isinstance(arguments, tuple) else (arguments,)
+        return run.start(task.target, *several, key=key, **task.options)
 
     def _ready(self, executed: Executed, under_way: Mapping[str, Handle[Any]]) -> list[Task]:
         return [
@@ -126,12 +152,8 @@ class Plan:
                 is_new = is_new or task.name in executed.skipped
 
 
-def _begin(run: Run, task: Task, given: Any, results: Mapping[str, Any]) -> Handle[Any]:
-    arguments = given if task.arguments is None else task.arguments({**results, "given": given})
-    return run.start(
-        task.target, *(arguments if isinstance(arguments, tuple) else (arguments,)), key=f"plan/{task.name}",
-        **task.options,
-    )  # fmt: skip
+def _name_of(target: Any) -> str:
+    return target if isinstance(target, str) else str(target.name)
 
 
 def _note(name: str, handle: Handle[Any], executed: Executed) -> PointsmanError | None:

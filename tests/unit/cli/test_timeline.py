@@ -361,7 +361,7 @@ def test_events_and_whom_they_trigger_are_marks() -> None:
         [event(1, 0, "AgentsTriggered", **by, agents=["a", "b"]), event(2, 0, "AgentsTriggered", **by)]
     )
     assert [mark.text for mark in story.marks] == [
-        "event ticket.seen, by a/1 → a, b", "event ticket.seen, by a/1 → nobody",
+        "event ticket.seen, by a/1 → a, b", "event ticket.seen, by a/1 → no subscriber",
     ]  # fmt: skip
 
 

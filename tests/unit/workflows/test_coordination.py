@@ -7,11 +7,27 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from pointsman import App, Conversation, Plan, Run, Saga, Task, Thread, Verdict, fan_out, refine
+from pointsman import (
+    App,
+    Board,
+    Conversation,
+    Decision,
+    Plan,
+    Run,
+    Saga,
+    Task,
+    Thread,
+    Verdict,
+    fan_out,
+    refine,
+    supervise,
+)
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import FanOutFailed, InvalidPlan, InvalidValue, PlanFailed
+from pointsman.kernel.errors import CallError, FanOutFailed, InvalidPlan, InvalidValue, LoopDetected, PlanFailed
+from pointsman.kernel.execution import Execution
 from pointsman.kernel.state import PendingCall
 from tests.support.lab import Lab
 
@@ -336,10 +352,86 @@ def test_a_plan_that_stops_says_of_each_task_why_it_was_not_done(evict: Evict) -
     )
 
 
+FRAGILE = Plan([Task("a", work, retries=2), Task("b", work, after=["a"])], name="fragile")
+
+
+@app.workflow()
+async def fragile(run: Run, n: int) -> dict[str, int]:
+    try:
+        return (await FRAGILE.execute(run, n)).results
+    except PlanFailed as error:
+        return {str(error): 0}
+
+
+@evicting
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_a_task_is_tried_anew_so_often_as_it_says(failures: int, evict: Evict) -> None:
+    left = failures
+
+    def answer(pending: PendingCall) -> bytes | ev.Failure:
+        nonlocal left
+        left -= 1
+        return ev.Failure("broken", "no", retryable=False) if left >= 0 else b"1"
+
+    lab = Lab(app, fragile, b"1", answer=answer, evict=evict).run()
+    keys = ["fragile/a", "fragile/a/2", "fragile/a/3"][: failures + 1]
+    if failures < 3:
+        assert lab.output == {"a": 1, "b": 1}
+        keys.append("fragile/b")
+    else:
+        (said,) = lab.output  # type: ignore[misc]
+        assert said.startswith("a failed: fragile/a/3: broken")
+    assert [ev.decode_event(row).call for row in lab.log if row.type == "CallRequested"] == keys  # type: ignore[attr-defined]
+
+
+POLICIES = Plan(
+    [
+        Task("other hands", "clumsy", options={"fallback": ["work"]}),
+        Task("a person", "clumsy", options={"fallback": [], "person": "what is it?"}),
+        Task("a default", "clumsy", options={"fallback": [], "default": 7}),
+    ],
+    name="policies",
+)
+
+
+@app.agent
+async def clumsy(n: int) -> int:
+    return n
+
+
+@app.workflow()
+async def policies(run: Run, n: int) -> dict[str, int]:
+    first = await POLICIES.execute(run, n)
+    again = await Plan([Task("a", work)], name="again").execute(run, n)
+    return first.results | again.results
+
+
+@evicting
+def test_a_task_is_reassigned_asked_of_a_person_or_done_without_as_its_options_say(evict: Evict) -> None:
+    def answer(pending: PendingCall) -> bytes | ev.Failure:
+        return ev.Failure("broken", "", retryable=False) if pending.target == "clumsy" else pending.data
+
+    lab = Lab(app, policies, b"3", answer=answer, evict=evict, people=[b"5"]).run()
+    assert lab.output == {"other hands": 3, "a person": 5, "a default": 7, "a": 3}
+
+
+def test_a_log_of_before_plans_were_recorded_still_replays() -> None:
+    lab = Lab(app, chained, b"7", answer=failing()).run()
+    old = [row for row in lab.log if row.type != "PlanDeclared"]
+    assert len(old) == len(lab.log) - 1
+    for length in range(1, len(old) + 1):
+        rows = [msgspec.structs.replace(row, sequence=number) for number, row in enumerate(old[:length], 1)]
+        again = Execution("run-1", chained, app.directory)
+        again.replay(rows)
+        again.close()
+
+
 @pytest.mark.parametrize(
     ("tasks", "says"),
     [
         ([Task("a", work), Task("a", work)], "one name"),
+        ([Task("a/b", work)], "can't be named"),
+        ([Task("a", work, retries=-1)], "retries=-1"),
         ([Task("a", work, after=["b"])], "a needs b, and there is no such task"),
         ([Task("given", work)], "can't be named 'given'"),
         ([Task("a", work, after=["b"]), Task("b", work, after=["c"]), Task("c", work, after=["a"])], "a circle: "),
@@ -349,3 +441,91 @@ def test_a_plan_that_stops_says_of_each_task_why_it_was_not_done(evict: Evict) -
 def test_a_plan_that_can_not_be_done_is_refused_when_it_is_declared(tasks: list[Task], says: str) -> None:
     with pytest.raises(InvalidPlan, match=says):
         Plan(tasks)
+
+
+# -- supervised routing -----------------------------------------------------------------------------------------------
+
+
+@app.agent
+async def chief(board: Board) -> Decision:
+    return Decision()
+
+
+@app.agent
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.workflow()
+async def supervised(run: Run, turns_max: int, repeats_max: int) -> list[Any]:
+    try:
+        done = await supervise(
+            run, chief, "sum", among=["work", add, "clumsy"], turns_max=turns_max, repeats_max=repeats_max
+        )
+    except (LoopDetected, CallError) as error:
+        return [type(error).__name__, str(error)]
+    return [done.result, done.why, [[turn.agent, turn.input, turn.result, turn.error] for turn in done.turns]]
+
+
+def deciding(*decisions: dict[str, Any]) -> tuple[Callable[[PendingCall], bytes | ev.Failure], list[Any]]:
+    """The chief decides so, the last for ever; and the boards that it saw."""
+    boards: list[Any] = []
+
+    def answer(pending: PendingCall) -> bytes | ev.Failure:
+        given = json.loads(pending.data)
+        if pending.target == "chief":
+            boards.append(given)
+            return json.dumps(decisions[min(len(given["turns"]), len(decisions) - 1)]).encode()
+        if pending.target == "clumsy":
+            return ev.Failure("broken", "my fault", retryable=False)
+        return json.dumps(given["a"] + given["b"] if pending.target == "add" else given).encode()
+
+    return answer, boards
+
+
+@evicting
+def test_a_supervisor_sees_every_turn_and_decides_until_it_is_done(evict: Evict) -> None:
+    answer, boards = deciding(
+        {"agent": "add", "input": {"a": 1, "b": 2}}, {"agent": "clumsy", "input": 3}, {"agent": "nobody"},
+        {"agent": "work", "input": 4}, {"result": 5, "why": "enough"},
+    )  # fmt: skip
+    lab = Lab(app, supervised, b'{"turns_max":4,"repeats_max":1}', answer=answer, evict=evict).run()
+    result, why, turns = lab.output  # type: ignore[misc]
+    assert (result, why) == (5, "enough")
+    assert turns == [
+        ["add", {"a": 1, "b": 2}, 3, ""],
+        ["clumsy", 3, None, "broken: clumsy: broken: my fault"],
+        ["nobody", None, None, "nobody of that name; there are work, add, clumsy"],
+        ["work", 4, 4, ""],
+    ]
+    assert [board["turns_left"] for board in boards] == [4, 3, 2, 1, 0]
+    assert boards[1]["turns"][0]["result"] == 3
+
+
+@evicting
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (b'{"turns_max":3,"repeats_max":9}', "supervised: the run has made 3 calls, which is its turns_max; the last"),
+        (
+            b'{"turns_max":9,"repeats_max":2}',
+            "agent 'work' was called 2 times with the same input, which is repeats_max",
+        ),
+    ],
+)
+def test_a_supervisor_that_never_ends_is_stopped(limits: bytes, says: str, evict: Evict) -> None:
+    answer, _ = deciding({"agent": "work", "input": 1})
+    kind, message = Lab(app, supervised, limits, answer=answer, evict=evict).run().output  # type: ignore[misc]
+    assert kind == "LoopDetected"
+    assert says in message
+    assert message.endswith("work → work → work" + " → work" * (b"3" in limits))
+
+
+def test_a_supervisor_that_fails_fails_the_run() -> None:
+    lab = Lab(app, supervised, b'{"turns_max":3,"repeats_max":3}', answer=lambda _: ev.Failure("refused", "", False))
+    assert lab.run().output[0] == "CallError"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("limits", [b'{"turns_max":0,"repeats_max":1}', b'{"turns_max":1,"repeats_max":0}'])
+def test_limits_of_supervision_that_can_not_be_are_refused(limits: bytes) -> None:
+    assert Lab(app, supervised, limits, answer=failing()).run().failure.kind == InvalidValue.code

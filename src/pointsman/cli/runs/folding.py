@@ -52,7 +52,7 @@ class _Folding:
             "TimerSet": self._timer, "TimerFired": self._fired, "SignalAwaited": self._awaited,
             "SignalReceived": self._signal,
             "ChildStarted": self._child, "ChildEnded": self._child_ended, "AgentSelected": self._selected,
-            "AgentsTriggered": self._triggered,
+            "AgentsTriggered": self._triggered, "PlanDeclared": self._planned,
             "AgentRerouted": self._rerouted, "CancelRequested": self._cancel, "RunStopped": self._stopped,
             "LogRepaired": self._repaired, "StateSet": self._state_set,
             "RunRestarted": self._restarted, "RunRedriven": self._redriven,
@@ -217,8 +217,11 @@ class _Folding:
         self._mark(seen, "select", f"selected {seen.data['agent'] or 'nobody'}: {seen.data['reason']}")
 
     def _triggered(self, seen: Seen) -> None:
-        by, agents = seen.data.get("by"), ", ".join(seen.data.get("agents", ()))
-        self._mark(seen, "emitted", f"event {seen.data['event']}{f', by {by}' if by else ''} → {agents or 'nobody'}")
+        by, agents = seen.data.get("by"), ", ".join(seen.data.get("agents", ())) or "no subscriber"
+        self._mark(seen, "emitted", f"event {seen.data['event']}{f', by {by}' if by else ''} → {agents}")
+
+    def _planned(self, seen: Seen) -> None:
+        self.timeline.plans[seen.data["call"]] = seen.data["tasks"]
 
     def _state_set(self, seen: Seen) -> None:
         stands = seen.data.get("state")
@@ -252,6 +255,7 @@ class _Folding:
 
     def _redriven(self, seen: Seen) -> None:
         """What failed is open again, and what was under way."""
+        self.timeline.is_over = False
         by, calls = seen.data.get("by") or "somebody", seen.data.get("calls", ())
         for span in self.timeline.spans:
             if span.call in calls or (span.outcome == "left open" and span.kind != "child"):
@@ -268,6 +272,7 @@ class _Folding:
 
     def _leave_open(self, seen: Seen) -> None:
         """Nothing goes on in a run that has ended: what nobody waited for any more is over too."""
+        self.timeline.is_over = True
         for call in list(self._open):
             self._close(seen, call, "left open")
 

@@ -12,7 +12,7 @@ from pointsman.cli import output
 from pointsman.cli.client import HELD, Client, run_path
 from pointsman.cli.exits import guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, RunId, Token, Url
-from pointsman.cli.runs import drawing, folding
+from pointsman.cli.runs import drawing, folding, plans
 
 PAGE = 500
 
@@ -30,15 +30,20 @@ def show(
         head = client.get(run_path(run))
         state = client.get(run_path(run, "state"))
         events = all_events(client, run, inputs=inputs)
-    if as_json:
-        output.print_json({"run": head, "state": state, "events": events})
-        return
     story = folding.build(events, now(head))
+    drawn = [plans.read(call, tasks, story.spans, is_over=story.is_over) for call, tasks in story.plans.items()]
+    if as_json:
+        told = [plans.plain(plan) for plan in drawn]
+        output.print_json({"run": head, "state": state, "events": events, "plans": told})
+        return
     console = output.console()
     for line in drawing.header(head, story):
         console.print(line)
     if state["version"] is not None:
         console.print(drawing.state(state))
+    for plan in drawn:
+        console.print()
+        output.print_table(plans.drawing(plan, story.last))
     console.print()
     output.print_table(drawing.rows(story))
     if (steps := drawing.steps(story)) is not None:

@@ -5,7 +5,7 @@ Plain data. Must not know events (`folding.py`), nor how it is drawn (`drawing.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,9 @@ class Timeline:
     spans: list[Span] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     budget: Mapping[str, Any] = field(default_factory=dict)
+    plans: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """The tasks of each plan, by the call under which it was declared."""
+    is_over: bool = False
 
     def rows(self) -> list[Span | Mark]:
         """Everything in the order of the log."""

@@ -37,6 +37,16 @@ class Emission(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.json.decode(self.data)
 
 
+class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task of a plan. `call`: the id of its call. `after`: tasks that it needs. `if_failed`: "stop" or "skip"."""
+
+    name: str
+    call: str
+    target: str
+    after: tuple[str, ...] = ()
+    if_failed: str = "stop"
+
+
 class KeptSignal(msgspec.Struct, frozen=True):
     """A signal that nobody has waited for yet."""
 

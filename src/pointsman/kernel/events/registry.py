@@ -37,6 +37,7 @@ from pointsman.kernel.events.requests import (
     CallRefused,
     CallRequested,
     ChildStarted,
+    PlanDeclared,
     RunCompleted,
     RunFailed,
     RunWasCancelled,
@@ -56,8 +57,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
     for cls in (
         RunStarted, RunRestarted, CallCompleted, CallFailed, CallSkipped, TimerFired, SignalReceived, HumanTaskAnswered,
         ChildEnded, CancelRequested,
-        CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentsTriggered, AgentRerouted,
-        CallRefused, CallCancelled, StateSet,
+        CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentsTriggered, PlanDeclared,
+        AgentRerouted, CallRefused, CallCancelled, StateSet,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
         CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped, LogRepaired, RunRedriven,
     )

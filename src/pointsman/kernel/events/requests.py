@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.kernel.events.base import ABSENT, Failure, Request
+from pointsman.kernel.events.base import ABSENT, Failure, PlannedTask, Request
 from pointsman.kernel.pieces import Piece
 from pointsman.kernel.policy.amounts import Budget
 
@@ -58,6 +58,12 @@ class AgentsTriggered(Request, frozen=True, omit_defaults=True):
     event: str
     by: str = ""
     agents: tuple[str, ...] = ()
+
+
+class PlanDeclared(Request, frozen=True):
+    """The tasks of a plan that begins, and what each needs: for people. What becomes of them stands in their calls."""
+
+    tasks: tuple[PlannedTask, ...]
 
 
 class AgentRerouted(Request, frozen=True, omit_defaults=True):
