@@ -1,5 +1,7 @@
 """Pointsman: a durable, distributed coordinator for multi-agent work."""
 
+from typing import TYPE_CHECKING, Any
+
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent, AgentError, AgentRefused, ContextOverflow, RateLimited
 from pointsman.agents.card import Card, Health
@@ -40,6 +42,9 @@ from pointsman.workflows.saga import Saga
 from pointsman.workflows.supervise import Board, Decision, Supervised, Turn, supervise
 from pointsman.workflows.triggers import EndEvent
 
+if TYPE_CHECKING:
+    from pointsman.client import AsyncClient, Client
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -48,12 +53,14 @@ __all__ = [
     "AgentError",
     "AgentRefused",
     "App",
+    "AsyncClient",
     "Board",
     "Breaker",
     "Budget",
     "CallError",
     "Card",
     "ChildError",
+    "Client",
     "Context",
     "ContextOverflow",
     "Conversation",
@@ -99,3 +106,12 @@ __all__ = [
     "refine",
     "supervise",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The clients are loaded when they are asked for: they bring an HTTP library, which a coordinator does not need."""
+    if name in ("AsyncClient", "Client"):
+        from pointsman import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,7 @@ from pointsman.api.budgets import BudgetRoutes
 from pointsman.api.errors import Internal, MethodNotAllowed, NotFound
 from pointsman.api.events import EventRoutes
 from pointsman.api.request import ApiRequest, ClientGone
-from pointsman.api.routing import ApiRoute, routes_of
+from pointsman.api.routing import ApiRoute, Declaration, declared_in, routes_of
 from pointsman.api.runs import RunRoutes
 from pointsman.api.settings import ApiSettings
 from pointsman.api.status import StatusRoutes
@@ -48,6 +48,14 @@ _HIDDEN = re.compile(rb"%(?:2f|5c|[01][0-9a-f]|7f)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 logger = logging.getLogger("pointsman.api")
+
+
+HANDLERS = (RunRoutes, EventRoutes, StatusRoutes, AgentRoutes, AttemptRoutes, TaskRoutes, BudgetRoutes)
+
+
+def declared() -> list[Declaration]:
+    """All routes that a coordinator has."""
+    return [one for handlers in HANDLERS for one in declared_in(handlers)]
 
 
 class Api:

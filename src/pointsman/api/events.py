@@ -27,6 +27,7 @@ from pointsman.kernel.errors import Draining, PointsmanError
 from pointsman.ports.runs import EventView, Runs
 
 MEDIA_TYPE = b"text/event-stream"
+STILL_HERE = ": still here"
 LEAVING = b": this coordinator is leaving; reconnect\n\n"
 _HEADERS = [(b"content-type", MEDIA_TYPE), *COMMON_HEADERS, (b"x-accel-buffering", b"no")]
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
@@ -139,7 +140,7 @@ class EventStream:
                     await self._send(send, LEAVING)
                     return
                 if self._silence_s() >= self._heartbeat_s:
-                    await self._send(send, b": still here\n\n")
+                    await self._send(send, STILL_HERE.encode() + b"\n\n")
         finally:
             await _dismiss(batch)
             close = getattr(batches, "aclose", None)  # every generator has it; a bare iterator has nothing to close

@@ -99,7 +99,17 @@ class ApiRoute(Route):
 
 def routes_of(handlers: object) -> Iterator[ApiRoute]:
     """The routes that are declared in a class, in the order in which they stand there."""
-    for name, value in vars(type(handlers)).items():
+    for name, declared in _declared(type(handlers)):
+        yield ApiRoute(declared, getattr(handlers, name))
+
+
+def declared_in(handlers: type) -> Iterator[Declaration]:
+    """What is declared in a class."""
+    return (declared for _, declared in _declared(handlers))
+
+
+def _declared(handlers: type) -> Iterator[tuple[str, Declaration]]:
+    for name, value in vars(handlers).items():
         declared = getattr(value, "declared", None)
         if isinstance(declared, Declaration):
-            yield ApiRoute(declared, getattr(handlers, name))
+            yield name, declared

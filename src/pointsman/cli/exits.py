@@ -14,7 +14,8 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from pointsman.kernel.errors import PointsmanError, SchemaFromFuture, SchemaMissing, StoreUnavailable
+from pointsman.client.errors import DeadlinePassed
+from pointsman.kernel.errors import PointsmanError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,29 +50,15 @@ class Usage(CommandError):
     exit = Exit.USAGE
 
 
-class Unreachable(CommandError):
-    """The API can't be reached."""
-
-    code = "unreachable"
-    exit = Exit.UNREACHABLE
-    retryable = True
-
-
-class DeadlinePassed(CommandError):
-    """The deadline passed first; the run goes on."""
-
-    code = "timeout"
-    exit = Exit.TIMEOUT
-    retryable = True
-
-
 def exit_code(error: BaseException) -> Exit:
     """The exit code that stands for an error."""
     if isinstance(error, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    if isinstance(error, StoreUnavailable | SchemaMissing | SchemaFromFuture):
+    if isinstance(error, DeadlinePassed):
+        return Exit.TIMEOUT
+    if isinstance(error, PointsmanError) and error.status in (502, 503, 504):
         return Exit.UNREACHABLE
-    if getattr(error, "code", "") in ("insecure_bind", "invalid_setting", "invalid_store_url"):
+    if getattr(error, "code", "") in ("insecure_bind", "invalid_argument", "invalid_setting", "invalid_store_url"):
         return Exit.USAGE
     return Exit(getattr(error, "exit", Exit.FAILED))
 

@@ -22,6 +22,7 @@ from pointsman.cli.exits import HELP
 from pointsman.cli.inbox.group import inbox
 from pointsman.cli.init.command import init
 from pointsman.cli.migrate import migrate
+from pointsman.cli.openapi import openapi
 from pointsman.cli.replay import replay
 from pointsman.cli.retention import retention
 from pointsman.cli.router import router
@@ -45,6 +46,7 @@ app.command("migrate")(migrate)
 app.command("doctor")(doctor)
 app.command("retention")(retention)
 app.command("demo")(demo)
+app.command("openapi")(openapi)
 app.command("chaos")(chaos)
 app.command("simulate")(simulate_app)
 app.command("replay")(replay)

@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from typer.testing import CliRunner
 
 from pointsman.api import ApiSettings, openapi
 from pointsman.api.app import Api
 from pointsman.api.parameters import LIMIT, Text
 from pointsman.api.routing import Answer, ApiRoute, Declaration
+from pointsman.cli.main import app
 from pointsman.ports.agents import AgentNotFound
 from tests.support.documented import Documented
 from tests.unit.api.memory_runs import Bench, FixedStatus, MemoryRuns
@@ -68,6 +70,12 @@ def test_refusals_are_listed_by_their_codes() -> None:
     assert "401" not in operations(document())["GET", "/health"]["responses"]
     listed = document()["components"]["schemas"]["Problem"]["properties"]["code"]["description"]
     assert "- `run_conflict`: A run with this id" in listed
+
+
+def test_the_command_prints_what_a_coordinator_with_all_its_parts_serves() -> None:
+    result = CliRunner().invoke(app, ["openapi"])
+    assert result.exit_code == 0
+    assert msgspec.json.decode(result.stdout) == document()
 
 
 async def test_it_is_served() -> None:

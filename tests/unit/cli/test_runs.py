@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from pointsman.cli.client import Client
+from pointsman.client import Client, ResultBody
 from tests.unit.cli.conftest import Served
 
 
@@ -76,9 +77,7 @@ def test_release(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.exit_code == 1
     assert refused.stderr.startswith("pointsman: not_quarantined: run released-1 is ")
     asked = []
-    monkeypatch.setattr(
-        Client, "_exchange", lambda _, *said, **__: (asked.append(said), (200, {"status": "running"}))[1]
-    )
+    monkeypatch.setattr(Client, "request", lambda _, *said, **__: (asked.append(said), (200, {"status": "running"}))[1])
     assert served.invoke("release", "released-1").stdout == "released; it is running\n"
     assert json.loads(served.invoke("release", "released-1", "--json").stdout) == {"status": "running"}
     assert asked == [("POST", "/v1/runs/released-1/release")] * 2
@@ -205,7 +204,7 @@ def test_a_run_that_is_held_back_says_why_and_what_to_do(
     served: Served, monkeypatch: pytest.MonkeyPatch, status: str, failure: dict[str, str] | None, says: str
 ) -> None:
     answer = {"id": "held-1", "status": status, **({"failure": failure} if failure else {})}
-    monkeypatch.setattr(Client, "_exchange", lambda *_, **__: (202, answer))
+    monkeypatch.setattr(Client, "wait", lambda *_, **__: msgspec.convert(answer, ResultBody))
     result = served.invoke("result", "held-1", "--timeout", "1")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"pointsman: run_{status}: run held-1 is {status}")

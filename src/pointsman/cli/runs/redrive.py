@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from pointsman.cli import output
-from pointsman.cli.client import Client, Refused, run_path
+from pointsman.cli.client import Client, run_path
 from pointsman.cli.exits import CommandError, Usage, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, By, Token, Url, person
+from pointsman.client import Unreachable
+from pointsman.kernel.errors import PointsmanError
 
 PAGE = 100
 
@@ -82,8 +84,8 @@ def _redrive(client: Client, head: dict[str, Any], wish: dict[str, Any], *, is_o
     body = json.dumps({**wish, "sequence": head["sequence"]}).encode()
     try:
         _, answer = client.post(run_path(head["id"], "redrive"), body)
-    except Refused as error:
-        if is_one:
+    except PointsmanError as error:
+        if is_one or isinstance(error, Unreachable):
             raise
         return {**said, "refused": {"code": error.code, "message": str(error)}}
     return {**answer, **said}

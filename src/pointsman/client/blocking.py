@@ -1,0 +1,179 @@
+"""The client that blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import httpx
+
+from pointsman.api.views import EventBody, ResultBody
+from pointsman.client import exchange
+from pointsman.client.asks import Ask, Pages
+from pointsman.client.exchange import Trying
+from pointsman.client.following import Following, Polling
+from pointsman.client.patience import Patience
+from pointsman.client.verbs import Verbs
+from pointsman.kernel.errors import PointsmanError
+
+T = TypeVar("T")
+
+
+class Client(Verbs):
+    """The API of a cluster, by the address of its router or of a coordinator. Blocking; one may serve many threads.
+
+    What is safe to repeat is sent again when nobody answers, the connection breaks, or the answer is 503.
+
+    Args:
+        url: as http://host:port.
+        token: the API's bearer token.
+        tenant: speak for this tenant alone.
+        retry_for: seconds for which a request is sent again. connect_for: the same while nobody has answered yet.
+
+    Raises:
+        InvalidArgument: the URL is none.
+    """
+
+    def __init__(
+        self, url: str = exchange.DEFAULT_URL, *, token: str | None = None, tenant: str | None = None,
+        retry_for: float = 30.0, connect_for: float = 5.0,
+    ) -> None:  # fmt: skip
+        self.url = url.rstrip("/")
+        self._patience = Patience(retry_for, connect_for)
+        self._has_answered = False
+        self._http = httpx.Client(**exchange.settings(url, token, tenant))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- one request -------------------------------------------------------------------------------------
+
+    def send(self, ask: Ask[T]) -> T:
+        """The answer to what is asked. Raises: the API's errors by name, Unreachable."""
+        return exchange.decoded(self.url, ask, self._exchange(ask))
+
+    def request(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:  # fmt: skip
+        """Status and JSON of any route, for what has no verb here. It is repeated like all else: give what begins
+        something an id or a key.
+
+        Raises: the API's errors by name, Unreachable.
+        """
+        ask: Ask[Any] = Ask(Any, method, path, exchange.pairs(params), body, dict(headers or {}))
+        response = self._exchange(ask)
+        return response.status_code, exchange.decoded(self.url, ask, response)
+
+    def _exchange(self, ask: Ask[Any]) -> httpx.Response:
+        trying = Trying(self._patience, repeats=ask.repeats)
+        while True:
+            try:
+                return self._once(ask)
+            except PointsmanError as error:
+                pause_s = trying.pause_s(error, has_answered=self._has_answered)
+            time.sleep(pause_s)
+
+    def _once(self, ask: Ask[Any]) -> httpx.Response:
+        try:
+            response = self._http.request(**exchange.arguments(ask))
+        except httpx.HTTPError as error:
+            raise exchange.unreachable(self.url, error) from error
+        self._has_answered = True
+        return exchange.checked(self.url, response)
+
+    # -- more than one -----------------------------------------------------------------------------------
+
+    def iterate(self, pages: Pages[T]) -> Iterator[T]:
+        """The items of a list, each page asked for when it is needed."""
+        cursor: Any = None
+        while True:
+            page = self.send(pages.ask(cursor))
+            yield from pages.items(page)
+            cursor = pages.next(page)
+            if cursor is None:
+                return
+
+    def wait(self, run: str, *, timeout: float | None = None) -> ResultBody:
+        """The run's outcome once it has ended or is held back, whoever of the cluster dies meanwhile.
+
+        Args:
+            timeout: seconds; for ever without.
+
+        Raises:
+            DeadlinePassed: it has not; it goes on. UnknownRun.
+        """
+        polling = Polling(run, timeout)
+        while True:
+            answer = self.send(polling.ask())
+            if polling.is_over(answer):
+                return answer
+
+    @overload
+    def result(self, run: str, type: None = None, *, timeout: float | None = None) -> Any: ...
+    @overload
+    def result(self, run: str, type: type[T], *, timeout: float | None = None) -> T: ...
+    def result(self, run: str, type: Any = None, *, timeout: float | None = None) -> Any:  # noqa: A002
+        """What the run gave, once it has ended.
+
+        Args:
+            type: what it is read as: a pydantic model, a dataclass, a plain type; plain data without.
+            timeout: seconds; for ever without.
+
+        Raises:
+            RunNotCompleted: it failed or was cancelled. RunHeldBack: nobody drives it.
+            DeadlinePassed, UnknownRun; pydantic.ValidationError: it gave something else.
+        """
+        return exchange.output(self.wait(run, timeout=timeout), type)
+
+    def follow(self, run: str, *, after: int = 0) -> Iterator[EventBody]:
+        """The run's events as they come, each once and in order, until it has ended.
+
+        A stream that breaks is taken up after the last event that came, wherever somebody answers.
+
+        Args:
+            after: only events after this sequence.
+
+        Raises:
+            UnknownRun, Unreachable.
+        """
+        following = Following(run, after)
+        trying = Trying(self._patience)
+        while True:
+            try:
+                for line in self._lines(following):
+                    event = following.read(line)
+                    if following.goes_on:
+                        trying.worked()
+                    if event is not None:
+                        yield event
+                    if following.has_ended:
+                        return
+                error: PointsmanError = exchange.cut(self.url)
+            except PointsmanError as raised:
+                error = raised
+            time.sleep(trying.pause_s(error, has_answered=self._has_answered))
+
+    def _lines(self, following: Following) -> Iterator[str]:
+        try:
+            with self._http.stream(
+                "GET", following.path, headers=following.headers(), timeout=exchange.STREAM_TIMEOUT
+            ) as response:
+                self._has_answered = True
+                if response.status_code != 200:
+                    response.read()
+                    exchange.checked(self.url, response)
+                yield from response.iter_lines()
+        except httpx.HTTPError as error:
+            raise exchange.unreachable(self.url, error) from error
