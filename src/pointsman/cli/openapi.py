@@ -14,6 +14,9 @@ from pointsman.cli.exits import guarded
 
 @guarded
 def openapi() -> None:
-    """Print the HTTP API as an OpenAPI 3.1 document, for generators and gateways. Limits stand at their defaults."""
+    """Print the HTTP API as an OpenAPI 3.1 document.
+
+    For generators and gateways. Limits stand at their defaults.
+    """
     document = msgspec.json.encode(describe(declared(), ApiSettings()))
     sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
