@@ -9,9 +9,12 @@ import pytest
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import beginning, following
-from pointsman.ports.event_log import Head
+from pointsman.kernel.policy.amounts import Amount
+from pointsman.ports.event_log import Head, NewRun
 from pointsman.ports.mailbox import Mail
+from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim import checkers
+from pointsman.testing.sim.database import Erased
 from pointsman.testing.sim.evidence import Ack, Evidence
 from pointsman.testing.sim.journal import Effect, Invocation
 from pointsman.testing.sim.replayed import replay_differs, replays_identically
@@ -82,7 +85,9 @@ FAILED = ev.AttemptFailed(call="a#1", attempt=1, failure=ev.Failure("x"), retry_
 RETRIED = ev.CallRetried(call="a#1", attempt=2)
 LOST = ev.CallFailed(call="a#1", failure=ev.Failure("x"))
 FAILED_RUN = ev.RunFailed(call="a#1", failure=ev.Failure("x"))
-REDRIVEN = ev.RunRedriven(number=1, after=2, calls=("a#1",))
+REDRIVEN = ev.RunRedriven(number=1, after=2, calls=("a#1",), by="o1")
+STOPPED = ev.RunStopped(kind="poisoned_run", message="it ends its owners", build="")
+RESERVED = ev.CallReserved(call="a#1", attempt=1, amount=Amount(calls=1))
 RESTARTED = ev.RunRestarted(generation=2, workflow="chain", seed="t", started_at=1)
 AGAIN = (STARTED, REQUESTED, LOST, FAILED_RUN, REDRIVEN, COMPLETED, SIGNAL, ENDED)
 """A run that failed, was redriven, and ended."""
@@ -90,7 +95,14 @@ CHILD = ev.ChildStarted(call="c#1", run="r~c", workflow="nap", workflow_version=
 
 
 def test_a_sound_log_with_a_redrive_and_generations_passes():
-    acks = [Ack("result", "r", "failed x", 4), Ack("result", "r", "completed 1", 8)]
+    acks = [
+        Ack("result", "r", "failed x", 4),
+        Ack("result", "r", "completed 1", 8),
+        Ack("signal", "r", "ended", 4, "k", asked=2),
+        Ack("redrive", "r", "1 o1", 5, "o1"),
+        Ack("redrive", "r", "1 o1", 9, "o2"),
+        Ack("redrive", "r", "refused: not_redrivable", 9, "o3"),
+    ]
     first = made(attempt=1)
     second = made(attempt=2, position=5, epoch=2, epoch_now=2)
     evidence = log(*AGAIN, epochs=[1, 1, 1, 1, 2, 2, 2, 2], acks=acks, invocations=[first, second])
@@ -102,6 +114,13 @@ def test_a_sound_log_with_a_redrive_and_generations_passes():
                    invocations=[made(), made(call="a#1@2", key="r/2/a#1@2", position=5)])  # fmt: skip
     evidence.heads["r"] = msgspec.structs.replace(evidence.heads["r"], base=4, generation=2)
     assert [what for checker in checkers.CHECKERS for what in checker(evidence)] == []
+
+
+def erased(ended_at, parent_ended_at=None):
+    """Run `r` was deleted, with a parent or without."""
+    new = NewRun(workflow="chain", version=1, build="", bucket=0, digest="d")
+    row, parent = (HeadRow("r", new, b"{}", "", 0, 1, 0, 0, ended_at=at) for at in (ended_at, parent_ended_at))
+    return Erased(row, parent if parent_ended_at is not None else None, 80, 5)
 
 
 BAD = [
@@ -123,6 +142,18 @@ BAD = [
     (checkers.acked_is_durable, log(*SOUND, acks=[Ack("signal", "r", "ended", 4, "early")])),
     (checkers.acked_is_durable, log(*SOUND[:-1], status="running", acks=[Ack("cancel", "r", "ended", 9)])),
     (checkers.acked_is_durable, acked("result", "completed 2")),
+    (checkers.acked_is_durable, log(*AGAIN, acks=[Ack("signal", "r", "ended", 3, "late", asked=2)])),
+    (checkers.acked_is_durable, log(*AGAIN, acks=[Ack("signal", "r", "ended", 7, "late", asked=6)])),
+    (checkers.acked_is_durable, log(*AGAIN, acks=[Ack("redrive", "r", "1 o2", 9, "o2")])),
+    (checkers.acked_is_durable, log(*AGAIN, acks=[Ack("redrive", "r", "2 o1", 9, "o1")])),
+    (checkers.acked_is_durable, log(*AGAIN, acks=[Ack("redrive", "r", "1 o1", 4, "o1")])),
+    (checkers.acked_is_durable, log(*SOUND, acks=[Ack("look", "", "error internal: oh", 9)])),
+    (checkers.only_what_harms_is_held_back, log(STARTED, STOPPED, ENDED, epochs=[1, 2, 4], takeovers_max=2)),
+    (checkers.only_what_harms_is_held_back, log(STARTED, STOPPED, ENDED, damaged={"r": 1}, takeovers_max=2)),
+    (checkers.damage_is_found, log(*SOUND, damaged={"r": 3})),
+    (checkers.only_the_past_is_deleted, log(*SOUND, erased=[erased(ended_at=70)], aged_at=60)),
+    (checkers.only_the_past_is_deleted, log(*SOUND, erased=[erased(ended_at=None)], aged_at=60)),
+    (checkers.only_the_past_is_deleted, log(*SOUND, erased=[erased(ended_at=50, parent_ended_at=70)], aged_at=60)),
     (checkers.acked_is_durable, acked("read", "accepted", seen=((1, "RunStarted"), (2, "TimerSet")))),
     (checkers.one_end_and_it_is_last, log(*SOUND, ENDED)),
     (checkers.one_end_and_it_is_last, log(ENDED, STARTED)),
@@ -162,6 +193,18 @@ BAD = [
 @pytest.mark.parametrize(("checker", "evidence"), BAD, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_rule_is_seen(checker, evidence):
     assert list(checker(evidence))
+
+
+def test_what_is_held_back_and_what_is_deleted_for_good_reasons_passes():
+    held = log(STARTED, STOPPED, RESERVED, ENDED, epochs=[1, 3, 4, 4], takeovers_max=2)
+    repaired = log(STARTED, ev.LogRepaired(first=2, last=3, reason="bad"), ENDED, damaged={"r": 2})
+    deleted = log(*SOUND, erased=[erased(ended_at=50, parent_ended_at=55)], aged_at=60)
+    for evidence in (held, repaired, deleted):
+        for checker in (checkers.only_what_harms_is_held_back, checkers.damage_is_found,
+                        checkers.only_the_past_is_deleted):  # fmt: skip
+            assert list(checker(evidence)) == []
+    gone = log(*SOUND, erased=[erased(ended_at=50)], aged_at=60, acks=[Ack("signal", "r", "unknown", 9, "k")])
+    assert list(checkers.acked_is_durable(gone)) == []
 
 
 def test_an_effect_under_one_key_happens_once_however_often_it_is_tried():

@@ -22,6 +22,12 @@ CATCHERS = {
     "settled-when-known": {"budgets_hold"},
     "certain-grant": {"everything_ends", "budgets_hold"},
     "checksum-chain": {"checksums_fit"},
+    "redrive-fence": {"acked_is_durable"},
+    "redrive-keeps": {"nothing_is_called_in_vain", "everything_ends", "mail_is_folded_once"},
+    "deaths-counted": {"everything_ends"},
+    "deaths-without-progress": {"everything_ends"},
+    "checksum-look": {"damage_is_found"},
+    "retention-parents": {"only_the_past_is_deleted"},
 }
 SEEDS_MAX = 200
 RARE = {"lease-gate": 900}

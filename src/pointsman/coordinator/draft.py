@@ -36,15 +36,20 @@ class Draft:
         entries: what to append, in order. Whoever adds to it sets `says_more` where an event is of `SAYS_MORE`.
         durable: the sequence that the log is known to have reached.
         create: the run is not in the store yet, and the next append creates it.
+        noted: events appended here that did not get the run on.
     """
 
-    __slots__ = ("_crew", "_execution", "_head", "_tasks", "_warn_at", "create", "durable", "entries", "says_more")
+    __slots__ = (
+        "_crew", "_execution", "_head", "_tasks", "_warn_at", "create", "durable", "entries", "noted",
+        "says_more",
+    )  # fmt: skip
 
     def __init__(self, crew: Crew, execution: Execution, head: Head, create: NewRun | None) -> None:
         self.entries: list[Produced] = []
         self.durable = head.sequence
         self.create = create
         self.says_more = False
+        self.noted = 0
         self._crew = crew
         self._execution = execution
         self._head = head
@@ -74,6 +79,8 @@ class Draft:
         append.reservations = reservations(events, self.durable)
         append.state = state(events, self.durable)
         append.generations, append.base = generations(events, self.durable)
+        # Each new owner sets aside anew what the attempt under way may cost: a run that ends them would never be found.
+        append.is_progress = not events or any(type(p.event) is not ev.CallReserved for p in events)
         children = [p for p in self.entries if type(p.event) is ev.ChildStarted]
         return [append, *(first_append(self._crew, run, p.event, p.data, p.at) for p in children)]  # type: ignore[arg-type]
 
@@ -88,6 +95,7 @@ class Draft:
             self._warn_of_limit()
         if self.says_more or self._tasks.by_call:
             events = self._with(last)
+            self.noted += 0 if append.is_progress else len(append.events)
             self._tasks.moved(events)
             self._note_generation(generations(events, before))
             self.says_more = False

@@ -77,6 +77,11 @@ class Driver:
         return self._draft.durable
 
     @property
+    def reached(self) -> int:
+        """As far as the run got on: the log's sequence, without what was only noted here."""
+        return self._draft.durable - self._draft.noted
+
+    @property
     def head(self) -> Head:
         """The run's head as its last durable append left it."""
         return self._draft.head

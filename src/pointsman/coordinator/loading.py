@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.workflow import Workflow
@@ -20,7 +20,15 @@ from pointsman.coordinator.refusing import refuse
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.verdict import verdict
 from pointsman.kernel.checksum import first_damage
-from pointsman.kernel.errors import CodeChanged, CorruptLog, InvalidInput, InvalidState, PoisonedRun, StoreUnavailable
+from pointsman.kernel.errors import (
+    CodeChanged,
+    CorruptLog,
+    InvalidInput,
+    InvalidState,
+    InvalidValue,
+    PoisonedRun,
+    StoreUnavailable,
+)
 from pointsman.kernel.events import Recorded
 from pointsman.kernel.execution import Execution
 from pointsman.observe.stats import Stats
@@ -35,6 +43,9 @@ FIRST_PAGE = 200
 """Events of each run read in the statement for a whole batch: most runs have fewer, and none may fill the memory."""
 
 logger = logging.getLogger("pointsman.coordinator")
+
+
+T = TypeVar("T")
 
 
 class Drives(Protocol):
@@ -54,7 +65,7 @@ class Loading:
 
     def __init__(
         self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats,
-        cache: ExecutionCache, to: Drives,
+        cache: ExecutionCache, to: Drives, refresh: Callable[[], Awaitable[None]],
     ) -> None:  # fmt: skip
         self.runs: dict[str, int] = {}
         self._settings = settings
@@ -64,6 +75,7 @@ class Loading:
         self._stats = stats
         self._cache = cache
         self._to = to
+        self._refresh = refresh
         self._batches: set[asyncio.Task[None]] = set()
 
     async def room(self) -> None:
@@ -124,14 +136,15 @@ class Loading:
                 log = list(events)
                 if len(log) >= FIRST_PAGE:
                     log += await self._rest(head.id, log[-1].sequence)
-                raise verdict(head, log, await self._ownership.died_on_trial(head.id))
-            execution = execution or await self._replay(workflow, head, list(events))
+                raise verdict(head, log, await self._surely(lambda: self._ownership.died_on_trial(head.id)))
+            execution = execution or await self._bring_back(workflow, head, events)
         except (CodeChanged, CorruptLog, InvalidInput, InvalidState, PoisonedRun) as error:
             logger.warning("run %s: %s", head.id, error)
             if execution is not None:
                 execution.close()
-            checksum = events[-1].checksum if events and events[-1].sequence == head.sequence else None
-            await refuse(crew, head.id, head.epoch, head.sequence, checksum, workflow.build, error)
+            last = events[-1] if events and events[-1].sequence == head.sequence else None
+            known = (last.checksum, last.at) if last is not None else None
+            await refuse(crew, head.id, head.epoch, head.sequence, known, workflow.build, error)
             return
         except Exception:
             # A bug of ours: the run is untouched in the log, and the sweep gives it back.
@@ -143,6 +156,19 @@ class Loading:
             execution.close()
             return
         self._to.take_on(Driver(crew, execution, head))
+
+    async def _bring_back(self, workflow: Workflow, head: Head, events: Sequence[Recorded]) -> Execution:
+        try:
+            return await self._replay(workflow, head, list(events))
+        except CodeChanged:  # or it called an agent that registered elsewhere, and has not been heard of here
+            await self._surely(self._look_for_agents)
+            return await self._replay(workflow, head, list(events))
+
+    async def _look_for_agents(self) -> None:
+        try:
+            await self._refresh()
+        except InvalidValue:  # the database is another than it was: what it holds is read from the beginning
+            await self._refresh()
 
     async def _replay(self, workflow: Workflow, head: Head, events: list[Recorded]) -> Execution:
         execution = Execution(head.id, workflow, self._directory, events_max=self._settings.events_max)
@@ -163,25 +189,25 @@ class Loading:
     async def _read(self, after: Mapping[str, int]) -> dict[str, list[Recorded]]:
         """Of each run what is behind a sequence. A claimed run is not forgotten because the store could not be reached
         for a moment."""
-        while after:
-            try:
-                return await self._log.read_many(after, limit=FIRST_PAGE)
-            except StoreUnavailable:
-                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
-        return {}
+        return await self._surely(lambda: self._log.read_many(after, limit=FIRST_PAGE)) if after else {}
 
     async def _rest(self, run: str, after: int) -> list[Recorded]:
         """All events of a run behind `after`."""
         out: list[Recorded] = []
         while True:
-            try:
-                page = await self._log.read(run, after=out[-1].sequence if out else after, limit=PAGE)
-            except StoreUnavailable:
-                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
-                continue
+            last = out[-1].sequence if out else after
+            page = await self._surely(lambda last=last: self._log.read(run, after=last, limit=PAGE))  # type: ignore[misc]
             out += page
             if len(page) < PAGE:
                 return out
+
+    async def _surely(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer."""
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                await asyncio.sleep(self._settings.takeover_retry_ms / 1000)
 
 
 def before(head: Head) -> int:

@@ -20,17 +20,18 @@ MESSAGE_CHARS_MAX = 4_000
 
 
 async def refuse(
-    crew: Crew, run: str, epoch: int, sequence: int, checksum: int | None, build: str, error: PointsmanError
+    crew: Crew, run: str, epoch: int, sequence: int, last: tuple[int, int] | None, build: str, error: PointsmanError
 ) -> None:
     """This code can't drive it: record that, and give it up until other code comes (or a person, if that won't help).
 
     Args:
-        sequence, checksum: of the last event; without a checksum it is read.
+        sequence: of the last event. last: its checksum and its time; without them it is read.
     """
-    if checksum is None:
-        last = await _last(crew, run, sequence)
-        checksum = last.checksum if last is not None else beginning(run)
-    now = crew.store.clock.now()
+    if last is None:
+        row = await _last(crew, run, sequence)
+        last = (row.checksum, row.at) if row is not None else (beginning(run), 0)
+    checksum, at = last
+    now = max(crew.store.clock.now(), at)
     note = ev.RunStopped(kind=error.code, message=faithful(error, MESSAGE_CHARS_MAX), build=build)
     fits_later = isinstance(error, CodeChanged | InvalidInput)
     event = chained(

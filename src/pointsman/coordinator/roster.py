@@ -50,7 +50,7 @@ class Roster:
 
     def __init__(
         self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids, stats: Stats,
-        watcher: Watcher, on_room: Callable[[], None],
+        watcher: Watcher, on_room: Callable[[], None], refresh: Callable[[], Awaitable[None]],
     ) -> None:  # fmt: skip
         self.crew: Crew | None = None
         self.claiming = asyncio.Lock()
@@ -67,7 +67,7 @@ class Roster:
         self._passed: dict[str, None] = {}
         """Claimed while a driver of that run was here, which was to create it and is about to learn that it exists."""
         self._cache = ExecutionCache()
-        self._loading = Loading(settings, store, directory, stats, self._cache, self)
+        self._loading = Loading(settings, store, directory, stats, self._cache, self, refresh)
         self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
 
     def __len__(self) -> int:
@@ -153,7 +153,7 @@ class Roster:
         with self._watcher.watch(head.id, each=True) as watch:
             while self.is_busy_with(head.id) and (left := deadline - clock.monotonic()) > 0:
                 driver = self._drivers.get(head.id)
-                if driver is not None and driver.durable > head.sequence:
+                if driver is not None and driver.reached > head.sequence:
                     return
                 await watch.changed(left)
 
@@ -233,9 +233,9 @@ class Roster:
         logger.warning("run %s: %s", driver.run, error)
         workflow = self._directory.workflow(driver.execution.state.workflow, driver.execution.state.workflow_version)
         build = workflow.build if workflow is not None else ""
-        checksum = driver.execution.checksum
+        last = driver.execution.checksum, driver.execution.state.last_at
         if self.crew is not None:  # else the next owner finds the same
-            await refuse(self.crew, driver.run, driver.epoch, driver.durable, checksum, build, error)
+            await refuse(self.crew, driver.run, driver.epoch, driver.durable, last, build, error)
 
     # -- leaving --------------------------------------------------------------------------------------------------
 

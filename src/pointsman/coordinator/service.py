@@ -64,7 +64,9 @@ class Coordinator:
             store.system, store.clock, directory, addresses=addresses, poll_ms=settings.agents_poll_ms
         )
         self.claims = Claims(settings, store, directory, self.stats, self.agents.refresh)
-        self.roster = Roster(settings, store, directory, ids, self.stats, self.watcher, self.claims.look)
+        self.roster = Roster(
+            settings, store, directory, ids, self.stats, self.watcher, self.claims.look, self.agents.refresh
+        )
         self.agents.on_change = self._agent_changed
         self.agents.sums = self._sums
         self.health = HealthWatch(

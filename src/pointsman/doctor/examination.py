@@ -33,12 +33,11 @@ async def examine(store: Store, counts: Counts, runs: Sequence[str] | None = Non
             yield finding
         for finding in await heads.held_back(store, page):
             yield finding
-    parts = [heads.mail(store, runs), heads.owners(store, runs), heads.stranded(store, named)]
+    found = [*await heads.mail(store, runs), *await heads.owners(store, runs), *await heads.stranded(store, named)]
     if runs is None:
-        parts += [heads.rows(store), heads.database(store)]
-    for part in parts:
-        for finding in await part:
-            yield finding
+        found += [*await heads.rows(store), *await heads.database(store)]
+    for finding in found:
+        yield finding
     for name, count in sorted(counts.old.items()):
         yield Finding(
             "log", "notice", f"{count} events are {name}, an older version: they are upcast when they are read, and "

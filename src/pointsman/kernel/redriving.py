@@ -129,12 +129,13 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
         elif call in calls:
             said: Amount | None = over[call].spent
             spent -= then.given[call] if said is None else said
+    going_on = folded(run, [*before, *_kept(before, void, calls)])  # a task may have been opened behind the cut
     redrives = [fact.event.number for fact in facts if isinstance(fact.event, ev.RunRedriven)]
     return Plan(
         number=max(redrives, default=then.redrives) + 1, after=before[-1].sequence, failed=failed, calls=calls,
         failed_children={call: then.children[call] for call in calls if call in then.children},
         open_children=open_children,
-        tasks=[p for p in then.calls.values() if p.task is not None and p.call not in calls],
+        tasks=[p for p in going_on.calls.values() if p.task is not None and p.call not in calls],
         spent=spent, folded=now.folded,
     )  # fmt: skip
 

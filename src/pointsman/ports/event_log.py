@@ -85,6 +85,8 @@ class Append(msgspec.Struct):
         tasks: human tasks that these events open or close, for the people's list.
         reservations: events of this append that spend from a tranche of a shared budget.
         state: the run's typed state, where these events change it; `NO_STATE`: none stands any more.
+        is_progress: these events get the run on, so the deaths of its owners are forgotten. Not so where an owner only
+            notes what it is about to do again.
     """
 
     run: str
@@ -105,6 +107,7 @@ class Append(msgspec.Struct):
     tasks: tuple[TaskRow, ...] = ()
     reservations: tuple[ReservationRow, ...] = ()
     state: StateRow | None = None
+    is_progress: bool = True
 
 
 class Outcome(Enum):

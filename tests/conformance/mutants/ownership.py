@@ -237,6 +237,16 @@ class TakeoversNotCleared(MemoryEventLog):
         row.takeovers = takeovers
 
 
+class NotesClearOfSuspicion(MemoryEventLog):
+    """Every append is progress."""
+
+    caught_by = ("trials.what_only_notes_is_no_progress",)
+
+    def _move(self, row, item):
+        super()._move(row, item)
+        row.takeovers = 0
+
+
 class NobodyIsSuspected(MemoryOwnership):
     """All orphans are taken over together, however many died with them."""
 

@@ -59,6 +59,17 @@ async def hearing(run: Run, n: int) -> list[Any]:
     return [first, await run.wait_for("word"), await run.wait_for("word")]
 
 
+@app.workflow()
+async def patient(run: Run, n: int) -> list[int]:
+    odd = run.start(work, n, key="odd", person="How many?")
+    try:
+        first = await run.call(work, n, key="risk")
+    except CallError:
+        await run.wait_for("go")
+        raise
+    return [first, await odd]
+
+
 class Script:
     """Agents that fail as told: by call, how many times."""
 
@@ -183,6 +194,23 @@ def test_a_person_who_declined_is_asked_again_under_another_task() -> None:
     assert run.run().output == 12
     tasks = [msgspec.json.decode(row.body)["task"] for row in run.log if row.type == "HumanTaskOpened"]
     assert len(set(tasks)) == 2
+
+
+def test_a_question_that_came_up_behind_the_failure_is_open_again() -> None:
+    """The body went on for a while after the failure that ended it, and meanwhile a person was asked."""
+    run = lab(patient, Script())
+    run.execution.attempt_failed("risk", 1, BOOM, run.now)
+    run._append()
+    run.execution.attempt_failed("odd", 1, BOOM, run.now)
+    run._append()
+    run.execution.mailed(ev.SignalReceived(name="go", key="1", mail=1, payload=msgspec.Raw(b"1")), run.now)
+    run._append()
+    assert run.types[-1] == "RunFailed"
+    opened = [msgspec.json.decode(row.body)["task"] for row in run.log if row.type == "HumanTaskOpened"]
+    found = run.redrive()
+    assert found.calls == ("risk",)
+    assert [pending.task for pending in found.tasks] == opened
+    assert run.execution.state.calls["odd"].task == opened[0]
 
 
 def test_mail_is_kept_and_folded_once() -> None:

@@ -160,7 +160,7 @@ class MemoryEventLog:
             row.nonces.append(item.nonce)
             database.feed.append((row.id, recorded))
         row.status, row.owner, row.wake_at = item.status, item.owner, item.wake_at
-        row.folded, row.takeovers = item.folded, 0
+        row.folded, row.takeovers = item.folded, 0 if item.is_progress else row.takeovers
         row.updated_at = database.clock.now()
         row.base, row.generation = item.base or row.base, row.generation + item.generations
         if item.status in ENDED_STATUSES:

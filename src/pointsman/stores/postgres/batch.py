@@ -117,9 +117,10 @@ def _moves(moves: Sequence[Append], words: _Words) -> Parameters:
 def _shape(append: Append) -> int:
     """What kind of move it is, as one number (see `move` in append.sql)."""
     shape = 4 * len(append.events) + append.closes
-    if append.redrives or append.generations:
+    if append.redrives or append.generations or not append.is_progress:
         begins = append.base - append.expected if append.generations else 0
         shape += 2 * append.redrives + (begins << 22) + (append.generations << 42)
+        shape += (not append.is_progress) << 62
     return shape
 
 

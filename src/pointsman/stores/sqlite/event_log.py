@@ -142,7 +142,7 @@ class SqliteEventLog:
         wanted = {
             "number": number, "sequence": sequence, "status": item.status, "owner": item.owner, "wake_at": item.wake_at,
             "folded": item.folded, "now": now, "ended_at": ended_at, "epoch": epoch, "base": item.base,
-            "generations": item.generations,
+            "generations": item.generations, "is_progress": item.is_progress,
         }  # fmt: skip
         connection.execute(_SQL["move"], wanted)
         nonce, events = item.nonce, []

@@ -29,6 +29,26 @@ async def a_suspect_is_not_taken_over_with_the_others(harness: Harness) -> None:
     assert await c.store.ownership.died_on_trial("suspect") == []
 
 
+async def what_only_notes_is_no_progress(harness: Harness) -> None:
+    """Every owner of a run notes anew what it is about to do again; that clears nobody of suspicion."""
+    a, b, c = await coordinators(harness, 3)
+    await a.moved(a.create("noted"), a.create("got on"))
+    await harness.end(a.number)
+    assert len((await b.claim_orphans())[0]) == 2
+    note = b.step("noted", 1, epoch=2)
+    note.is_progress = False
+    await b.moved(note, b.step("got on", 1, epoch=2))
+    assert [(await b.head(run)).takeovers for run in ("noted", "got on")] == [1, 0]
+    begins = b.step("got on", 2, epoch=2, events=2)
+    begins.generations, begins.base, begins.is_progress = 1, 4, False
+    await b.moved(begins)
+    head = await b.head("got on")
+    assert (head.sequence, head.base, head.generation, head.takeovers) == (4, 4, 2, 0)
+    await harness.end(b.number)
+    assert [head.id for head in (await c.claim_orphans())[0]] == ["got on"]
+    assert await _tried(c) == ("noted", 2)
+
+
 async def a_death_during_a_trial_is_the_suspects_alone(harness: Harness) -> None:
     """Those beside it are taken over as if nothing had happened to them before; after the trial they are not."""
     a, b, c, d = await coordinators(harness, 4)
@@ -120,6 +140,7 @@ async def _tried(claimer: Coordinator) -> tuple[str, int] | None:
 
 CASES = (
     a_suspect_is_not_taken_over_with_the_others,
+    what_only_notes_is_no_progress,
     a_death_during_a_trial_is_the_suspects_alone,
     a_death_after_a_trial_is_nobodys_alone,
     those_with_fewest_deaths_are_tried_first,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import first_damage
+from pointsman.kernel.errors import CorruptLog, PoisonedRun
 from pointsman.kernel.redriving import facts_of, in_force
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Evidence
@@ -52,6 +53,19 @@ def checksums_fit(evidence: Evidence) -> Iterator[str]:
             yield f"{run}: {damage.message}"
 
 
+def only_what_harms_is_held_back(evidence: Evidence) -> Iterator[str]:
+    """A run is quarantined because its log was altered, or because it did not get on under several owners."""
+    for run, stream in evidence.streams.items():
+        epoch = 0
+        for row, event in zip(stream, evidence.events(run), strict=True):
+            if isinstance(event, ev.RunStopped):
+                is_poison = event.kind == PoisonedRun.code and row.epoch - epoch >= evidence.takeovers_max
+                if not is_poison and not (event.kind == CorruptLog.code and run in evidence.damaged):
+                    yield f"{run}: was held back after {row.epoch - epoch} owners: {event.message}"
+            elif not isinstance(event, ev.CallReserved):
+                epoch = row.epoch
+
+
 def one_end_and_it_is_last(evidence: Evidence) -> Iterator[str]:
     """But for a failure that was redriven: that, and nothing else, follows it."""
     for run in evidence.streams:
@@ -77,9 +91,10 @@ def epochs_never_fall(evidence: Evidence) -> Iterator[str]:
 
 
 def times_never_fall(evidence: Evidence) -> Iterator[str]:
-    """Within a run; and no event is from the future of its commit."""
+    """Within a run; and no event is from the future of its commit. A repair is of its own time: what the body did
+    before it, and was lost, is done again at the old one."""
     for run, stream in evidence.streams.items():
-        times = [row.at for row in stream]
+        times = [row.at for row in stream if row.type != ev.LogRepaired.__name__]
         if times != sorted(times):
             yield f"{run}: the times of its events go back: {times}"
         for row in stream:
@@ -143,6 +158,7 @@ def requests_come_first(evidence: Evidence) -> Iterator[str]:
     keys: set[tuple[str, str, str]] = set()
     for run in evidence.streams:
         generation, again = 1, ""
+        latest: dict[str, str] = {}
         for sequence, event in enumerate(evidence.events(run), 1):
             if isinstance(event, ev.RunRestarted):
                 generation = event.generation
@@ -151,9 +167,13 @@ def requests_come_first(evidence: Evidence) -> Iterator[str]:
                 for call in event.calls:
                     last = max((n for r, c, n in attempts if (r, c) == (run, call)), default=0)
                     attempts[run, call, last + 1] = evidence.place(run, sequence)
+                    if event.has_fresh_key and call in latest:
+                        latest[call] += f"/r{event.number}"
+                        keys.add((run, call, latest[call]))
             elif isinstance(event, ev.CallRequested):
                 attempts.setdefault((run, event.call, 1), evidence.place(run, sequence))
-                keys.add((run, event.call, f"{run}/{generation}{again}/{event.call}"))
+                latest[event.call] = f"{run}/{generation}{again}/{event.call}"
+                keys.add((run, event.call, latest[event.call]))
             elif isinstance(event, ev.CallRetried | ev.CallReassigned):
                 attempts.setdefault((run, event.call, event.attempt), evidence.place(run, sequence))
     for made in evidence.invocations:
@@ -231,6 +251,27 @@ def effects_happen_once(evidence: Evidence) -> Iterator[str]:
             yield f"{run}: {name!r} happened {len(keys)} times for one call, {call} ({tries}): use its idempotency key"
 
 
+def damage_is_found(evidence: Evidence) -> Iterator[str]:
+    """What was altered where nobody had it in memory is not driven on: a repair is in its place."""
+    for run, sequence in evidence.damaged.items():
+        stream = evidence.streams.get(run, ())
+        if len(stream) > sequence and stream[sequence - 1].type != ev.LogRepaired.__name__:
+            yield f"{run}: event {sequence} was altered, and it went on over that"
+
+
+def only_the_past_is_deleted(evidence: Evidence) -> Iterator[str]:
+    """All of it, and nothing else: no run that had not ended by then, and none whose parent had not, or is kept."""
+    erased = {one.row.id for one in evidence.erased}
+    for one in evidence.erased:
+        if one.row.ended_at is None or one.row.ended_at > evidence.aged_at:
+            yield f"{one.row.id}: was deleted, and ended at {one.row.ended_at}, not before {evidence.aged_at}"
+        if one.parent is not None and (one.parent.ended_at is None or one.parent.ended_at > evidence.aged_at):
+            yield f"{one.row.id}: was deleted before its parent {one.parent.id} had ended"
+    for run, head in evidence.heads.items():
+        if head.parent in erased and run not in erased:
+            yield f"{run}: is left, and its parent {head.parent} was deleted"
+
+
 def budgets_hold(evidence: Evidence) -> Iterator[str]:
     """No shared budget is above its limit, and each attempt counts once."""
     return budget_violations(
@@ -243,6 +284,7 @@ CHECKERS: tuple[Checker, ...] = (
     generations_are_counted,
     mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
     nothing_is_called_in_vain, children_belong, everything_ends, effects_happen_once, budgets_hold,
+    only_what_harms_is_held_back, only_the_past_is_deleted, damage_is_found,
 )  # fmt: skip
 
 

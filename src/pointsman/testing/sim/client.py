@@ -6,14 +6,18 @@ They note every answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from pointsman.doctor.repair import NotRepairable
 from pointsman.kernel import values
 from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
+    NotQuarantined,
+    NotRedrivable,
     PointsmanError,
     RunConflict,
     RunEnded,
@@ -99,6 +103,8 @@ class Clients:
             out.append(self.after(begin + rng.random() * span, self.read, run))
         if rng.random() < 0.4:
             out.append(self.after(begin + rng.random() * span, self.result, run))
+        if rng.random() < 0.2:
+            out.append(self.after(begin + rng.random() * span, self.follow, run))
         return out
 
     async def finish(self) -> None:
@@ -126,7 +132,11 @@ class Clients:
             if row.status == "open" and task not in self._answered:
                 self._answered.add(task)
                 said = [self._answer(self._rng, row.question) for _ in range(self._rng.choice((1, 2)))]
-                await asyncio.gather(*(self.answer(row.run, task, f"p{n}", value) for n, value in enumerate(said)))
+                heard = await asyncio.gather(
+                    *(self.answer(row.run, task, f"p{n}", value) for n, value in enumerate(said))
+                )
+                if "accepted" not in heard:  # its run had ended; it is asked again when that is redriven
+                    self._answered.discard(task)
 
     async def after(self, seconds: float, operation: Callable[..., Awaitable[None]], *args: Any) -> None:
         await asyncio.sleep(seconds)
@@ -147,7 +157,7 @@ class Clients:
     async def cancel(self, run: str) -> None:
         await self.operate("cancel", run, "", lambda node: node.runs.cancel(run, reason="enough"))
 
-    async def answer(self, run: str, task: str, by: str, value: Any) -> None:
+    async def answer(self, run: str, task: str, by: str, value: Any) -> str:
         """A person answers, or declines."""
 
         async def said(node: Node) -> object:
@@ -156,7 +166,7 @@ class Clients:
                 return await node.inbox.decline(task, reason="not mine", by=by)
             return await node.inbox.answer(view.task.id, values.encode(value), by=by)
 
-        await self.operate("answer", run, task, said)
+        return await self.operate("answer", run, task, said)
 
     async def result(self, run: str) -> None:
         async def ended(node: Node) -> str:
@@ -175,27 +185,40 @@ class Clients:
 
         await self.operate("read", run, "", events)
 
-    async def operate(self, what: str, run: str, key: str, ask: Callable[[Node], Awaitable[Any]]) -> None:
+    async def follow(self, run: str) -> None:
+        """Read events as they come, for a second."""
+
+        async def events(node: Node) -> tuple[tuple[int, str], ...]:
+            seen: list[tuple[int, str]] = []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    async for batch in node.runs.follow(run):
+                        seen += [(event.sequence, event.type) for event in batch]
+            return tuple(seen)
+
+        await self.operate("read", run, "", events)
+
+    async def operate(self, what: str, run: str, key: str, ask: Callable[[Node], Awaitable[Any]]) -> str:
         """Ask one node after another until one answers, and note the answer."""
         self.operations += 1
         name = f"{what} {run} {key} #{self.operations}"
         self.unfinished[name] = None
         for _ in range(TRIES_MAX):
             await asyncio.sleep(0.0005 + self._rng.random() * 0.004)
-            was_started = self._is_started(run)
+            was_started, asked = self._is_started(run), self._world.position
             try:
                 answer, seen = await self._ask(ask)
             except (StoreUnavailable, Draining, TimeoutError):
                 await asyncio.sleep(0.03 + self._rng.random() * 0.2)
                 continue
-            if answer == "unknown" and not was_started:
+            if answer == "unknown" and run in self._starts and not was_started:
                 await asyncio.sleep(0.1 + self._rng.random() * 0.2)
                 continue
             self._world.say(f"{name}: {answer}")
-            if run:
-                self.acks.append(Ack(what, run, answer, self._world.position, key, seen))
+            self.acks.append(Ack(what, run, answer, self._world.position, key, seen, asked))
             del self.unfinished[name]
-            return
+            return answer
+        return "nothing"
 
     async def _ask(self, ask: Callable[[Node], Awaitable[T]]) -> tuple[str, tuple[tuple[int, str], ...]]:
         node = self._world.any_node(self._rng)
@@ -211,6 +234,8 @@ class Clients:
             return "conflict", ()
         except UnknownRun:
             return "unknown", ()
+        except (NotRedrivable, NotQuarantined, NotRepairable) as error:
+            return f"refused: {error.code}", ()
         except (StoreUnavailable, Draining):
             raise
         except PointsmanError as error:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Set
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
+
+from msgspec import structs
 
 from pointsman.kernel.events import Recorded
 from pointsman.stores.memory import MemoryDatabase
+from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim.clocks import SimClock
+
+
+class Erased(NamedTuple):
+    """A run that retention deleted, its parent if there was one, when, and how many events there had been."""
+
+    row: HeadRow
+    parent: HeadRow | None
+    at: int
+    position: int
 
 
 class StampedFeed(list[tuple[str, Recorded]]):
@@ -30,6 +44,11 @@ class Replica(MemoryDatabase):
         super().__init__(clock)
         self.true_clock = clock
         self.feed: StampedFeed = StampedFeed(clock)
+        self.damaged: dict[str, Recorded] = {}
+        """Runs with an event that is not what was appended, and what that was."""
+        self.erased: list[Erased] = []
+        self.erased_feed: dict[int, tuple[str, Recorded]] = {}
+        """What retention deleted, and where in the feed it stood."""
 
     def state(self) -> dict[str, Any]:
         """What appends change, copied: what a standby has."""
@@ -43,6 +62,7 @@ class Replica(MemoryDatabase):
             "tasks": dict(self.tasks),
             "states": dict(self.states),
             "reservations": {tranche: set(rows) for tranche, rows in self.reservations.items()},
+            "damaged": dict(self.damaged),
             "length": len(self.feed),
         }
 
@@ -50,8 +70,61 @@ class Replica(MemoryDatabase):
         """Go on from what a standby has."""
         length = standby["length"]
         del self.feed[length:], self.feed.stamps[length:]
-        for name in ("runs", "open_runs", "tasks", "states", "reservations"):
+        for name in ("runs", "open_runs", "tasks", "states", "reservations", "damaged"):
             setattr(self, name, standby[name])
+
+    def damage(self, rng: random.Random, is_cached: Callable[[str], bool]) -> str | None:
+        """The last event of some run that waits for its time, or for a signal, is altered. Gives the run.
+
+        Args:
+            is_cached: some process has it in memory, and would go on without reading it.
+        """
+        waiting = [
+            row for row in self.open_runs.values()
+            if row.status == "parked" and row.events[-1].type in ("TimerSet", "SignalAwaited")
+            and row.id not in self.damaged and not is_cached(row.id)
+        ]  # fmt: skip
+        if not waiting:
+            return None
+        row = rng.choice(waiting)
+        event = row.events[-1]
+        row.events[-1] = structs.replace(event, body=event.body + b" ")
+        self.damaged[row.id] = event
+        return row.id
+
+    def damages(self) -> dict[str, int]:
+        """The sequence of each altered event, by run."""
+        return {run: event.sequence for run, event in self.damaged.items()}
+
+    def stream(self, row: HeadRow) -> tuple[Recorded, ...]:
+        """As it was appended: what was altered, and no coordinator has had to read again, is put right."""
+        events, original = list(row.events), self.damaged.get(row.id)
+        if original is not None and events[original.sequence - 1].body == original.body + b" ":
+            events[original.sequence - 1] = original
+        return tuple(events)
+
+    def erase(self, runs: Set[str]) -> None:
+        """The checkers see also what retention deleted."""
+        self.erased += [
+            Erased(self.runs[run], self.runs.get(self.runs[run].new.parent or ""), self.clock.now(), len(self.feed))
+            for run in sorted(runs)
+        ]  # fmt: skip
+        kept = [entry for entry in self.feed if entry[0] in runs]
+        places = [place for place, entry in enumerate(self.feed) if entry[0] in runs]
+        super().erase(runs)
+        self.erased_feed.update(zip(places, kept, strict=True))
+
+    def has_past(self, at: int) -> bool:
+        """Is a run left that had ended by then, with its parent, and is no parent of what is kept?"""
+        over = {run: row for run, row in self.runs.items() if row.ended_at is not None and row.ended_at < at}
+        past = {run for run, row in over.items() if row.new.parent not in self.runs or row.new.parent in over}
+        while kept := {row.new.parent for run, row in self.runs.items() if run not in past} & past:
+            past -= kept
+        return bool(past)
+
+    def whole_feed(self) -> list[tuple[str, Recorded]]:
+        """With what retention deleted."""
+        return [self.erased_feed.get(place, entry) for place, entry in enumerate(self.feed)]
 
     def skip(self, ms: int) -> None:
         """Put the clock forward, while everything rests; leases go on."""

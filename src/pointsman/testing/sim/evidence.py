@@ -13,6 +13,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
+from pointsman.testing.sim.database import Erased
 from pointsman.testing.sim.journal import Effect, Invocation
 
 
@@ -21,10 +22,11 @@ class Ack:
     """What a client was told.
 
     Attributes:
-        what: start, signal, cancel, result, read.
-        answer: accepted, ended, duplicate, or what the run came to.
+        what: start, signal, cancel, result, read, redrive, repair; or what an operator did, of no run.
+        answer: accepted, ended, duplicate, refused, or what the run came to.
         position: how many events the database held when the client heard it.
         seen: sequence and type of each event read.
+        asked: how many events it held when the client asked for the last time.
     """
 
     what: str
@@ -33,6 +35,7 @@ class Ack:
     position: int
     key: str = ""
     seen: tuple[tuple[int, str], ...] = ()
+    asked: int = 0
 
 
 @dataclass
@@ -59,6 +62,14 @@ class Evidence:
     errors: Sequence[str] = ()
     budgets: Mapping[str, Sequence[ev.Recorded]] = field(default_factory=dict)
     """The streams of shared budgets, whole."""
+    damaged: Mapping[str, int] = field(default_factory=dict)
+    """Runs with an event that was altered in the database, and its sequence."""
+    erased: Sequence[Erased] = ()
+    """What retention deleted; its streams, heads and mails are with the others."""
+    aged_at: int = 0
+    """What had ended by then was past retention; 0: nothing ever is."""
+    takeovers_max: int = 1
+    """With so many owners that died, one after the other and without progress, a run is held back."""
     is_over: bool = True
     """The schedule came to its end, with everything healed; False: it ran out of time."""
     waited_for_budgets: bool = True

@@ -133,6 +133,11 @@ class Network:
         for reply in list(self._replies):
             _fail(reply, "connection reset")
 
+    @property
+    def is_busy(self) -> bool:
+        """Is an append of this process on its way to the database?"""
+        return any(self._under_way.values())
+
     def barrier(self) -> None:
         """A commit of its own, behind what was read. Raises StoreUnavailable: no standby takes it."""
         if self._faults.is_ahead:

@@ -49,12 +49,15 @@ class Journal:
         rng: random.Random,
         invocation: Callable[[Context, str, bytes], Invocation],
         said: Callable[[Effect], None],
+        poison: Callable[[str], None],
     ) -> None:
         self.rng = rng
         self.invocations: list[Invocation] = []
         self.effects: list[Effect] = []
         self._invocation = invocation
         self._said = said
+        self.poison = poison
+        """(run): end the process that drives it, unless its code is mended; for the body of a workflow."""
 
     def begins(self, context: Context, agent: str, data: bytes) -> None:
         """An attempt begins, in the task that calls this."""

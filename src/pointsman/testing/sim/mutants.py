@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pointsman.agents.agent import Agent
-from pointsman.coordinator import draft, loading
+from pointsman.coordinator import draft, loading, redriving
 from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
@@ -21,6 +21,7 @@ from pointsman.coordinator.dispatcher import Attempt, Dispatcher
 from pointsman.coordinator.driver import Driver, Exit
 from pointsman.coordinator.recorder import Recorder
 from pointsman.kernel import events as ev
+from pointsman.kernel import redriving as kernel_redriving
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.requests import Produced, Requests
@@ -30,6 +31,7 @@ from pointsman.stores.memory import MemoryDatabase, database
 from pointsman.stores.memory.database import HeadRow
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.ownership import MemoryOwnership
+from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.testing.sim.faulty import Network
 
 
@@ -273,6 +275,66 @@ def no_chain_over_owners() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def every_redrive_believed() -> Iterator[None]:
+    """Who redrives a run is told that he did, whoever was faster."""
+    carry_out = redriving._carry_out
+
+    async def believed(*args: Any, **kwargs: Any) -> bool:
+        await carry_out(*args, **kwargs)
+        return True
+
+    with patched(redriving, "_carry_out", believed):
+        yield
+
+
+@contextmanager
+def nothing_kept_by_a_redrive() -> Iterator[None]:
+    """What others did for a run behind the place from which it goes on is void too."""
+    with patched(kernel_redriving, "_kept", lambda *_: []):
+        yield
+
+
+@contextmanager
+def no_deaths_counted() -> Iterator[None]:
+    """Nobody remembers how many owners a run has ended."""
+    claim = MemoryOwnership._claim
+
+    def forgiving(self: MemoryOwnership, row: HeadRow, *args: Any) -> Head:
+        row.takeovers = 0
+        return claim(self, row, *args)
+
+    with patched(MemoryOwnership, "_claim", forgiving):
+        yield
+
+
+@contextmanager
+def every_append_is_progress() -> Iterator[None]:
+    """A run under a budget, whose owners each set aside anew what its call may cost, is never suspected."""
+    move = MemoryEventLog._move
+
+    def forgiving(self: MemoryEventLog, row: HeadRow, item: Append) -> None:
+        move(self, row, item)
+        row.takeovers = 0
+
+    with patched(MemoryEventLog, "_move", forgiving):
+        yield
+
+
+@contextmanager
+def no_look_at_checksums() -> Iterator[None]:
+    """A log is driven on whatever its checksums are."""
+    with patched(loading, "first_damage", lambda *_: None):
+        yield
+
+
+@contextmanager
+def no_thought_of_parents() -> Iterator[None]:
+    """Retention deletes what ended, whatever becomes of its parent."""
+    with patched(MemoryRetention, "_parent_is_over", lambda *_: True):
+        yield
+
+
 MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "fence+primary-key": no_fence_and_no_primary_key,
     "request-first": no_request_first,
@@ -290,4 +352,10 @@ MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "budget-reservation": no_reservation,
     "settled-when-known": settled_before_it_is_known,
     "certain-grant": no_certainty_of_a_grant,
+    "redrive-fence": every_redrive_believed,
+    "redrive-keeps": nothing_kept_by_a_redrive,
+    "deaths-counted": no_deaths_counted,
+    "deaths-without-progress": every_append_is_progress,
+    "checksum-look": no_look_at_checksums,
+    "retention-parents": no_thought_of_parents,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from pointsman.testing.sim.database import Replica
@@ -12,7 +13,7 @@ from pointsman.testing.sim.node import Node
 
 KINDS = (
     "crash", "crash", "stop", "stop", "short_stop", "cut", "reset", "down", "restart", "weather", "weather", "drain",
-    "unreachable", "failover",
+    "unreachable", "failover", "rot", "rot",
 )  # fmt: skip
 
 
@@ -48,6 +49,13 @@ class Nemesis:
             kind, node = rng.choice(KINDS), rng.choice(self._world.nodes)
             self._pending.append(loop.create_task(getattr(self, f"_{kind}")(node)))
 
+    async def strike_once(self, node: Node) -> None:
+        """A kill or nothing, and a while of what is wrong already."""
+        await asyncio.sleep(self._rng.random())
+        if self._rng.random() < 0.5:
+            await self._crash(node)
+        await asyncio.sleep(self._rng.random())
+
     async def heal(self) -> None:
         """Wait until what has begun is over, and let everything be well."""
         await asyncio.gather(*self._pending)
@@ -67,6 +75,24 @@ class Nemesis:
         node.crash()
         await asyncio.sleep(self._rng.choice((0.02, 0.3, 1.7 * self._world.ttl_s)))
         self._world.replace(node)
+
+    def poison(self, node: Node, revive: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+        """The body of a run ends its process. `revive`: starts a task that brings it back."""
+        self._trace.fault(node.process.name, "poison")
+        node.crash()
+        self._pending.append(revive(self._bring_back(node)))
+
+    async def _bring_back(self, node: Node) -> None:
+        await asyncio.sleep(self._rng.choice((0.02, 0.3)))
+        self._world.replace(node)
+
+    async def _rot(self, node: Node) -> None:
+        """An event in the database is no more what it was."""
+        del node
+        nodes = self._world.nodes
+        run = self._world.database.damage(self._rng, lambda run: any(node.remembers(run) for node in nodes))
+        if run is not None:
+            self._trace.fault("database", "rot", f"in the last event of {run}")
 
     async def _drain(self, node: Node) -> None:
         if node.is_dead or node.is_leaving or not node.is_up:

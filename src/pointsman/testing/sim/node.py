@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.transport import Transport
 from pointsman.app import App
 from pointsman.coordinator.budgets.verbs import Budgets
@@ -24,6 +25,8 @@ from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
 from pointsman.testing.sim.store import SimStore
 
 T = TypeVar("T")
+
+ADDRESSES = AgentAddresses(allow=("127.0.0.1",))
 
 
 class SimIds:
@@ -73,7 +76,7 @@ class Node:
         self.store = SimStore(around.database, self.clock, self.network)
         app = around.app
         self.coordinator = Coordinator(
-            settings, self.store, app.new_directory(), SimIds(rng), around.transports, app.tenant_budgets
+            settings, self.store, app.new_directory(), SimIds(rng), around.transports, app.tenant_budgets, ADDRESSES
         )  # fmt: skip
         self.runs = CoordinatorRuns(self.coordinator)
         self.inbox = CoordinatorInbox(self.coordinator)
@@ -128,6 +131,17 @@ class Node:
         finally:
             if hangs_up and not task.done() and not self.process.is_held:
                 task.cancel()
+
+    @property
+    def is_creating(self) -> bool:
+        """Is a run on its way to be started here, whoever still waits for that?"""
+        drivers = () if self.is_dead else self.coordinator.roster._drivers.values()
+        return any(driver.created is not None and not driver.created.done() for driver in drivers)
+
+    def remembers(self, run: str) -> bool:
+        """Could it drive this run without reading its log?"""
+        roster = self.coordinator.roster
+        return not self.is_dead and (run in roster._cache._kept or roster.is_busy_with(run))
 
     # -- what befalls it ------
 

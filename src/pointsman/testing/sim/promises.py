@@ -12,22 +12,32 @@ from pointsman.testing.sim.evidence import Ack, Evidence
 
 
 def acked_is_durable(evidence: Evidence) -> Iterator[str]:
-    """What a client was told is in the log: run, mail, end before the refusal, result, prefix."""
+    """What a client was told is in the log: run, mail, end before the refusal, result, prefix, redrive."""
     for ack in evidence.acks:
-        if ack.run not in evidence.heads:
-            yield f"{ack.what} of {ack.run} was answered {ack.answer!r}, and there is no such run"
-        elif ack.answer.startswith(("error", "unknown")):
+        if ack.answer.startswith("error"):
             yield f"{ack.what} of {ack.run}: {ack.answer}"
-        elif ack.what == "start":
-            yield from _start_stands(evidence, ack)
-        elif ack.what in ("signal", "cancel", "answer"):
-            yield from _mail_is_kept(evidence, ack)
-        elif ack.what == "result":
-            yield from _result_stands(evidence, ack)
-        elif ack.what == "read":
-            stream = tuple((row.sequence, row.type) for row in evidence.streams[ack.run])
-            if stream[: len(ack.seen)] != ack.seen:
-                yield f"{ack.run}: a client read {ack.seen}, which is no prefix of its stream"
+        elif ack.run:
+            yield from _stands(evidence, ack)
+
+
+def _stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
+    if ack.run not in evidence.heads:
+        yield f"{ack.what} of {ack.run} was answered {ack.answer!r}, and there is no such run"
+    elif ack.answer == "unknown":
+        if not any(one.row.id == ack.run and one.position <= ack.position for one in evidence.erased):
+            yield f"{ack.what} of {ack.run}: {ack.answer}"
+    elif ack.what == "start":
+        yield from _start_stands(evidence, ack)
+    elif ack.what in ("signal", "cancel", "answer"):
+        yield from _mail_is_kept(evidence, ack)
+    elif ack.what == "redrive":
+        yield from _redrive_stands(evidence, ack)
+    elif ack.what == "result":
+        yield from _result_stands(evidence, ack)
+    elif ack.what == "read":
+        stream = tuple((row.sequence, row.type) for row in evidence.streams[ack.run])
+        if ack.run not in evidence.damaged and stream[: len(ack.seen)] != ack.seen:
+            yield f"{ack.run}: a client read {ack.seen}, which is no prefix of its stream"
 
 
 def _start_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
@@ -52,9 +62,32 @@ def _mail_is_kept(evidence: Evidence, ack: Ack) -> Iterator[str]:
     if ack.answer in ("accepted", "duplicate") and not is_kept:
         yield f"{ack.run}: {ack.what} {ack.key} was {ack.answer}, and is not in its mailbox"
     if ack.answer == "ended":
-        last = evidence.place(ack.run, len(evidence.streams[ack.run]))
-        if is_kept or not isinstance(evidence.events(ack.run)[-1], ev.TERMINAL) or last >= ack.position:
+        ends = list(_ended(evidence, ack.run))
+        was_over = any(begin < ack.position and (until is None or until >= ack.asked) for begin, until in ends)
+        was_redriven = any(until is not None for _, until in ends)  # then the same mail may have come again
+        if not was_over or (is_kept and not was_redriven):
             yield f"{ack.run}: {ack.what} {ack.key} was refused because the run had ended, and it had not"
+
+
+def _ended(evidence: Evidence, run: str) -> Iterator[tuple[int, int | None]]:
+    """From which place of the feed to which a run had ended; None: for ever."""
+    events = evidence.events(run)
+    for sequence, event in enumerate(events, 1):
+        if isinstance(event, ev.TERMINAL):
+            is_last = sequence == len(events)
+            yield evidence.place(run, sequence), None if is_last else evidence.place(run, sequence + 1)
+
+
+def _redrive_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
+    """Who was told that he redrove a run did, and nobody else; who was told that another had, finds that one."""
+    if ack.answer.startswith("refused"):
+        return
+    number, by = ack.answer.split()
+    for sequence, event in enumerate(evidence.events(ack.run), 1):
+        is_it = isinstance(event, ev.RunRedriven) and (str(event.number), event.by) == (number, by)
+        if is_it and evidence.place(ack.run, sequence) < ack.position:
+            return
+    yield f"{ack.run}: {ack.key} was told of its redrive {number} by {by}, and no event says so"
 
 
 def _result_stands(evidence: Evidence, ack: Ack) -> Iterator[str]:

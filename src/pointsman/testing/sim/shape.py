@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pointsman.coordinator.settings import CoordinatorSettings
 
 PROFILES = ("hinted",) * 9 + ("polled",) * 2 + ("production",)
+RETENTION = {"retention_days": 1, "retention_every_s": 1, "retention_batch": 2, "retention_pause_ms": 10}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Shape:
         span_s: virtual seconds in which faults begin.
         waits_for_budgets: the schedule goes on until every tranche has come back.
         replays: prefixes of each run that are replayed, beside the whole.
+        ages: when everything is well again, nine days pass, and what ended before is deleted.
     """
 
     profile: str
@@ -30,6 +32,7 @@ class Shape:
     span_s: float
     waits_for_budgets: bool
     replays: int
+    ages: bool = False
 
     @property
     def ttl_s(self) -> float:
@@ -42,18 +45,19 @@ class Shape:
 
     def settings(self, name: str) -> CoordinatorSettings:
         """As in production, with intervals so short that a few virtual seconds hold a whole takeover."""
+        retention: dict[str, int] = RETENTION if self.ages else {}
         if self.profile == "production":
-            return CoordinatorSettings(name=name, address=name)
+            return CoordinatorSettings(name=name, address=name, **retention)
         if self.profile == "polled":
             return CoordinatorSettings(
                 name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=100, mail_poll_ms=200,
                 watch_poll_ms=100, sweep_ms=500, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=400,
-                board_ms=300,
+                board_ms=300, takeovers_max=3, trial_ms=150, **retention,
             )  # fmt: skip
         return CoordinatorSettings(
             name=name, address=name, lease_ttl_ms=700, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500,
             watch_poll_ms=300, sweep_ms=900, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=1_500,
-            board_ms=1_000,
+            board_ms=1_000, takeovers_max=3, trial_ms=150, **retention,
         )  # fmt: skip
 
 
@@ -61,8 +65,9 @@ def draw(rng: random.Random) -> Shape:
     """The shape of one schedule."""
     profile = rng.choice(PROFILES)
     is_large = profile == "production" or rng.random() < 0.05
+    ages = rng.random() < 0.08
     return Shape(
         profile=profile, nodes=rng.choice((2, 2, 3)), runs=rng.randrange(7, 11) if is_large else rng.randrange(3, 5),
-        span_s=4.0 if is_large else 1.5, waits_for_budgets=is_large or rng.random() < 0.15,
-        replays=2 if is_large else 1,
+        span_s=4.0 if is_large else 1.5, waits_for_budgets=is_large or ages or rng.random() < 0.15,
+        replays=2 if is_large else 1, ages=ages,
     )  # fmt: skip

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import random
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.node import Node
 from pointsman.testing.sim.operators import Operators, report, serve
 from pointsman.testing.sim.report import Report, listening
+from pointsman.testing.sim.rescue import Rescue
 from pointsman.testing.sim.scenario import Scenario
 from pointsman.testing.sim.shape import draw
 from pointsman.testing.sim.transport import SimHttp, SimLocal
@@ -38,6 +40,10 @@ from pointsman.testing.sim.workload import OWN
 
 SKIPPED_MS_MIN = 3_000
 """Rests that are shorter are waited for."""
+AGE_MS = 9 * 24 * 3600 * 1000
+"""More than a week, so that the bucket in which everything began is past."""
+AGED_S = 10.0
+"""Virtual seconds more for a schedule that ages."""
 
 
 class World:
@@ -52,19 +58,22 @@ class World:
         self.faults = Faults()
         self.trace = Trace(loop, is_on=is_traced)
         self.database = Replica(SimClock(loop))
-        self.journal = Journal(self._fork(), self._invocation, self._effect)
+        self.journal = Journal(self._fork(), self._invocation, self._effect, self._poison)
         JOURNAL.set(self.journal)
         self.transports: Mapping[str, Transport] = {
             LOCAL: SimLocal(self.journal, delay_s=scenario.delay_s), HTTP: SimHttp(self.journal, self._serve),
         }  # fmt: skip
         self.nodes: list[Node] = []
         self.past: list[Node] = []
+        self._context = copy_context()
         self.is_healed = False
         self.is_over = False
+        self.aged_at = 0
         self.errors: list[str] = []
         starts = scenario.starts(self.rng, self.shape)
         self.clients = Clients(self, self._fork(), starts, span_s=self.shape.span_s, answer=scenario.answer)
         self.operators = Operators(self.clients, self._fork(), span_s=self.shape.span_s)
+        self.rescue = Rescue(self, self.clients, self._fork(), span_s=self.shape.span_s)
         self.nemesis = Nemesis(self, self._fork(), self.faults, self.trace)
 
     def _fork(self) -> random.Random:
@@ -87,7 +96,8 @@ class World:
         for place, made in enumerate(self.journal.invocations):
             self.journal.invocations[place] = made._replace(position=min(made.position, self.position))
         for place, ack in enumerate(self.clients.acks):
-            self.clients.acks[place] = replace(ack, position=min(ack.position, self.position))
+            position, asked = min(ack.position, self.position), min(ack.asked, self.position)
+            self.clients.acks[place] = replace(ack, position=position, asked=asked)
 
     def say(self, what: str) -> None:
         self.trace.say("client", what)
@@ -123,6 +133,12 @@ class World:
         key = f"under the key {seen.key}" if seen.key is not None else "without a key"
         self.trace.say(seen.by.node, f"EFFECT {seen.name!r} of {seen.by.run} {seen.by.call}, {key}")
 
+    def _poison(self, run: str) -> None:
+        process = PROCESS.get()
+        node = next((node for node in self.nodes if node.process is process and not node.is_dead), None)
+        if node is not None and run not in self.rescue.cured:
+            self.nemesis.poison(node, lambda work: self.loop.create_task(work, context=self._context))
+
     async def _serve(self, context: Context) -> bytes:
         """A service behind a URL, which reports to any coordinator while it is at work."""
         return await serve(self.any_node, self.journal, context)
@@ -140,6 +156,7 @@ class World:
         """Torment, heal, and wait for the end of every run."""
         self.nodes = [self._begin(f"n{number}") for number in range(self.shape.nodes)]
         working = self.loop.create_task(self._work())
+        rescuing = self.loop.create_task(self.rescue.keep_looking())
         await self.nemesis.work(self.shape.span_s)
         await self.nemesis.heal()
         self.is_healed = True
@@ -150,13 +167,35 @@ class World:
         while self.loop.time() < deadline:
             await asyncio.sleep(0.05)
             deadline += self._skip_rest()
-            if working.done() and finishing.done() and not self._open_runs() and self._budgets_are_home():
+            if working.done() and self.shape.ages and not self.aged_at and self._may_age():
+                await self._age()
+                deadline += AGED_S
+            if working.done() and finishing.done() and not self._open_runs() and self._is_tidy():
                 self.is_over = True
                 break
         answering.cancel()
+        rescuing.cancel()
         for task in (working, finishing):
             if task.done():
                 task.result()
+
+    async def _age(self) -> None:
+        """Nine days later: what ended before is deleted, while the rest goes on, and not everything goes well."""
+        self.aged_at = self.database.clock.now()
+        self.database.skip(AGE_MS)
+        self.say("NINE DAYS LATER")
+        self.faults.lost_reply = self.faults.lost = 0.1
+        await self.nemesis.strike_once(self.any_node(self.rng))
+        self.faults.heal()
+
+    def _may_age(self) -> bool:
+        """Nothing is on its way that would come nine days late: no append, no start of a run, no budget's tranche."""
+        is_busy = any(node.network.is_busy or node.is_creating for node in [*self.past, *self.nodes])
+        return not is_busy and self._budgets_are_home()
+
+    def _is_tidy(self) -> bool:
+        """What has to come back has come back, and what had to be deleted is."""
+        return not (self.aged_at and self.database.has_past(self.aged_at)) and self._budgets_are_home()
 
     def _open_runs(self) -> list[str]:
         return [row.id for row in self.database.runs.values() if row.status not in ENDED_STATUSES]
@@ -164,7 +203,7 @@ class World:
     async def _work(self) -> None:
         tasks = [self.clients.work()]
         if self.scenario.operators:
-            tasks.append(self.operators.work())
+            tasks += [self.operators.work(), self.rescue.work()]
         await asyncio.gather(*tasks)
 
     def _skip_rest(self) -> float:
@@ -188,10 +227,10 @@ class World:
         return [row for row in self.database.system.values() if row.stream.startswith(PREFIX)]
 
     def evidence(self) -> Evidence:
-        rows = self.database.runs.values()
-        stamped = zip(self.database.feed, self.database.feed.stamps, strict=True)
+        rows = [*self.database.runs.values(), *(erased.row for erased in self.database.erased)]
+        stamped = zip(self.database.whole_feed(), self.database.feed.stamps, strict=True)
         return Evidence(
-            streams={row.id: tuple(row.events) for row in rows},
+            streams={row.id: self.database.stream(row) for row in rows},
             heads={row.id: row.head() for row in rows},
             mails={row.id: tuple(row.letters.values()) for row in rows},
             feed=[(run, event.sequence, at) for (run, event), at in stamped],
@@ -200,7 +239,9 @@ class World:
             early_ms=max(node.clock.early_ms for node in [*self.past, *self.nodes]),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
             waited_for_budgets=self.shape.waits_for_budgets,
-            budgets={row.stream: tuple(row.events) for row in self._budgets()},
+            budgets={row.stream: tuple(row.events) for row in self._budgets()}, damaged=self.database.damages(),
+            erased=tuple(self.database.erased), aged_at=self.aged_at,
+            takeovers_max=self.shape.settings("any").takeovers_max,
         )  # fmt: skip
 
     def _directory(self) -> AgentDirectory:
@@ -213,7 +254,7 @@ class World:
     def report(self, seed: int) -> Report:
         """Count, and check."""
         everyone = [*self.past, *self.nodes]
-        rows = self.database.runs.values()
+        rows = [*self.database.runs.values(), *(erased.row for erased in self.database.erased)]
         tried = [(i.run, i.call, i.attempt) for i in self.journal.invocations]
         report = Report(
             seed, faults=dict(sorted(self.trace.faults.items())), operations=self.clients.operations,
@@ -228,7 +269,7 @@ class World:
         for invariant in self.scenario.invariants:
             report.violations += [f"{name_of(invariant)}: {what}" for what in invariant(evidence)]
         digest = hashlib.sha256(repr((report.faults, report.operations, report.steps)).encode())
-        for run, event in self.database.feed:
+        for run, event in self.database.whole_feed():
             digest.update(f"{run} {event.sequence} {event.at} {event.type} ".encode() + event.body)
         report.digest = digest.hexdigest()[:32]
         return report

@@ -137,12 +137,14 @@ WITH locked AS MATERIALIZED (
 -- name: move
 -- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded. A redrive moves a head
 -- that has failed, and raises its epoch; nothing else moves one that has ended. `shape` is, from its last bit on: 1 closes,
--- 1 redrives, 20 number of events, 20 which of them begins the generation (0: none does), and how many do.
+-- 1 redrives, 20 number of events, 20 which of them begins the generation (0: none does), 20 how many do, and 1 that it is no
+-- progress.
 UPDATE runs r
 SET sequence = h.expected + (h.shape >> 2 & 1048575), status = h.status, owner = h.owner, wake_at = h.wake_at,
-    folded = coalesce(h.folded, 0), takeovers = 0, updated_at = now(), epoch = r.epoch + (h.shape >> 1 & 1),
-    base = CASE WHEN h.shape >> 22 = 0 THEN r.base ELSE h.expected + (h.shape >> 22 & 1048575) END,
-    generation = r.generation + (h.shape >> 42),
+    folded = coalesce(h.folded, 0), updated_at = now(), epoch = r.epoch + (h.shape >> 1 & 1),
+    takeovers = CASE WHEN h.shape >> 62 = 0 THEN 0 ELSE r.takeovers END,
+    base = CASE WHEN (h.shape >> 22 & 1048575) = 0 THEN r.base ELSE h.expected + (h.shape >> 22 & 1048575) END,
+    generation = r.generation + (h.shape >> 42 & 1048575),
     ended_at = CASE WHEN h.status IN ('completed', 'failed', 'cancelled') THEN now() END
 FROM (SELECT n, id, epoch, expected, shape, ($1::text[])[status] AS status, owner, folded, wake_at
       FROM unnest($3::text[], $4::text::bigint[], $5::text::bigint[], $6::text::bigint[], $7::text::int[], $8::text::bigint[],

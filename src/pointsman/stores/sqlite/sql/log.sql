@@ -23,8 +23,8 @@ RETURNING number
 -- name: move
 -- Move a head that was found to stand where the append expects it.
 UPDATE runs
-SET sequence = :sequence, status = :status, owner = :owner, wake_at = :wake_at, folded = :folded, takeovers = 0,
-    updated_at = :now, ended_at = :ended_at, epoch = :epoch, base = iif(:generations > 0, :base, base),
+SET sequence = :sequence, status = :status, owner = :owner, wake_at = :wake_at, folded = :folded,
+    takeovers = iif(:is_progress, 0, takeovers), updated_at = :now, ended_at = :ended_at, epoch = :epoch, base = iif(:generations > 0, :base, base),
     generation = generation + :generations
 WHERE number = :number
 

@@ -15,7 +15,10 @@ from pointsman.testing.sim.workload.agents import app
 NAMES = (
     "chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap", "spending", "spending", "crowd",
     "crowd", "asking", "effects", "effects", "talk", "circling", "thrifty", "picky", "clumsy",
+    "hopeful", "hopeful",
 )  # fmt: skip
+POISONED = 0.06
+"""The share of schedules in which a run ends its coordinators."""
 
 
 class Own:
@@ -28,7 +31,8 @@ class Own:
     invariants: Sequence[Invariant] = ()
 
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]:
-        return [self._start(rng) for _ in range(shape.runs)]
+        poison = [Start("poisoned", b"1", b"2")] if rng.random() < POISONED else []
+        return [*(self._start(rng) for _ in range(shape.runs)), *poison]
 
     def _start(self, rng: random.Random) -> Start:
         workflow, size = rng.choice(NAMES), rng.randrange(1, 4)

@@ -124,6 +124,15 @@ async def cashier(text: str, context: Context) -> str:
     return f"cashier {await JOURNAL.get().work(seconds=0.3)}"
 
 
+@app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S, fallback=[])
+async def moody(text: str) -> str:
+    """Says no for good, and may think better of it when it is asked anew."""
+    number = await JOURNAL.get().work(seconds=0.1)
+    if JOURNAL.get().rng.random() < 0.5:
+        raise AgentError("not for you", kind="moody")
+    return f"moody {number}"
+
+
 @app.agent(timeout=TIMEOUT_S, retry=RETRY, hold=HOLD_S, fallback=["generalist"], failures={"moody": True})
 async def refuser(text: str) -> str:
     """Fails in every way that an agent may."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pointsman.kernel.errors import CallError, PointsmanError
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.run import Run
+from pointsman.testing.sim.journal import JOURNAL
 from pointsman.testing.sim.workload.agents import (
     app,
     babbler,
@@ -13,6 +14,7 @@ from pointsman.testing.sim.workload.agents import (
     costly,
     flaky,
     frugal,
+    moody,
     narrow,
     plain,
     refuser,
@@ -225,3 +227,28 @@ async def clumsy(run: Run, size: int) -> str:
         raise ValueError("a bug in the body")
     await run.call(teller, "clumsy", key="mine")
     return str(await run.call(refuser, "nobody catches this", fallback=[]))
+
+
+@app.workflow()
+async def hopeful(run: Run, size: int) -> list[str]:
+    """Fails with the first call that does, while others, a question and a child are under way: what is redriven begins
+    there anew, and repeats nothing that completed."""
+    said = [await run.call(steady, "before")]
+    handles = [run.start((moody, thinker, moody)[number % 3], f"hope {number}") for number in range(size)]
+    handles.append(run.start(refuser, "ask", fallback=[], person="and now?"))
+    if size > 1:
+        handles.append(run.start(hopeful, size - 1))
+    try:
+        said += [str(result) for result in await run.gather(*handles)]
+    except CallError:
+        await run.sleep(0.3)  # what is still under way goes on meanwhile
+        raise
+    return [*said, await run.call(moody, f"last {run.now()}")]
+
+
+@app.workflow()
+async def poisoned(run: Run, size: int) -> str:
+    """Ends every process that drives it, until other code is deployed."""
+    said = await run.call(steady, f"before {size}")
+    JOURNAL.get().poison(run.id)
+    return f"{said}, {await run.call(steady, 'after')}"
