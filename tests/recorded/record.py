@@ -81,11 +81,12 @@ def main() -> None:
         "repaired": b"3",
         "parcel": b"7", "planned": b"5", "deadlocked": b"1", "large": msgspec.json.encode("à propos " * 300),
         "rounds": b"[]", "risky": b"2",
+        "thrifty": b"3",
     }  # fmt: skip
     signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')],
                "rounds": [("word", b'"one"'), ("word", b'"two"'), ("word", b'"three"')]}  # fmt: skip
     names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired "
-    names += "rounds risky parcel planned deadlocked"
+    names += "rounds risky parcel planned deadlocked thrifty"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
         workflow = programs.app.directory.workflow(WORKFLOWS.get(name, name))
@@ -93,7 +94,8 @@ def main() -> None:
         more: dict[str, Any] = {"signals": signals.get(name, ())}
         if name == "recovering":
             more = {"people": [b"12"], "budget": Budget(usd=1.0), "spent": Amount(usd_micros=50_000)}
-        is_well = [False]
+        is_well = [name == "thrifty"]
+        programs.app.directory.mode = "degraded" if name == "thrifty" else "full"
         lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=partial(answer, is_well=is_well), **more)
         if name == "recovering":
             lab.execution.held("star#1", ev.Failure("unhealthy", "a cold", retryable=False), lab.now)
@@ -104,6 +106,11 @@ def main() -> None:
         if name == "repaired":
             lab.run(steps_max=2)
             lab.repair(kept=3)
+        if name == "thrifty":
+            for mode in ("full", "emergency", "full"):
+                lab.run()
+                programs.app.directory.mode = mode
+                lab.signal("next")
         lab.run()
         if name == "risky":
             assert lab.failure.kind == "exception"

@@ -29,6 +29,15 @@ def test_recorded_history_replays(path: Path) -> None:
     assert state.is_ended
 
 
+@pytest.mark.parametrize("mode", ["degraded", "emergency"])
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+def test_a_replay_is_the_same_whatever_the_mode_is_then(path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = load(path)
+    before = replay_prefixes(programs.app, "run-1", events)
+    monkeypatch.setattr(programs.app.directory, "mode", mode)
+    assert replay_prefixes(programs.app, "run-1", events) == before
+
+
 def test_every_event_type_is_in_some_history() -> None:
     seen = {row.type for path in HISTORIES for row in load(path)}
     assert seen == set(EVENT_TYPES) - NOT_IN_LAB

@@ -90,6 +90,12 @@ class Lab:
         self.execution.mailed(ev.CancelRequested(mail=self._mail, reason=reason), self.now)
         self._append()
 
+    def signal(self, name: str, payload: bytes = b"null") -> None:
+        self._mail += 1
+        key, value = str(self._mail), msgspec.Raw(payload)
+        self.execution.mailed(ev.SignalReceived(name=name, key=key, mail=self._mail, payload=value), self.now)
+        self._append()
+
     def redrive(self, *, has_fresh_key: bool = False) -> Plan:
         """As a coordinator redrives: another one loads the run."""
         base = self.execution.state.base

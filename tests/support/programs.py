@@ -249,3 +249,27 @@ async def deadlocked(run: Run, n: int) -> None:
 
     handles += [run.branch("one", wait_for, 1), run.branch("other", wait_for, 0)]
     await run.gather(*handles)
+
+
+@app.agent(retry=Retry(attempts=1))
+async def selector(text: str) -> str:
+    return text
+
+
+@app.workflow()
+async def thrifty(run: Run, n: int) -> list[object]:
+    """Three rounds, each with all that depends on the cluster's mode, in the body and in a branch beside it."""
+
+    async def beside(run: Run) -> list[object]:
+        return [await run.select("ship", by=selector, of="double"), run.mode()]
+
+    said: list[object] = []
+    for _ in range(3):
+        branch = run.branch("beside", beside)
+        who = await run.select("price", by=selector, of="pack", default=understudy)
+        memory = await run.call(double, n, optional="memory", default=0)
+        judged = await run.call(star, n, fallback=[], optional="evaluation", default="none")
+        answer = await run.call(star, n, fallback=[], default=-1)
+        said += [run.mode(), who, memory, judged, answer, *await branch]
+        await run.wait_for("next")
+    return said

@@ -18,6 +18,7 @@ from pointsman.agents.signature import decode_as
 from pointsman.agents.workflow import Workflow
 from pointsman.kernel.errors import InvalidInput, InvalidValue
 from pointsman.kernel.events import Failure
+from pointsman.kernel.policy.modes import FULL
 from pointsman.kernel.program import Selection
 from pointsman.kernel.values import VALUE_BYTES_MAX
 from pointsman.ports.agents import AgentDeclared, InvalidCard
@@ -31,6 +32,7 @@ class AgentDirectory:
 
     Attributes:
         now: the database's clock in ms, for `select`; a directory whose agents never change needs none.
+        mode: of the cluster. Set by who follows it.
 
     Raises:
         ValueError: the generalist is not an agent of the app.
@@ -41,6 +43,7 @@ class AgentDirectory:
         *, bytes_max: int = VALUE_BYTES_MAX,
     ) -> None:  # fmt: skip
         self.now: Callable[[], int] = lambda: 0
+        self.mode = FULL
         self._own = {agent.name: agent for agent in agents}
         self._registered: dict[str, Agent] = {}
         self._records: dict[str, AgentRecord] = {}

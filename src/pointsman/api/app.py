@@ -23,6 +23,7 @@ from pointsman.api.auth import Guard
 from pointsman.api.budgets import BudgetRoutes
 from pointsman.api.errors import Internal, MethodNotAllowed, NotFound
 from pointsman.api.events import EventRoutes
+from pointsman.api.modes import ModeRoutes
 from pointsman.api.request import ApiRequest, ClientGone
 from pointsman.api.routing import ApiRoute, Declaration, declared_in, routes_of
 from pointsman.api.runs import RunRoutes
@@ -34,6 +35,7 @@ from pointsman.kernel.errors import Draining, PointsmanError
 from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.inbox import Inbox
+from pointsman.ports.modes import Modes
 from pointsman.ports.runs import Runs, Status
 
 Observer = Callable[[str, str, int, float], None]
@@ -62,7 +64,7 @@ class Api:
     """The ASGI application of a coordinator.
 
     Args:
-        agents, attempts, inbox, budgets: without them their routes are not there.
+        agents, attempts, inbox, budgets, modes: without them their routes are not there.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Api:
         attempts: Attempts | None = None,
         inbox: Inbox | None = None,
         budgets: Budgets | None = None,
+        modes: Modes | None = None,
         waiting: Waiting | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -92,6 +95,7 @@ class Api:
             *(routes_of(AttemptRoutes(attempts, on_runs.visible)) if attempts is not None else ()),
             *(routes_of(TaskRoutes(inbox)) if inbox is not None else ()),
             *(routes_of(BudgetRoutes(budgets)) if budgets is not None else ()),
+            *(routes_of(ModeRoutes(modes)) if modes is not None else ()),
         ]
         self._document: bytes | None = None
 

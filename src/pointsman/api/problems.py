@@ -12,11 +12,11 @@ import msgspec
 
 from pointsman.api.errors import ApiError
 from pointsman.api.reply import Reply
-from pointsman.kernel.errors import Draining, PointsmanError
+from pointsman.kernel.errors import Draining, Overloaded, PointsmanError
 
 MEDIA_TYPE = b"application/problem+json"
 DETAIL_CHARS_MAX = 1_000
-RETRY_AFTER_S = b"1"
+RETRY_AFTER_S = 1
 RETRY_ELSEWHERE = b"pointsman-retry-elsewhere"
 
 _encoder = msgspec.json.Encoder()
@@ -49,7 +49,10 @@ def reply(error: PointsmanError, *, instance: str | None = None) -> Reply:
 def headers(error: PointsmanError) -> list[tuple[bytes, bytes]]:
     extra = list(error.headers) if isinstance(error, ApiError) else []
     if _status(error) == 503:
-        extra.append((b"retry-after", RETRY_AFTER_S))
+        seconds = error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S
+        extra.append((b"retry-after", b"%d" % seconds))
+    if isinstance(error, Overloaded):
+        extra.append((RETRY_ELSEWHERE, b"once"))
     if isinstance(error, Draining) or (isinstance(error, ApiError) and error.elsewhere):
         extra.append((RETRY_ELSEWHERE, b"1"))
     return extra

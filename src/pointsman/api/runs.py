@@ -47,6 +47,7 @@ from pointsman.kernel.errors import (
     InvalidValue,
     NotQuarantined,
     NotRedrivable,
+    Overloaded,
     RunConflict,
     RunEnded,
     UnknownRun,
@@ -138,7 +139,7 @@ class RunRoutes:
             Answer(201, views.RunBody, "It is started, durably.", headers=LOCATION),
             Answer(200, views.RunBody, "It was started before, with the same workflow and input.", headers=LOCATION),
         ),
-        errors=(UnknownWorkflow, InvalidInput, RunConflict, TenantMismatch),
+        errors=(UnknownWorkflow, InvalidInput, RunConflict, TenantMismatch, Overloaded),
         about="The id is the body's, else the header `Pointsman-Run-Id`, else made of `Idempotency-Key`, else chosen.",
     )  # fmt: skip
     async def start(self, request: ApiRequest) -> Reply:

@@ -22,6 +22,7 @@ from pointsman.api.waiting import Waiting
 from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.inbox import Inbox
+from pointsman.ports.modes import Modes
 from pointsman.ports.runs import Runs, Status
 
 BACKLOG = 1_024
@@ -130,7 +131,7 @@ class ApiServer(Server):
     """Serves a coordinator's `Runs` and `Status`, and the cluster's `Agents` and `Attempts`.
 
     Args:
-        agents, attempts, inbox, budgets: without them their routes are not there.
+        agents, attempts, inbox, budgets, modes: without them their routes are not there.
         observer: told of every request (route, method, status, seconds), for metrics.
 
     Raises:
@@ -147,11 +148,13 @@ class ApiServer(Server):
         attempts: Attempts | None = None,
         inbox: Inbox | None = None,
         budgets: Budgets | None = None,
+        modes: Modes | None = None,
         observer: Observer | None = None,
     ) -> None:
         waiting = Waiting()
         self.app = Api(
             runs, status, settings, agents=agents, attempts=attempts, inbox=inbox, budgets=budgets,
+            modes=modes,
             waiting=waiting, observer=observer,
         )  # fmt: skip
         super().__init__(self.app, settings, waiting)

@@ -22,6 +22,7 @@ from pointsman.cli.exits import HELP
 from pointsman.cli.inbox.group import inbox
 from pointsman.cli.init.command import init
 from pointsman.cli.migrate import migrate
+from pointsman.cli.mode import mode
 from pointsman.cli.openapi import openapi
 from pointsman.cli.replay import replay
 from pointsman.cli.retention import retention
@@ -55,6 +56,7 @@ app.add_typer(inbox, name="inbox")
 app.add_typer(agents, name="agents")
 app.add_typer(breakers, name="breakers")
 app.add_typer(budgets, name="budgets")
+app.add_typer(mode, name="mode")
 
 
 def _version(wanted: bool) -> None:

@@ -52,12 +52,15 @@ class Wish:
         "obstacle",
         "permit",
         "priority",
+        "workflow",
     )
 
     def __init__(
         self, agent: Agent, pending: PendingCall, is_continuing: bool, admitted: Callable[[str], None]
     ) -> None:
         self.agent = agent
+        self.workflow: str
+        """Of its run. Only who waits is asked for it, and most never do."""
         self.call = pending.call
         self.priority = pending.options.priority
         self.is_continuing = is_continuing
@@ -234,6 +237,7 @@ class Admission:
         if failure.kind != "busy" or not wish.agent.idempotent:
             # Noted also where a next owner must know for certain that the attempt has not begun.
             self._execution.held(wish.call, failure, now)
+        wish.workflow = self._execution.state.workflow
         wish.failure = failure
         wish.give_up_at = (pending.held_at or now) + round(wish.agent.described.hold * 1000)
         left = seconds_left(self._execution.state, now)

@@ -21,8 +21,6 @@ from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Head
 from pointsman.ports.store import Store
 
-LAG_PROBE_S = 0.25
-
 logger = logging.getLogger("pointsman.coordinator")
 
 
@@ -48,7 +46,6 @@ class Claims:
         self._roster = roster
         duties = (
             self._claim_due, self._take_hints, self._look_for_mail, self._watch_others, self._sweep, self._hold_trials,
-            self._probe_loop,
         )  # fmt: skip
         self._tasks = [
             asyncio.create_task(keep(duty, self._settings.claim_poll_ms / 1000), name=duty.__name__.lstrip("_"))
@@ -166,14 +163,6 @@ class Claims:
             living = [definition for m in await self._store.liveness.members() for definition in m.definitions]
             for missing in await self._store.ownership.stranded([*living, *self._directory.definitions()]):
                 logger.warning("stranded: no live coordinator has %s v%d", missing.workflow, missing.version)
-
-    async def _probe_loop(self) -> None:
-        """How late the event loop is: an agent that blocks it is seen here."""
-        clock = self._store.clock
-        while True:
-            before = clock.monotonic()
-            await asyncio.sleep(LAG_PROBE_S)
-            self._stats.loop_lag_s = max(clock.monotonic() - before - LAG_PROBE_S, 0.0)
 
 
 async def keep(duty: Callable[[], Awaitable[None]], pause_s: float) -> None:

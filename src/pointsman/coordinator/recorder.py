@@ -54,6 +54,8 @@ class Recorder:
         self._wakes: list[asyncio.Event] = [asyncio.Event() for _ in range(LANES)]
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopped = False
+        self._began = [0.0] * LANES
+        """When the append of each lane that is on its way began; 0: none is."""
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._run(lane), name=f"recorder-{lane}") for lane in range(LANES)]
@@ -85,6 +87,12 @@ class Recorder:
     def depth(self) -> int:
         """Appends that wait for their lane."""
         return sum(len(queue) for queue in self._queues)
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the append has been on its way that began first (seconds)."""
+        began = min((began for began in self._began if began), default=0.0)
+        return asyncio.get_running_loop().time() - began if began else 0.0
 
     async def _run(self, lane: int) -> None:
         queue, wake, is_busy = self._queues[lane], self._wakes[lane], False
@@ -147,12 +155,17 @@ class Recorder:
 
     async def _append(self, tickets: list[Ticket], lane: int) -> None:
         batch = [append for ticket in tickets for append in ticket.appends]
+        clock = asyncio.get_running_loop().time
+        began = self._began[lane] = clock()
         try:
             results = await self._log.append(batch, lane=lane)
+            self._stats.append_latency.observe(clock() - began)
         except StoreUnavailable as error:
             self._stats.append_errors += 1
             logger.warning("an append of %d runs was not answered (%s): finding out", len(batch), error)
             results = await self._find_out(batch, lane)
+        finally:
+            self._began[lane] = 0.0
         self._stats.appends += 1
         self._stats.appended_runs += len(batch)
         position = 0

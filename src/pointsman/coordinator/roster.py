@@ -92,6 +92,12 @@ class Roster:
             return 0
         return self._settings.runs_max - runs
 
+    def taken(self) -> float:
+        """Share of the room that is taken, in runs or in bytes."""
+        runs = len(self._drivers) + len(self._loading.runs)
+        held = self._cache.bytes + RUN_BYTES * runs
+        return max(runs / self._settings.runs_max, held / self._settings.memory_bytes_max)
+
     def poke(self, run: str) -> None:
         """A timer of the run is due."""
         driver = self._drivers.get(run)

@@ -56,6 +56,7 @@ class CoordinatorRuns:
             wanted = request.workflow + (f" v{request.version}" if request.version is not None else "")
             known = sorted({d.workflow for d in coordinator.directory.definitions()})
             raise UnknownWorkflow(f"no workflow {wanted!r} here; there are {', '.join(known) or 'none'}")
+        await coordinator.modes.shedding.check(workflow.name, request.id)
         data = encode(decode(request.input, bytes_max=self._bytes_max), bytes_max=self._bytes_max)
         workflow.signature.check_input(data)
         encode(dict(request.attributes))

@@ -23,6 +23,7 @@ from pointsman.coordinator.dispatcher import Dispatcher
 from pointsman.coordinator.effects import Effects
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
+from pointsman.coordinator.modes.keeper import SECTION, ModeKeeper
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.retention import RetentionDuty
 from pointsman.coordinator.roster import Roster
@@ -67,6 +68,7 @@ class Coordinator:
         self.roster = Roster(
             settings, store, directory, ids, self.stats, self.watcher, self.claims.look, self.agents.refresh
         )
+        self.modes = ModeKeeper(settings, store, directory, self.stats, self.roster, lambda: self.roster.crew)
         self.agents.on_change = self._agent_changed
         self.agents.sums = self._sums
         self.health = HealthWatch(
@@ -85,6 +87,7 @@ class Coordinator:
         """Raises what `Store.open` and `Liveness.register` raise."""
         await self.store.open()
         await self.agents.start()
+        await self.modes.start()
         await self._enlist()
         self.health.start()
         self.retention.start()
@@ -113,6 +116,7 @@ class Coordinator:
             timers=Timers(clock, self.roster.poke), stats=self.stats, lease=lease, on_moved=self.watcher.moved,
             on_due=self.hint,
         )  # fmt: skip
+        crew.gates.sections[SECTION] = self.modes.signals
         crew.recorder.start()
         crew.dispatcher.start()
         await crew.gates.start()
@@ -196,6 +200,7 @@ class Coordinator:
                 logger.warning(
                     "the store can't be reached: what this coordinator owns is taken over when its lease ends"
                 )
+        await self.modes.stop()
         await self.agents.stop()
         for transport in self.transports.values():
             await transport.close()
@@ -254,5 +259,6 @@ class Coordinator:
             "pointsman_calls_active": float(crew.dispatcher.active if crew else 0),
             "pointsman_append_queue_depth": float(crew.recorder.depth if crew else 0),
             "pointsman_ready": float(self.is_ready()[0]),
+            "pointsman_mode": float(self.modes.level),
         }
         return prometheus(self.stats, gauges)

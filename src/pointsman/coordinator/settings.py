@@ -41,6 +41,15 @@ class CoordinatorSettings:
         slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
         retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
         retry_floor: so many retries within that window are always allowed.
+        degraded_wait_s, emergency_wait_s: seconds that a call waits for its agent, queue over rate; the mode by it.
+        degraded_lag_s, emergency_lag_s: seconds that the event loop is late.
+        degraded_store_s, emergency_store_s: seconds that an append takes.
+        degraded_errors, emergency_errors: share of attempts that fail, of `errors_min` or more in `errors_window_s`.
+        degraded_memory, emergency_memory: share of `runs_max` or `memory_bytes_max` that is taken.
+        mode_leave: a mode is left when every signal is below this share of what it takes to enter it.
+        mode_stay_s: and when it has lasted so long.
+        mode_poll_ms: how often the signals are judged, and the mode is read.
+        shed_wait_s: new runs are refused that would wait longer than that, for agents, this process or the store.
         retention_days: runs that ended longer ago are deleted; 0: none ever is.
         retention_every_s: how often one of the coordinators looks for them.
         retention_batch: runs deleted or moved in one statement.
@@ -74,6 +83,22 @@ class CoordinatorSettings:
     retry_share: float = 0.2
     retry_floor: int = 10
     retry_window_s: int = 30
+    degraded_wait_s: float = 5.0
+    emergency_wait_s: float = 30.0
+    degraded_lag_s: float = 0.5
+    emergency_lag_s: float = 2.0
+    degraded_store_s: float = 0.5
+    emergency_store_s: float = 2.5
+    degraded_errors: float = 0.5
+    emergency_errors: float = 0.9
+    errors_min: int = 20
+    errors_window_s: float = 10.0
+    degraded_memory: float = 0.9
+    emergency_memory: float = 0.98
+    mode_leave: float = 0.5
+    mode_stay_s: float = 10.0
+    mode_poll_ms: int = 250
+    shed_wait_s: float = 10.0
     retention_days: int = 0
     retention_every_s: int = 3_600
     retention_batch: int = 500
@@ -94,5 +119,11 @@ class CoordinatorSettings:
                 continue
             if isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"{field.name}={value}: must be more than 0")
+        for signal in ("wait_s", "lag_s", "store_s", "errors", "memory"):
+            degraded, emergency = getattr(self, f"degraded_{signal}"), getattr(self, f"emergency_{signal}")
+            if emergency < degraded:
+                raise ValueError(f"emergency_{signal}={emergency}: at least degraded_{signal}, which is {degraded}")
+        if self.mode_leave >= 1:
+            raise ValueError(f"mode_leave={self.mode_leave}: below 1, or the mode would change to and fro")
         if self.lease_ttl_ms < 500:
             raise ValueError(f"lease_ttl_ms={self.lease_ttl_ms}: at least 500, or a pause ends a healthy coordinator")

@@ -41,6 +41,7 @@
     │   └── SignalTimeout              wait_for(timeout=...) ran out
     ├── StoreUnavailable               the store can't be reached, or said no for now
     │   └── StoreInUse                 another process has the file open
+    ├── Overloaded                     a new run would wait too long, and is not started
     ├── SchemaMissing, SchemaFromFuture, CoordinatorExists, Draining
 
     RunControl (BaseException)         control flow that `except Exception` must not catch
@@ -384,6 +385,22 @@ class Draining(PointsmanError):
     code = "draining"
     status = 503
     retryable = True
+
+
+class Overloaded(PointsmanError):
+    """There is too much to do: the run is not started; try again later.
+
+    Attributes:
+        retry_after_s: seconds after which it is worth a try.
+    """
+
+    code = "overloaded"
+    status = 503
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int = 1) -> None:
+        super().__init__(message or "there is too much to do: the run is not started; try again later")
+        self.retry_after_s = retry_after_s
 
 
 class RunControl(BaseException):

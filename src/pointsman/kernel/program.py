@@ -129,6 +129,11 @@ class Selection(msgspec.Struct, frozen=True):
 class Directory(Protocol):
     """Which agents and workflows there are, and how the agents are. Read once per question; the answer is recorded."""
 
+    @property
+    def mode(self) -> str:
+        """The cluster's mode now, one of `policy.modes.MODES`."""
+        ...
+
     def agent(self, name: str) -> AgentSpec | None:
         """Also one that has left or whose registration lapsed: runs that called it must still replay."""
         ...

@@ -151,15 +151,27 @@ def _decisive(facts: Sequence[Fact]) -> tuple[int, ev.Event | None]:
     for n, fact in enumerate(facts):
         if isinstance(fact.event, ev.AgentsTriggered) and fact.event.call == end.call:
             return n, fact.event
-    if end.failure.kind == "unknown_agent":
+    if end.failure.kind in ("unknown_agent", "omitted"):
         for n in range(len(facts) - 1, 0, -1):
             event = facts[n].event
-            if isinstance(event, ev.CallRefused) or (isinstance(event, ev.AgentSelected) and not event.agent):
+            if _was_refused(event):
                 return n, event
     causes = [n for n, fact in enumerate(facts) if isinstance(fact.event, ev.Cause)]
     if failures and failures[-1] == causes[-1]:
         return failures[-1], facts[failures[-1]].event
     return len(facts) - 1, None
+
+
+def _was_refused(event: ev.Event) -> bool:
+    """Did the body ask for what it could not get, and was told so at once?"""
+    match event:
+        case ev.CallRefused():
+            return True
+        case ev.AgentSelected(agent=agent):
+            return not agent
+        case ev.CallOmitted(output=output):
+            return not bytes(output)
+    return False
 
 
 def _failed_call(event: ev.Event) -> str | None:

@@ -28,17 +28,16 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
+from pointsman.kernel.observing import Observing
 from pointsman.kernel.policy.amounts import NOTHING, Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
 from pointsman.kernel.scheduler import Scheduler
-from pointsman.kernel.selecting import choose
 from pointsman.kernel.signals import Signals
 from pointsman.kernel.spending import allowance
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Handle
 from pointsman.kernel.typed_state import TypedState
 from pointsman.kernel.values import digest
-from pointsman.kernel.waiting import Waiting
 from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted, special_of
 
 
@@ -51,12 +50,11 @@ class Produced(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
-class Requests(Waiting):
+class Requests(Observing):
     """See the module.
 
     Attributes:
         history: the log that is being replayed; None once the run is live.
-        recorded: in replay, the requests of the cause being delivered that the body has not made yet.
         new: what was produced and not yet taken for an append.
         copies: what a large input may be copied from.
         signals: those that wait for the body, and where the body waits for one.
@@ -65,12 +63,10 @@ class Requests(Waiting):
     def __init__(
         self, state: RunState, workflow: WorkflowSpec, directory: Directory, scheduler: Scheduler, events_max: int
     ) -> None:
-        super().__init__(state, scheduler)
+        super().__init__(state, scheduler, directory)
         self.history: History | None = None
-        self.recorded: dict[tuple[type[ev.Event], str], ev.Event] = {}
         self.new: list[Produced] = []
         self.copies = Copies()
-        self.now = 0
         self.given = NOTHING
         """In replay: what children of the cause being delivered were given; the state learns of it afterwards."""
         self.handles: dict[str, Handle[Any]] = {}
@@ -82,7 +78,6 @@ class Requests(Waiting):
         """The run of each call of a workflow."""
         self.signals = Signals()
         self._workflow = workflow
-        self._directory = directory
         self._events_max = events_max
         turns, repeats = workflow.turns_max, workflow.repeats_max
         self.typed = None if workflow.state is None else TypedState(workflow.state)
@@ -95,6 +90,10 @@ class Requests(Waiting):
         self, call: str, asked: str, args: Sequence[Any], kwargs: Mapping[str, Any], wanted: Wanted = AS_USUAL
     ) -> Handle[Any]:
         self._check_room()
+        if wanted is not AS_USUAL and (wanted.optional or wanted.default is not NO_DEFAULT):
+            omitted = self.omitted(call, asked, wanted)
+            if omitted is not None:
+                return omitted
         target: str | None = asked
         agent = self._directory.agent(asked)
         if agent is None or self.recorded:
@@ -174,7 +173,7 @@ class Requests(Waiting):
         self.signals.forget(handle.call)
         self.resolve(handle, error=CallError("cancelled", "given up by the workflow", call=handle.call))
 
-    # -- time, signals, selection ---------------------------------------------------------------------------------
+    # -- time, signals ---------------------------------------------------------------------------------
 
     def set_timer(self, call: str, delay_ms: int) -> Handle[None]:
         self._check_room()
@@ -210,31 +209,6 @@ class Requests(Waiting):
             self.resolve(handle, self._directory.decode_as(expect, payload))
         except PointsmanError as error:
             self.resolve(handle, error=error)
-
-    def select(self, call: str, needs: tuple[str, ...], named: str | None = None, why: str = "") -> str | None:
-        """`named`: whom a selector chose; `why`: who chose, or why nobody did."""
-        self._check_room()
-        self._deliver_cancel()
-        recorded = self._take(ev.AgentSelected, call)
-        if isinstance(recorded, ev.AgentSelected):
-            if recorded.needs != needs:
-                raise self._break(NonDeterministicWorkflow(describe(recorded), f"select for {', '.join(needs)}"))
-            return recorded.agent or None
-        agent, reason = choose(self._directory, needs, named, why, self.now)
-        self.produce(ev.AgentSelected(call=call, agent=agent, reason=reason, needs=needs), self.now)
-        return agent or None
-
-    def subscribers(self, call: str, event: str, by: str) -> tuple[str, ...]:
-        """Who subscribes to an event that was emitted in the call `by`."""
-        self._check_room()
-        recorded = self._take(ev.AgentsTriggered, call)
-        if isinstance(recorded, ev.AgentsTriggered):
-            if recorded.event != event:
-                raise self._break(NonDeterministicWorkflow(describe(recorded), f"event {event!r}"))
-            return recorded.agents
-        agents = self._directory.subscribers(event, self.now)
-        self.produce(ev.AgentsTriggered(call=call, event=event, by=by, agents=agents), self.now)
-        return agents
 
     def state(self) -> Any:
         return self._declared().value()
@@ -277,9 +251,6 @@ class Requests(Waiting):
             self.copies.note(self._state.sequence, event, body, data)
         else:  # what is new follows the whole of what is recorded
             self.copies.note(self.history.sequence + len(self.new), event, body, data)
-
-    def _take(self, event_type: type[ev.Event], call: str) -> ev.Event | None:
-        return self.recorded.pop((event_type, call), None)
 
     def _handle(self, call: str, kind: str) -> Handle[Any]:
         if call in self.handles:

@@ -14,6 +14,7 @@ from pointsman.kernel import entropy
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
 from pointsman.kernel.events import PlannedTask
 from pointsman.kernel.policy.amounts import Budget
+from pointsman.kernel.selecting import is_agent, selector_key
 from pointsman.kernel.strands import Handle
 from pointsman.kernel.typed_state import NOT_GIVEN
 from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, as_wanted
@@ -50,7 +51,8 @@ class Run:
 
     async def call(
         self, target: Any, *args: Any, key: str | None = None, fallback: Sequence[Any] | None = None,
-        person: str = "", default: Any = NO_DEFAULT, priority: int = 0, budget: Budget | None = None, **kwargs: Any,
+        person: str = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
+        budget: Budget | None = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """Call an agent or a child workflow, and wait for what it gives.
 
@@ -61,8 +63,10 @@ class Run:
             fallback: agents that get the call in turn when this one fails it or can't take it, instead of those on
                 its card.
             person: a question: when no agent is left, a person is asked it, and the answer is the result.
-            default: the result to go on with when nobody could do it, instead of a CallError; of the agent's type, or
-                any JSON.
+            default: the result to go on with when nobody could do it, instead of a CallError, and at once in the mode
+                emergency; of the agent's type, or any JSON.
+            optional: "memory" or "evaluation": the work can do without it. Where the cluster's mode is not full nobody
+                is asked: `default` is the result, or CallError (`omitted`) where there is none.
             priority: larger goes sooner where calls wait for an agent's limits.
             budget: of a child workflow, out of this run's own; half of what is left without.
 
@@ -71,56 +75,65 @@ class Run:
             agent, and no generalist. InvalidInput, InvalidValue.
         """
         return await self.start(
-            target, *args, key=key, fallback=fallback, person=person, default=default, priority=priority,
-            budget=budget, **kwargs,
+            target, *args, key=key, fallback=fallback, person=person, default=default, optional=optional,
+            priority=priority, budget=budget, **kwargs,
         )  # fmt: skip
 
     def start(
         self, target: Any, *args: Any, key: str | None = None, fallback: Sequence[Any] | None = None,
-        person: str = "", default: Any = NO_DEFAULT, priority: int = 0, budget: Budget | None = None, **kwargs: Any,
+        person: str = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
+        budget: Budget | None = None, **kwargs: Any,
     ) -> Handle[Any]:  # fmt: skip
         """Like `call`, without waiting: the handle stands for the result."""
-        is_usual = fallback is None and not person and default is NO_DEFAULT and not priority
+        is_usual = fallback is None and not person and default is NO_DEFAULT and not (priority or optional)
         if getattr(target, "is_workflow", False):
             if not is_usual:
-                raise InvalidValue("fallback, person, default and priority are for calls of agents, not of workflows")
+                raise InvalidValue("fallback, person, default, optional and priority are for calls of agents")
             call = self._call_id(f"workflow:{target.name}", key)
             return self._requests.start_child(call, target, args, kwargs, budget)
         if budget is not None:
             raise InvalidValue("budget= is for child workflows; what an agent may use up stands on its card")
         name = target if isinstance(target, str) else target.name
-        wanted = AS_USUAL if is_usual else as_wanted(fallback, person, default, priority)
+        wanted = AS_USUAL if is_usual else as_wanted(fallback, person, default, priority, optional)
         return self._requests.start_call(self._call_id(name, key), name, args, kwargs, wanted)
 
     async def select(
-        self, needs: Sequence[str] | str = (), *, by: Any = None, of: Any = None, key: str | None = None
-    ) -> str:
+        self, needs: Sequence[str] | str = (), *, by: Any = None, of: Any = None, default: Any = None,
+        key: str | None = None,
+    ) -> str:  # fmt: skip
         """The name of the agent to call next. Recorded, with the reason.
 
         Whom `by` names, if that agent exists and can take calls; else the most specialised agent that has all
-        capabilities in `needs`; else the app's generalist.
+        capabilities in `needs`; else the app's generalist. Where the cluster's mode is not full nobody is asked, and
+        the generalist gets it.
 
         Args:
             by: an agent (an LLM, say), which is called with `of` and gives a name, or a function of `of` that depends
                 on nothing else. It may fail, or name nobody (None or ""): then the rule decides.
+            default: an agent or its name: who gets it in the mode emergency, and in place of UnknownAgent.
 
         Raises:
             UnknownAgent: none of them.
         """
         wanted = (needs,) if isinstance(needs, str) else tuple(needs)
         call = self._call_id("select", key)
-        named, why = await self._named(by, of, call) if by is not None else (None, "")
-        selected = self._requests.select(call, wanted, named, why)
+        named, why = None, ""
+        if by is not None:
+            asks = self._call_id("", selector_key(call)) if is_agent(by) else ""
+            if not self._requests.asks_nobody(call, asks):
+                named, why = await self._named(by, of, call)
+        static = "" if default is None else default if isinstance(default, str) else default.name
+        selected = self._requests.select(call, wanted, named, why, static)
         if selected is None:
             raise UnknownAgent(f"no agent can do {', '.join(wanted) or 'this'}, and the app names no generalist")
         return selected
 
     async def _named(self, by: Any, of: Any, call: str) -> tuple[str | None, str]:
         """Whom the primary selector names, and who said so; or nobody, and why."""
-        is_agent = isinstance(by, str) or hasattr(by, "signature")
-        who = by if isinstance(by, str) else by.name if is_agent else getattr(by, "__name__", "a function")
+        asks = is_agent(by)
+        who = by if isinstance(by, str) else by.name if asks else getattr(by, "__name__", "a function")
         try:
-            named = await self.call(by, of, key=f"{call.replace('#', '-')}/by") if is_agent else by(of)
+            named = await self.call(by, of, key=selector_key(call)) if asks else by(of)
         except PointsmanError as error:
             return None, f"{who} failed: {error}"
         if not named:
@@ -277,6 +290,10 @@ class Run:
     def uuid(self) -> str:
         """A random UUID that is the same in every replay."""
         return entropy.random_uuid(self._state.seed, self._count("uuid"))
+
+    def mode(self) -> str:
+        """The cluster's mode: full, degraded or emergency. Recorded: each call of this is an event."""
+        return self._requests.read_mode(self._call_id("mode", None))
 
     # -- names ---------------------------------------------------------------------------------------------------
 

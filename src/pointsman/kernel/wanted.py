@@ -9,6 +9,7 @@ import msgspec
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.policy.modes import OPTIONAL
 from pointsman.kernel.values import check
 
 PRIORITY_MAX = 1_000
@@ -29,12 +30,13 @@ class Wanted(msgspec.Struct, frozen=True):
     person: str = ""
     default: Any = NO_DEFAULT
     priority: int = 0
+    optional: str = ""
 
 
 AS_USUAL = Wanted()
 
 
-def as_wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority: int) -> Wanted:
+def as_wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority: int, optional: str = "") -> Wanted:
     """The arguments of `run.call`, checked. Raises InvalidValue."""
     if isinstance(fallback, str):
         raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
@@ -42,9 +44,11 @@ def as_wanted(fallback: Sequence[Any] | None, person: str, default: Any, priorit
         raise InvalidValue(f"priority: ±{PRIORITY_MAX} at most; person: {QUESTION_CHARS_MAX} characters at most")
     if type(priority) is not int:
         raise InvalidValue(f"priority={priority!r}: a whole number")
+    if optional and optional not in OPTIONAL:
+        raise InvalidValue(f"optional={optional!r}: a call is optional for {' or '.join(OPTIONAL)}")
     check(person)
     names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
-    return Wanted(names, person, default, priority)
+    return Wanted(names, person, default, priority, optional)
 
 
 def special_of(wanted: Wanted, default: bytes) -> dict[str, Any]:

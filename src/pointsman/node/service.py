@@ -106,6 +106,7 @@ class Node:
             attempts=CoordinatorAttempts(coordinator, self._peers.forward, bytes_max=bytes_max),
             inbox=CoordinatorInbox(coordinator, bytes_max=bytes_max),
             budgets=Budgets(self._store.system, self._store.clock),
+            modes=coordinator.modes,
             observer=coordinator.stats.observe_request,
         )  # fmt: skip
         try:

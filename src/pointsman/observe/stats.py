@@ -82,6 +82,9 @@ class Stats:
     calls_dispatched: int = 0
     calls_ended: dict[str, int] = field(default_factory=dict)
     agents_overdue: int = 0
+    runs_shed: dict[str, int] = field(default_factory=dict)
+    mode_changes: int = 0
+    signals: dict[str, float] = field(default_factory=dict)
     runs_deleted: int = 0
     runs_moved: int = 0
     buckets_dropped: int = 0
@@ -89,6 +92,7 @@ class Stats:
     loop_lag_s: float = 0.0
     incarnations: int = 0
     http_requests: dict[str, int] = field(default_factory=dict)
+    append_latency: Histogram = field(default_factory=Histogram)
     run_latency: Histogram = field(default_factory=Histogram)
     call_latency: Histogram = field(default_factory=Histogram)
     http_latency: Histogram = field(default_factory=Histogram)
@@ -195,6 +199,11 @@ METRICS = (
     Metric("pointsman_loop_lag_seconds", "gauge", "How late the event loop last was."),
     Metric("pointsman_memory_bytes", "gauge", "Peak resident memory of the process."),
     Metric("pointsman_ready", "gauge", "1 when it takes work."),
+    Metric("pointsman_mode", "gauge", "The cluster's mode: 0 full, 1 degraded, 2 emergency."),
+    Metric("pointsman_mode_signal", "gauge", "What was measured last, by signal.", "signals", "signal"),
+    Metric("pointsman_mode_changes_total", "counter", "Changes of the mode that this one measured.", "mode_changes"),
+    Metric("pointsman_runs_shed_total", "counter", "New runs refused for too much to do.", "runs_shed", "reason"),
+    Metric("pointsman_append_duration_seconds", "histogram", "Of append statements.", "append_latency"),
     Metric(
         "pointsman_run_duration_seconds", "histogram", "From start to end of the runs that ended here.", "run_latency"
     ),

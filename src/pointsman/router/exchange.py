@@ -51,7 +51,8 @@ class Exchange:
         self._deadline = math.inf
         self._passing = Passing(router.settings, client, request, may_resume=placement.retryable)
         self._resumed_after = b""
-        self._elsewhere = False
+        self._elsewhere = ""  # why what comes now is not passed on: draining or shed
+        self._was_shed = False
         self._paused = False
 
     # Choosing and sending.
@@ -118,9 +119,10 @@ class Exchange:
     def on_head(self, head: ResponseHead) -> None:
         if self._client is None:
             return
-        if head.status == 503 and head.elsewhere:
-            self._elsewhere = True
-            return
+        if head.status == 503:
+            self._elsewhere = "draining" if head.elsewhere else "shed" if self._may_try_another(head) else ""
+            if self._elsewhere:
+                return
         if self._member is not None:
             self._router.membership.answered(self._member)  # also over a connection that was there before a refusal
         if self._passing.has_begun:
@@ -151,7 +153,7 @@ class Exchange:
 
     def on_flush(self) -> None:
         if self._elsewhere:
-            self._leave_draining()
+            self._leave_elsewhere()
         elif self._client is not None and self._passing.flush():
             self._touch()
 
@@ -164,7 +166,7 @@ class Exchange:
         if self._client is None:
             return
         if self._elsewhere:
-            self._leave_draining()
+            self._leave_elsewhere()
             return
         if self._passing.is_held_back:
             self._passing.complete()
@@ -196,20 +198,27 @@ class Exchange:
         self._again("resumed")
         return True
 
-    def _leave_draining(self) -> None:
+    def _leave_elsewhere(self) -> None:
         """It did nothing with the request and says so: any request may go on to the next."""
-        self._elsewhere = False
+        reason, self._elsewhere = self._elsewhere, ""
         self._let_go()
-        if self._member is not None:
+        if self._member is not None and reason == "draining":
             self._router.membership.refused(self._member, self._router.clock())
-        self._again("draining")
+        self._again(reason)
+
+    def _may_try_another(self, head: ResponseHead) -> bool:
+        """A coordinator that has too much to do did not start a run: one other is asked."""
+        if not head.elsewhere_once:
+            return False
+        is_second, self._was_shed = self._was_shed, True
+        return self._router.may_try_another(self._tried, is_second=is_second)
 
     def on_lost(self, *, reused: bool) -> None:
         client, self._connection = self._client, None
         if client is None:
             return
         if self._elsewhere:
-            self._leave_draining()
+            self._leave_elsewhere()
         elif self._passing.has_begun:
             if not self._resume():
                 self._break_off()

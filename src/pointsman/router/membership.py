@@ -131,6 +131,10 @@ class Membership:
             chosen.down_until = now + self._down_s
         return chosen
 
+    def has_other(self, tried: Collection[Member], now: float) -> bool:
+        """Is there one that was not tried, and is used?"""
+        return any(now >= m.down_until and m not in tried for m in self._used(now))
+
     def refused(self, member: Member, now: float) -> None:
         """It did not take a connection, or asked to send elsewhere."""
         member.failing = True

@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: Counter[int] = Counter()  # by first digit of the status
         self.problems: Counter[str] = Counter()  # by code
-        self.retries: Counter[str] = Counter()  # by reason: refused, broken, stale, draining, silent, resumed
+        self.retries: Counter[str] = Counter()  # by reason: refused, broken, stale, draining, shed, silent, resumed
         self.upstream_seconds: defaultdict[str, float] = defaultdict(float)
         self.upstream_count: Counter[str] = Counter()
 

@@ -23,7 +23,7 @@ _SPECIAL = HOP_BY_HOP | {b"content-length", RETRY_ELSEWHERE}
 class ResponseHead:
     """Status line and headers of one response. `length` is None where the body ends otherwise."""
 
-    __slots__ = ("chunked", "elsewhere", "is_event_stream", "length", "lines", "reason", "status")
+    __slots__ = ("chunked", "elsewhere", "elsewhere_once", "is_event_stream", "length", "lines", "reason", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -32,6 +32,7 @@ class ResponseHead:
         self.length: int | None = None
         self.chunked = False
         self.elsewhere = False
+        self.elsewhere_once = False
         self.is_event_stream = False
 
 
@@ -190,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
             elif lower == b"transfer-encoding":
                 head.chunked = True
             elif lower == RETRY_ELSEWHERE:
-                head.elsewhere = value.strip() == b"1"
+                head.elsewhere, head.elsewhere_once = value.strip() == b"1", value.strip() == b"once"
             return
         if lower == b"content-type":
             head.is_event_stream = value.lower().startswith(MEDIA_TYPE)

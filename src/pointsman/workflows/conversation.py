@@ -76,15 +76,15 @@ class Conversation:
         return said
 
     async def _shorten(self) -> None:
-        """Summarise what is about to fall out of view. It stays in view as long as that fails."""
+        """Summarise what is about to fall out of view. It stays in view as long as that fails, or the cluster's mode
+        leaves it out."""
         over = len(self._messages) - self._window
         if over < self._every:
             return
         if self._summariser is not None:
             try:
-                self._summary = str(
-                    await self._run.call(self._summariser, Thread(self._summary, self._messages[:over]))
-                )
+                falling = Thread(self._summary, self._messages[:over])
+                self._summary = str(await self._run.call(self._summariser, falling, optional="memory"))
             except CallError:
                 return
         del self._messages[:over]

@@ -1,6 +1,7 @@
 """Evaluation loop: one agent makes a draft, another judges it, and the first tries again until it is good enough.
 
-The best draft so far is kept: a round that makes it worse, or fails, costs its price and nothing else.
+The best draft so far is kept: a round that makes it worse, or fails, costs its price and nothing else. Where the
+cluster's mode is not full the judge is not asked, which ends the loop as its failure does.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ async def refine(run: Run, maker: Any, judge: Any, request: Any, *, rounds_max: 
                 raise
             return Refined(best, verdict, number - 1, f"no further draft: {error}")
         try:
-            said = _verdict_of(await run.call(judge, request, latest))
+            said = _verdict_of(await run.call(judge, request, latest, optional="evaluation"))
         except CallError as error:
             return Refined(latest if number == 1 else best, verdict, number, f"no verdict: {error}")
         if verdict is None or said.score > verdict.score or (said.accepted and not verdict.accepted):

@@ -18,6 +18,7 @@ from pointsman.coordinator.budgets.verbs import Budgets as CoordinatorBudgets
 from pointsman.kernel import values
 from pointsman.kernel.errors import (
     DuplicateMail,
+    InvalidValue,
     NotQuarantined,
     NotRedrivable,
     RunConflict,
@@ -30,6 +31,7 @@ from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.event_log import ENDED_STATUSES, Head, RunFilter
 from pointsman.ports.inbox import Inbox
+from pointsman.ports.modes import AUTO, ModeChange, Modes, ModeView, SignalView
 from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun, StateView
 from pointsman.stores.inprocess.clock import SystemClock
 from pointsman.stores.memory.database import MemoryDatabase
@@ -250,6 +252,24 @@ def memory_budgets() -> Budgets:
     return CoordinatorBudgets(MemorySystemLog(session), SystemClock())
 
 
+class MemoryModes:
+    """A mode that nothing is measured for."""
+
+    def __init__(self) -> None:
+        self.view = ModeView("full", "full", None, None, "", "", [SignalView("lag", 0.25, 0.5, 2.0)], [])
+
+    async def get(self) -> ModeView:
+        return self.view
+
+    async def set(self, mode: str, *, by: str, reason: str = "") -> ModeView:
+        if mode not in ("full", "degraded", "emergency", AUTO):
+            raise InvalidValue(f"{mode!r} is no mode")
+        pinned = None if mode == AUTO else mode
+        changes = [ModeChange(1, 1_000, "ModePinned", msgspec.Raw(msgspec.json.encode({"by": by})))]
+        self.view = ModeView(pinned or "full", "full", pinned, 1_000, reason, by, self.view.signals, changes)
+        return self.view
+
+
 class Bench:
     """An API over `MemoryRuns`, and a client that needs no socket."""
 
@@ -262,6 +282,7 @@ class Bench:
         self.attempts = MemoryAttempts()
         self.inbox = MemoryInbox()
         self.budgets = memory_budgets()
+        self.modes = MemoryModes()
         self.api = Api(
             self.runs,
             self.status,
@@ -270,6 +291,7 @@ class Bench:
             attempts=self.attempts,
             inbox=self.inbox,
             budgets=self.budgets,
+            modes=self.modes,
             waiting=self.waiting,
             observer=lambda *what: self.seen.append(what),
         )
@@ -283,11 +305,12 @@ class Bench:
 @asynccontextmanager
 async def served(
     runs: MemoryRuns, *, agents: Agents | None = None, attempts: Attempts | None = None, inbox: Inbox | None = None,
-    budgets: Budgets | None = None, **settings: Any,
+    budgets: Budgets | None = None, modes: Modes | None = None, **settings: Any,
 ) -> AsyncIterator[ApiServer]:  # fmt: skip
     server = ApiServer(
-        runs, FixedStatus(), ApiSettings(**settings), agents=agents, attempts=attempts, inbox=inbox, budgets=budgets
-    )
+        runs, FixedStatus(), ApiSettings(**settings), agents=agents, attempts=attempts, inbox=inbox, budgets=budgets,
+        modes=modes,
+    )  # fmt: skip
     await server.start()
     try:
         yield server

@@ -107,7 +107,7 @@ def served() -> Iterator[Served]:
         await coordinator.start()
         api = ApiServer(
             CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,
-            inbox=CoordinatorInbox(coordinator), budgets=Budgets(store.system, store.clock),
+            inbox=CoordinatorInbox(coordinator), budgets=Budgets(store.system, store.clock), modes=coordinator.modes,
         )  # fmt: skip
         await api.start()
         address.append(f"http://127.0.0.1:{api.port}")

@@ -151,6 +151,45 @@ async def test_a_draining_coordinator_sends_even_unsafe_requests_elsewhere():
     assert len(seen) == 2
 
 
+SHED = b"HTTP/1.1 503 No\r\nPointsman-Retry-Elsewhere: once\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nfull"
+
+
+async def test_a_shed_start_is_tried_at_one_other_and_its_id_is_the_same():
+    seen = []
+
+    def react(head: bytes) -> bytes:
+        seen.append(head)
+        return SHED if len(seen) == 1 else OK
+
+    async with upstream(react) as (_, a), upstream(react) as (_, b), router(a, b) as service:
+        assert (await ask(service, post("/v1/runs"))).endswith(b"ok")
+        assert len({header(request, b"pointsman-run-id") for request in seen}) == 1
+        assert b" 200 " in await ask(service, b"GET /ready HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
+    assert len(seen) == 2
+
+
+async def test_an_overload_does_not_send_each_start_to_every_coordinator():
+    async with contextlib.AsyncExitStack() as stack:
+        ups = [await stack.enter_async_context(upstream(lambda _: SHED)) for _ in range(4)]
+        service = await stack.enter_async_context(router(*(address for _, address in ups), down_s=60))
+        answer = await ask(service, post("/v1/runs"))
+        assert answer.endswith(b"full")
+        assert header(answer, b"retry-after") == b"3"
+        assert b"elsewhere" not in answer.lower()
+        assert sum(len(up.seen) for up, _ in ups) == 2
+        for _ in range(5):
+            assert (await ask(service, post("/v1/runs"))).endswith(b"full")
+        assert sum(len(up.seen) for up, _ in ups) == 7
+        text = (await ask(service, b"GET /router/metrics HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")).decode()
+        assert 'pointsman_router_retries_total{reason="shed"} 1' in text
+
+
+async def test_a_shed_start_is_passed_on_where_there_is_no_other():
+    async with upstream(lambda _: SHED) as (up, a), router(a) as service:
+        assert (await ask(service, post("/v1/runs"))).endswith(b"full")
+    assert len(up.seen) == 1
+
+
 async def test_events_flow_at_once_and_a_client_that_leaves_closes_the_upstream():
     stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nid: 1\r\n"
     async with upstream(lambda _: stream) as (up, a), router(a) as service:

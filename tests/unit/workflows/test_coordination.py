@@ -166,6 +166,12 @@ def test_the_best_draft_so_far_is_kept(scores: list[float], fails: str, expected
     assert Lab(app, polish, b"{}", answer=poet(scores, fails=fails), evict=evict).run().output == expected
 
 
+def test_a_judge_is_not_asked_where_evaluation_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.directory, "mode", "degraded")
+    output = Lab(app, polish, b"{}", answer=poet([])).run().output
+    assert output == ["v1", 1, False, "no verdict: judge is not asked for evaluation: the mode is degraded"]
+
+
 def test_without_a_first_draft_there_is_nothing() -> None:
     assert Lab(app, polish, b"{}", answer=poet([], fails="write0")).run().failure.kind == "broken"
 
@@ -240,6 +246,14 @@ async def chat(run: Run, turns: int, is_summarised: bool) -> str:
         talk.add("user", f"u{turn}")
         await talk.ask(reply)
     return talk.thread.summary
+
+
+def test_nothing_is_summarised_where_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.directory, "mode", "degraded")
+    lab = Lab(app, chat, b'{"turns": 6, "is_summarised": true}', answer=lambda pending: b'"well"').run()
+    assert lab.output == ""
+    assert "summarise" not in {pending.get("target") for pending in map(json.loads, (row.body for row in lab.log))}
+    assert "CallOmitted" in lab.types
 
 
 @evicting

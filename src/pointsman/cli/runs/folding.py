@@ -47,6 +47,7 @@ class _Folding:
         self._folds: dict[str, Callable[[Seen], None]] = {
             "RunStarted": self._started, "CallRequested": self._requested, "CallCompleted": self._completed,
             "CallFailed": self._failed, "CallRefused": self._refused, "CallCancelled": self._cancelled,
+            "CallOmitted": self._omitted, "ModeRead": self._mode,
             "CallSkipped": self._skipped, "HumanTaskAnswered": self._answered,
             **{name: self._step(step) for name, step in chain.STEPS.items()},
             "TimerSet": self._timer, "TimerFired": self._fired, "SignalAwaited": self._awaited,
@@ -227,6 +228,14 @@ class _Folding:
         stands = seen.data.get("state")
         shown = preview(stands, STATE_WIDTH) if "state" in seen.data else "a large value (--inputs has it)"
         self._mark(seen, "state", f"state: {shown}")
+
+    def _omitted(self, seen: Seen) -> None:
+        what = f", and the call is for {seen.data['optional']}" if seen.data.get("optional") else ""
+        text = f"{seen.data['asked']} is not asked: the mode is {seen.data['mode']}{what}"
+        self._mark(seen, "omitted", text, call=seen.data["call"])
+
+    def _mode(self, seen: Seen) -> None:
+        self._mark(seen, "mode", f"the mode is {seen.data['mode']}")
 
     def _rerouted(self, seen: Seen) -> None:
         note = f"instead of {seen.data['asked']}: {seen.data['reason']}"

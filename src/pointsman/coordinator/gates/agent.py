@@ -25,6 +25,7 @@ class Gate:
 
     Attributes:
         is_clear: no limit, no trouble, nobody waits: everybody passes.
+        let_in: how many of those who waited were let in.
         others: the other coordinators' sums of this agent, by incarnation.
         traffic: what the stream says.
     """
@@ -36,6 +37,7 @@ class Gate:
         self.breaker = BreakerSide(agent.described, house.incarnation)
         self.queue = WaitQueue()
         self.retries = RetryBudget(house.settings)
+        self.let_in = 0
         self.others: dict[int, AgentSums] = {}
         self.traffic = TrafficState()
         self.limits = _limits(agent)
@@ -84,6 +86,15 @@ class Gate:
         if not self.queue:
             self._refresh()
 
+    @property
+    def is_busy(self) -> bool:
+        """Calls wait, and only because the agent has so many."""
+        return bool(self.queue) and self._trouble is None and self.breaker.state.is_closed and self._ramp is None
+
+    def oldest_s(self) -> float:
+        """How long the first one has waited (seconds)."""
+        return max(self._house.clock.now() - self.queue.oldest, 0) / 1000 if self.queue else 0.0
+
     def _what_is_full(self, now: int) -> str:
         if not self.breaker.state.is_closed:
             return "its breaker is half-open, and a probe is asked for"
@@ -122,6 +133,7 @@ class Gate:
             if permit is None:
                 break
             self._house.stats.admitted_late += 1
+            self.let_in += 1
             self.queue.pop().admitted(permit)
         self._refresh()
 

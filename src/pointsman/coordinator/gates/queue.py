@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from itertools import count
+from collections.abc import Iterator
+from itertools import count, islice
 from typing import Protocol
 
 from pointsman.coordinator.gates.permit import Permit
@@ -15,11 +16,13 @@ class Waiter(Protocol):
 
     Attributes:
         priority: larger is sooner.
+        workflow: of its run.
         is_continuing: its run has completed calls before. Completions come before starts: work that is half done holds
             memory, locks and people's patience.
     """
 
     priority: int
+    workflow: str
     is_continuing: bool
 
     def admitted(self, permit: Permit) -> None:
@@ -61,6 +64,10 @@ class WaitQueue:
             return
         entry = self._entries[id(waiter)] = _Entry(waiter, now)
         heapq.heappush(self._heap, (-waiter.priority, not waiter.is_continuing, next(self._numbers), entry))
+
+    def first(self, count: int) -> Iterator[Waiter]:
+        """Those who came first, so many at most."""
+        return (entry.waiter for entry in islice(self._entries.values(), count))
 
     def waiters(self) -> list[Waiter]:
         """Everybody, by arrival."""

@@ -146,6 +146,10 @@ class Gates:
         gate = self._gates.get(name)
         return gate.breaker.all_sums(self.clock.now(), gate.others.values()) if gate is not None else Sums()
 
+    def queues(self) -> dict[str, Gate]:
+        """The gates before which calls wait only because the agent has so many, by agent."""
+        return {name: gate for name, gate in self._gates.items() if gate.is_busy}
+
     # -- what gates ask -----------------------------------------------------------------------------------------------
 
     def traffic(self, name: str) -> TrafficState:

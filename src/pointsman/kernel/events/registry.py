@@ -34,9 +34,11 @@ from pointsman.kernel.events.requests import (
     AgentSelected,
     AgentsTriggered,
     CallCancelled,
+    CallOmitted,
     CallRefused,
     CallRequested,
     ChildStarted,
+    ModeRead,
     PlanDeclared,
     RunCompleted,
     RunFailed,
@@ -61,6 +63,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         AgentRerouted, CallRefused, CallCancelled, StateSet,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
         CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped, LogRepaired, RunRedriven,
+        CallOmitted, ModeRead,
     )
 }  # fmt: skip
 

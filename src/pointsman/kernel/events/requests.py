@@ -91,6 +91,23 @@ class StateSet(Request, frozen=True, omit_defaults=True):
     digest: str = ""
 
 
+class CallOmitted(Request, frozen=True, omit_defaults=True, kw_only=True):
+    """A call that was not made for the cluster's mode: `output`, which the body declared, is its result; without, it
+    has failed. A recorded read of the mode. `optional`: what the call is optional for; empty: it is not, and the mode
+    is emergency."""
+
+    asked: str
+    mode: str
+    output: msgspec.Raw = ABSENT
+    optional: str = ""
+
+
+class ModeRead(Request, frozen=True):
+    """A recorded read of the cluster's mode."""
+
+    mode: str
+
+
 class CallCancelled(Request, frozen=True):
     """The body gave up on a call that was under way."""
 
