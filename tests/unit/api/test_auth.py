@@ -22,6 +22,7 @@ BODIES = {
     ("POST", "/v1/tasks/{task}/answer"): {"value": 1, "by": "ann"},
     ("POST", "/v1/tasks/{task}/decline"): {"by": "ann"},
     ("PUT", "/v1/budgets/{scope}/{name}"): {"usd": 1, "by": "ann"},
+    ("PUT", "/v1/mode"): {"mode": "auto", "by": "ann"},
     ("POST", "/v1/runs/{run}/attempts/heartbeat"): ATTEMPT,
     ("POST", "/v1/runs/{run}/attempts/spend"): ATTEMPT,
 }
@@ -37,7 +38,7 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 37
+    assert len(ROUTES) == len(set(ROUTES)) == 39
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -155,8 +155,8 @@ async def test_goodput_at_three_times_the_capacity_stays_near_that_at_capacity()
 async def test_without_shedding_nearly_everything_is_late() -> None:
     """The same load can tell: this is what shedding is for."""
     async with a_cluster(shed_wait_s=1e6) as cluster:
-        assert await cluster.offer(3 * CAPACITY, 8) < 0.5 * CAPACITY
-        assert (cluster.shed, cluster.late) == (0, 24 * CAPACITY - cluster.good)
+        assert await cluster.offer(3 * CAPACITY, 12) < 0.5 * CAPACITY
+        assert (cluster.shed, cluster.late) == (0, 36 * CAPACITY - cluster.good)
 
 
 @simulated

@@ -169,7 +169,12 @@ def test_the_best_draft_so_far_is_kept(scores: list[float], fails: str, expected
 def test_a_judge_is_not_asked_where_evaluation_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.directory, "mode", "degraded")
     output = Lab(app, polish, b"{}", answer=poet([])).run().output
-    assert output == ["v1", 1, False, "no verdict: judge is not asked for evaluation: the mode is degraded"]
+    assert output == [
+        "v1",
+        1,
+        False,
+        "no verdict: judge: omitted: judge is not asked for evaluation: the mode is degraded",
+    ]
 
 
 def test_without_a_first_draft_there_is_nothing() -> None:

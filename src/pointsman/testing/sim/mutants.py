@@ -23,8 +23,9 @@ from pointsman.coordinator.recorder import Recorder
 from pointsman.kernel import events as ev
 from pointsman.kernel import redriving as kernel_redriving
 from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.observing import Observing
 from pointsman.kernel.policy.amounts import NOTHING, Amount
-from pointsman.kernel.requests import Produced, Requests
+from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import PendingCall
 from pointsman.ports.event_log import ENDED_STATUSES, Append, AppendResult, Head, NewEvent, Outcome, Resolution
 from pointsman.stores.memory import MemoryDatabase, database
@@ -195,13 +196,13 @@ class Agreeable(str):
 @contextmanager
 def no_replay_check() -> Iterator[None]:
     """In replay, a call is taken for the recorded one whatever agent it is for."""
-    take = Requests._take
+    take = Observing._take
 
-    def careless(self: Requests, event_type: type[ev.Event], call: str) -> ev.Event | None:
+    def careless(self: Observing, event_type: type[ev.Event], call: str) -> ev.Event | None:
         event = take(self, event_type, call)
         return msgspec.structs.replace(event, target=Agreeable()) if isinstance(event, ev.CallRequested) else event
 
-    with patched(Requests, "_take", careless):
+    with patched(Observing, "_take", careless):
         yield
 
 
