@@ -1,4 +1,4 @@
-"""`python -m benchmarks {w1,w5,triage,failover} [--json] [...]`: one workload, its figures on standard output."""
+"""`python -m benchmarks {w1,w5,triage,failover,overload} [--json] [...]`: one workload, its figures on stdout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import w1, w5
 from benchmarks.failover import command as failover
+from benchmarks.overload import command as overload
 from benchmarks.triage import command as triage
 from pointsman.process import event_loop_factory, tune_process
 from pointsman.stores.postgres.embedded import EmbeddedPostgres
@@ -26,6 +27,8 @@ def main() -> int:
         figures, code = triage.main(arguments)
     elif arguments.workload == "failover":
         figures, code = failover.main(arguments)
+    elif arguments.workload == "overload":
+        figures, code = overload.main(arguments)
     elif arguments.store:
         figures = _measure(arguments, arguments.store, None)
     else:
@@ -58,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     triage.add_arguments(tickets)
     killed = workloads.add_parser("failover", help="SIGKILL to a coordinator, and how long its runs wait")
     failover.add_arguments(killed)
-    for workload in (*steps.values(), tickets, killed):
+    crowded = workloads.add_parser("overload", help="three times the capacity, and what is still done in time")
+    overload.add_arguments(crowded)
+    for workload in (*steps.values(), tickets, killed, crowded):
         workload.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     return parser
 

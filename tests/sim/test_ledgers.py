@@ -94,7 +94,7 @@ def test_the_workload_exceeds_its_budgets_and_leaves_tranches_of_the_dead(monkey
 
     monkeypatch.setattr(Recovery, "_settle", counted)
     monkeypatch.setattr(World, "evidence", read)
-    for seed in range(16):
+    for seed in range(30):
         simulate(seed)
     assert len(exceeded) >= 12
     assert len(recovered) >= 12
