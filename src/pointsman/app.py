@@ -10,16 +10,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent, define_agent
-from pointsman.agents.card import Card, Health, check_event
+from pointsman.agents.card import HTTP, LOCAL, PULL, Card, Health, check_event
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.state_schema import Upcaster
 from pointsman.agents.transport import Transport
 from pointsman.agents.workflow import Workflow, define_workflow, with_settings
-from pointsman.coordinator.dispatcher import HTTP, LOCAL
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
@@ -30,6 +29,7 @@ from pointsman.kernel.values import VALUE_BYTES_MAX
 from pointsman.ports.store import Store
 from pointsman.transports.http import HttpTransport
 from pointsman.transports.local import LocalTransport
+from pointsman.transports.pull import PullTransport
 from pointsman.workflows import triggers
 
 BASE32 = "0123456789abcdefghijklmnopqrstuv"
@@ -101,6 +101,7 @@ class App:
         cost: Cost | None = ..., budget: Budget | None = ..., idempotent: bool = ...,
         fallback: Sequence[str | Agent] | None = ..., hold: float = ..., retry: Retry | None = ...,
         breaker: Breaker | None = ..., health: Callable[[], Any] | None = ..., health_policy: Health | None = ...,
+        transport: Literal["pull"] | None = ...,
     ) -> Callable[[Callable[..., Any]], Agent]: ...  # fmt: skip
 
     def agent(
@@ -110,6 +111,7 @@ class App:
         rate: float | None = None, cost: Cost | None = None, budget: Budget | None = None, idempotent: bool = True,
         fallback: Sequence[str | Agent] | None = None, hold: float = 60.0, retry: Retry | None = None,
         breaker: Breaker | None = None, health: Callable[[], Any] | None = None, health_policy: Health | None = None,
+        transport: Literal["pull"] | None = None,
     ) -> Agent | Callable[[Callable[..., Any]], Agent]:  # fmt: skip
         """Declare an agent: a sync or async function whose signature is its schema.
 
@@ -126,6 +128,7 @@ class App:
             retry: when a failed attempt is followed by another; three attempts, 2 s apart and doubling, without.
             breaker: when calls of it are held back for its failures. health, health_policy: a function that raises when
                 it is not well, and how often it is asked.
+            transport: "pull": coordinators never call the function; workers (`pointsman worker`) fetch its calls.
 
         Raises:
             ValueError, TypeError: with what to change.
@@ -135,7 +138,7 @@ class App:
             name=name, version=version, description=description, capabilities=tuple(capabilities),
             failures=dict(failures or {}), timeout=timeout, heartbeat=heartbeat, concurrency=concurrency, rate=rate,
             cost=cost, budget=budget, idempotent=idempotent, fallback=chain, hold=hold, retry=retry or Retry(),
-            breaker=breaker or Breaker(), health=health_policy,
+            breaker=breaker or Breaker(), health=health_policy, transport=transport,
         )  # fmt: skip
 
         def declare(function: Callable[..., Any]) -> Agent:
@@ -256,17 +259,16 @@ class App:
         """A coordinator for this app on `store`, not yet started."""
         settings = settings or CoordinatorSettings()
         remote = HttpTransport(http.addresses, callback=http.callback, token=http.token, bytes_max=self.value_bytes_max)
-        transports: dict[str, Transport] = {LOCAL: LocalTransport(threads_max=settings.threads_max), HTTP: remote}
+        pulled = PullTransport(
+            silence_s=settings.worker_silence_ms / 1000, queue_max=settings.worker_queue_max,
+            bytes_max=self.value_bytes_max,
+        )  # fmt: skip
+        local = LocalTransport(threads_max=settings.threads_max)
+        transports: dict[str, Transport] = {LOCAL: local, HTTP: remote, PULL: pulled}
         return Coordinator(
-            settings,
-            store,
-            self.new_directory(),
-            SystemIds(),
-            transports,
-            self.tenant_budgets,
-            http.addresses,
-            remote.probe,
-        )
+            settings, store, self.new_directory(), SystemIds(), transports, self.tenant_budgets, http.addresses,
+            remote.probe, pulled,
+        )  # fmt: skip
 
     @asynccontextmanager
     async def running(

@@ -63,7 +63,8 @@ def test_every_program_of_the_documents_runs(page: Path, monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, module)
         exec(compile(source, f"{page.name}: {name}", "exec"), module.__dict__)  # noqa: S102  that is the test
         tests = [value for key, value in vars(module).items() if key.startswith("test_")]
-        assert tests or module.app.directory.definitions(), f"{name} has neither an app nor a test"
+        declared = tests or module.app.directory.definitions() or module.app.directory.agents()
+        assert declared, f"{name} has neither an app nor a test"
         for test in tests:
             asyncio.run(test()) if iscoroutinefunction(test) else test()
 

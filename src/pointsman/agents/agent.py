@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pointsman.agents.card import Card
+from pointsman.agents.card import HTTP, LOCAL, Card
 from pointsman.agents.context import Context
 from pointsman.agents.signature import Signature
 from pointsman.kernel.errors import PointsmanError
@@ -117,12 +117,23 @@ class Agent:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.function is None:
-            raise TypeError(f"agent {self.name} is no function: it is reached at {self.described.url}")
+            where = self.described.url or "its workers"
+            raise TypeError(f"agent {self.name} is no function: it is reached at {where}")
         return self.function(*args, **kwargs)
 
     @cached_property
     def name(self) -> str:
         return self.described.name
+
+    @cached_property
+    def transport(self) -> str:
+        """LOCAL, HTTP or PULL (`agents.card`)."""
+        return self.described.transport or (LOCAL if self.function is not None else HTTP)
+
+    @property
+    def can_be_stopped(self) -> bool:
+        """An attempt in a thread of this process goes on until it returns."""
+        return self.is_async or self.transport != LOCAL
 
     @cached_property
     def timeout(self) -> float:

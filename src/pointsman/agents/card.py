@@ -4,7 +4,7 @@ when they register."""
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +18,8 @@ EVENT_RULE = "1–50 lower-case letters, digits, '_' or '-', in words with dots 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 RESERVED = frozenset({"sleep", "select", "random", "uuid"})
 SECONDS_MAX = 1e7
+LOCAL, HTTP, PULL = "local", "http", "pull"
+"""How agents are reached: a function of the app, a URL, workers that fetch calls."""
 
 
 def check_event(name: str) -> None:
@@ -50,7 +52,8 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     """What the runtime knows of an agent. Schemas are JSON Schema 2020-12.
 
     Attributes:
-        url: where it is reached (POST); None: it is a function of the app.
+        url: where it is reached (POST); None: it is a function of the app, or workers fetch its calls.
+        transport: `pull`: workers fetch its calls; None: the URL says how it is reached.
         on: events that trigger it, in runs that begin with an event.
         failures: kinds of failure that it names, each with whether a retry may help.
         timeout: seconds for one attempt. heartbeat: seconds without a sign of life that end one; None: not asked for.
@@ -66,6 +69,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     version: str = "1"
     description: str = ""
     url: str | None = None
+    transport: Literal["pull"] | None = None
     capabilities: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     input_schema: dict[str, Any] = {}
@@ -93,6 +97,10 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
             )
         for event in self.on:
             check_event(event)
+        if self.transport == PULL and (self.url or (self.health and self.health.url)):
+            raise ValueError(
+                f"agent {self.name}: its workers come for its calls (transport={PULL!r}): leave out url and health.url"
+            )
         for name, value in (("timeout", self.timeout), ("heartbeat", self.heartbeat), ("rate", self.rate)):
             if value is not None and not 0 < value < SECONDS_MAX:
                 raise ValueError(f"agent {self.name}: {name}={value}: more than 0, less than {SECONDS_MAX:g}")

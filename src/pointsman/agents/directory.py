@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pointsman.agents.agent import Agent
-from pointsman.agents.card import Card
+from pointsman.agents.card import PULL, Card
 from pointsman.agents.record import AgentRecord
 from pointsman.agents.schema import SchemaSignature
 from pointsman.agents.signature import decode_as
@@ -111,6 +111,11 @@ class AgentDirectory:
     def is_own(self, name: str) -> bool:
         """Does the app itself have it?"""
         return name in self._own
+
+    def is_own_pull(self, name: str) -> bool:
+        """Does the app itself say that workers fetch this agent's calls? Then its card counts, and workers may come."""
+        own = self._own.get(name)
+        return own is not None and own.transport == PULL
 
     def problem(self, name: str, now: int) -> Failure | None:
         """See `kernel.program.Directory`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.agents.card import NAME, Card, Health
+from pointsman.agents.card import NAME, PULL, Card, Health
 from pointsman.agents.traffic import TRAFFIC_EVENTS, TrafficState
 from pointsman.kernel.errors import InvalidValue, UnknownEvent
 from pointsman.kernel.events import Event, Failure, Recorded
@@ -292,8 +292,11 @@ def read_card(data: bytes) -> Card:
         card.check()
     except (InvalidValue, ValueError) as error:
         raise InvalidCard(faithful(f"the agent card: {error}", REASON_CHARS_MAX)) from error
-    if card.url is None:
-        raise InvalidCard(f"agent {card.name}: url is missing: a registered agent is reached by POST to its URL")
+    if card.url is None and card.transport is None:
+        raise InvalidCard(
+            f"agent {card.name}: url is missing: a registered agent is reached by POST to it, or workers fetch its "
+            f"calls (transport: {PULL})"
+        )
     if any(not NAME.fullmatch(name) for name in card.fallback or ()):
         raise InvalidCard(f"agent {card.name}: fallback={list(card.fallback or ())}: names of agents")
     return card

@@ -1,4 +1,4 @@
-"""How an agent is reached. Implemented in `transports/`: in process, over HTTP."""
+"""How an agent is reached. Implemented in `transports/`: in process, over HTTP, by workers that come for its calls."""
 
 from __future__ import annotations
 
@@ -32,4 +32,19 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and threads. Twice is once."""
+        ...
+
+
+class Pulled(Protocol):
+    """What the transport of workers tells of an attempt that waits for one: the `runtime` of its context."""
+
+    goes_on_elsewhere: bool
+    """It was cancelled here, and may be under way for another owner of its run: a worker that is at it is to go on."""
+
+    def taken(self) -> float:
+        """A worker has it: its time begins. Returns the seconds that the worker has."""
+        ...
+
+    def given_back(self) -> None:
+        """It waits again."""
         ...

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from pointsman.agents.addresses import AddressRefused
-from pointsman.agents.card import Card
+from pointsman.agents.card import PULL, Card
 from pointsman.agents.schema import InvalidSchema
 from pointsman.api import views_agents as views
 from pointsman.api.body import JsonBody
@@ -89,7 +89,7 @@ class AgentRoutes:
         return await self._one(request, self._agents.get)
 
     @route(
-        "register_agent", "PUT", "/v1/agents/{name}", "Register an agent that is reached over HTTP, or renew it",
+        "register_agent", "PUT", "/v1/agents/{name}", "Register an agent, or renew it",
         tag="agents", parameters=(NAME, TENANT), body=REGISTER,
         answers=(
             Answer(201, views.AgentBody, "It is known, to all coordinators within a second."),
@@ -188,6 +188,8 @@ def _checked_card(raw: bytes, name: str) -> bytes:
         raise InvalidCard(values.faithful(error)) from error
     if card.name != name:
         raise InvalidCard(f"the card is of {card.name!r}, the path is of {name!r}")
-    if card.url is None:
-        raise InvalidCard(f"agent {name}: without a url nobody can reach it")
+    if card.url is None and card.transport is None:
+        raise InvalidCard(
+            f"agent {name}: without a url nobody can reach it; say transport: {PULL} if workers do its work"
+        )
     return values.encode(card)

@@ -31,12 +31,14 @@ from pointsman.api.settings import ApiSettings
 from pointsman.api.status import StatusRoutes
 from pointsman.api.tasks import TaskRoutes
 from pointsman.api.waiting import Waiting
+from pointsman.api.workers import WorkerRoutes
 from pointsman.kernel.errors import Draining, PointsmanError
 from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.inbox import Inbox
 from pointsman.ports.modes import Modes
 from pointsman.ports.runs import Runs, Status
+from pointsman.ports.workers import Workers
 
 Observer = Callable[[str, str, int, float], None]
 """Told of each request: route, method, status, seconds. The route is a path of the table, never what was
@@ -64,7 +66,7 @@ class Api:
     """The ASGI application of a coordinator.
 
     Args:
-        agents, attempts, inbox, budgets, modes: without them their routes are not there.
+        agents, attempts, inbox, budgets, modes, workers: without them their routes are not there.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Api:
         inbox: Inbox | None = None,
         budgets: Budgets | None = None,
         modes: Modes | None = None,
+        workers: Workers | None = None,
         waiting: Waiting | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class Api:
             *(routes_of(TaskRoutes(inbox)) if inbox is not None else ()),
             *(routes_of(BudgetRoutes(budgets)) if budgets is not None else ()),
             *(routes_of(ModeRoutes(modes)) if modes is not None else ()),
+            *(routes_of(WorkerRoutes(workers, on_runs.visible, self._waiting.here)) if workers is not None else ()),
         ]
         self._document: bytes | None = None
 

@@ -74,7 +74,7 @@ class AttemptRoutes:
     )  # fmt: skip
     async def find_effect(self, request: ApiRequest) -> Reply:
         key, name = _effect_of(request)
-        call = _call_of(key, await self._visible(request))
+        call = call_of(key, await self._visible(request))
         value = await self._attempts.find_effect(call, name)
         if value is None:
             raise EffectNotFound
@@ -90,7 +90,7 @@ class AttemptRoutes:
     )  # fmt: skip
     async def record_effect(self, request: ApiRequest) -> Reply:
         key, name = _effect_of(request)
-        call = _call_of(key, await self._visible(request))
+        call = call_of(key, await self._visible(request))
         value = values.encode(values.decode(await EFFECT.read(request)))
         effect = await self._attempts.record_effect(call, name, value)
         return Reply(201 if effect.created else 200, views.effect(key, name, bytes(effect.value)))
@@ -102,7 +102,7 @@ class AttemptRoutes:
     async def heartbeat(self, request: ApiRequest) -> Reply:
         run = await self._visible(request)
         body = await HEARTBEAT.read(request)
-        await self._attempts.heartbeat(_call_of(body.key, run), body.attempt)
+        await self._attempts.heartbeat(call_of(body.key, run), body.attempt)
         return Reply(200, views.attempt(body.key, body.attempt))
 
     @route(
@@ -113,7 +113,7 @@ class AttemptRoutes:
         run = await self._visible(request)
         body = await SPEND.read(request)
         so_far = Amount(usd_micros=micros(body.usd), tokens=body.tokens)
-        await self._attempts.spend(_call_of(body.key, run), body.attempt, so_far)
+        await self._attempts.spend(call_of(body.key, run), body.attempt, so_far)
         return Reply(200, views.attempt(body.key, body.attempt))
 
 
@@ -124,7 +124,7 @@ def _effect_of(request: ApiRequest) -> tuple[str, str]:
     return key, name
 
 
-def _call_of(key: str, run: str) -> CallAddress:
+def call_of(key: str, run: str) -> CallAddress:
     """Raises: InvalidValue: no key, or another run's."""
     values.encode(key)
     call = CallAddress.parse(key)

@@ -30,7 +30,7 @@ _ONCE = frozenset(
     (
         b"authorization", b"content-encoding", b"content-length", b"content-type", b"idempotency-key",
         b"last-event-id",
-        b"origin", b"pointsman-run-id", b"pointsman-tenant", b"pointsman-request-id",
+        b"origin", b"pointsman-coordinator", b"pointsman-run-id", b"pointsman-tenant", b"pointsman-request-id",
     )
 )  # fmt: skip
 """Headers that decide something: said twice, two readers could believe different ones."""

@@ -24,6 +24,7 @@ from pointsman.ports.budgets import Budgets
 from pointsman.ports.inbox import Inbox
 from pointsman.ports.modes import Modes
 from pointsman.ports.runs import Runs, Status
+from pointsman.ports.workers import Workers
 
 BACKLOG = 1_024
 DATE_INTERVAL_S = 1.0
@@ -131,7 +132,7 @@ class ApiServer(Server):
     """Serves a coordinator's `Runs` and `Status`, and the cluster's `Agents` and `Attempts`.
 
     Args:
-        agents, attempts, inbox, budgets, modes: without them their routes are not there.
+        agents, attempts, inbox, budgets, modes, workers: without them their routes are not there.
         observer: told of every request (route, method, status, seconds), for metrics.
 
     Raises:
@@ -149,13 +150,13 @@ class ApiServer(Server):
         inbox: Inbox | None = None,
         budgets: Budgets | None = None,
         modes: Modes | None = None,
+        workers: Workers | None = None,
         observer: Observer | None = None,
     ) -> None:
         waiting = Waiting()
         self.app = Api(
             runs, status, settings, agents=agents, attempts=attempts, inbox=inbox, budgets=budgets,
-            modes=modes,
-            waiting=waiting, observer=observer,
+            modes=modes, workers=workers, waiting=waiting, observer=observer,
         )  # fmt: skip
         super().__init__(self.app, settings, waiting)
 

@@ -23,6 +23,7 @@ class AgentBody(msgspec.Struct):
     breaker: str
     problem: str | None
     expires_at: str | None
+    workers: int | None
     card: CardJson
 
 
@@ -98,6 +99,7 @@ def _agent_body(view: AgentView) -> AgentBody:
         breaker=view.breaker,
         problem=view.problem,
         expires_at=None if view.expires_at is None else time(view.expires_at),
+        workers=view.workers,
         card=view.card,
     )
 

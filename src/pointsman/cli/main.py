@@ -30,6 +30,7 @@ from pointsman.cli.router import router
 from pointsman.cli.runs.group import runs
 from pointsman.cli.simulate import simulate_app
 from pointsman.cli.up import up
+from pointsman.cli.worker import worker
 
 app = typer.Typer(
     name="pointsman",
@@ -43,6 +44,7 @@ app.command("dev")(dev)
 app.command("up")(up)
 app.command("coordinator")(coordinator)
 app.command("router")(router)
+app.command("worker")(worker)
 app.command("migrate")(migrate)
 app.command("doctor")(doctor)
 app.command("retention")(retention)

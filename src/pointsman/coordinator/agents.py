@@ -16,7 +16,7 @@ from pointsman.agents import record as rec
 from pointsman.agents import traffic
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.agent import Agent
-from pointsman.agents.card import NAME
+from pointsman.agents.card import NAME, PULL
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.record import AgentRecord
 from pointsman.coordinator.claims import keep
@@ -78,7 +78,8 @@ class AgentKeeper:
 
     Attributes:
         on_change: told the name of each agent whose record changed; it must not raise. None: nobody wants to know.
-        sums: what all coordinators count of an agent in its breaker's window. Both may be set at any time.
+        sums: what all coordinators count of an agent in its breaker's window.
+        workers: how many are there to fetch an agent's calls. All three may be set at any time.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class AgentKeeper:
         self._addresses = addresses if addresses is not None else AgentAddresses()
         self.on_change = on_change
         self.sums = sums
+        self.workers: Callable[[str], int] | None = None
         self._poll_s = poll_ms / 1000
         self._cursor: str | None = None
         self._sequences: dict[str, int] = {}
@@ -157,8 +159,10 @@ class AgentKeeper:
         """See `ports.agents.Agents`. Raises also InvalidValue: a TTL that is none."""
         described = rec.read_card(card)
         ttl_ms = _ttl_ms(ttl_s)
-        assert described.url is not None
-        self._addresses.check_url(described.url)
+        if described.transport == PULL and self._directory.is_own_pull(described.name):
+            return Registered(self._view(described.name), created=False)
+        if described.url is not None:
+            self._addresses.check_url(described.url)
         if described.health is not None and described.health.url is not None:
             self._addresses.check_url(described.health.url)
         self._directory.build(described)
@@ -176,7 +180,9 @@ class AgentKeeper:
     async def renew(self, name: str, *, ttl_s: float) -> AgentView:
         """See `ports.agents.Agents`."""
         ttl_ms = _ttl_ms(ttl_s)
-        self._directory.check_free(_checked(name))
+        if self._directory.is_own_pull(_checked(name)):
+            return self._view(name)
+        self._directory.check_free(name)
         await self.append(name, lambda record: rec.renew(record, name, ttl_ms, self._clock.now()))
         return self._view(name)
 
@@ -255,6 +261,7 @@ class AgentKeeper:
             name, self._card(agent), registered=registered, enabled=record.disabled is None, health=record.health,
             breaker=_position(record), problem=problem.kind if problem is not None else None,
             expires_at=record.until if registered else None,
+            workers=self.workers(name) if self.workers is not None and agent.transport == PULL else None,
         )  # fmt: skip
 
     def _card(self, agent: Agent) -> msgspec.Raw:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pointsman.coordinator.admission import Admission, Wish, nothing
+from pointsman.coordinator.attempt import ONE_CALL, Attempt, OnEnd, PulledAttempt, nobody
 from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.dispatcher import ONE_CALL, Attempt, OnEnd, nobody
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
@@ -77,7 +77,12 @@ class Attempts:
         return bool(self.under_way) or self._admission.are_left
 
     def withdraw(self) -> None:
-        """The coordinator drains: what has not begun does not begin here."""
+        """The coordinator drains: what has not begun does not begin here. Nor is a worker waited for that may as well
+        give its result to the run's next owner, where the same attempt goes on under its key."""
+        for call, attempt in list(self.under_way.items()):
+            if isinstance(attempt, PulledAttempt) and attempt.agent.idempotent:
+                del self.under_way[call]
+                attempt.let_go()
         self._admission.withdraw()
 
     def created(self) -> None:
@@ -170,15 +175,19 @@ class Attempts:
         elif self._reserved and isinstance(event, ATTEMPT_ENDS):
             self._settle((event.call, event.attempt), event.spent)
 
-    def close(self, *, was_refused: bool) -> None:
+    def close(self, *, was_refused: bool, has_ended: bool) -> None:
         """The run is over here. What was under way ends elsewhere, if at all: it counts in full.
 
         Args:
             was_refused: what was not durable yet never will be.
+            has_ended: for every owner; nobody waits for what is under way any more.
         """
         self._admission.close()
         for attempt in self.under_way.values():
-            attempt.abandon()
+            if has_ended:
+                attempt.abandon()
+            else:
+                attempt.let_go()
         for key, reserved in list(self._reserved.items()):
             if was_refused and not reserved.is_durable:
                 self._crew.purses.release(reserved.tranches, reserved.amount)

@@ -13,20 +13,19 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping
-from typing import Protocol
 
 import msgspec
 import pydantic
 
 from pointsman.agents.agent import Agent, AgentError
+from pointsman.agents.card import PULL
 from pointsman.agents.context import Context
 from pointsman.agents.transport import Transport
+from pointsman.coordinator.attempt import Attempt, OnEnd, PulledAttempt, nobody
 from pointsman.coordinator.effects import Effects
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.errors import InvalidInput, PointsmanError
-from pointsman.kernel.events import Emission, Failure
-from pointsman.kernel.policy.amounts import NOTHING, Amount
-from pointsman.kernel.policy.failures import FAILURE_KINDS
+from pointsman.kernel.events import Failure
 from pointsman.kernel.state import PendingCall
 from pointsman.kernel.values import faithful
 from pointsman.observe.stats import Stats
@@ -36,114 +35,15 @@ SWEEP_S = 0.02
 RETRY_AFTER_S_MAX = 1e7
 """Four months: an agent that asks for more is given this."""
 KIND_CHARS_MAX = 64
-LOCAL, HTTP = "local", "http"
-ONE_CALL = Amount(calls=1)
 
 logger = logging.getLogger("pointsman.dispatcher")
-
-
-class OnEnd(Protocol):
-    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted`: by an attempt
-    that gave a result."""
-
-    def __call__(
-        self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None,
-        emitted: tuple[Emission, ...] = (),
-    ) -> None: ...  # fmt: skip
-
-
-def nobody(
-    call: str, attempt: int, result: bytes | Failure, spent: Amount | None, emitted: tuple[Emission, ...] = ()
-) -> None:
-    """Of an attempt that is over."""
-
-
-class Attempt:
-    """One attempt under way; the runtime behind its agent's Context."""
-
-    __slots__ = (
-        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "emitted", "has_begun", "is_over", "key",
-        "number", "on_end", "permit", "run", "so_far", "spent", "started", "task",
-    )  # fmt: skip
-
-    def __init__(
-        self, agent: Agent, asked: Agent | None, pending: PendingCall, run: str, permit: Permit, on_end: OnEnd,
-        clock: Clock, effects: Effects, deadline: float,
-    ) -> None:  # fmt: skip
-        self.agent = agent
-        self.asked = asked
-        self.call = pending.call
-        self.key = pending.key
-        self.number = pending.attempt
-        self.run = run
-        self.permit = permit
-        self.on_end = on_end
-        self.clock = clock
-        self.effects = effects
-        self.started = self.beat_at = clock.monotonic()
-        self.deadline = deadline
-        self.spent: Amount | None = None
-        """What the agent added up, in process or with its answer."""
-        self.so_far: Amount | None = None
-        """The largest total that an agent behind HTTP reported meanwhile."""
-        self.emitted: tuple[Emission, ...] = ()
-        self.has_begun = False
-        self.is_over = False
-        self.task: asyncio.Task[None] | None = None
-
-    def abandon(self) -> None:
-        """Nobody waits for it any more."""
-        self.is_over = True
-        self.stop()
-
-    def stop(self) -> None:
-        """A thread can't be stopped: its task goes on until it returns, and keeps the agent's slot as long."""
-        if self.task is not None and self.agent.is_async and self.has_begun:
-            self.task.cancel()
-
-    def heartbeat(self) -> None:
-        self.beat_at = self.clock.monotonic()
-
-    def spend(self, amount: Amount) -> None:
-        self.heartbeat()
-        self.spent = (self.spent or NOTHING) + amount
-
-    def emit(self, emission: Emission) -> None:
-        self.emitted += (emission,)
-
-    def spent_so_far(self, total: Amount) -> None:
-        """A total may come twice, and late, and again with the answer: the largest stands."""
-        self.heartbeat()
-        known = self.so_far or NOTHING
-        self.so_far = Amount(max(known.usd_micros, total.usd_micros), max(known.tokens, total.tokens))
-
-    async def find_effect(self, name: str) -> bytes | None:
-        self.heartbeat()
-        return await self.effects.find(self.run, self.key, name)
-
-    async def record_effect(self, name: str, value: bytes) -> bytes:
-        self.heartbeat()
-        return (await self.effects.record(self.run, self.call, self.key, name, value))[0]
-
-    def used_up(self, result: bytes | Failure) -> Amount | None:
-        """What it used up: what the agent said, else what its card expects; None: its end is unknown."""
-        kind = FAILURE_KINDS.get(result.kind) if isinstance(result, Failure) else None
-        if kind is not None and kind.is_unknown:
-            return None
-        if self.so_far is not None:
-            self.spent_so_far(self.spent or NOTHING)
-            return self.so_far + ONE_CALL
-        if self.spent is not None:
-            return self.spent + ONE_CALL
-        cost = self.agent.described.cost
-        return cost.expected if cost is not None else ONE_CALL
 
 
 class Dispatcher:
     """A service: `start`, `dispatch`, `stop`.
 
     Args:
-        transports: how agents are reached, by LOCAL and HTTP.
+        transports: how agents are reached, by `Agent.transport`.
     """
 
     def __init__(self, clock: Clock, stats: Stats, transports: Mapping[str, Transport], effects: Effects) -> None:
@@ -154,6 +54,8 @@ class Dispatcher:
         self._deadlines: dict[float, deque[Attempt]] = {}
         self._beating: dict[Attempt, float] = {}
         """Attempts that must give signs of life, and how often (seconds)."""
+        self._pulled: dict[PulledAttempt, None] = {}
+        """Their deadlines change, so they stand in no line."""
         self._busy = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._under_way: dict[Attempt, None] = {}
@@ -165,10 +67,10 @@ class Dispatcher:
         """Abandon what is under way."""
         attempts = list(self._under_way)
         for attempt in attempts:
-            attempt.abandon()
+            attempt.let_go()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        tasks = [attempt.task for attempt in attempts if attempt.task is not None and attempt.agent.is_async]
+        tasks = [attempt.task for attempt in attempts if attempt.task is not None and attempt.agent.can_be_stopped]
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
 
@@ -192,7 +94,8 @@ class Dispatcher:
         """
         timeout = agent.timeout if seconds_left is None else max(min(agent.timeout, seconds_left), 0.0)
         deadline = self._clock.monotonic() + timeout
-        attempt = Attempt(agent, asked, pending, run, permit, on_end, self._clock, self._effects, deadline)
+        kind = Attempt if agent.transport != PULL else PulledAttempt
+        attempt = kind(agent, asked, pending, run, permit, on_end, self._clock, self._effects, deadline)
         context = Context(
             run=run, call=pending.call, attempt=pending.attempt, idempotency_key=pending.key, epoch=epoch,
             deadline=deadline, tenant=tenant, runtime=attempt,
@@ -202,6 +105,9 @@ class Dispatcher:
         attempt.task = asyncio.create_task(
             self._attempt(attempt, context, pending.data), name=pending.key
         )  # a name for the watchdog of a hung loop
+        if isinstance(attempt, PulledAttempt):
+            attempt.begin_waiting(self._watch, seconds_left)
+            return attempt
         deadlines = self._deadlines.get(timeout)
         if deadlines is None:
             deadlines = self._deadlines[timeout] = deque()
@@ -211,6 +117,17 @@ class Dispatcher:
             self._beating[attempt] = agent.described.heartbeat
         return attempt
 
+    def _watch(self, attempt: PulledAttempt, heartbeat_s: float | None) -> None:
+        """Hold it to its deadline, which has changed, and to its heartbeat, if it has one now."""
+        if attempt.is_over:
+            return
+        self._pulled[attempt] = None
+        self._busy.set()
+        if heartbeat_s is None:
+            self._beating.pop(attempt, None)
+        else:
+            self._beating[attempt] = heartbeat_s
+
     async def _attempt(self, attempt: Attempt, context: Context, data: bytes) -> None:
         result: bytes | Failure
         attempt.has_begun = True
@@ -219,9 +136,7 @@ class Dispatcher:
                 attempt.is_over
             ):  # abandoned before its first step: a task that is cancelled so early would clean up nothing
                 raise asyncio.CancelledError
-            result = await self._transports[LOCAL if attempt.agent.function else HTTP].call(
-                attempt.agent, context, data
-            )
+            result = await self._transports[attempt.agent.transport].call(attempt.agent, context, data)
             if attempt.asked is not None:
                 attempt.asked.signature.check_output(result)
         except asyncio.CancelledError:
@@ -235,6 +150,8 @@ class Dispatcher:
                 result = Failure("exception", f"{type(error).__name__}, of which can't be told: {faithful(odd)}")
         self._under_way.pop(attempt, None)
         self._beating.pop(attempt, None)
+        if self._pulled:
+            self._pulled.pop(attempt, None)  # type: ignore[call-overload]
         if not attempt.is_over:
             self._end(attempt, result)
         attempt.permit.release()
@@ -252,7 +169,7 @@ class Dispatcher:
     async def _sweep(self) -> None:
         """Rests while nothing is under way: an idle coordinator must not wake up fifty times a second."""
         while True:
-            if not self._deadlines:
+            if not (self._deadlines or self._pulled):
                 self._busy.clear()
                 await self._busy.wait()
             await asyncio.sleep(SWEEP_S)
@@ -264,6 +181,8 @@ class Dispatcher:
                         self._time_out(attempt, "timeout", f"no result within {timeout:g} s")
                 if not attempts:
                     del self._deadlines[timeout]
+            for pulled in [attempt for attempt in self._pulled if attempt.deadline <= now and not attempt.is_over]:
+                self._time_out(pulled, "timeout", f"no result within {pulled.deadline - pulled.started:g} s")
             for attempt, limit in list(self._beating.items()):
                 if not attempt.is_over and attempt.beat_at + limit <= now:
                     self._time_out(attempt, "heartbeat_timeout", f"no heartbeat within {limit:g} s")

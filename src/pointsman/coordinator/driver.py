@@ -133,7 +133,7 @@ class Driver:
                 if over is not None:
                     return over
         finally:
-            self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS))
+            self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS), has_ended=over is Exit.ENDED)
 
     async def _step(self) -> Exit | None:
         execution, attempts, crew = self.execution, self._attempts, self._crew

@@ -16,7 +16,7 @@ from typing import Any
 
 from pointsman.agents import record as rec
 from pointsman.agents.agent import Agent
-from pointsman.agents.card import Health
+from pointsman.agents.card import PULL, Health
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.record import AgentRecord
 from pointsman.coordinator.agents import AgentKeeper
@@ -107,6 +107,8 @@ class HealthWatch:
         await asyncio.wait([task], timeout=1.0)  # a check may refuse to be cancelled
 
     def _is_asked(self, agent: Agent) -> bool:
+        if agent.transport == PULL:  # its workers ask it themselves, and offer to do only what is well
+            return False
         if agent.health_check is None and (agent.described.health is None or agent.described.health.url is None):
             return False
         if self._directory.is_own(agent.name):

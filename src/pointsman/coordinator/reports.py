@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.coordinator.dispatcher import Attempt
+from pointsman.coordinator.attempt import Attempt
 from pointsman.coordinator.effects import Effects
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel.errors import RunEnded, StoreUnavailable, UnknownRun

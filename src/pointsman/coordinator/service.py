@@ -36,6 +36,7 @@ from pointsman.kernel.policy.breaker import Sums
 from pointsman.observe.stats import Stats, prometheus
 from pointsman.ports.ids import Ids
 from pointsman.ports.store import Store
+from pointsman.ports.workers import Desk
 
 logger = logging.getLogger("pointsman.coordinator")
 
@@ -51,7 +52,7 @@ class Coordinator:
     def __init__(
         self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids,
         transports: Mapping[str, Transport], tenant_budgets: Mapping[str, Budget] | None = None,
-        addresses: AgentAddresses | None = None, probe: Probe = no_probe,
+        addresses: AgentAddresses | None = None, probe: Probe = no_probe, desk: Desk | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.store = store
@@ -71,6 +72,9 @@ class Coordinator:
         self.modes = ModeKeeper(settings, store, directory, self.stats, self.roster, lambda: self.roster.crew)
         self.agents.on_change = self._agent_changed
         self.agents.sums = self._sums
+        self.desk = desk
+        if desk is not None:
+            self.agents.workers = lambda name: desk.connected().get(name, 0)
         self.health = HealthWatch(
             self.agents, directory, store.clock, store.liveness, incarnation=lambda: self.incarnation, probe=probe
         )
@@ -261,4 +265,8 @@ class Coordinator:
             "pointsman_ready": float(self.is_ready()[0]),
             "pointsman_mode": float(self.modes.level),
         }
+        if self.desk is not None:
+            self.stats.workers.waiting = dict(self.desk.waiting())
+            self.stats.workers.lost = self.desk.lost
+            self.stats.workers.connected = dict(self.desk.connected())
         return prometheus(self.stats, gauges)

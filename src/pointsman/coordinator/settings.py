@@ -39,6 +39,8 @@ class CoordinatorSettings:
         agents_poll_ms: how often to look for agents that registered, left, were switched off, or opened their breaker.
         board_ms: how often coordinators tell each other what they counted of agents: so late is an open breaker known.
         slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
+        worker_silence_ms: a worker without a poll for so long is lost, and what it held has failed.
+        worker_queue_max: calls of one agent that may wait for a worker here; the next fails at once.
         retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
         retry_floor: so many retries within that window are always allowed.
         degraded_wait_s, emergency_wait_s: seconds that a call waits for its agent, queue over rate; the mode by it.
@@ -80,6 +82,8 @@ class CoordinatorSettings:
     agents_poll_ms: int = 200
     board_ms: int = 250
     slots_idle_ms: int = 500
+    worker_silence_ms: int = 3_000
+    worker_queue_max: int = 10_000
     retry_share: float = 0.2
     retry_floor: int = 10
     retry_window_s: int = 30

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import msgspec
 
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.agents import AttemptOver
@@ -26,7 +27,10 @@ class Peers:
     async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None:
         """Raises AttemptOver, StoreUnavailable: it does not answer."""
         try:
-            response = await self._http.post(f"http://{address}{path}", json=dict(body))
+            response = await self._http.post(
+                f"http://{address}{path}", content=msgspec.json.encode(body),
+                headers={"content-type": "application/json"},
+            )  # fmt: skip
         except httpx.HTTPError as error:
             raise StoreUnavailable(f"the coordinator at {address} does not answer: {error}") from error
         if response.status_code in (404, 409):

@@ -24,6 +24,7 @@ from pointsman.coordinator.reports import CoordinatorAttempts
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.workers import CoordinatorWorkers
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.node.addresses import AddressInUse, free_port, join_address
 from pointsman.node.announcing import Announcer
@@ -107,6 +108,7 @@ class Node:
             inbox=CoordinatorInbox(coordinator, bytes_max=bytes_max),
             budgets=Budgets(self._store.system, self._store.clock),
             modes=coordinator.modes,
+            workers=self._workers(coordinator),
             observer=coordinator.stats.observe_request,
         )  # fmt: skip
         try:
@@ -125,6 +127,11 @@ class Node:
         await self._announcer.start()
         await self._give_back_turn()
         self._recycler.start()
+
+    def _workers(self, coordinator: Coordinator) -> CoordinatorWorkers | None:
+        return (
+            None if coordinator.desk is None else CoordinatorWorkers(coordinator, coordinator.desk, self._peers.forward)
+        )
 
     async def _give_back_turn(self) -> None:
         """If this process replaces one of its name that took its turn, the next coordinator may."""

@@ -58,6 +58,22 @@ class GateStats:
 
 
 @dataclass
+class WorkerStats:
+    """Of the workers that come to one coordinator.
+
+    Attributes:
+        waiting, connected: calls that wait for one, and workers, by agent; brought up to date when asked for.
+        lost: workers that died or fell silent.
+        results_refused: of attempts that were over when they came.
+    """
+
+    waiting: dict[str, int] = field(default_factory=dict)
+    connected: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    results_refused: int = 0
+
+
+@dataclass
 class Stats:
     """Counters of a coordinator. Raised where things happen; read by `prometheus`."""
 
@@ -89,6 +105,7 @@ class Stats:
     runs_moved: int = 0
     buckets_dropped: int = 0
     gates: GateStats = field(default_factory=GateStats)
+    workers: WorkerStats = field(default_factory=WorkerStats)
     loop_lag_s: float = 0.0
     incarnations: int = 0
     http_requests: dict[str, int] = field(default_factory=dict)
@@ -188,6 +205,15 @@ METRICS = (
     Metric("pointsman_probes_failed_total", "counter", "Probes that failed or never ended.", "gates.probes_failed"),
     Metric("pointsman_calls_held_total", "counter", "Calls that had to wait for their agent.", "gates.held", "reason"),
     Metric("pointsman_retries_refused_total", "counter", "Retries against the retry budget.", "gates.retries_refused"),
+    Metric("pointsman_worker_calls_waiting", "gauge", "Calls that wait for a worker.", "workers.waiting", "agent"),
+    Metric("pointsman_workers_connected", "gauge", "Workers that come here.", "workers.connected", "agent"),
+    Metric("pointsman_workers_lost_total", "counter", "Workers that died or fell silent.", "workers.lost"),
+    Metric(
+        "pointsman_worker_results_refused_total",
+        "counter",
+        "Results of attempts that were over when they came.",
+        "workers.results_refused",
+    ),
     Metric("pointsman_runs_deleted_total", "counter", "Ended runs that retention deleted.", "runs_deleted"),
     Metric("pointsman_runs_moved_total", "counter", "Runs that retention moved to the current bucket.", "runs_moved"),
     Metric("pointsman_buckets_dropped_total", "counter", "Buckets that retention dropped.", "buckets_dropped"),

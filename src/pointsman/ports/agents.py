@@ -66,6 +66,7 @@ class AgentView(msgspec.Struct, frozen=True):
         problem: the kind of failure (`kernel/policy/failures.py`) for which it gets no call just now; None: it gets
             calls.
         expires_at: when its registration ends unless it is renewed, ms by the database's clock; None for the app's own.
+        workers: how many are there to fetch its calls; None: it has none by its nature.
     """
 
     name: str
@@ -76,6 +77,7 @@ class AgentView(msgspec.Struct, frozen=True):
     breaker: str = "closed"
     problem: str | None = None
     expires_at: int | None = None
+    workers: int | None = None
 
 
 class BreakerView(msgspec.Struct, frozen=True):

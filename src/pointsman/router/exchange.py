@@ -64,11 +64,15 @@ class Exchange:
         self._timer = None
         router, settings = self._router, self._router.settings
         now = router.clock()
-        member = router.membership.pick(self._placement.key, self._tried, now)
+        only = self._placement.only
+        if only:
+            member = router.membership.find(only.decode("latin-1"), self._tried, now)
+        else:
+            member = router.membership.pick(self._placement.key, self._tried, now)
         if member is not None:
             self._tried.append(member)
             self._send_to(member, fresh=not self._placement.retryable)
-        elif now - self._started_at >= settings.retry_for_s:
+        elif only or now - self._started_at >= settings.retry_for_s:
             self._fail(problems.NO_COORDINATOR)
         else:
             self._tried.clear()

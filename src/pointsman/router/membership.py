@@ -135,6 +135,10 @@ class Membership:
         """Is there one that was not tried, and is used?"""
         return any(now >= m.down_until and m not in tried for m in self._used(now))
 
+    def find(self, address: str, tried: Collection[Member], now: float) -> Member | None:
+        """The coordinator at this address, if it is used and was not tried."""
+        return next((m for m in self._used(now) if m.address == address and m not in tried), None)
+
     def refused(self, member: Member, now: float) -> None:
         """It did not take a connection, or asked to send elsewhere."""
         member.failing = True

@@ -20,17 +20,20 @@ RUNS = b"/v1/runs"
 RUN_ID_HEADER = b"pointsman-run-id"
 TENANT_HEADER = b"pointsman-tenant"
 KEY_HEADER = b"idempotency-key"
+COORDINATOR_HEADER = b"pointsman-coordinator"
 
 _SAFE = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"))
 _RUN_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:~@-]{0,127}")
 
 
 class Placement(NamedTuple):
-    """`key` decides the coordinator (None: any), `added` are header lines for it, the same at every try."""
+    """`key` decides the coordinator (None: any), `added` are header lines for it, the same at every try. `only`: the
+    address of the one coordinator that it is for; empty: any may answer it."""
 
     key: bytes | None
     retryable: bool
     added: bytes
+    only: bytes = b""
 
 
 class _Start(msgspec.Struct):
@@ -43,6 +46,9 @@ _start_decoder = msgspec.json.Decoder(_Start)
 
 def place(request: Request, new_id: Callable[[], str]) -> Placement:
     path, method = request.path, request.method
+    only = request.named.get(COORDINATOR_HEADER)
+    if only is not None:  # of a worker: a second one of the same does no harm
+        return Placement(None, True, b"", only)
     if not path.startswith(RUNS):
         return Placement(None, method in _SAFE or KEY_HEADER in request.named, b"")
     rest = path[len(RUNS) :]

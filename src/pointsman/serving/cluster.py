@@ -20,6 +20,8 @@ from pointsman.ports.agents import AgentNotFound, AttemptOver
 REQUEST_TIMEOUT_S = 10.0
 BACKOFF_S, BACKOFF_S_MAX = 0.1, 2.0
 REPLY_BYTES_MAX = 4_000_000
+COORDINATOR_HEADER = "Pointsman-Coordinator"
+MISDIRECTED = 421
 
 
 class ClusterRefused(PointsmanError):
@@ -32,6 +34,14 @@ class EffectMissing(PointsmanError):
     """Nothing is recorded under this name."""
 
     code = "effect_not_found"
+
+
+class Coordinator:
+    """One of the cluster's coordinators. `is_direct`: the cluster's URL is no way to it, so it is asked itself."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.is_direct = False
 
 
 _KNOWN: dict[str, type[PointsmanError]] = {
@@ -77,7 +87,9 @@ class Cluster:
         while True:
             trouble = ""
             try:
-                status, answer = await self._once(method, path, data, params, until - time.monotonic())
+                status, answer = await self._once(
+                    method, path, data, params, min(until - time.monotonic(), REQUEST_TIMEOUT_S)
+                )
                 if status < 300:
                     return answer
                 if status != 503:
@@ -90,19 +102,48 @@ class Cluster:
             await asyncio.sleep(wait)
             wait = min(wait * 2, BACKOFF_S_MAX)
 
+    async def ask_coordinator(
+        self, coordinator: Coordinator, method: str, path: str, *, body: Any = None,
+        params: Mapping[str, str] | None = None, timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> bytes:  # fmt: skip
+        """The body of a 2xx from this coordinator and no other, asked once: through `url`, and directly once whoever is
+        there says that it is no way to it.
+
+        Raises:
+            StoreUnavailable: no answer, or not now. ClusterRefused, or the error that the cluster named.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            status, answer = await self._once(method, path, data, params, timeout_s, coordinator)
+            if status == MISDIRECTED and not coordinator.is_direct:
+                coordinator.is_direct = True
+                status, answer = await self._once(method, path, data, params, timeout_s, coordinator)
+        except (aiohttp.ClientError, OSError) as error:
+            raise StoreUnavailable(f"coordinator {coordinator.address}: {faithful(error) or error!r}") from error
+        if status < 300:
+            return answer
+        if status >= 500:
+            raise StoreUnavailable(f"coordinator {coordinator.address}: HTTP {status} {_problem(answer).detail}")
+        raise _refusal(status, answer)
+
     async def _once(
-        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, left_s: float
-    ) -> tuple[int, bytes]:
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, left_s: float,
+        coordinator: Coordinator | None = None,
+    ) -> tuple[int, bytes]:  # fmt: skip
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
                 connector=aiohttp.TCPConnector(limit=0),
             )  # fmt: skip
         headers = {} if data is None else {"Content-Type": "application/json"}
+        base = self.url
+        if coordinator is not None:
+            headers[COORDINATOR_HEADER] = coordinator.address
+            base = f"http://{coordinator.address}" if coordinator.is_direct else self.url
         async with (
-            asyncio.timeout(min(left_s, REQUEST_TIMEOUT_S)),
+            asyncio.timeout(left_s),
             self._session.request(
-                method, self.url + path, data=data, params=params, headers=headers, allow_redirects=False
+                method, base + path, data=data, params=params, headers=headers, allow_redirects=False
             ) as response,
         ):
             return response.status, await response.content.read(REPLY_BYTES_MAX)

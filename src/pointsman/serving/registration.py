@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -43,6 +43,15 @@ async def registered(app: App, cluster: Cluster, *, advertise: str, ttl_s: float
         ClusterRefused: a card, its address or the token; nothing that a retry would change.
     """
     cards = [card_of(agent, advertise.rstrip("/")) for agent in app.directory.agents() if agent.function is not None]
+    async with registered_cards(cards, cluster, ttl_s=ttl_s, leave=leave):
+        yield
+
+
+@asynccontextmanager
+async def registered_cards(
+    cards: Sequence[Card], cluster: Cluster, *, ttl_s: float, leave: Callable[[Cluster, Card], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """As `registered`, with these cards. `leave`: called for each at the end. Raises what `registered` raises."""
     every_s = ttl_s / RENEWALS_PER_TTL
     for card in cards:
         await _announce(cluster, card, ttl_s, within_s=every_s, is_known=False)
@@ -56,7 +65,7 @@ async def registered(app: App, cluster: Cluster, *, advertise: str, ttl_s: float
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(_leave(cluster, card) for card in cards))
+        await asyncio.gather(*(leave(cluster, card) for card in cards))
 
 
 def card_of(agent: Agent, base_url: str) -> Card:
@@ -92,11 +101,12 @@ async def _announce(cluster: Cluster, card: Card, ttl_s: float, *, within_s: flo
     except StoreUnavailable as error:
         logger.warning("agent %s: %s; going on trying", card.name, error)
         return is_known
-    logger.info("agent %s is registered with %s as %s", card.name, cluster.url, card.url)
+    logger.info("agent %s is registered with %s as %s", card.name, cluster.url, card.url or card.transport)
     return True
 
 
-async def _leave(cluster: Cluster, card: Card) -> None:
+async def leave(cluster: Cluster, card: Card) -> None:
+    """End the registration; failing that, it lapses by itself."""
     try:
         await cluster.ask("DELETE", f"/v1/agents/{card.name}", until=time.monotonic() + LEAVE_TIMEOUT_S)
     except PointsmanError as error:

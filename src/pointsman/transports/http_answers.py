@@ -123,9 +123,7 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentErr
     """The failure that a response other than 2xx is."""
     problem = _read_problem(headers, body)
     kind = KIND_OF_STATUS.get(status, "exception" if status >= 500 else "refused")
-    said = problem.code
-    if isinstance(said, str) and _KIND.fullmatch(said) and (said in SAYABLE or said not in FAILURE_KINDS):
-        kind = said
+    kind = kind_of(problem.code) or kind
     detail = problem.detail if isinstance(problem.detail, str) else ""
     text = f"HTTP {status} {_phrase(status)}".rstrip()
     return AgentError(
@@ -134,6 +132,13 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> AgentErr
         retryable=problem.retryable if isinstance(problem.retryable, bool) else None,
         retry_after=retry_after_s(headers),
     )
+
+
+def kind_of(said: object) -> str | None:
+    """The kind that an agent says, if it may say that."""
+    if isinstance(said, str) and _KIND.fullmatch(said) and (said in SAYABLE or said not in FAILURE_KINDS):
+        return said
+    return None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -40,6 +40,7 @@ from pointsman.stores.memory.system_log import MemorySystemLog
 from tests.support.documented import Documented
 from tests.unit.api.memory_agents import MemoryAgents, MemoryAttempts
 from tests.unit.api.memory_inbox import MemoryInbox
+from tests.unit.api.memory_workers import MemoryWorkers
 
 NOW_MS = 1_767_225_600_007
 
@@ -283,6 +284,7 @@ class Bench:
         self.inbox = MemoryInbox()
         self.budgets = memory_budgets()
         self.modes = MemoryModes()
+        self.workers = MemoryWorkers()
         self.api = Api(
             self.runs,
             self.status,
@@ -292,6 +294,7 @@ class Bench:
             inbox=self.inbox,
             budgets=self.budgets,
             modes=self.modes,
+            workers=self.workers,
             waiting=self.waiting,
             observer=lambda *what: self.seen.append(what),
         )

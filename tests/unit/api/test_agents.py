@@ -26,7 +26,7 @@ async def test_an_agent_registers_renews_and_leaves() -> None:
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json() == {
         "name": "billing", "registered": True, "enabled": True, "health": "unknown", "breaker": "closed",
-        "problem": None, "expires_at": "2026-01-01T00:00:30.000Z",
+        "problem": None, "expires_at": "2026-01-01T00:00:30.000Z", "workers": None,
         "card": {"name": "billing", "url": "http://agents.example/billing", "capabilities": ["refunds"], "timeout": 5},
     }  # fmt: skip
     assert (await bench.client.get("/v1/agents/billing")).json() == first.json()

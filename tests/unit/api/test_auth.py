@@ -6,6 +6,7 @@ from pointsman.api import ApiSettings, InsecureBind, InvalidSetting
 from pointsman.api.routing import ApiRoute
 from tests.unit.api.memory_inbox import TASK
 from tests.unit.api.memory_runs import Bench
+from tests.unit.api.test_workers import CALL
 
 TOKEN = "correct-horse-battery-staple"
 GOOD = {"Authorization": f"Bearer {TOKEN}"}
@@ -25,12 +26,14 @@ BODIES = {
     ("PUT", "/v1/mode"): {"mode": "auto", "by": "ann"},
     ("POST", "/v1/runs/{run}/attempts/heartbeat"): ATTEMPT,
     ("POST", "/v1/runs/{run}/attempts/spend"): ATTEMPT,
+    ("POST", "/v1/runs/{run}/attempts/finish"): {**ATTEMPT, "output": 1},
+    ("POST", "/v1/workers/{worker}/poll"): {"number": 1, "agents": ["b"], "free": 1},
 }
 QUERIES = {"/v1/runs/{run}/result": "?timeout=0", "/v1/runs/{run}/effects": "?key=a/1/b%231&name=n"}
 
 
 def concrete(path: str, run: str = "a") -> str:
-    path = path.replace("{run}", run).replace("{name}", "go")
+    path = path.replace("{run}", run).replace("{name}", "go").replace("{worker}", "w-1")
     return path.replace("{task}", TASK).replace("{scope}", "agent")
 
 
@@ -38,7 +41,7 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 39
+    assert len(ROUTES) == len(set(ROUTES)) == 44
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -84,6 +87,8 @@ async def test_every_route_answers_with_the_token(method, path):
     await bench.client.put("/v1/agents/go", json=BODIES["PUT", "/v1/agents/{name}"])
     await bench.client.put("/v1/budgets/agent/go", json=BODIES["PUT", "/v1/budgets/{scope}/{name}"])
     await bench.client.put("/v1/runs/a/effects" + QUERIES["/v1/runs/{run}/effects"], json=1)
+    if path.endswith("/poll"):
+        bench.workers.calls.put_nowait(CALL)
     if path.endswith("/release"):
         bench.runs.quarantine("a")
     response = await bench.client.request(

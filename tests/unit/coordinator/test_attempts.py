@@ -246,7 +246,7 @@ async def test_what_only_waited_is_made_by_a_new_owner_and_what_was_let_in_is_no
                     await asyncio.sleep(0)
             driver = one.roster.driver("waits")
             assert driver is not None
-            driver._attempts.close(was_refused=False)  # it stays outside
+            driver._attempts.close(was_refused=False, has_ended=False)  # it stays outside
             await one.agents.enable("fragile")
             await until(lambda: shop.calls["fragile"] == 1)
         shop.go.set()

@@ -15,7 +15,8 @@ import pytest
 
 from pointsman import AgentError, App, Budget, CallError, Context, Retry, Run, StartRun, Workflow
 from pointsman.agents.agent import Agent
-from pointsman.coordinator.dispatcher import HTTP, Attempt
+from pointsman.agents.card import HTTP
+from pointsman.coordinator.attempt import Attempt
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev

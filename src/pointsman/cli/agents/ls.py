@@ -46,7 +46,9 @@ def state(said: str) -> Text:
 
 
 def where(agent: Mapping[str, Any]) -> str:
+    until = f", until {agent['expires_at']}" if agent["expires_at"] else ""
+    if agent["card"].get("transport") == "pull":
+        return f"{agent['workers']} worker{'s' if agent['workers'] != 1 else ''}{until}"
     if agent["card"].get("url") is None:
         return "in process"
-    until = f", until {agent['expires_at']}" if agent["expires_at"] else ""
     return f"{agent['card']['url']}{until}"

@@ -180,5 +180,5 @@ def speaks_for(kind: str | None, is_slow: bool) -> bool | None:
     return not is_slow and (kind is None or not counts_against(kind))
 
 
-NOT_REACHED = frozenset({"invalid_input", "attempt_lost", "budget_exceeded"})
+NOT_REACHED = frozenset({"invalid_input", "attempt_lost", "no_worker", "budget_exceeded"})
 """Kinds of failure that say nothing about the agent: it never saw the attempt, or nobody knows."""

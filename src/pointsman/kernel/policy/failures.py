@@ -40,6 +40,8 @@ FAILURE_KINDS: dict[str, FailureKind] = {
         FailureKind("refused", "the agent declined to do it", False, False),
         FailureKind("rate_limited", "the agent asks for fewer calls; Retry-After is honoured", True, False),
         FailureKind("overloaded", "the agent has no room; Retry-After is honoured", True, True),
+        FailureKind("worker_lost", "its worker died or fell silent", True, True, True),
+        FailureKind("no_worker", "no worker took it in time", False, False),
         FailureKind("attempt_lost", "its coordinator died, and it must not be repeated", False, False, True),
         FailureKind("unknown_agent", "no agent has this name", False, False),
         # What is held back before an attempt; it consumes none.

@@ -14,10 +14,11 @@ import msgspec
 
 from pointsman.agents.agent import Agent
 from pointsman.coordinator import draft, loading, redriving
+from pointsman.coordinator.attempt import Attempt
 from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
-from pointsman.coordinator.dispatcher import Attempt, Dispatcher
+from pointsman.coordinator.dispatcher import Dispatcher
 from pointsman.coordinator.driver import Driver, Exit
 from pointsman.coordinator.recorder import Recorder
 from pointsman.kernel import events as ev

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from pointsman.agents import record as records
+from pointsman.agents.card import HTTP, LOCAL
 from pointsman.agents.context import Context
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
-from pointsman.coordinator.dispatcher import HTTP, LOCAL
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.stores.memory.database import SystemRow

@@ -1,0 +1,160 @@
+"""One attempt under way, as its coordinator knows it. Must not know how agents are reached."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from pointsman.agents.agent import Agent
+from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.gates.service import Permit
+from pointsman.kernel.events import Emission, Failure
+from pointsman.kernel.policy.amounts import NOTHING, Amount
+from pointsman.kernel.policy.failures import FAILURE_KINDS
+from pointsman.kernel.state import PendingCall
+from pointsman.ports.clock import Clock
+
+ONE_CALL = Amount(calls=1)
+
+
+class OnEnd(Protocol):
+    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted`: by an attempt
+    that gave a result."""
+
+    def __call__(
+        self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None,
+        emitted: tuple[Emission, ...] = (),
+    ) -> None: ...  # fmt: skip
+
+
+def nobody(
+    call: str, attempt: int, result: bytes | Failure, spent: Amount | None, emitted: tuple[Emission, ...] = ()
+) -> None:
+    """Of an attempt that is over."""
+
+
+class Attempt:
+    """One attempt under way; the runtime behind its agent's Context."""
+
+    __slots__ = (
+        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "emitted", "has_begun", "is_over", "key",
+        "number", "on_end", "permit", "run", "so_far", "spent", "started", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self, agent: Agent, asked: Agent | None, pending: PendingCall, run: str, permit: Permit, on_end: OnEnd,
+        clock: Clock, effects: Effects, deadline: float,
+    ) -> None:  # fmt: skip
+        self.agent = agent
+        self.asked = asked
+        self.call = pending.call
+        self.key = pending.key
+        self.number = pending.attempt
+        self.run = run
+        self.permit = permit
+        self.on_end = on_end
+        self.clock = clock
+        self.effects = effects
+        self.started = self.beat_at = clock.monotonic()
+        self.deadline = deadline
+        self.spent: Amount | None = None
+        """What the agent added up, in process or with its answer."""
+        self.so_far: Amount | None = None
+        """The largest total that an agent behind HTTP reported meanwhile."""
+        self.emitted: tuple[Emission, ...] = ()
+        self.has_begun = False
+        self.is_over = False
+        self.task: asyncio.Task[None] | None = None
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self.is_over = True
+        self.stop()
+
+    def let_go(self) -> None:
+        """Nobody here waits for it any more; another owner of the run may."""
+        self.abandon()
+
+    def stop(self) -> None:
+        """A thread can't be stopped: its task goes on until it returns, and keeps the agent's slot as long."""
+        if self.task is not None and self.agent.can_be_stopped and self.has_begun:
+            self.task.cancel()
+
+    def heartbeat(self) -> None:
+        self.beat_at = self.clock.monotonic()
+
+    def spend(self, amount: Amount) -> None:
+        self.heartbeat()
+        self.spent = (self.spent or NOTHING) + amount
+
+    def emit(self, emission: Emission) -> None:
+        self.emitted += (emission,)
+
+    def spent_so_far(self, total: Amount) -> None:
+        """A total may come twice, and late, and again with the answer: the largest stands."""
+        self.heartbeat()
+        known = self.so_far or NOTHING
+        self.so_far = Amount(max(known.usd_micros, total.usd_micros), max(known.tokens, total.tokens))
+
+    async def find_effect(self, name: str) -> bytes | None:
+        self.heartbeat()
+        return await self.effects.find(self.run, self.key, name)
+
+    async def record_effect(self, name: str, value: bytes) -> bytes:
+        self.heartbeat()
+        return (await self.effects.record(self.run, self.call, self.key, name, value))[0]
+
+    def used_up(self, result: bytes | Failure) -> Amount | None:
+        """What it used up: what the agent said, else what its card expects; None: its end is unknown."""
+        kind = FAILURE_KINDS.get(result.kind) if isinstance(result, Failure) else None
+        if kind is not None and kind.is_unknown:
+            return None
+        if self.so_far is not None:
+            self.spent_so_far(self.spent or NOTHING)
+            return self.so_far + ONE_CALL
+        if self.spent is not None:
+            return self.spent + ONE_CALL
+        cost = self.agent.described.cost
+        return cost.expected if cost is not None else ONE_CALL
+
+
+class PulledAttempt(Attempt):
+    """One that waits for a worker; implements `agents.transport.Pulled`. Its time begins when a worker has it: what
+    waits is not the agent's failure.
+
+    Attributes:
+        goes_on_elsewhere: the worker that is at it, if any, is to go on: the run's next owner takes its result.
+    """
+
+    __slots__ = ("_latest", "_timeout", "_watch", "goes_on_elsewhere")
+
+    def begin_waiting(self, watch: Callable[[PulledAttempt, float | None], None], seconds_left: float | None) -> None:
+        """To be called once, first. While it waits, its deadline is the run's own.
+
+        Args:
+            watch: told of each new deadline, with the seconds between two signs of life.
+        """
+        self._watch = watch
+        self._timeout = self.agent.timeout
+        self._latest = math.inf if seconds_left is None else self.started + seconds_left
+        self.goes_on_elsewhere = False
+        self.given_back()
+
+    def taken(self) -> float:
+        """See `Pulled`."""
+        self.started = self.beat_at = now = self.clock.monotonic()
+        self.deadline = min(now + self._timeout, self._latest)
+        self._watch(self, self.agent.described.heartbeat)
+        return max(self.deadline - now, 0.0)
+
+    def given_back(self) -> None:
+        """See `Pulled`."""
+        self.deadline = self._latest
+        self._watch(self, None)
+
+    def let_go(self) -> None:
+        """See `Attempt`."""
+        self.goes_on_elsewhere = True
+        self.abandon()

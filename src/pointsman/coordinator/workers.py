@@ -1,0 +1,122 @@
+"""What a coordinator offers to workers (`ports.workers.Workers`): its desk, the addresses of the others, and a way for
+each result to whoever owns the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.coordinator.reports import Forward, key_of
+from pointsman.coordinator.service import Coordinator
+from pointsman.kernel.errors import Draining, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.ports.agents import AttemptOver, CallAddress
+from pointsman.ports.event_log import ENDED_STATUSES
+from pointsman.ports.workers import AttemptResult, CoordinatorAddress, Desk, Handed, Poll, WorkerView
+
+MEMBERS_S = 0.25
+"""How old the list of coordinators may be that workers are given: so many of them ask, so few statements."""
+
+
+class CoordinatorWorkers:
+    """See the module.
+
+    Args:
+        forward: how a result reaches the owner of the run, where that is another.
+    """
+
+    def __init__(self, coordinator: Coordinator, desk: Desk, forward: Forward) -> None:
+        self._coordinator = coordinator
+        self._desk = desk
+        self._forward = forward
+        self._members: list[CoordinatorAddress] = []
+        self._members_at = -MEMBERS_S
+
+    @property
+    def address(self) -> str:
+        """See `ports.workers.Workers`."""
+        return self._coordinator.settings.address
+
+    async def coordinators(self) -> Sequence[CoordinatorAddress]:
+        """See `ports.workers.Workers`."""
+        if time.monotonic() - self._members_at >= MEMBERS_S:
+            members = await self._coordinator.store.liveness.members()
+            self._members = [CoordinatorAddress(m.name, m.address, m.incarnation) for m in members if m.address]
+            self._members_at = time.monotonic()
+        return self._members
+
+    async def poll(self, worker: str, poll: Poll, wait_s: float) -> Handed:
+        """See `ports.workers.Workers`. Raises also Draining: what this coordinator has goes to others."""
+        if self._coordinator.is_draining:
+            raise Draining
+        return await self._desk.poll(worker, poll, wait_s)
+
+    def leave(self, worker: str) -> bool:
+        """See `ports.workers.Workers`."""
+        return self._desk.leave(worker)
+
+    def workers(self) -> Sequence[WorkerView]:
+        """See `ports.workers.Workers`."""
+        return self._desk.workers()
+
+    async def finish(self, call: CallAddress, attempt: int, result: AttemptResult) -> None:
+        """See `ports.workers.Workers`."""
+        if self._desk.settle(key_of(call), attempt, result):
+            return
+        try:
+            address = await self._owner_of(call, attempt)
+            await self._forward(address, f"/v1/runs/{call.run}/attempts/finish", _body(call, attempt, result))
+        except (AttemptOver, RunEnded):
+            self._coordinator.stats.workers.results_refused += 1
+            raise
+
+    async def _owner_of(self, call: CallAddress, attempt: int) -> str:
+        """The address of the coordinator that waits for this attempt.
+
+        Raises:
+            AttemptOver, RunEnded, UnknownRun: nobody does. StoreUnavailable: somebody may before long.
+        """
+        store = self._coordinator.store
+        head = (await store.log.heads([call.run])).get(call.run)
+        if head is None:
+            raise UnknownRun(f"no run has the id {call.run!r}")
+        if head.status in ENDED_STATUSES:
+            raise RunEnded
+        if head.owner == self._coordinator.incarnation:
+            if not self._may_come(call, attempt):
+                raise AttemptOver
+            raise StoreUnavailable(f"run {call.run}: the attempt is about to be laid out here again; ask again")
+        if head.owner is None:
+            if head.status == "parked":
+                raise AttemptOver  # nothing of it is under way anywhere
+            raise StoreUnavailable(f"run {call.run} is between two owners; ask again")
+        members = await store.liveness.members()
+        address = next((member.address for member in members if member.incarnation == head.owner), "")
+        if not address:
+            raise StoreUnavailable(f"the owner of run {call.run} has died, and it is about to have another; ask again")
+        return address
+
+    def _may_come(self, call: CallAddress, attempt: int) -> bool:
+        """The run is owned here, and the attempt is not laid out: does the log still wait for it?"""
+        driver = self._coordinator.roster.driver(call.run)
+        if driver is None:
+            return True  # it is being loaded
+        pending = driver.execution.state.calls.get(call.call)
+        return (
+            pending is not None
+            and (pending.key, pending.attempt) == (key_of(call), attempt)
+            and pending.retry_at is None
+            and pending.task is None
+        )
+
+
+def _body(call: CallAddress, attempt: int, result: AttemptResult) -> Mapping[str, Any]:
+    """As a worker sends it."""
+    body: dict[str, Any] = {"key": key_of(call), "attempt": attempt}
+    if result.failure is None:
+        body |= {"output": msgspec.Raw(result.output), "emitted": result.emitted}
+    else:
+        body["failure"] = msgspec.to_builtins(result.failure)
+    return body | {name: said for name in ("usd", "tokens") if (said := getattr(result, name)) is not None}
