@@ -54,7 +54,17 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 logger = logging.getLogger("pointsman.api")
 
 
-HANDLERS = (RunRoutes, EventRoutes, StatusRoutes, AgentRoutes, AttemptRoutes, TaskRoutes, BudgetRoutes)
+HANDLERS = (
+    RunRoutes,
+    EventRoutes,
+    StatusRoutes,
+    AgentRoutes,
+    AttemptRoutes,
+    TaskRoutes,
+    BudgetRoutes,
+    ModeRoutes,
+    WorkerRoutes,
+)
 
 
 def declared() -> list[Declaration]:
