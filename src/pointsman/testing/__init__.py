@@ -3,12 +3,13 @@ stores the suite that every one must pass; the simulator, drills with real fault
 
 from pointsman.testing.environment.asynchronous import WorkflowEnvironment
 from pointsman.testing.environment.blocking import SyncWorkflowEnvironment
-from pointsman.testing.environment.scripts import After, AgentCall, ScriptEnded, Timeout
+from pointsman.testing.environment.scripts import After, AgentCall, Emits, ScriptEnded, Timeout
 from pointsman.testing.environment.world import RunNotCompleted
 
 __all__ = [
     "After",
     "AgentCall",
+    "Emits",
     "RunNotCompleted",
     "ScriptEnded",
     "SyncWorkflowEnvironment",

@@ -38,6 +38,16 @@ class After:
 
 
 @dataclass(frozen=True)
+class Emits:
+    """A step of a script: emits the event, then `step` (a value, an exception, another `Emits`). A function may give
+    one."""
+
+    event: str
+    data: Any = None
+    step: Any = None
+
+
+@dataclass(frozen=True)
 class AgentCall:
     """An attempt that an agent was asked to make.
 
@@ -114,7 +124,7 @@ class ScriptedTransport:
         about = (context.run, context.call, context.attempt, context.idempotency_key)
         self._scripts.calls.append(AgentCall(agent.name, given, *about))
         if self._scripts.has(agent.name):
-            return _encoded(agent, await _play(self._scripts.next_step(agent.name), agent, data))
+            return _encoded(agent, await _play(self._scripts.next_step(agent.name), agent, data, context))
         self._scripts.outside += 1
         try:
             return await self._inner.call(agent, context, data)
@@ -122,11 +132,14 @@ class ScriptedTransport:
             self._scripts.outside -= 1
 
 
-async def _play(step: Any, agent: Agent, data: bytes) -> Any:
+async def _play(step: Any, agent: Agent, data: bytes, context: Context) -> Any:
     """What a step gives. Raises what it is, or raises."""
     if isinstance(step, After):
         await asyncio.sleep(step.seconds)
-        return await _play(step.step, agent, data)
+        return await _play(step.step, agent, data, context)
+    if isinstance(step, Emits):
+        context.emit(step.event, step.data)
+        return await _play(step.step, agent, data, context)
     if isinstance(step, Timeout):
         await _never()
     if isinstance(step, BaseException):
@@ -134,7 +147,8 @@ async def _play(step: Any, agent: Agent, data: bytes) -> Any:
     if not callable(step):
         return step
     given = step(*_arguments(agent, data))
-    return await given if inspect.isawaitable(given) else given
+    given = await given if inspect.isawaitable(given) else given
+    return await _play(given, agent, data, context) if isinstance(given, Emits) else given
 
 
 async def _never() -> NoReturn:
