@@ -9,6 +9,7 @@ from pointsman.agents.context import Context
 from pointsman.agents.workflow import Workflow
 from pointsman.app import App, HttpAgents
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.kernel.asking import Answer, Question
 from pointsman.kernel.errors import (
     CallError,
     ChildError,
@@ -19,6 +20,7 @@ from pointsman.kernel.errors import (
     InvalidValue,
     LoopDetected,
     NonDeterministicWorkflow,
+    NotAnswered,
     PointsmanError,
     RunCancelled,
     RunDeadlocked,
@@ -52,6 +54,7 @@ __all__ = [
     "AgentAddresses",
     "AgentError",
     "AgentRefused",
+    "Answer",
     "App",
     "AsyncClient",
     "Board",
@@ -81,8 +84,10 @@ __all__ = [
     "LoopDetected",
     "Message",
     "NonDeterministicWorkflow",
+    "NotAnswered",
     "Plan",
     "PointsmanError",
+    "Question",
     "RateLimited",
     "Refined",
     "Retry",

@@ -13,6 +13,7 @@ from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.human_tasks import MemoryHumanTasks
 from pointsman.stores.memory.inspection import MemoryInspection
 from pointsman.stores.memory.mailbox import MemoryMailbox
+from pointsman.stores.memory.notices import MemoryNotices
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.retention import MemoryRetention
@@ -33,6 +34,7 @@ from tests.conformance.mutants import (
     listing,
     liveness,
     mail,
+    notices,
     ownership,
     reservations,
     retention,
@@ -45,8 +47,8 @@ Mutant = type[Any]
 """It takes the place of the class that it derives from; its `caught_by` names the cases that must fail."""
 
 THEMES = (
-    append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, reservations,
-    retention, inspection, generations, states,
+    append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, notices,
+    reservations, retention, inspection, generations, states,
 )  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)
@@ -102,6 +104,7 @@ def _store(mutant: Mutant, database: MemoryDatabase) -> MemoryStore:
     store.system = _part(mutant, MemorySystemLog)(session)
     store.board = _part(mutant, InProcessBoard)(session)
     store.human_tasks = _part(mutant, MemoryHumanTasks)(session)
+    store.notices = _part(mutant, MemoryNotices)(session)
     store.reservations = _part(mutant, MemoryReservations)(session)
     store.states = _part(mutant, MemoryStates)(session)
     store.retention = _part(mutant, MemoryRetention)(session)

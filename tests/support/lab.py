@@ -11,11 +11,14 @@ import msgspec
 
 from pointsman import App, Workflow
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import OpenTask
 from pointsman.kernel.execution import Execution
+from pointsman.kernel.people import expired
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 from pointsman.kernel.redriving import Plan, facts_of, plan, redriven
 from pointsman.kernel.spending import refusal
 from pointsman.kernel.state import PendingCall
+from pointsman.kernel.upcast import read_event
 
 Emitting = tuple[bytes, tuple[ev.Emission, ...]]
 """A result, and what its agent emitted."""
@@ -38,7 +41,7 @@ class Lab:
         answer: Answer,
         signals: Sequence[tuple[str, bytes]] = (),
         evict: Callable[[int], bool] = lambda step: False,
-        people: Sequence[bytes | ev.Failure] = (),
+        people: Sequence[bytes | ev.Failure | str | None] = (),
         budget: Budget | None = None,
         spent: Amount = NOTHING,
     ) -> None:
@@ -119,7 +122,7 @@ class Lab:
         self.now += 10
         state = self.execution.state
         calls = [call for call in state.calls.values() if call.retry_at is None and call.task is None]
-        asked = [call for call in state.calls.values() if call.task is not None]
+        asked = list((state.tasks or {}).values())
         if calls:
             self._attempt(calls[self.steps % len(calls)])
         elif asked and self._people:
@@ -133,7 +136,7 @@ class Lab:
             )
         elif (due := state.next_due()) is not None:
             self.now = max(self.now, due)
-            self.execution.time_passed(self.now)
+            self._pass_time()
         else:
             return False
         self._append()
@@ -158,15 +161,45 @@ class Lab:
                 pending.call, pending.attempt, output, self.now, spent=self._spent, emitted=emitted
             )
 
-    def _ask(self, pending: PendingCall) -> None:
+    def _pass_time(self) -> None:
+        """As a coordinator does: what is due, then the mail that ends human tasks."""
+        self.execution.time_passed(self.now)
+        for task in expired(self.execution.state.tasks or {}, self.now):
+            self._mail += 1
+            over = ev.HumanTaskExpired(call=task.call, task=task.id, mail=self._mail, expired_at=self.now)
+            assert self.execution.mailed(over, self.now)
+
+    def _ask(self, task: OpenTask) -> None:
+        """What a person does: an answer, a refusal, the name of somebody else; None: nothing, and time passes."""
         answer = self._people.pop(0)
+        due = self.execution.state.next_due()
+        if answer is None:
+            assert due is not None
+            self.now = max(self.now, due)
+            self._pass_time()
+            return
         self._mail += 1
-        assert pending.task is not None
+        if isinstance(answer, str):
+            given = ev.HumanTaskAssigned(call=task.call, task=task.id, mail=self._mail, assignee=answer, by="ann")
+            self.execution.mailed(given, self.now)
+            return
         declined = isinstance(answer, ev.Failure)
         said: dict[str, Any] = {"failure": answer} if declined else {"output": msgspec.Raw(answer)}
+        proposed = self._proposed(task.id)
+        said["edited"] = not declined and proposed is not None and proposed != answer
         self.execution.mailed(
-            ev.HumanTaskAnswered(call=pending.call, task=pending.task, mail=self._mail, by="ann", **said), self.now
+            ev.HumanTaskAnswered(
+                call=task.call, task=task.id, mail=self._mail, by="ann", answered_at=self.now - 5, **said
+            ),
+            self.now,
         )
+
+    def _proposed(self, task: str) -> bytes | None:
+        for row in self.log:
+            event = read_event(row)
+            if isinstance(event, ev.HumanTaskRequested) and event.task == task:
+                return bytes(event.proposed) or None
+        return None
 
     def record_effect(self, call: str, name: str, value: bytes) -> None:
         self._mail += 1

@@ -9,7 +9,7 @@ import asyncio
 
 from pydantic import BaseModel
 
-from pointsman import App, CallError, Context, Handle, Plan, Retry, Run, RunCancelled, SignalTimeout, Task
+from pointsman import App, CallError, Context, Handle, Plan, Question, Retry, Run, RunCancelled, SignalTimeout, Task
 
 app = App("programs", generalist="generalist")
 
@@ -272,4 +272,21 @@ async def thrifty(run: Run, n: int) -> list[object]:
         answer = await run.call(star, n, fallback=[], default=-1)
         said += [run.mode(), who, memory, judged, answer, *await branch]
         await run.wait_for("next")
+    return said
+
+
+@app.workflow()
+async def approving(run: Run, n: int) -> list[str]:
+    said = []
+    for number in range(n):
+        answer = await run.ask(
+            f"Send order {number}?", context={"number": number}, proposed=Order(id=number), assignee="ann",
+            escalate_to="leads", escalate_in=60, expires_in=3_600,
+        )  # fmt: skip
+        order = answer.value.id if answer.is_given else answer.reason
+        said.append(f"{answer.outcome} {answer.by} {order}")
+    call = run.start(double, 0, key="charge", person=Question("What then?", expires_in=10), default=7)
+    given_up = run.start_ask("Anything else?", schema={"type": "string"})
+    said.append(str(await call))
+    given_up.cancel()
     return said

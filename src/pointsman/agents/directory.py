@@ -14,12 +14,13 @@ from pointsman.agents.agent import Agent
 from pointsman.agents.card import PULL, Card
 from pointsman.agents.record import AgentRecord
 from pointsman.agents.schema import SchemaSignature
+from pointsman.agents.shape import shape_of
 from pointsman.agents.signature import decode_as
 from pointsman.agents.workflow import Workflow
 from pointsman.kernel.errors import InvalidInput, InvalidValue
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.modes import FULL
-from pointsman.kernel.program import Selection
+from pointsman.kernel.program import Selection, Shape
 from pointsman.kernel.values import VALUE_BYTES_MAX
 from pointsman.ports.agents import AgentDeclared, InvalidCard
 from pointsman.ports.ownership import Definition
@@ -183,6 +184,10 @@ class AgentDirectory:
 
     def definitions(self) -> list[Definition]:
         return [Definition(w.name, w.version, w.build) for w in self._workflows.values()]
+
+    def shape(self, expected: Any) -> Shape:
+        """See `kernel.program.Directory`."""
+        return shape_of(expected)
 
     def decode_as(self, expected: Any, data: bytes) -> Any:
         return decode_as(expected, data)

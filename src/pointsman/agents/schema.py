@@ -75,7 +75,7 @@ class SchemaSignature:
 
     def same_input(self, recorded: bytes, produced: bytes) -> bool:
         """Equal as JSON: 1 and 1.0 are, True and 1 are not."""
-        return recorded == produced or _normal(decode(recorded)) == _normal(decode(produced))
+        return recorded == produced or plain(decode(recorded)) == plain(decode(produced))
 
     def check_input(self, data: bytes) -> None:
         """Raises InvalidInput: where it does not fit, and why."""
@@ -216,10 +216,10 @@ def _first_error(validator: jsonschema_rs.Draft202012Validator, value: Any) -> s
     return "it does not fit the schema"
 
 
-def _normal(value: Any) -> Any:
-    """JSON has one kind of number, and Python takes True for 1."""
+def plain(value: Any) -> Any:
+    """To compare values by: JSON has one kind of number, and Python takes True for 1."""
     if isinstance(value, bool):
         return ("bool", value)
     if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
-    return [_normal(item) for item in value] if isinstance(value, list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value

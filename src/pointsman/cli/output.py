@@ -19,6 +19,7 @@ from rich.text import Text
 
 STATUS_STYLES = {
     "running": "cyan", "parked": "blue", "completed": "green", "failed": "bold red", "cancelled": "yellow",
+    "open": "blue", "answered": "green", "refused": "bold red", "expired": "bold yellow",
     "stopped": "bold yellow", "quarantined": "bold magenta", "pending": "cyan",
 }  # fmt: skip
 PIPED_WIDTH = 10_000

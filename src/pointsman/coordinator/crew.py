@@ -37,4 +37,6 @@ class Crew:
     """An append of this run moved."""
     on_due: Callable[[str], None]
     """Another run has something to do: tell whoever may drive it."""
+    on_notice: Callable[[], None] | None = None
+    """Notices of human tasks were appended; None: there is no webhook to tell."""
     is_draining: bool = False

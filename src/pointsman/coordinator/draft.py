@@ -20,7 +20,11 @@ from pointsman.ports.event_log import Append, Head, NewEvent, NewRun
 
 NEARLY_FULL = 0.8
 """Of the events that a generation may have; from there on it is warned of."""
-SAYS_MORE = frozenset({ev.HumanTaskOpened, ev.CallReserved, ev.RunRestarted, ev.ChildStarted, ev.StateSet})
+SAYS_MORE = frozenset(
+    {
+        ev.HumanTaskOpened, ev.HumanTaskRequested, ev.CallReserved, ev.RunRestarted, ev.ChildStarted, ev.StateSet,
+    }
+)  # fmt: skip
 """Events of which an append says more than the log: rows, a new generation, the first events of children, the
 typed state."""
 KINDS = {cls: (name, cls.VERSION, salt(name, cls.VERSION)) for name, cls in ev.EVENT_TYPES.items()}
@@ -53,7 +57,7 @@ class Draft:
         self._crew = crew
         self._execution = execution
         self._head = head
-        self._tasks = OpenTasks(execution.state)
+        self._tasks = OpenTasks(execution.state, has_webhook=crew.on_notice is not None)
         self._warn_at = self._limit_near()
 
     @property
@@ -75,7 +79,7 @@ class Draft:
         if not self.says_more and not self._tasks.by_call:
             return [append]
         events = self._with(last)
-        append.tasks = self._tasks.rows(events)
+        append.tasks, append.notices = self._tasks.rows(events)
         append.reservations = reservations(events, self.durable)
         append.state = state(events, self.durable)
         append.generations, append.base = generations(events, self.durable)
@@ -99,6 +103,8 @@ class Draft:
             self._tasks.moved(events)
             self._note_generation(generations(events, before))
             self.says_more = False
+            if append.notices and self._crew.on_notice is not None:
+                self._crew.on_notice()
         self.create = None
         decided, self.entries = self.entries, []
         return decided

@@ -10,6 +10,7 @@ import asyncio
 import enum
 import logging
 from collections import deque
+from contextlib import suppress
 from functools import partial
 
 from pointsman.coordinator import mail as mails
@@ -19,8 +20,9 @@ from pointsman.coordinator.crew import Crew
 from pointsman.coordinator.draft import SAYS_MORE, Draft
 from pointsman.coordinator.redriving import revive_children
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import StoreUnavailable
+from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable
 from pointsman.kernel.execution import Execution
+from pointsman.kernel.people import expired
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.requests import Produced
 from pointsman.ports.event_log import Head, NewRun, Outcome
@@ -32,7 +34,12 @@ DUE_MS = 100
 """A run that is handed over was due so long ago: however wrong the estimate of the database's clock, it is claimed at
 once."""
 ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
-WITH_EFFECTS = frozenset({ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved})
+WITH_EFFECTS = frozenset(
+    {
+        ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved, ev.HumanTaskOpened,
+        ev.HumanTaskRequested,
+    }
+)  # fmt: skip
 """Told by type in a set: a step has four events, and each `isinstance` costs it a microsecond of all."""
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
@@ -141,6 +148,8 @@ class Driver:
             await self._read_mail()
         now = crew.store.clock.now()
         self._take_in(now)
+        if execution.state.tasks is not None and self._draft.create is None:
+            await self._expire(now)
         if crew.is_draining:
             attempts.withdraw()
         while execution.has_new or attempts.have_to_look():
@@ -202,6 +211,14 @@ class Driver:
         due = execution.state.next_due()
         if due is not None and due <= now:
             execution.time_passed(now)
+
+    async def _expire(self, now: int) -> None:
+        """End the human tasks whose time is over, if their answers are not there first: the mailbox decides."""
+        for task in expired(self.execution.state.tasks or {}, now):
+            body = mails.encode(mails.ExpiryMail(task.call, task.id))
+            with suppress(DuplicateMail, RunEnded):
+                await self._crew.store.mailbox.post(self.run, mails.answer_key(task.id), mails.EXPIRY, body)
+            await self._read_mail()
 
     def _may_retry(self, call: str) -> bool:
         agent = self._crew.directory.agent(self.execution.state.calls[call].target)
@@ -297,8 +314,16 @@ class Driver:
                 self._crew.timers.wake_at(due, self.run)
             case ev.ChildStarted():
                 self._crew.on_due(event.run)
+            case ev.HumanTaskOpened() | ev.HumanTaskRequested():
+                self._watch_tasks()
             case _:
                 pass
+
+    def _watch_tasks(self) -> None:
+        for task in (self.execution.state.tasks or {}).values():
+            for due in (task.escalate_at, task.expires_at):
+                if due is not None:
+                    self._crew.timers.wake_at(due, self.run)
 
     def _resume_effects(self) -> None:
         """After a replay: what was under way is under way again, under the same key and attempt."""
@@ -306,6 +331,7 @@ class Driver:
         for due in [*state.timers.values(), *(pending.retry_at for pending in state.calls.values())]:
             if due is not None:
                 self._crew.timers.wake_at(due, self.run)
+        self._watch_tasks()
         new = {p.event.call for p in self.execution.peek() if isinstance(p.event, ev.CallRequested)}
         for pending in list(state.calls.values()):
             if pending.retry_at is not None or pending.task is not None or pending.call in new:

@@ -1,4 +1,7 @@
-"""The people's inbox, as a coordinator offers it (`ports.inbox.Inbox`)."""
+"""The people's inbox, as a coordinator offers it (`ports.inbox.Inbox`).
+
+What is asked is read from the run's log, what is said goes into its mailbox; the list only finds the way to them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from typing import Any
 import msgspec
 
 from pointsman.agents.agent import Agent
+from pointsman.agents.shape import check_answer, is_same
 from pointsman.coordinator import mail as mails
+from pointsman.coordinator.asked import Told, told_of
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import NAME_CHARS_MAX
 from pointsman.kernel.errors import (
+    AnswerMisplaced,
     CorruptLog,
     DuplicateMail,
     InvalidValue,
@@ -23,31 +30,16 @@ from pointsman.kernel.errors import (
     UnknownAgent,
     UnknownTask,
 )
-from pointsman.kernel.upcast import read_event
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, encode
 from pointsman.ports.human_tasks import HumanTask, TaskFilter
-from pointsman.ports.inbox import FailedAttempt, GivenAnswer, TaskAccepted, TaskView
+from pointsman.ports.inbox import GivenAnswer, TaskAccepted, TaskView
 from pointsman.ports.mailbox import Mail
 
-PAGE = 500
-NAME_CHARS_MAX = 128
 REASON_CHARS_MAX = 1_000
-
-
-class _Detail(msgspec.Struct):
-    agent: str = ""
 
 
 class _Input(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Told(msgspec.Struct):
-    """What the log says of a task. `requested`: the sequence of its call's request."""
-
-    agent: str
-    requested: int
-    attempts: list[FailedAttempt]
 
 
 class CoordinatorInbox:
@@ -69,15 +61,15 @@ class CoordinatorInbox:
     async def get(self, task: str, *, tenant: str | None = None) -> TaskView:
         row = await self._row(task, tenant)
         told = await self._told(row)
-        request = await self._runs.events(row.run, after=told.requested - 1, limit=1, inputs=True)
         mail = await self._store.mailbox.find(row.run, mails.answer_key(task))
         if mail is not None and row.status == "open":
-            # The answer is durable and decides, though the run has not taken it in yet.
-            row = msgspec.structs.replace(row, status="answered", closed_at=mail.at)
-        agent = self._coordinator.directory.agent(told.agent)
+            # What is in the mailbox decides, though the run has not taken it in yet.
+            row = msgspec.structs.replace(row, status=_status(mail), closed_at=mail.at)
         return TaskView(
-            row, told.agent, _schema(agent), msgspec.json.decode(request[0].data, type=_Input).input, told.attempts,
-            None if mail is None else _given(mail),
+            task=row, digest=told.digest, agent=told.agent, output_schema=self._schema(told),
+            input=await self._input(row, told), attempts=told.attempts, context=told.context, proposed=told.proposed,
+            expires_at=told.task.expires_at, escalate_at=told.task.escalate_at, escalate_to=told.task.terms.escalate_to,
+            handovers=told.handovers, answer=None if mail is None else _given(mail),
         )  # fmt: skip
 
     async def _row(self, task: str, tenant: str | None) -> HumanTask:
@@ -86,58 +78,93 @@ class CoordinatorInbox:
             raise UnknownTask(f"no human task has the id {task!r}; `GET /v1/tasks` lists those that there are")
         return row
 
-    async def _told(self, row: HumanTask) -> _Told:
-        """Reads the run's log up to the event that opened the task. Raises: CorruptLog."""
-        told: _Told | None = None
-        holder, after = "", 0
-        while recorded := await self._store.log.read(row.run, after=after, limit=PAGE):
-            for one in recorded:
-                event = read_event(one) if one.type in _TELLING else None
-                if getattr(event, "call", None) != row.call:
-                    continue
-                if isinstance(event, ev.CallRequested):
-                    holder, told = event.target, _Told(event.target, one.sequence, [])
-                elif isinstance(event, ev.CallReassigned):
-                    holder = event.agent
-                elif isinstance(event, ev.AttemptFailed) and told is not None:
-                    told.attempts.append(FailedAttempt(event.attempt, holder, event.failure, one.at))
-                elif isinstance(event, ev.HumanTaskOpened) and event.task == row.id and told is not None:
-                    return told
-            after = recorded[-1].sequence
-        raise CorruptLog(f"run {row.run}: its log does not have the task {row.id}, which its list has")
+    async def _told(self, row: HumanTask) -> Told:
+        """Raises CorruptLog."""
+        told = await told_of(self._store.log, row.run, row.call, row.id)
+        if told is None:
+            raise CorruptLog(f"run {row.run}: its log does not have the task {row.id}, which its list has")
+        return told
+
+    async def _input(self, row: HumanTask, told: Told) -> msgspec.Raw | None:
+        if not told.agent:
+            return None
+        request = await self._runs.events(row.run, after=told.requested - 1, limit=1, inputs=True)
+        return msgspec.json.decode(request[0].data, type=_Input).input
+
+    def _schema(self, told: Told) -> dict[str, Any] | None:
+        if told.agent:
+            agent = self._coordinator.directory.agent(told.agent)
+            return None if agent is None else agent.card.output_schema
+        schema: dict[str, Any] = msgspec.json.decode(told.schema or b"{}")
+        return schema
 
     # -- answering ------------------------------------------------------------------------------------------------
 
-    async def answer(self, task: str, value: bytes, *, by: str, tenant: str | None = None) -> TaskAccepted:
+    async def answer(
+        self, task: str, value: bytes, *, by: str, digest: str | None = None, tenant: str | None = None
+    ) -> TaskAccepted:
         _check_person(by)
         row = await self._row(task, tenant)
         canonical = encode(decode(value, bytes_max=self._bytes_max), bytes_max=self._bytes_max)
-        body = mails.AnswerMail(row.call, task, output=msgspec.Raw(canonical), by=by)
+        told = await self._told(row)
+        edited = told.proposed is not None and not is_same(bytes(told.proposed), canonical)
+        body = mails.AnswerMail(row.call, task, output=msgspec.Raw(canonical), by=by, edited=edited, digest=told.digest)
         repeated = await self._before(row, body)
         if repeated is not None:
             return repeated
-        asked = msgspec.json.decode(row.detail, type=_Detail).agent
-        agent = self._coordinator.directory.agent(asked)
-        if agent is None:
-            raise UnknownAgent(
-                f"no agent is named {asked!r} here, so nobody knows what its result looks like: register it again, "
-                "ask a coordinator that has it, or decline"
-            )
-        agent.signature.check_output(canonical)
+        _check_digest(told, digest)
+        if told.agent:
+            self._agent(told.agent).signature.check_output(canonical)
+        else:
+            check_answer(bytes(told.schema), canonical)
         return await self._post(row, body)
 
-    async def decline(self, task: str, *, reason: str, by: str, tenant: str | None = None) -> TaskAccepted:
+    def _agent(self, name: str) -> Agent:
+        agent = self._coordinator.directory.agent(name)
+        if agent is None:
+            raise UnknownAgent(
+                f"no agent is named {name!r} here, so nobody knows what its result looks like: register it again, "
+                "ask a coordinator that has it, or refuse"
+            )
+        return agent
+
+    async def refuse(
+        self, task: str, *, reason: str, by: str, digest: str | None = None, tenant: str | None = None
+    ) -> TaskAccepted:
         _check_person(by)
         encode(reason)
         if len(reason) > REASON_CHARS_MAX:
             raise InvalidValue(f"the reason has {len(reason)} characters; the limit is {REASON_CHARS_MAX}")
         row = await self._row(task, tenant)
-        failure = ev.Failure("not_answered", f"{by} declined: {reason}".removesuffix(": "), retryable=False)
-        body = mails.AnswerMail(row.call, task, failure=failure, by=by)
-        return await self._before(row, body) or await self._post(row, body)
+        told = await self._told(row)
+        failure = ev.Failure("not_answered", f"{by} refused: {reason}".removesuffix(": "), retryable=False)
+        body = mails.AnswerMail(row.call, task, failure=failure, by=by, reason=reason, digest=told.digest)
+        repeated = await self._before(row, body)
+        if repeated is not None:
+            return repeated
+        _check_digest(told, digest)
+        return await self._post(row, body)
 
-    async def _before(self, row: HumanTask, body: mails.AnswerMail) -> TaskAccepted | None:
-        """What an answer that is there already makes of this one; None: there is none, and the task is open.
+    async def assign(self, task: str, assignee: str, *, by: str, tenant: str | None = None) -> TaskAccepted:
+        _check_person(by)
+        if assignee:
+            _check_person(assignee)
+        row = await self._row(task, tenant)
+        await self._before(row, None)
+        if row.assignee == assignee:
+            return TaskAccepted(row.id, row.run, repeated=True)
+        body = mails.encode(mails.AssignmentMail(row.call, task, assignee, by))
+        key = mails.assignment_key(task, self._coordinator.ids.nonce())
+        try:
+            await self._store.mailbox.post(row.run, key, mails.ASSIGNMENT, body)
+        except RunEnded as error:
+            raise _ended(row) from error
+        self._coordinator.hint(row.run)
+        return TaskAccepted(row.id, row.run)
+
+    async def _before(self, row: HumanTask, body: mails.AnswerMail | None) -> TaskAccepted | None:
+        """What is in the mailbox already, and makes of this answer a repetition; None: nothing is, and the task is
+        open.
 
         Raises: TaskAnswered, TaskClosed.
         """
@@ -146,10 +173,12 @@ class CoordinatorInbox:
             if row.status == "open":
                 return None
             raise TaskClosed(f"task {row.id} is {row.status}: run {row.run} went on, and takes no answer any more")
-        if mail.body == mails.encode(body):
-            return TaskAccepted(row.id, row.run, repeated=True)
+        if mail.kind == mails.EXPIRY:
+            raise TaskAnswered(f"task {row.id} expired at {_time(mail.at)}: nobody had answered it")
+        if body is not None and mail.body == mails.encode(body):
+            return TaskAccepted(row.id, row.run, repeated=True, edited=body.edited)
         given = _given(mail)
-        what = "declined" if given.failure is not None else "answered"
+        what = "refused" if given.failure is not None else "answered"
         raise TaskAnswered(f"{given.by} {what} task {row.id} at {_time(given.at)}; the first answer counts")
 
     async def _post(self, row: HumanTask, body: mails.AnswerMail) -> TaskAccepted:
@@ -159,31 +188,44 @@ class CoordinatorInbox:
             # Somebody was faster: with another answer, or with the run's end.
             before = await self._before(row, body)
             if before is None:
-                raise TaskClosed(f"run {row.run} has ended, and takes no answer to task {row.id} any more") from error
+                raise _ended(row) from error
             return before
         self._coordinator.hint(row.run)
-        return TaskAccepted(row.id, row.run)
+        return TaskAccepted(row.id, row.run, edited=body.edited)
 
 
-_TELLING = frozenset(
-    cls.__name__ for cls in (ev.CallRequested, ev.CallReassigned, ev.AttemptFailed, ev.HumanTaskOpened)
-)
+def _ended(row: HumanTask) -> TaskClosed:
+    return TaskClosed(f"run {row.run} has ended, and takes no answer to task {row.id} any more")
+
+
+def _status(mail: Mail) -> str:
+    if mail.kind == mails.EXPIRY:
+        return "expired"
+    return "answered" if mails.answer_of(mail).failure is None else "refused"
 
 
 def _given(mail: Mail) -> GivenAnswer:
+    if mail.kind == mails.EXPIRY:
+        return GivenAnswer("", mail.at, failure=ev.Failure("expired", "nobody answered in time", retryable=False))
     answer = mails.answer_of(mail)
-    return GivenAnswer(answer.by, mail.at, answer.output if answer.failure is None else None, answer.failure)
-
-
-def _schema(agent: Agent | None) -> dict[str, Any] | None:
-    return None if agent is None else agent.card.output_schema
+    output = answer.output if answer.failure is None else None
+    return GivenAnswer(answer.by, mail.at, output, answer.failure, answer.edited)
 
 
 def _check_person(by: str) -> None:
     """Raises: InvalidValue."""
     encode(by)
     if not by.strip() or len(by) > NAME_CHARS_MAX:
-        raise InvalidValue(f"by={by!r}: say who answers, in 1 to {NAME_CHARS_MAX} characters")
+        raise InvalidValue(f"{by!r}: say who it is, in 1 to {NAME_CHARS_MAX} characters")
+
+
+def _check_digest(told: Told, digest: str | None) -> None:
+    """Raises: AnswerMisplaced."""
+    if digest is not None and digest != told.digest:
+        raise AnswerMisplaced(
+            f"the answer is to what has the digest {digest[:64]!r}, and task {told.task.id} shows {told.digest!r}: "
+            "look at it again, and answer what is asked"
+        )
 
 
 def _time(at_ms: int) -> str:

@@ -12,6 +12,7 @@ from pointsman.ports.event_log import Letter
 from pointsman.ports.mailbox import Mail
 
 SIGNAL, CANCEL, CHILD, EFFECT, ANSWER = "signal", "cancel", "child", "effect", "answer"
+EXPIRY, ASSIGNMENT = "expiry", "assignment"
 CANCEL_KEY = "cancel"
 """There is one cancel to a run."""
 
@@ -50,6 +51,28 @@ class AnswerMail(msgspec.Struct, frozen=True, omit_defaults=True):
     output: msgspec.Raw = msgspec.Raw(b"null")
     failure: ev.Failure | None = None
     by: str = ""
+    reason: str = ""
+    edited: bool = False
+    digest: str = ""
+
+
+class ExpiryMail(msgspec.Struct, frozen=True):
+    """A human task's time is over. It has the key of an answer: the first of the two counts."""
+
+    call: str
+    task: str
+
+
+class AssignmentMail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who is to answer a human task, by whose word."""
+
+    call: str
+    task: str
+    assignee: str = ""
+    by: str = ""
+
+
+MailBody = SignalMail | CancelMail | ChildMail | EffectMail | AnswerMail | ExpiryMail | AssignmentMail
 
 
 def signal_key(key: str) -> str:
@@ -63,8 +86,13 @@ def effect_key(key: str, name: str) -> str:
 
 
 def answer_key(task: str) -> str:
-    """There is one answer to a task."""
+    """There is one answer to a task, or it expires."""
     return f"answer:{task}"
+
+
+def assignment_key(task: str, nonce: bytes) -> str:
+    """A task may be given from one to the next."""
+    return f"assignment:{task}:{nonce.hex()}"
 
 
 def effect(call: str, name: str, value: bytes) -> bytes:
@@ -79,7 +107,7 @@ def answer_of(mail: Mail) -> AnswerMail:
     return msgspec.json.decode(mail.body, type=AnswerMail)
 
 
-def encode(mail: SignalMail | CancelMail | ChildMail | EffectMail | AnswerMail) -> bytes:
+def encode(mail: MailBody) -> bytes:
     return msgspec.json.encode(mail)
 
 
@@ -104,7 +132,16 @@ def event_of(mail: Mail) -> ev.Mailed:
         answer = answer_of(mail)
         return ev.HumanTaskAnswered(
             call=answer.call, task=answer.task, mail=mail.number, output=answer.output, failure=answer.failure,
-            by=answer.by,
+            by=answer.by, reason=answer.reason, edited=answer.edited, digest=answer.digest, answered_at=mail.at,
+        )  # fmt: skip
+    if mail.kind == EXPIRY:
+        over = msgspec.json.decode(mail.body, type=ExpiryMail)
+        return ev.HumanTaskExpired(call=over.call, task=over.task, mail=mail.number, expired_at=mail.at)
+    if mail.kind == ASSIGNMENT:
+        given = msgspec.json.decode(mail.body, type=AssignmentMail)
+        return ev.HumanTaskAssigned(
+            call=given.call, task=given.task, mail=mail.number, assignee=given.assignee, by=given.by,
+            assigned_at=mail.at,
         )  # fmt: skip
     raise UnknownEvent(f"mail {mail.number} is a {mail.kind!r}, which this release does not know")
 

@@ -14,11 +14,11 @@ import msgspec
 
 from pointsman.coordinator import mail as mails
 from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.rows import reopened
+from pointsman.coordinator.rows import open_again
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, NotRedrivable, RunEnded, StoreUnavailable, UnknownRun
 from pointsman.kernel.events import Recorded
-from pointsman.kernel.redriving import Plan, facts_of, folded, in_force, plan, redriven
+from pointsman.kernel.redriving import Fact, Plan, facts_of, folded, in_force, plan, redriven
 from pointsman.kernel.state import RunState
 from pointsman.ports.event_log import ENDED_STATUSES, Append, EventLog, Head, Outcome, chained
 from pointsman.ports.runs import Redrive, Redriven
@@ -138,6 +138,10 @@ async def _carry_out(crew: Crew, found: _Found, *, by: str, reason: str, has_fre
     event = redriven(found.plan, found.children, by=by, reason=reason, has_fresh_key=has_fresh_key)
     now = max(crew.store.clock.now(), found.rows[-1].at)
     body = ev.encode_event(event)
+    facts = [*facts_of(found.rows), Fact(head.sequence + 1, now, event)]
+    tasks, notices = open_again(
+        folded(head.id, in_force(facts)), found.plan.questions, now, has_webhook=crew.on_notice is not None
+    )
     append = Append(
         run=head.id, epoch=head.epoch, expected=head.sequence, nonce=crew.ids.nonce(), redrives=True,
         events=[chained(
@@ -145,7 +149,7 @@ async def _carry_out(crew: Crew, found: _Found, *, by: str, reason: str, has_fre
             type="RunRedriven", version=event.VERSION, at=now, body=body,
         )],
         status="running", owner=None, folded=head.folded, wake_at=now,
-        tasks=reopened(found.plan.tasks, found.rows, now),
+        tasks=tasks, notices=notices,
     )  # fmt: skip
     if any(row.type == "StateSet" for row in found.rows):  # some of them may be void from now on
         rows = [*found.rows, Recorded(head.sequence + 1, now, "RunRedriven", event.VERSION, body)]

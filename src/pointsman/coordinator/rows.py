@@ -1,33 +1,49 @@
-"""What an append says beside its events: rows of the people's list, of who spends from which tranche, and of the typed
-state."""
+"""What an append says beside its events: rows of the people's list and notices of them, of who spends from which
+tranche, and of the typed state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import OpenTask, opened
 from pointsman.kernel.requests import Produced
-from pointsman.kernel.state import PendingCall, RunState
-from pointsman.kernel.upcast import read_event
+from pointsman.kernel.state import RunState
 from pointsman.ports.human_tasks import TaskRow, detail_of
+from pointsman.ports.notices import NoticeRow
 from pointsman.ports.reservations import ReservationRow
 from pointsman.ports.states import StateRow
 
+Rows = tuple[tuple[TaskRow, ...], tuple[NoticeRow, ...]]
+
 
 class OpenTasks:
-    """The human tasks of one run that are open in the log or about to be: by call."""
+    """The human tasks of one run that are open in the log or about to be: by call.
 
-    def __init__(self, state: RunState) -> None:
+    Args:
+        has_webhook: somebody wants to hear of them.
+    """
+
+    def __init__(self, state: RunState, *, has_webhook: bool = False) -> None:
         self._state = state
-        self.by_call = {call: pending.task for call, pending in state.calls.items() if pending.task is not None}
+        self._has_webhook = has_webhook
+        self.by_call = {call: task.id for call, task in (state.tasks or {}).items()}
 
-    def rows(self, produced: Sequence[Produced]) -> tuple[TaskRow, ...]:
-        """What these events open and close. Asked again for the same events it says the same, until `moved`."""
+    def rows(self, produced: Sequence[Produced]) -> Rows:
+        """What these events open, change and close, and the notices of that. Asked again for the same events it says
+        the same, until `moved`."""
         rows: list[TaskRow] = []
+        notices: list[NoticeRow] = []
         tasks = dict(self.by_call)
         for entry in produced:
             rows += _apply(entry, tasks, self._state)
-        return tuple(rows)
+            if self._has_webhook and type(entry.event) in NOTICED:
+                notices.append(_notice(entry.event, self._state, entry.at))
+        return tuple(rows), tuple(notices)
 
     def moved(self, produced: Sequence[Produced]) -> None:
         """These events are in the log."""
@@ -36,37 +52,109 @@ class OpenTasks:
 
 
 def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[TaskRow]:
-    event = entry.event
-    if isinstance(event, ev.HumanTaskOpened):
+    event, at = entry.event, entry.at
+    if isinstance(event, ev.HumanTaskOpened | ev.HumanTaskRequested):
         tasks[event.call] = event.task
-        pending = state.calls.get(event.call)
-        detail = detail_of(
-            agent=pending.asked if pending else "", kind=event.failure.kind, message=event.failure.message
-        )
-        return [TaskRow(event.task, event.call, "open", event.question, detail, entry.at)]
+        return [_open_row(event, state, at)]
     if not tasks:
         return []
+    if isinstance(event, ev.HumanTaskAssigned | ev.HumanTaskEscalated) and tasks.get(event.call) == event.task:
+        return [_row(event.task, event.call, "open", at, event.assignee)]
     if isinstance(event, ev.HumanTaskAnswered) and tasks.pop(event.call, ""):
-        return [TaskRow(event.task, event.call, "answered", "", b"{}", entry.at)]
+        return [_row(event.task, event.call, "answered" if event.failure is None else "refused", at)]
+    if isinstance(event, ev.HumanTaskExpired) and tasks.pop(event.call, ""):
+        return [_row(event.task, event.call, "expired", at)]
     if isinstance(event, ev.CallCancelled) and (task := tasks.pop(event.call, "")):
-        return [TaskRow(task, event.call, "closed", "", b"{}", entry.at)]
+        return [_row(task, event.call, "closed", at)]
     if isinstance(event, ev.TERMINAL):
-        left = [TaskRow(task, call, "closed", "", b"{}", entry.at) for call, task in tasks.items()]
+        left = [_row(task, call, "closed", at) for call, task in tasks.items()]
         tasks.clear()
         return left
     return []
 
 
-def reopened(tasks: Sequence[PendingCall], recorded: Sequence[ev.Recorded], at: int) -> tuple[TaskRow, ...]:
-    """Human tasks that a run's failure closed, and its redrive opens again."""
-    rows: dict[str, TaskRow] = {}
-    asked = {pending.task: pending.asked for pending in tasks}
-    for row in recorded if asked else ():
-        event = read_event(row)
-        if isinstance(event, ev.HumanTaskOpened) and event.task in asked:
-            detail = detail_of(agent=asked[event.task], kind=event.failure.kind, message=event.failure.message)
-            rows[event.task] = TaskRow(event.task, event.call, "open", event.question, detail, at)
-    return tuple(rows.values())
+def _row(task: str, call: str, status: str, at: int, assignee: str | None = None) -> TaskRow:
+    """Of a task that is there."""
+    return TaskRow(task, call, status, "", b"{}", at, assignee)
+
+
+def _open_row(event: ev.HumanTaskOpened | ev.HumanTaskRequested, state: RunState, at: int) -> TaskRow:
+    fields: dict[str, Any] = {}
+    if isinstance(event, ev.HumanTaskOpened):
+        pending = state.calls.get(event.call)
+        fields = {
+            "agent": pending.asked if pending else "", "kind": event.failure.kind, "message": event.failure.message
+        }  # fmt: skip
+    task = opened(event.task, event.call, event.question, event.digest, event.terms, at)
+    return TaskRow(event.task, event.call, "open", event.question, _detail(task, fields), at, task.assignee)
+
+
+def _detail(task: OpenTask, fields: dict[str, Any]) -> bytes:
+    """What a list shows of a task beside its columns."""
+    if task.expires_at is not None:
+        fields["expires_at"] = iso(task.expires_at)
+    if task.escalate_at is not None:
+        fields |= {"escalate_at": iso(task.escalate_at), "escalate_to": task.terms.escalate_to}
+    return detail_of(**fields)
+
+
+def iso(at_ms: int) -> str:
+    """RFC 3339, to the millisecond."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
+
+
+# -- notices ------------------------------------------------------------------------------------------------------
+
+OPENED = "human_task.opened"
+NOTICED: dict[type[ev.Event], str] = {
+    ev.HumanTaskOpened: OPENED,
+    ev.HumanTaskRequested: OPENED,
+    ev.HumanTaskEscalated: "human_task.escalated",
+    ev.HumanTaskExpired: "human_task.expired",
+}
+"""What a webhook is told of, and under which type."""
+
+
+def _notice(event: Any, state: RunState, at: int) -> NoticeRow:
+    """Of an event of `NOTICED`."""
+    said: dict[str, Any] = {}
+    if isinstance(event, ev.HumanTaskOpened | ev.HumanTaskRequested):
+        said = _told(opened(event.task, event.call, event.question, event.digest, event.terms, at))
+    elif isinstance(event, ev.HumanTaskEscalated):
+        said = {"assignee": event.assignee, "before": event.before}
+    return _notice_of(NOTICED[type(event)], event.task, event.call, state, said, at)
+
+
+def _told(task: OpenTask) -> dict[str, Any]:
+    expires_at = None if task.expires_at is None else iso(task.expires_at)
+    return {"question": task.question, "assignee": task.assignee, "digest": task.digest, "expires_at": expires_at}
+
+
+def _notice_of(kind: str, task: str, call: str, state: RunState, said: dict[str, Any], at: int) -> NoticeRow:
+    """Its id is the same whenever and by whomever it is sent, so that a receiver can drop what it has had."""
+    who = {"task": task, "run": state.run, "call": call, "workflow": state.workflow, "tenant": state.tenant}
+    body = msgspec.json.encode({"type": kind, "timestamp": iso(at), "data": who | said})
+    return NoticeRow(f"{kind.rpartition('.')[2]}_{task}", at, body)  # a signed id has no full stops
+
+
+# -- after a redrive ------------------------------------------------------------------------------------------------
+
+
+def open_again(state: RunState, asked_anew: Sequence[OpenTask], at: int, *, has_webhook: bool) -> Rows:
+    """Human tasks that a run's failure closed, and its redrive opens again. Those that its body asks anew are others.
+
+    Args:
+        state: of the run behind the redrive.
+        asked_anew: as they were before it.
+    """
+    rows: list[TaskRow] = []
+    notices: list[NoticeRow] = []
+    calls = {task.call for task in asked_anew}
+    for task in (state.tasks or {}).values():
+        rows.append(TaskRow(task.id, task.call, "open", task.question, _detail(task, {}), at, task.assignee))
+        if has_webhook and task.call in calls:
+            notices.append(_notice_of(OPENED, task.id, task.call, state, _told(task), at))
+    return tuple(rows), tuple(notices)
 
 
 def generations(produced: Sequence[Produced], after: int) -> tuple[int, int]:

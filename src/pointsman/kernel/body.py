@@ -24,6 +24,7 @@ from pointsman.kernel.errors import (
     RunRestarting,
     StateChangedInPlace,
 )
+from pointsman.kernel.people import AskHandle, answer_of
 from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Requests
 from pointsman.kernel.run import Run
@@ -33,6 +34,7 @@ from pointsman.kernel.strands import Strand
 from pointsman.kernel.typed_state import TypedState
 from pointsman.kernel.values import faithful
 
+EXPIRED = ev.Failure("expired", "nobody answered within the time that the workflow gave", retryable=False)
 CAUSES_MAX = 20
 """Errors that are followed back; a chain may go round in a circle."""
 
@@ -69,8 +71,8 @@ class Body:
                 self._call_completed(event.call, event.output, event.emitted)
             case ev.CallSkipped():
                 self._call_skipped(event.call, bytes(event.output))
-            case ev.HumanTaskAnswered():
-                self._task_answered(event)
+            case ev.HumanTaskAnswered() | ev.HumanTaskExpired():
+                self._task_over(event, at)
             case ev.CallFailed():
                 self._call_failed(event.call, event.failure)
             case ev.TimerFired():
@@ -116,7 +118,7 @@ class Body:
         """End a body that waits while nothing is under way: branches that wait for each other, say. What a person or a
         signal may still bring is under way."""
         state = self._state
-        if self.requests.is_closed or state.calls or state.timers or state.children or state.waiting_for:
+        if self.requests.is_closed or state.calls or state.timers or state.children or state.waiting_for or state.tasks:
             return
         branches = ", ".join(self._scheduler.waiting) or "nothing"
         self._end(ev.RunFailed(failure=failure_of(RunDeadlocked(f"{RunDeadlocked.__doc__} Left waiting: {branches}"))))
@@ -150,16 +152,27 @@ class Body:
             value = msgspec.json.decode(default)
         self._answer(call, value)
 
-    def _task_answered(self, event: ev.HumanTaskAnswered) -> None:
-        if event.call not in self.requests.handles:
+    def _task_over(self, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> None:
+        handle = self.requests.handles.get(event.call)
+        if handle is None:
             return  # of an earlier generation, which gave it up: the answer was on its way
+        if isinstance(handle, AskHandle):
+            self._ask_over(handle, event, at)
+            return
+        failure = EXPIRED if isinstance(event, ev.HumanTaskExpired) else event.failure
         default = self.requests.defaults.get(event.call)
-        if event.failure is None:
+        if failure is None and isinstance(event, ev.HumanTaskAnswered):
             self._call_completed(event.call, event.output)
         elif default is not None:
             self._call_skipped(event.call, default)
-        else:
-            self._call_failed(event.call, event.failure)
+        elif failure is not None:
+            self._call_failed(event.call, failure)
+
+    def _ask_over(self, handle: AskHandle, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> None:
+        try:
+            self._answer(event.call, answer_of(handle, event, at))
+        except PointsmanError as error:
+            self._answer(event.call, error=error)
 
     def _child_ended(self, event: ev.ChildEnded) -> None:
         if self.requests.children.get(event.call) != event.run:
@@ -193,7 +206,7 @@ class Body:
                 self._end(ev.RunFailed(failure=failure_of(refused)))
 
     def _end_generation(self, data: bytes) -> None:
-        left = [h.call for h in self.requests.handles.values() if h.kind == "agent" and not h.done]
+        left = [h.call for h in self.requests.handles.values() if h.kind in ("agent", "person") and not h.done]
         refused: PointsmanError | None = None
         if left:
             shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")

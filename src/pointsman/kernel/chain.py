@@ -6,9 +6,9 @@ It only ever goes forward: an agent that had the call never gets it back.
 from __future__ import annotations
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import shown_of_chain, task_id
 from pointsman.kernel.program import Directory
 from pointsman.kernel.state import PendingCall
-from pointsman.kernel.values import digest
 
 
 def next_agent(
@@ -37,8 +37,11 @@ def next_agent(
 
 def ask_person(pending: PendingCall, failure: ev.Failure) -> ev.HumanTaskOpened | None:
     """The event that asks a person, if the workflow wants one asked."""
-    if not pending.options.person:
+    person = pending.options.person
+    if person is None:
         return None
-    again = f" redriven {pending.redrive}" if pending.redrive else ""
-    task = "t" + digest((pending.key + again).encode())
-    return ev.HumanTaskOpened(call=pending.call, task=task, question=pending.options.person, failure=failure)
+    shown = shown_of_chain(person.question, pending.data, pending.asked, failure.kind, failure.message)
+    return ev.HumanTaskOpened(
+        call=pending.call, task=task_id(pending.key, shown, pending.redrive), question=person.question,
+        failure=failure, digest=shown, terms=person.terms,
+    )  # fmt: skip

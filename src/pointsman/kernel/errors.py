@@ -14,6 +14,7 @@
     ├── UnknownTask                    no such human task
     ├── TaskAnswered                   a person was faster
     ├── TaskClosed                     the run went on without an answer
+    ├── AnswerMisplaced                the answer is to something else than what is asked
     ├── UnknownBudget                  nobody has set such a budget
     ├── WrongExpectedSequence          another append won
     ├── CodeChanged
@@ -38,7 +39,8 @@
     ├── CallError                      a call ended without a result; raised inside workflows
     │   ├── ChildError                 a child run failed or was cancelled
     │   ├── FanOutFailed               too few of many calls gave a result
-    │   └── SignalTimeout              wait_for(timeout=...) ran out
+    │   ├── SignalTimeout              wait_for(timeout=...) ran out
+    │   └── NotAnswered                a person refused, or nobody answered in time
     ├── StoreUnavailable               the store can't be reached, or said no for now
     │   └── StoreInUse                 another process has the file open
     ├── Overloaded                     a new run would wait too long, and is not started
@@ -154,6 +156,13 @@ class TaskClosed(PointsmanError):
     """The run has ended, or went on without an answer: nobody waits for one any more."""
 
     code = "task_closed"
+    status = 409
+
+
+class AnswerMisplaced(PointsmanError):
+    """The digest is not that of the question: look at it again, and answer what is asked now."""
+
+    code = "answer_misplaced"
     status = 409
 
 
@@ -341,6 +350,12 @@ class SignalTimeout(CallError):
     """No signal of this name came in time."""
 
     code = "signal_timeout"
+
+
+class NotAnswered(CallError):
+    """A person refused to answer, or nobody did in time. `kind` says which: `not_answered`, `expired`."""
+
+    code = "not_answered"
 
 
 class StoreUnavailable(PointsmanError):

@@ -25,6 +25,7 @@ from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import CorruptLog, NonDeterministicWorkflow
 from pointsman.kernel.failing import after_attempt, without_agent
 from pointsman.kernel.history import History, describe
+from pointsman.kernel.people import escalations
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Produced
@@ -188,7 +189,8 @@ class Execution:
     # -- time and mail --------------------------------------------------------------------------------------------
 
     def time_passed(self, now: int) -> None:
-        """Fire the timers that are due and start the attempts whose time has come, earliest first."""
+        """Fire the timers that are due and start the attempts whose time has come, earliest first; then escalate human
+        tasks."""
         due = [(when, call) for call, when in self.state.timers.items() if when <= now]
         due += [(p.retry_at, call) for call, p in self.state.calls.items() if p.retry_at and p.retry_at <= now]
         for _, call in sorted(due):
@@ -196,6 +198,9 @@ class Execution:
                 self._cause(ev.TimerFired(call=call), now)
             elif (pending := self.state.calls.get(call)) is not None:
                 self._note(ev.CallRetried(call=call, attempt=pending.attempt + 1), now)
+        if self.state.tasks is not None:
+            for event in escalations(self.state.tasks, now):
+                self._note(event, now)
 
     def mailed(self, event: ev.Mailed, now: int) -> bool:
         """Fold one mail in. False: it was folded before."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import asked_anew, opened
 from pointsman.kernel.policy.amounts import NOTHING
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def _restarted(state: RunState, event: ev.RunRestarted) -> None:
     state.timers.clear()
     state.waiting_for.clear()
     state.unclaimed.clear()
+    state.tasks = None
     for signal in event.signals:
         state.unclaimed[signal.name] = state.unclaimed.get(signal.name, 0) + 1
 
@@ -44,6 +46,7 @@ def _redriven(state: RunState, event: ev.RunRedriven) -> None:
     state.given = {call: given for call, given in state.given.items() if call in event.children}
     state.reserved = sum(state.given.values(), NOTHING)
     state.revived = dict(event.children)
+    _ask_again(state, event)
     for pending in state.calls.values():
         pending.reserved, pending.tranches = None, ()
         if pending.call not in event.calls:
@@ -54,6 +57,17 @@ def _redriven(state: RunState, event: ev.RunRedriven) -> None:
         pending.held_at = state.last_at  # its attempt has not begun: it is noted before it does
         if event.has_fresh_key:
             pending.key = f"{pending.key}/r{event.number}"
+
+
+def _ask_again(state: RunState, event: ev.RunRedriven) -> None:
+    """Questions of the body that a redrive asks anew are other tasks: the old ones have their answers."""
+    for task in [task for task in (state.tasks or {}).values() if task.call in event.calls]:
+        state.task_over(task.call)
+        if task.asked is not None:
+            again = asked_anew(task.asked, task.digest, event.number)
+            state.task_opened(
+                opened(again, task.call, task.question, task.digest, task.terms, state.last_at, asked=task.asked)
+            )
 
 
 def _call_ended(state: RunState, event: ev.CallCompleted | ev.CallFailed) -> None:
@@ -68,6 +82,7 @@ def _call_over(state: RunState, event: ev.CallSkipped | ev.CallCancelled) -> Non
         state.settle(pending, None)
     state.timers.pop(event.call, None)
     state.waiting_for.pop(event.call, None)
+    state.task_over(event.call)
 
 
 def _attempt_failed(state: RunState, event: ev.AttemptFailed) -> None:
@@ -107,11 +122,32 @@ def _reserved(state: RunState, event: ev.CallReserved) -> None:
 def _asked_person(state: RunState, event: ev.HumanTaskOpened) -> None:
     pending = state.calls[event.call]
     pending.task, pending.retry_at, pending.held_at = event.task, None, None
+    state.task_opened(opened(event.task, event.call, event.question, event.digest, event.terms, state.last_at))
 
 
-def _answered(state: RunState, event: ev.HumanTaskAnswered) -> None:
+def _asked(state: RunState, event: ev.HumanTaskRequested) -> None:
+    state.task_opened(
+        opened(event.task, event.call, event.question, event.digest, event.terms, state.last_at, asked=event.task)
+    )
+
+
+def _assigned(state: RunState, event: ev.HumanTaskAssigned) -> None:
+    state.folded = max(state.folded, event.mail)
+    task = (state.tasks or {}).get(event.call)
+    if task is not None and task.id == event.task:
+        task.assignee = event.assignee
+
+
+def _escalated(state: RunState, event: ev.HumanTaskEscalated) -> None:
+    task = (state.tasks or {}).get(event.call)
+    if task is not None and task.id == event.task:
+        task.assignee, task.escalate_at = event.assignee, None
+
+
+def _answered(state: RunState, event: ev.HumanTaskAnswered | ev.HumanTaskExpired) -> None:
     state.folded = max(state.folded, event.mail)
     state.calls.pop(event.call, None)
+    state.task_over(event.call)
 
 
 def _effect(state: RunState, event: ev.EffectRecorded) -> None:
@@ -171,6 +207,7 @@ def _ended(state: RunState, event: ev.Event) -> None:
     state.calls.clear()
     state.timers.clear()
     state.waiting_for.clear()
+    state.tasks = None
 
 
 FOLDS: dict[type[ev.Event], Callable[[RunState, Any], None]] = {
@@ -186,7 +223,11 @@ FOLDS: dict[type[ev.Event], Callable[[RunState, Any], None]] = {
     ev.CallAdmitted: _admitted,
     ev.CallReserved: _reserved,
     ev.HumanTaskOpened: _asked_person,
+    ev.HumanTaskRequested: _asked,
+    ev.HumanTaskAssigned: _assigned,
+    ev.HumanTaskEscalated: _escalated,
     ev.HumanTaskAnswered: _answered,
+    ev.HumanTaskExpired: _answered,
     ev.EffectRecorded: _effect,
     ev.AttemptFailed: _attempt_failed,
     ev.CallRetried: _retried,

@@ -62,7 +62,14 @@ class History:
         recorded_facts = facts_of(self._recorded)
         self._events = [fact.event for fact in recorded_facts]
         facts = in_force(recorded_facts)
-        outcomes = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.ChildEnded)
+        outcomes = (
+            ev.CallCompleted,
+            ev.CallFailed,
+            ev.CallSkipped,
+            ev.HumanTaskAnswered,
+            ev.ChildEnded,
+            ev.HumanTaskExpired,
+        )
         self._outcomes = {fact.event.call for fact in facts if isinstance(fact.event, outcomes)}
         self.redrives = max((f.event.number for f in facts if isinstance(f.event, ev.RunRedriven)), default=0)
         first = facts[0].event

@@ -121,6 +121,23 @@ class WorkflowSpec(Protocol):
         ...
 
 
+class Shape(Protocol):
+    """What a person's answer must be."""
+
+    @property
+    def schema(self) -> bytes:
+        """JSON Schema, in canonical JSON; empty: any JSON."""
+        ...
+
+    def encode_output(self, value: Any) -> bytes:
+        """Canonical JSON of a value that is proposed. Raises InvalidInput, InvalidValue."""
+        ...
+
+    def decode_output(self, data: bytes) -> Any:
+        """Raises InvalidInput."""
+        ...
+
+
 class Selection(msgspec.Struct, frozen=True):
     agent: str
     reason: str
@@ -167,6 +184,10 @@ class Directory(Protocol):
 
     def subscribers(self, event: str, now: int) -> tuple[str, ...]:
         """The agents whose card names this event, but for those that have left."""
+        ...
+
+    def shape(self, expected: Any) -> Shape:
+        """Of a type, a JSON Schema, or None for any JSON. Raises InvalidValue: nothing that a schema can describe."""
         ...
 
     def decode_as(self, expected: Any, data: bytes) -> Any:

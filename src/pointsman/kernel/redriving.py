@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import OpenTask
 from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.policy.amounts import Amount
-from pointsman.kernel.state import PendingCall, RunState
+from pointsman.kernel.state import RunState
 from pointsman.kernel.upcast import read_event
 
 
@@ -38,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
         calls: get fresh attempts.
         failed_children, open_children: runs whose outcome is waited for anew, by call: among `calls`; under way when
             the run failed.
-        tasks: calls whose human task is open again.
+        tasks: human tasks that are open again. questions: of the body, that are asked anew.
     """
 
     number: int
@@ -47,7 +48,8 @@ class Plan(msgspec.Struct, frozen=True):
     calls: tuple[str, ...]
     failed_children: dict[str, str]
     open_children: dict[str, str]
-    tasks: list[PendingCall]
+    tasks: list[OpenTask]
+    questions: list[OpenTask]
     spent: Amount
     folded: int
 
@@ -117,7 +119,8 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
     cut, failed = _decisive(current[: place + 1])
     before, void = current[:cut], current[cut:place]
     then, now = folded(run, before), folded(run, current[:place])
-    under_way = then.calls.keys() | then.children.keys()
+    tasks = then.tasks or {}
+    under_way = then.calls.keys() | then.children.keys() | tasks.keys()
     over: dict[str, Any] = {call: f.event for f in void if (call := _failed_call(f.event)) is not None}
     calls = tuple(call for call in over if call in under_way)
     ended = {f.event.call for f in void if isinstance(f.event, ev.ChildEnded)}
@@ -135,7 +138,8 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
         number=max(redrives, default=then.redrives) + 1, after=before[-1].sequence, failed=failed, calls=calls,
         failed_children={call: then.children[call] for call in calls if call in then.children},
         open_children=open_children,
-        tasks=[p for p in going_on.calls.values() if p.task is not None and p.call not in calls],
+        tasks=[task for task in (going_on.tasks or {}).values() if task.call not in calls],
+        questions=[task for task in tasks.values() if task.call in calls and task.asked is not None],
         spent=spent, folded=now.folded,
     )  # fmt: skip
 
@@ -180,6 +184,8 @@ def _failed_call(event: ev.Event) -> str | None:
         case ev.CallFailed(call=call):
             return call
         case ev.HumanTaskAnswered(call=call, failure=failure) if failure is not None:
+            return call
+        case ev.HumanTaskExpired(call=call):
             return call
         case ev.ChildEnded(call=call, status=status) if status != "completed":
             return call

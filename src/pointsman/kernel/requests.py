@@ -28,7 +28,7 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
-from pointsman.kernel.observing import Observing
+from pointsman.kernel.people import Asking
 from pointsman.kernel.policy.amounts import NOTHING, Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
 from pointsman.kernel.scheduler import Scheduler
@@ -50,7 +50,7 @@ class Produced(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
-class Requests(Observing):
+class Requests(Asking):
     """See the module.
 
     Attributes:
@@ -253,11 +253,14 @@ class Requests(Observing):
             self.copies.note(self.history.sequence + len(self.new), event, body, data)
 
     def _handle(self, call: str, kind: str) -> Handle[Any]:
-        if call in self.handles:
-            raise InvalidValue(f"call id {call!r} was used before in this run; give another key=")
         handle: Handle[Any] = Handle(self, call, kind)
-        self.handles[call] = handle
+        self._enter(handle)
         return handle
+
+    def _enter(self, handle: Handle[Any]) -> None:
+        if handle.call in self.handles:
+            raise InvalidValue(f"call id {handle.call!r} was used before in this run; give another key=")
+        self.handles[handle.call] = handle
 
     def _check_room(self) -> None:
         self._check_open()

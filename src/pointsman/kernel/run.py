@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pointsman.kernel import entropy
+from pointsman.kernel.asking import Question
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
 from pointsman.kernel.events import PlannedTask
+from pointsman.kernel.people import AsksPeople
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.selecting import is_agent, selector_key
 from pointsman.kernel.strands import Handle
@@ -28,7 +30,7 @@ SECONDS_MAX = 1e10
 """Three hundred years: no timer is longer."""
 
 
-class Run:
+class Run(AsksPeople):
     """One execution of a workflow, seen from inside its body."""
 
     __slots__ = ("_counts", "_path", "_requests", "_state")
@@ -51,7 +53,7 @@ class Run:
 
     async def call(
         self, target: Any, *args: Any, key: str | None = None, fallback: Sequence[Any] | None = None,
-        person: str = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
+        person: str | Question = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
         budget: Budget | None = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """Call an agent or a child workflow, and wait for what it gives.
@@ -62,7 +64,8 @@ class Run:
             key: a call id of one's own, instead of the target's name and ordinal.
             fallback: agents that get the call in turn when this one fails it or can't take it, instead of those on
                 its card.
-            person: a question: when no agent is left, a person is asked it, and the answer is the result.
+            person: a question (a Question where it has an assignee or an end): when no agent is left, a person is asked
+                it, and the answer is the result.
             default: the result to go on with when nobody could do it, instead of a CallError, and at once in the mode
                 emergency; of the agent's type, or any JSON.
             optional: "memory" or "evaluation": the work can do without it. Where the cluster's mode is not full nobody
@@ -81,7 +84,7 @@ class Run:
 
     def start(
         self, target: Any, *args: Any, key: str | None = None, fallback: Sequence[Any] | None = None,
-        person: str = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
+        person: str | Question = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
         budget: Budget | None = None, **kwargs: Any,
     ) -> Handle[Any]:  # fmt: skip
         """Like `call`, without waiting: the handle stands for the result."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import OpenTask, Person
 from pointsman.kernel.folds import FOLDS
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
@@ -21,12 +22,12 @@ class Options(msgspec.Struct, frozen=True):
 
     Attributes:
         fallback: who gets it then, in order; None: what the agent's card says.
-        person: the question to a person when no agent is left; empty: nobody is asked.
+        person: the question to a person when no agent is left; None: nobody is asked.
         default: the result to go on with when nobody could do it, as JSON; empty: the call fails.
     """
 
     fallback: tuple[str, ...] | None = None
-    person: str = ""
+    person: Person | None = None
     default: bytes = b""
     priority: int = 0
 
@@ -98,6 +99,8 @@ class RunState(msgspec.Struct):
     """Set aside for attempts under way, and given to children that run."""
     given: dict[str, Amount] = {}
     """What each running child was given of the budget."""
+    tasks: dict[str, OpenTask] | None = None
+    """Human tasks that are open, by call; None where there is none, as there is in most runs."""
     revived: dict[str, int] = {}
     """Children whose outcome a redrive waits for anew, by call: the sequence at which each stood then."""
     kept: ev.KeptState | None = None
@@ -111,7 +114,10 @@ class RunState(msgspec.Struct):
             pending = self.calls[event.call] = PendingCall(event.call, event.target, self.key_of(event.call), data)
             pending.asked = event.target
             if event.fallback is not None or event.person or bytes(event.default) or event.priority:
-                pending.options = Options(event.fallback, event.person, bytes(event.default), event.priority)
+                person = Person(event.person) if isinstance(event.person, str) else event.person
+                pending.options = Options(
+                    event.fallback, person if person.question else None, bytes(event.default), event.priority
+                )
         elif (fold := FOLDS.get(type(event))) is not None:
             fold(self, event)
         elif isinstance(event, ev.StateSet):
@@ -139,6 +145,11 @@ class RunState(msgspec.Struct):
         for pending in self.calls.values():
             if pending.retry_at is not None and (due is None or pending.retry_at < due):
                 due = pending.retry_at
+        if self.tasks is not None:
+            for task in self.tasks.values():
+                task_due = task.next_due()
+                if task_due is not None and (due is None or task_due < due):
+                    due = task_due
         return due
 
     def is_idle(self) -> bool:
@@ -147,6 +158,20 @@ class RunState(msgspec.Struct):
             if pending.retry_at is None and pending.task is None:
                 return False
         return True
+
+    def task_opened(self, task: OpenTask) -> None:
+        if self.tasks is None:
+            self.tasks = {}
+        self.tasks[task.call] = task
+
+    def task_over(self, call: str) -> OpenTask | None:
+        """No human task of this call waits any more; the one that did."""
+        if self.tasks is None:
+            return None
+        task = self.tasks.pop(call, None)
+        if not self.tasks:
+            self.tasks = None
+        return task
 
     def free(self) -> Amount:
         """What is left of the run's own budget and not set aside; without a limit, more than anything counted."""

@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel import events as ev
+from pointsman.kernel.asking import ANYBODY, Person, Question, person_of
 from pointsman.kernel.errors import InvalidValue
 from pointsman.kernel.policy.modes import OPTIONAL
-from pointsman.kernel.values import check
 
 PRIORITY_MAX = 1_000
-QUESTION_CHARS_MAX = 1_000
 
 
 class NoDefault:
@@ -27,7 +26,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """What a body wants of a call beyond its result; see `state.Options`, which is what the log keeps of it."""
 
     fallback: tuple[str, ...] | None = None
-    person: str = ""
+    person: Person | None = None
     default: Any = NO_DEFAULT
     priority: int = 0
     optional: str = ""
@@ -36,26 +35,34 @@ class Wanted(msgspec.Struct, frozen=True):
 AS_USUAL = Wanted()
 
 
-def as_wanted(fallback: Sequence[Any] | None, person: str, default: Any, priority: int, optional: str = "") -> Wanted:
+def as_wanted(
+    fallback: Sequence[Any] | None, person: str | Question, default: Any, priority: int, optional: str = ""
+) -> Wanted:
     """The arguments of `run.call`, checked. Raises InvalidValue."""
     if isinstance(fallback, str):
         raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
-    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX or len(person) > QUESTION_CHARS_MAX:
-        raise InvalidValue(f"priority: ±{PRIORITY_MAX} at most; person: {QUESTION_CHARS_MAX} characters at most")
+    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        raise InvalidValue(f"priority={priority}: ±{PRIORITY_MAX} at most")
     if type(priority) is not int:
         raise InvalidValue(f"priority={priority!r}: a whole number")
     if optional and optional not in OPTIONAL:
         raise InvalidValue(f"optional={optional!r}: a call is optional for {' or '.join(OPTIONAL)}")
-    check(person)
     names = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
-    return Wanted(names, person, default, priority, optional)
+    return Wanted(names, person_of(person), default, priority, optional)
 
 
 def special_of(wanted: Wanted, default: bytes) -> dict[str, Any]:
     """What a call's event says where its body wants more than the usual."""
     return {
         "fallback": wanted.fallback,
-        "person": wanted.person,
+        "person": _recorded(wanted.person),
         "default": msgspec.Raw(default) if default else ev.ABSENT,
         "priority": wanted.priority,
     }
+
+
+def _recorded(person: Person | None) -> Person | str:
+    """A question without terms is text in the log, as it was before there were any."""
+    if person is None:
+        return ""
+    return person.question if person.terms == ANYBODY else person

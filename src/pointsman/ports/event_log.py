@@ -22,6 +22,7 @@ import msgspec
 from pointsman.kernel.checksum import following
 from pointsman.kernel.events import Recorded
 from pointsman.ports.human_tasks import TaskRow
+from pointsman.ports.notices import NoticeRow
 from pointsman.ports.reservations import ReservationRow
 from pointsman.ports.states import StateRow
 
@@ -82,7 +83,8 @@ class Append(msgspec.Struct):
         owner: incarnation that owns the run after this append; None gives it up.
         wake_at: when an unowned run is due, ms by the database's clock; None: when mail comes.
         create: makes the head first; `epoch` is then the first epoch (1, or 0 for a run that nobody owns yet).
-        tasks: human tasks that these events open or close, for the people's list.
+        tasks: human tasks that these events open, change or close, for the people's list.
+        notices: what a webhook is to be told of them.
         reservations: events of this append that spend from a tranche of a shared budget.
         state: the run's typed state, where these events change it; `NO_STATE`: none stands any more.
         is_progress: these events get the run on, so the deaths of its owners are forgotten. Not so where an owner only
@@ -105,6 +107,7 @@ class Append(msgspec.Struct):
     create: NewRun | None = None
     letter: Letter | None = None
     tasks: tuple[TaskRow, ...] = ()
+    notices: tuple[NoticeRow, ...] = ()
     reservations: tuple[ReservationRow, ...] = ()
     state: StateRow | None = None
     is_progress: bool = True

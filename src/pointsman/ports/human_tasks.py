@@ -9,19 +9,20 @@ from typing import Any, Protocol
 
 import msgspec
 
-TASK_STATUSES = ("open", "answered", "closed")
-"""closed: the run went on without an answer (it ended, or was cancelled)."""
+TASK_STATUSES = ("open", "answered", "refused", "expired", "closed")
+"""closed: the run went on without an answer (it ended, or gave the question up)."""
 
 
 class TaskRow(msgspec.Struct, frozen=True):
-    """What an append says of one task. The row is made by the first and changed by later ones: `status` and `closed_at`
-    alone change.
+    """What an append says of one task. The row is made by the first and changed by later ones: `status`, `closed_at`
+    and `assignee` alone change.
 
     Attributes:
         id: unique in the cluster, made of the run, its generation and the call.
         question: for people, in one line or a few.
         detail: a JSON object: agent, failures, and what the run's author added.
         at: ms by the database's clock.
+        assignee: a person or group, empty for whoever looks; None: as it was.
     """
 
     id: str
@@ -30,6 +31,7 @@ class TaskRow(msgspec.Struct, frozen=True):
     question: str
     detail: bytes
     at: int
+    assignee: str | None = None
 
 
 class HumanTask(msgspec.Struct, frozen=True):
@@ -45,14 +47,17 @@ class HumanTask(msgspec.Struct, frozen=True):
     detail: msgspec.Raw
     opened_at: int
     closed_at: int | None = None
+    assignee: str = ""
 
 
 class TaskFilter(msgspec.Struct, frozen=True):
-    """Empty means all."""
+    """Empty means all; an empty assignee: what is assigned to nobody."""
 
     status: tuple[str, ...] = ()
     tenant: str | None = None
     run: str | None = None
+    workflow: str | None = None
+    assignee: str | None = None
 
 
 class HumanTasks(Protocol):

@@ -11,6 +11,7 @@ from pointsman.ports.human_tasks import HumanTasks
 from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
+from pointsman.ports.notices import Notices
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import Retention
@@ -47,6 +48,9 @@ class Store(Protocol):
 
     @property
     def human_tasks(self) -> HumanTasks: ...
+
+    @property
+    def notices(self) -> Notices: ...
 
     @property
     def reservations(self) -> Reservations: ...

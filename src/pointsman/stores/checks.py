@@ -21,8 +21,10 @@ def check_batch(batch: Sequence[Append]) -> None:
         if item.letter is not None and item.letter.run in runs:
             raise ValueError(f"the letter of {item.run} goes to {item.letter.run}, which is in the same batch")
         for task in item.tasks:
-            check_text(task.id, task.call, task.status, task.question)
+            check_text(task.id, task.call, task.status, task.question, task.assignee or "")
             check_json(task.detail)
+        check_text(*(notice.id for notice in item.notices))
+        check_json(*(notice.body for notice in item.notices))
         check_text(*(spent.tranche for spent in item.reservations))
 
 

@@ -156,6 +156,54 @@ class TaskRunIgnored(TaskStatusIgnored):
     ignored = "run"
 
 
+class TaskWorkflowIgnored(TaskStatusIgnored):
+    """Workflow ignored."""
+
+    caught_by = (
+        "human_tasks.tasks_are_listed_by_status_tenant_and_run",
+        "human_tasks.names_and_filters_may_be_any_text",
+    )
+
+    ignored = "workflow"
+
+
+class TaskAssigneeIgnored(TaskStatusIgnored):
+    """Assignee ignored."""
+
+    caught_by = (
+        "human_tasks.a_task_is_given_from_one_to_the_next",
+        "human_tasks.names_and_filters_may_be_any_text",
+    )
+
+    ignored = "assignee"
+
+
+class TasksAreNeverGivenOn(MemoryEventLog):
+    """Whose a task is at first, it stays."""
+
+    caught_by = ("human_tasks.a_task_is_given_from_one_to_the_next",)
+
+    def _write_rows(self, row, item):
+        known = {key: task.assignee for key, task in self._database.tasks.items()}
+        super()._write_rows(row, item)
+        for key, assignee in known.items():
+            self._database.tasks[key] = msgspec.structs.replace(self._database.tasks[key], assignee=assignee)
+
+
+class ClosedWhenGivenOn(MemoryEventLog):
+    """What says whose a task is moves the moment of its end."""
+
+    caught_by = ("human_tasks.a_task_is_given_from_one_to_the_next",)
+
+    def _write_rows(self, row, item):
+        super()._write_rows(row, item)
+        for task in item.tasks:
+            if task.assignee is not None and task.status != "open":
+                self._database.tasks[task.id] = msgspec.structs.replace(
+                    self._database.tasks[task.id], closed_at=task.at
+                )
+
+
 class TaskCursorIsATimeAlone(MemoryHumanTasks):
     """A cursor is a time."""
 
@@ -204,6 +252,7 @@ class AnyTaskIsTaken(MemoryEventLog):
     caught_by = (
         "human_tasks.what_no_store_can_hold_is_refused",
         "reservations.what_no_store_can_hold_is_refused",
+        "notices.what_no_store_can_hold_is_refused",
     )
 
     async def append(self, batch, *, lane=0):
@@ -221,7 +270,7 @@ class RefusedAfterTheNeighbours(MemoryEventLog):
 
     async def append(self, batch, *, lane=0):
         try:
-            event_log._check_batch(batch)
+            event_log.check_batch(batch)
         except InvalidValue:
             self._commit([item for item in batch if not item.tasks])
             raise

@@ -20,8 +20,9 @@ BODIES = {
     ("POST", "/v1/agents/{name}/renew"): {"ttl_s": 30},
     ("POST", "/v1/breakers/{name}/pin"): {"state": "open"},
     ("PUT", "/v1/runs/{run}/effects"): 1,
-    ("POST", "/v1/tasks/{task}/answer"): {"value": 1, "by": "ann"},
-    ("POST", "/v1/tasks/{task}/decline"): {"by": "ann"},
+    ("POST", "/v1/tasks/{task}/answer"): {"value": 1, "by": "ann", "digest": "of-what-is-shown"},
+    ("POST", "/v1/tasks/{task}/refuse"): {"by": "ann", "digest": "of-what-is-shown"},
+    ("POST", "/v1/tasks/{task}/assign"): {"by": "ann", "assignee": "bob"},
     ("PUT", "/v1/budgets/{scope}/{name}"): {"usd": 1, "by": "ann"},
     ("PUT", "/v1/mode"): {"mode": "auto", "by": "ann"},
     ("POST", "/v1/runs/{run}/attempts/heartbeat"): ATTEMPT,
@@ -41,7 +42,7 @@ def test_the_table_has_the_routes_that_are_documented_and_only_two_are_public():
     routes = Bench().api.routes
     assert all(isinstance(route, ApiRoute) for route in routes)
     assert {route.path for route in routes if route.public} == PUBLIC
-    assert len(ROUTES) == len(set(ROUTES)) == 44
+    assert len(ROUTES) == len(set(ROUTES)) == 45
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

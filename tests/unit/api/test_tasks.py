@@ -10,13 +10,13 @@ import pytest
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.router.service import RouterService
 from pointsman.router.settings import RouterSettings
-from tests.unit.api.memory_inbox import TASK
+from tests.unit.api.memory_inbox import DIGEST, TASK
 from tests.unit.api.memory_runs import Bench, MemoryRuns, served
 
 PATH = f"/v1/tasks/{TASK}"
 ROW = {
     "id": TASK, "run": "r", "call": "pricer#1", "tenant": "acme", "workflow": "quote", "status": "open",
-    "question": "How much?", "opened_at": "2026-01-01T00:00:00.007Z", "closed_at": None,
+    "assignee": "ann", "question": "How much?", "opened_at": "2026-01-01T00:00:00.007Z", "closed_at": None,
     "detail": {"agent": "pricer", "kind": "timeout", "message": "no result within 2 s"},
 }  # fmt: skip
 
@@ -27,7 +27,11 @@ def code_of(response: httpx.Response) -> tuple[int, str]:
 
 
 async def answer(bench: Bench, body: Any, path: str = PATH, **headers: str) -> httpx.Response:
-    return await bench.client.post(f"{path}/answer", json=body, headers=headers)
+    return await bench.client.post(f"{path}/answer", json={"digest": DIGEST, **body}, headers=headers)
+
+
+async def refuse(bench: Bench, body: Any, path: str = PATH, **headers: str) -> httpx.Response:
+    return await bench.client.post(f"{path}/refuse", json={"digest": DIGEST, **body}, headers=headers)
 
 
 async def test_a_list_has_rows_and_a_cursor_and_passes_its_filter_on() -> None:
@@ -35,9 +39,11 @@ async def test_a_list_has_rows_and_a_cursor_and_passes_its_filter_on() -> None:
     page = await bench.client.get("/v1/tasks")
     assert (page.status_code, page.json()) == (200, {"tasks": [ROW], "cursor": "next"})
     await bench.client.get("/v1/tasks?status=open&status=closed&run=r&tenant=t&limit=7&cursor=c")
+    await bench.client.get("/v1/tasks?workflow=quote&assignee=")
     assert bench.inbox.listed == [
         (TaskFilter(), 50, None),
         (TaskFilter(status=("open", "closed"), run="r", tenant="t"), 7, "c"),
+        (TaskFilter(workflow="quote", assignee=""), 50, None),
     ]
 
 
@@ -63,7 +69,9 @@ async def test_a_task_has_what_a_person_needs() -> None:
     bench = Bench()
     failure = {"kind": "timeout", "message": "no result within 2 s"}
     assert (await bench.client.get(PATH)).json() == {
-        **ROW, "agent": "pricer", "output_schema": {"type": "integer"}, "input": {"n": 1}, "answer": None,
+        **ROW, "digest": DIGEST, "agent": "pricer", "output_schema": {"type": "integer"}, "input": {"n": 1},
+        "answer": None, "expires_at": "2026-01-01T00:00:01.007Z", "escalate_at": None, "escalate_to": "",
+        "handovers": [{"assignee": "ann", "at": "2026-01-01T00:00:00.007Z", "by": "bob"}],
         "attempts": [{"attempt": 1, "agent": "pricer", "at": "2026-01-01T00:00:00.007Z", "failure": failure}],
     }  # fmt: skip
 
@@ -71,23 +79,41 @@ async def test_a_task_has_what_a_person_needs() -> None:
 async def test_an_answer_is_202_the_same_again_200_and_another_409() -> None:
     bench = Bench()
     first = await answer(bench, {"value": 12, "by": "ann"})
-    assert (first.status_code, first.json()) == (202, {"task": TASK, "run": "r", "repeated": False})
+    assert (first.status_code, first.json()) == (202, {"task": TASK, "run": "r", "repeated": False, "edited": False})
     again = await answer(bench, {"value": 12, "by": "ann"})
     assert (again.status_code, again.json()["repeated"]) == (200, True)
     assert code_of(await answer(bench, {"value": 13, "by": "ann"})) == (409, "task_answered")
-    declined = await bench.client.post(f"{PATH}/decline", json={"by": "bob"})
-    assert code_of(declined) == (409, "task_answered")
+    refused = await refuse(bench, {"by": "bob"})
+    assert code_of(refused) == (409, "task_answered")
     shown = (await bench.client.get(PATH)).json()["answer"]
-    assert shown == {"by": "ann", "at": "2026-01-01T00:00:00.007Z", "output": 12}
+    assert shown == {"by": "ann", "at": "2026-01-01T00:00:00.007Z", "edited": False, "output": 12}
 
 
-async def test_who_declines_says_why() -> None:
+async def test_who_refuses_says_why() -> None:
     bench = Bench()
     for status in (202, 200):
-        assert (await bench.client.post(f"{PATH}/decline", json={"by": "ann", "reason": "no"})).status_code == status
+        assert (await refuse(bench, {"by": "ann", "reason": "no"})).status_code == status
     shown = (await bench.client.get(PATH)).json()["answer"]
     assert shown["failure"] == {"kind": "not_answered", "message": "no", "retryable": False}
     assert "output" not in shown
+
+
+async def test_an_answer_says_what_it_is_to() -> None:
+    bench = Bench()
+    without = await bench.client.post(f"{PATH}/answer", json={"value": 12, "by": "ann"})
+    assert code_of(without) == (422, "invalid_body")
+    assert code_of(await refuse(bench, {"by": "ann", "digest": "of another"})) == (409, "answer_misplaced")
+    assert bench.inbox.given is None
+
+
+async def test_a_task_is_given_to_somebody() -> None:
+    bench = Bench()
+    for assignee, status in (("bob", 202), ("bob", 200), ("", 202)):
+        given = await bench.client.post(f"{PATH}/assign", json={"assignee": assignee, "by": "ann"})
+        assert given.status_code == status
+        assert bench.inbox.row.assignee == assignee
+    for body in ({"by": "ann"}, {"assignee": "x" * 129, "by": "ann"}, {"assignee": "bob"}):
+        assert code_of(await bench.client.post(f"{PATH}/assign", json=body)) == (422, "invalid_body")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +125,8 @@ async def test_who_declines_says_why() -> None:
         ({"value": 12, "by": ""}, 422, "invalid_body"),
         ({"value": 12, "by": "x" * 129}, 422, "invalid_body"),
         ({"value": 12, "by": "ann", "colour": 1}, 422, "unknown_field"),
+        ({"value": 12, "by": "ann", "digest": "x" * 65}, 422, "invalid_body"),
+        ({"value": 12, "by": "ann", "digest": "of another"}, 409, "answer_misplaced"),
     ],
 )
 async def test_an_answer_that_does_not_fit_is_refused(body: Any, status: int, code: str) -> None:
@@ -112,12 +140,12 @@ async def test_an_answer_is_bounded_and_json() -> None:
     post = bench.client.post
     json_type = {"content-type": "application/json"}
     assert code_of(await post(f"{PATH}/answer", content=b"", headers=json_type)) == (400, "invalid_json")
-    assert code_of(await post(f"{PATH}/decline", content=b"{", headers=json_type)) == (400, "invalid_json")
+    assert code_of(await post(f"{PATH}/refuse", content=b"{", headers=json_type)) == (400, "invalid_json")
     deep = b'{"by":"ann","value":' + b"[" * 101 + b"]" * 101 + b"}"
     assert code_of(await post(f"{PATH}/answer", content=deep, headers=json_type)) == (422, "invalid_value")
     twice = b'{"by":"ann","by":"bob","value":1}'
     assert code_of(await post(f"{PATH}/answer", content=twice, headers=json_type)) == (422, "invalid_body")
-    reason = await post(f"{PATH}/decline", json={"by": "ann", "reason": "x" * 1_001})
+    reason = await refuse(bench, {"by": "ann", "reason": "x" * 1_001})
     assert code_of(reason) == (422, "invalid_body")
     assert bench.inbox.given is None
 
@@ -125,10 +153,10 @@ async def test_an_answer_is_bounded_and_json() -> None:
 async def test_a_task_of_another_tenant_does_not_exist() -> None:
     bench = Bench()
     other, own = {"Pointsman-Tenant": "other"}, {"Pointsman-Tenant": "acme"}
-    get, post = bench.client.get, bench.client.post
+    get = bench.client.get
     assert code_of(await get(PATH, headers=other)) == (404, "unknown_task")
     assert code_of(await answer(bench, {"value": 1, "by": "eve"}, **other)) == (404, "unknown_task")
-    assert code_of(await post(f"{PATH}/decline", json={"by": "eve"}, headers=other)) == (404, "unknown_task")
+    assert code_of(await refuse(bench, {"by": "eve"}, **other)) == (404, "unknown_task")
     assert code_of(await get("/v1/tasks?tenant=acme", headers=other)) == (400, "tenant_mismatch")
     await get("/v1/tasks", headers=own)
     assert [where.tenant for where, _, _ in bench.inbox.listed] == ["acme"]
@@ -143,7 +171,8 @@ async def test_a_task_that_is_not_there(task: str) -> None:
     for response in (
         await bench.client.get(f"/v1/tasks/{task}"),
         await answer(bench, {"value": 1, "by": "ann"}, f"/v1/tasks/{task}"),
-        await bench.client.post(f"/v1/tasks/{task}/decline", json={"by": "ann"}),
+        await refuse(bench, {"by": "ann"}, f"/v1/tasks/{task}"),
+        await bench.client.post(f"/v1/tasks/{task}/assign", json={"by": "ann", "assignee": "bob"}),
     ):
         assert code_of(response) == expected
 
@@ -164,7 +193,7 @@ async def test_the_router_sends_tasks_and_budgets_to_a_coordinator() -> None:
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}") as client:
                 assert (await client.get("/v1/tasks")).json()["tasks"] == [ROW]
-                given = await client.post(f"{PATH}/answer", json={"value": 12, "by": "ann"})
+                given = await client.post(f"{PATH}/answer", json={"value": 12, "by": "ann", "digest": DIGEST})
                 assert given.status_code == 202
                 put = await client.put("/v1/budgets/agent/billing", json={"usd": 1, "by": "ann"})
                 assert (put.status_code, put.json()["limit"]["usd"]) == (200, 1.0)

@@ -23,7 +23,7 @@ def asked(served: Served, run: str, what: str = "boat") -> Any:
 def test_a_question_is_listed_shown_and_answered(served: Served) -> None:
     task = asked(served, "ask-1")["id"]
     header, row = served.cli("inbox", "ls", "--run", "ask-1").stdout.splitlines()
-    assert header.split() == ["task", "status", "asked", "run", "call", "question", "because"]
+    assert header.split() == ["task", "status", "whose", "asked", "run", "call", "question", "because"]
     assert row.split()[:2] == [task, "open"]
     assert "What does it cost?" in row
     assert row.endswith("agent_error: no ?[31m[bold]boat[/bold]".replace("?", " "))
@@ -76,18 +76,16 @@ def test_an_answer_that_does_not_fit_says_where_and_the_first_that_does_counts(s
     assert late.stderr.startswith(f"pointsman: task_answered: ann answered task {task} at ")
 
 
-def test_who_declines_is_named_in_the_run(served: Served) -> None:
+def test_who_refuses_is_named_in_the_run(served: Served) -> None:
     task = asked(served, "ask-3")["id"]
-    declined = served.cli("inbox", "decline", "--by", "ann", "--reason", "no idea", task)
-    assert (declined.exit_code, declined.stdout) == (0, "declined: run ask-3 is told\n")
-    assert (
-        "you had declined before" in served.cli("inbox", "decline", "--by", "ann", "--reason", "no idea", task).stdout
-    )
+    refused = served.cli("inbox", "refuse", "--by", "ann", "--reason", "no idea", task)
+    assert (refused.exit_code, refused.stdout) == (0, "refused: run ask-3 is told\n")
+    assert "you had refused before" in served.cli("inbox", "refuse", "--by", "ann", "--reason", "no idea", task).stdout
     result = served.invoke("result", "ask-3", "--timeout", "10")
     assert result.exit_code == 1
     assert "not_answered: " in result.stderr
-    assert "ann declined: no idea" in result.stderr
-    assert "ann declined: no idea" in served.cli("inbox", "show", task).stdout
+    assert "ann refused: no idea" in result.stderr
+    assert "ann refused: no idea" in served.cli("inbox", "show", task).stdout
 
 
 def test_who_answers_is_the_user_unless_it_is_said(served: Served) -> None:
@@ -99,7 +97,7 @@ def test_who_answers_is_the_user_unless_it_is_said(served: Served) -> None:
 
 def test_a_dash_begins_an_id_or_a_number_and_not_only_an_option(served: Served) -> None:
     task = asked(served, "ask-5")["id"]
-    for verb in (("show",), ("answer", "-5"), ("decline",)):
+    for verb in (("show",), ("answer", "-5"), ("refuse",)):
         result = served.cli("inbox", verb[0], "-_Ab9", *verb[1:])
         assert (result.exit_code, result.stderr.partition(": ")[2].partition(":")[0]) == (1, "unknown_task")
     assert served.cli("inbox", "answer", task, "-5").exit_code == 0
@@ -122,7 +120,7 @@ def test_pages(served: Served) -> None:
     [
         (("show", "nobody"), 1, "unknown_task: "),
         (("answer", "nobody", "1"), 1, "unknown_task: "),
-        (("decline", "nobody"), 1, "unknown_task: "),
+        (("refuse", "nobody"), 1, "unknown_task: "),
         (("show", "a/b"), 1, "not_found: "),
         (("show", ""), 2, "usage: "),
         (("answer", "x", "much"), 2, "usage: JSON is not JSON"),

@@ -290,14 +290,14 @@ def test_a_call_that_goes_on_with_its_default_says_why() -> None:
     assert [mark.text for mark in skipped.marks] == [
         "nobody could do it, so the run goes on with its default: timeout: no result within 2 s"
     ]
-    declined = {"kind": "not_answered", "message": "ann declined: no time", "retryable": False}
+    refused = {"kind": "not_answered", "message": "ann refused: no time", "retryable": False}
     opened = event(2, 10, "HumanTaskOpened", call="a#1", task="T", question="?", failure=TIMEOUT)
-    answer = event(3, 20, "HumanTaskAnswered", call="a#1", task="T", mail=1, failure=declined, by="ann")
+    answer = event(3, 20, "HumanTaskAnswered", call="a#1", task="T", mail=1, failure=refused, by="ann")
     with_default = chain_of(opened, answer)
     assert with_default.spans[0].outcome == "default instead"
-    assert with_default.marks[-1].text == "ann declined: no time; the run goes on with its default"
+    assert with_default.marks[-1].text == "ann refused: no time; the run goes on with its default"
     without = folding.build([event(1, 0, "CallRequested", call="a#1", target="a"), opened, answer])
-    assert (without.spans[0].outcome, without.spans[0].failure) == ("declined", declined)
+    assert (without.spans[0].outcome, without.spans[0].failure) == ("refused", refused)
 
 
 def test_same_failures_in_a_row_are_said_once() -> None:

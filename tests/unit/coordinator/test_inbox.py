@@ -187,9 +187,9 @@ async def test_who_does_not_know_the_agent_takes_no_answer_for_it_but_takes_that
         assert (await it.inbox.get(task.id)).output_schema is None
         with pytest.raises(UnknownAgent, match="'first'"):
             await it.inbox.answer(task.id, b'{"text":"?"}', by="ann")
-        await it.inbox.decline(task.id, reason="gone", by="ann")
+        await it.inbox.refuse(task.id, reason="gone", by="ann")
     async with bench(database, "three") as it:
-        assert await it.output() == "not_answered: ann declined: gone"
+        assert await it.output() == "not_answered: ann refused: gone"
 
 
 @pytest.mark.parametrize(
@@ -223,11 +223,11 @@ async def test_an_answer_that_no_store_could_hold_is_refused() -> None:
             with pytest.raises(InvalidValue):
                 await it.inbox.answer(task.id, b'{"text": ""}', by=nobody)
             with pytest.raises(InvalidValue):
-                await it.inbox.decline(task.id, reason="", by=nobody)
+                await it.inbox.refuse(task.id, reason="", by=nobody)
         with pytest.raises(InvalidValue):
-            await it.inbox.decline(task.id, reason="x" * 1_001, by="ann")
+            await it.inbox.refuse(task.id, reason="x" * 1_001, by="ann")
         with pytest.raises(InvalidValue):
-            await it.inbox.decline(task.id, reason="\ud800", by="ann")
+            await it.inbox.refuse(task.id, reason="\ud800", by="ann")
 
 
 async def test_the_first_answer_counts_and_the_second_person_is_told_whose() -> None:
@@ -242,7 +242,7 @@ async def test_the_first_answer_counts_and_the_second_person_is_told_whose() -> 
             with pytest.raises(TaskAnswered):
                 await it.inbox.answer(task.id, b'{"text":"two"}', by="ann")
             with pytest.raises(TaskAnswered):
-                await it.inbox.decline(task.id, reason="", by="bob")
+                await it.inbox.refuse(task.id, reason="", by="bob")
             assert await it.output() == {"text": "one", "refund": 0}
         assert (await it.inbox.answer(task.id, b'{"text":"one"}', by="ann")).repeated
 
@@ -268,34 +268,34 @@ async def test_of_answers_at_the_same_time_one_wins() -> None:
         assert await one.output() == {"text": str(winners[0]), "refund": 0}
 
 
-async def test_who_declines_leaves_the_call_without_an_answer() -> None:
+async def test_who_refuses_leaves_the_call_without_an_answer() -> None:
     async with bench() as it:
         task = await it.opened("desk_that_explains")
-        assert not (await it.inbox.decline(task.id, reason="not my job", by="ann")).repeated
-        assert (await it.inbox.decline(task.id, reason="not my job", by="ann")).repeated
-        assert await it.output() == "not_answered: ann declined: not my job"
+        assert not (await it.inbox.refuse(task.id, reason="not my job", by="ann")).repeated
+        assert (await it.inbox.refuse(task.id, reason="not my job", by="ann")).repeated
+        assert await it.output() == "not_answered: ann refused: not my job"
         view = await it.inbox.get(task.id)
         assert view.answer is not None
         assert view.answer.output is None
-        assert view.answer.failure == Failure("not_answered", "ann declined: not my job", retryable=False)
-        with pytest.raises(TaskAnswered, match=r"^ann declined task"):
+        assert view.answer.failure == Failure("not_answered", "ann refused: not my job", retryable=False)
+        with pytest.raises(TaskAnswered, match=r"^ann refused task"):
             await it.inbox.answer(task.id, b'{"text":"late"}', by="bob")
 
 
-async def test_declined_without_a_handler_the_run_fails_by_name() -> None:
+async def test_refused_without_a_handler_the_run_fails_by_name() -> None:
     async with bench() as it:
         task = await it.opened()
-        await it.inbox.decline(task.id, reason="", by="ann")
+        await it.inbox.refuse(task.id, reason="", by="ann")
         view = await it.runs.wait("r", timeout_s=10)
         assert view.failure is not None
         assert (view.head.status, view.failure.kind) == ("failed", "not_answered")
-        assert "ann declined" in view.failure.message
+        assert "ann refused" in view.failure.message
 
 
-async def test_declined_with_a_default_the_run_goes_on_with_that() -> None:
+async def test_refused_with_a_default_the_run_goes_on_with_that() -> None:
     async with bench() as it:
         task = await it.opened("desk_with_default")
-        await it.inbox.decline(task.id, reason="no", by="ann")
+        await it.inbox.refuse(task.id, reason="no", by="ann")
         assert await it.output() == {"text": "sorry", "refund": 0}
 
 
@@ -312,7 +312,7 @@ async def test_a_task_is_closed_when_its_run_goes_on_without_an_answer() -> None
             with pytest.raises(TaskClosed):
                 await it.inbox.answer(task.id, b'{"text":"late"}', by="ann")
             with pytest.raises(TaskClosed):
-                await it.inbox.decline(task.id, reason="", by="ann")
+                await it.inbox.refuse(task.id, reason="", by="ann")
             await it.runs.signal("r", "end", b"null", key="2")
             assert await it.output() == "went on"
 
@@ -361,7 +361,7 @@ async def test_a_task_of_another_tenant_does_not_exist() -> None:
         with pytest.raises(UnknownTask):
             await it.inbox.answer(task.id, b'{"text":"x"}', by="eve", tenant="b")
         with pytest.raises(UnknownTask):
-            await it.inbox.decline(task.id, reason="", by="eve", tenant="b")
+            await it.inbox.refuse(task.id, reason="", by="eve", tenant="b")
         with pytest.raises(UnknownTask):
             await it.inbox.get("nothing")
 

@@ -209,7 +209,7 @@ def test_a_question_that_came_up_behind_the_failure_is_open_again() -> None:
     opened = [msgspec.json.decode(row.body)["task"] for row in run.log if row.type == "HumanTaskOpened"]
     found = run.redrive()
     assert found.calls == ("risk",)
-    assert [pending.task for pending in found.tasks] == opened
+    assert [task.id for task in found.tasks] == opened
     assert run.execution.state.calls["odd"].task == opened[0]
 
 

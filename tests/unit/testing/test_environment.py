@@ -221,7 +221,7 @@ async def test_people_answer_what_agents_could_not() -> None:
         await env.answer(run, Reply(text="sorry"), by="ann")
         assert (await env.result(run)).text == "sorry"
         other = await env.start(asks, {"text": "b"})
-        await env.decline(other, "not me", by="ann")
+        await env.refuse(other, "not me", by="ann")
         with pytest.raises(RunNotCompleted, match="not me"):
             await env.result(other)
 

@@ -34,8 +34,14 @@ def lines(task: Mapping[str, Any]) -> Iterator[Text]:
     about = (f"run {task['run']}", f"call {task['call']}", f"workflow {task['workflow']}", f"tenant {task['tenant']}")
     yield output.text(" · ".join([*about, f"asked {task['opened_at']}"]), "dim")
     yield output.text(task["question"], "bold blue")
-    yield from _block("what was tried", [_attempt(attempt) for attempt in task["attempts"]] or ["nothing"])
-    yield from _block(f"input of {task['agent']}", output.readable(task["input"], 1))
+    yield from _terms(task)
+    if "agent" in task:
+        yield from _block("what was tried", [_attempt(attempt) for attempt in task["attempts"]] or ["nothing"])
+        yield from _block(f"input of {task['agent']}", output.readable(task["input"], 1))
+    if "context" in task:
+        yield from _block("context", output.readable(task["context"], 1))
+    if "proposed" in task:
+        yield from _block("the proposed answer", output.readable(task["proposed"], 1))
     if task["answer"] is not None:
         yield from _answer(task["answer"])
         return
@@ -44,7 +50,25 @@ def lines(task: Mapping[str, Any]) -> Iterator[Text]:
     yield from _block("an answer is JSON of this schema", [known])
     if task["status"] == "open":
         yield Text("")
-        yield output.text(f"pointsman inbox answer {task['id']} JSON   |   pointsman inbox decline {task['id']}", "dim")
+        accept = "--accept" if "proposed" in task else "JSON"
+        bound = f"--digest {task['digest']}"
+        yield output.text(f"pointsman inbox answer {task['id']} {accept} {bound}", "dim")
+        yield output.text(f"pointsman inbox refuse {task['id']} {bound} --reason TEXT", "dim")
+
+
+def _terms(task: Mapping[str, Any]) -> Iterator[Text]:
+    """Whose it is, whose it was, and until when."""
+    said = [f"assigned to {task['assignee']}" if task["assignee"] else "assigned to nobody"]
+    if task["escalate_at"] and task["status"] == "open":
+        said.append(f"goes to {task['escalate_to']} at {task['escalate_at']}")
+    if task["expires_at"]:
+        said.append(f"expires at {task['expires_at']}")
+    yield output.text(" · ".join(said), "dim")
+    for one in task["handovers"]:
+        how = (
+            f"given to {one['assignee'] or 'nobody'} by {one['by']}" if one["by"] else f"escalated to {one['assignee']}"
+        )
+        yield output.text(f"{one['at']}  {how}", "dim")
 
 
 def _attempt(attempt: Mapping[str, Any]) -> str:
@@ -55,8 +79,9 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
 
 def _answer(answer: Mapping[str, Any]) -> Iterator[Text]:
     failure = answer.get("failure")
-    said = output.readable(answer["output"], 1) if failure is None else [failure.get("message", "declined")]
-    yield from _block(f"answer of {answer['by']}, {answer['at']}", said)
+    said = output.readable(answer["output"], 1) if failure is None else [failure.get("message", "refused")]
+    title = f"answer of {answer['by']}, {answer['at']}" if answer["by"] else f"no answer, {answer['at']}"
+    yield from _block(f"{title}, edited" if answer["edited"] else title, said)
 
 
 def _block(title: str, said: list[str]) -> Iterator[Text]:

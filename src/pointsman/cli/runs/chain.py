@@ -84,6 +84,16 @@ def _person_asked(span: Span, data: Data, at: int) -> tuple[str, str]:
     return "person", f"a person is asked “{data['question']}” (pointsman inbox show {data['task']}): {why}"
 
 
+def _assigned(span: Span, data: Data, _at: int) -> tuple[str, str]:
+    span.chain.append(data.get("assignee") or "anybody")
+    return "person", f"{data['by']} gave the question to {span.holder}"
+
+
+def _escalated(span: Span, data: Data, _at: int) -> tuple[str, str]:
+    span.chain.append(data["assignee"])
+    return "person", f"{data['before'] or 'nobody'} did not answer in time: {span.holder} is asked instead"
+
+
 def _effect(_span: Span, data: Data, _at: int) -> tuple[str, str]:
     return "effect", f"“{data['name']}” is done and recorded: no retry repeats it"
 
@@ -97,5 +107,7 @@ STEPS: dict[str, Step] = {
     "CallReserved": _reserved,
     "CallOverspent": _overspent,
     "HumanTaskOpened": _person_asked,
+    "HumanTaskAssigned": _assigned,
+    "HumanTaskEscalated": _escalated,
     "EffectRecorded": _effect,
 }

@@ -28,7 +28,8 @@ MARK_STYLES = {
     "skipped": "yellow", "overspent": "bold yellow",
 }  # fmt: skip
 OUTCOME_STYLES = {
-    "completed": "green", "answered": "green", "failed": "bold red", "declined": "bold red", "cancelled": "yellow",
+    "completed": "green", "answered": "green", "edited": "green", "failed": "bold red", "refused": "bold red",
+    "expired": "bold red", "cancelled": "yellow",
     "given up": "yellow", "default instead": "yellow", "held back": "yellow", "with a person": "bold blue",
 }  # fmt: skip
 

@@ -49,6 +49,7 @@ class _Folding:
             "CallFailed": self._failed, "CallRefused": self._refused, "CallCancelled": self._cancelled,
             "CallOmitted": self._omitted, "ModeRead": self._mode,
             "CallSkipped": self._skipped, "HumanTaskAnswered": self._answered,
+            "HumanTaskRequested": self._asked, "HumanTaskExpired": self._expired,
             **{name: self._step(step) for name, step in chain.STEPS.items()},
             "TimerSet": self._timer, "TimerFired": self._fired, "SignalAwaited": self._awaited,
             "SignalReceived": self._signal,
@@ -156,7 +157,7 @@ class _Folding:
 
     def _answered(self, seen: Seen) -> None:
         failure, by = seen.data.get("failure"), seen.data.get("by") or "a person"
-        span = self._close(seen, seen.data["call"], "answered" if failure is None else "declined")
+        span = self._close(seen, seen.data["call"], _said(seen.data))
         if span is None:
             self._mark(seen, "answer", f"{by} answered, but nobody waited for it any more")
             return
@@ -167,6 +168,20 @@ class _Folding:
             self._mark(seen, "answer", f"{failure.get('message')}; the run goes on with its default", call=span.call)
         elif failure is not None:
             span.failure = failure
+
+    def _asked(self, seen: Seen) -> None:
+        """The body asks a person."""
+        data = seen.data
+        span = self._open_span(seen, data["call"], "person", data.get("terms", {}).get("assignee") or "anybody")
+        span.chain.append(span.target)
+        span.with_person, span.outcome = seen.at, "with a person"
+        self._mark(seen, "person", f"asked: “{data['question']}” (pointsman inbox show {data['task']})", call=span.call)
+
+    def _expired(self, seen: Seen) -> None:
+        span = self._close(seen, seen.data["call"], "expired")
+        if span is not None:
+            end = "; the run goes on with its default" if span.has_default else ""
+            self._mark(seen, "expired", f"nobody answered in time{end}", call=span.call)
 
     def _refused(self, seen: Seen) -> None:
         span = self._open_span(seen, seen.data["call"], "call", seen.data["asked"])
@@ -276,6 +291,8 @@ class _Folding:
     def _reopen(self, seen: Seen, span: Span, *, is_again: bool) -> None:
         span.end, span.outcome, span.failure = None, "pending", None
         self._open[span.call] = span
+        if is_again and span.kind == "person":
+            span.outcome = "with a person"
         if is_again and span.kind == "call":
             span.attempts.append(Attempt(seen.at))
 
@@ -296,3 +313,10 @@ class _Folding:
     def _end_cancelled(self, seen: Seen) -> None:
         self._leave_open(seen)
         self._mark(seen, "cancel", f"cancelled: {seen.data.get('reason', '')}".rstrip(": "))
+
+
+def _said(data: Mapping[str, Any]) -> str:
+    """What a person did with a question."""
+    if data.get("failure") is not None:
+        return "refused"
+    return "edited" if data.get("edited") else "answered"

@@ -30,7 +30,7 @@ class Attempt:
 
 @dataclass
 class Span:
-    """Something that takes time. `kind`: call, timer, signal or child.
+    """Something that takes time. `kind`: call, timer, signal, child or person.
 
     Attributes:
         target: whom the workflow called. chain: who had it, in order: agents, in the end perhaps a person.
@@ -72,7 +72,7 @@ class Span:
 class Mark:
     """Something that happened at one moment. `kind`: epoch (woken), takeover, select, emitted, signal, cancel, stopped,
     damaged, repaired, failed, restart, redrive, end or event; and of a `call`: next (another agent gets it), held,
-    person, answer, skipped, overspent, effect."""
+    person, answer, expired, skipped, overspent, effect."""
 
     at: int
     sequence: int

@@ -80,7 +80,10 @@ class CallSkipped(Cause, frozen=True, omit_defaults=True):
 
 
 class HumanTaskAnswered(Cause, frozen=True, omit_defaults=True):
-    """A person gave the result of a call, or declined (`failure`)."""
+    """A person gave the result of a call or the answer to a body's question, or refused to (`failure`, `reason`).
+
+    `edited`: it is another answer than the one proposed. `digest`: of what they saw. `answered_at`: when it was
+    accepted, ms by the database's clock; the run may have taken it in much later."""
 
     call: str
     task: str
@@ -88,6 +91,20 @@ class HumanTaskAnswered(Cause, frozen=True, omit_defaults=True):
     output: msgspec.Raw = msgspec.Raw(b"null")
     failure: Failure | None = None
     by: str = ""
+    reason: str = ""
+    edited: bool = False
+    digest: str = ""
+    answered_at: int = 0
+
+
+class HumanTaskExpired(Cause, frozen=True, omit_defaults=True):
+    """Nobody answered in time: what ends a task by time comes by the mailbox too, so that it is first or an answer
+    is."""
+
+    call: str
+    task: str
+    mail: int
+    expired_at: int = 0
 
 
 class TimerFired(Cause, frozen=True):

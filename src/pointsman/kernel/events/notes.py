@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pointsman.kernel.asking import ANYBODY, Terms
 from pointsman.kernel.events.base import Failure, Note
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 
@@ -74,12 +75,34 @@ class CallOverspent(Note, frozen=True, omit_defaults=True):
 
 
 class HumanTaskOpened(Note, frozen=True, omit_defaults=True):
-    """A person is asked for the result of a call; `failure` is why no agent gave one."""
+    """A person is asked for the result of a call; `failure` is why no agent gave one. `digest`: of what people see."""
 
     call: str
     task: str
     question: str
     failure: Failure
+    digest: str = ""
+    terms: Terms = ANYBODY
+
+
+class HumanTaskAssigned(Note, frozen=True, omit_defaults=True):
+    """Somebody gave a task to a person or group; `assignee` empty: to whoever looks."""
+
+    call: str
+    task: str
+    mail: int
+    assignee: str = ""
+    by: str = ""
+    assigned_at: int = 0
+
+
+class HumanTaskEscalated(Note, frozen=True):
+    """There was no answer for so long that somebody else is asked: `assignee`, instead of `before`."""
+
+    call: str
+    task: str
+    assignee: str
+    before: str
 
 
 class EffectRecorded(Note, frozen=True, omit_defaults=True):

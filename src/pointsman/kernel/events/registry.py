@@ -10,6 +10,7 @@ from pointsman.kernel.events.causes import (
     CancelRequested,
     ChildEnded,
     HumanTaskAnswered,
+    HumanTaskExpired,
     RunRestarted,
     RunStarted,
     SignalReceived,
@@ -24,6 +25,8 @@ from pointsman.kernel.events.notes import (
     CallReserved,
     CallRetried,
     EffectRecorded,
+    HumanTaskAssigned,
+    HumanTaskEscalated,
     HumanTaskOpened,
     LogRepaired,
     RunRedriven,
@@ -38,6 +41,7 @@ from pointsman.kernel.events.requests import (
     CallRefused,
     CallRequested,
     ChildStarted,
+    HumanTaskRequested,
     ModeRead,
     PlanDeclared,
     RunCompleted,
@@ -49,7 +53,10 @@ from pointsman.kernel.events.requests import (
 )
 from pointsman.kernel.values import digest
 
-Mailed = SignalReceived | HumanTaskAnswered | ChildEnded | CancelRequested | EffectRecorded
+Mailed = (
+    SignalReceived | HumanTaskAnswered | HumanTaskExpired | HumanTaskAssigned | ChildEnded | CancelRequested
+    | EffectRecorded
+)  # fmt: skip
 """What comes by the run's mailbox."""
 TERMINAL = (RunCompleted, RunFailed, RunWasCancelled)
 """One of these ends a run, and nothing follows it."""
@@ -61,6 +68,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         ChildEnded, CancelRequested,
         CallRequested, TimerSet, SignalAwaited, ChildStarted, AgentSelected, AgentsTriggered, PlanDeclared,
         AgentRerouted, CallRefused, CallCancelled, StateSet,
+        HumanTaskRequested, HumanTaskExpired, HumanTaskAssigned, HumanTaskEscalated,
         RunCompleted, RunFailed, RunWasCancelled, AttemptFailed, CallRetried, CallReassigned, CallHeld, CallAdmitted,
         CallReserved, CallOverspent, HumanTaskOpened, EffectRecorded, RunStopped, LogRepaired, RunRedriven,
         CallOmitted, ModeRead,

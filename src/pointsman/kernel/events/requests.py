@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pointsman.kernel.asking import ANYBODY, Person, Terms
 from pointsman.kernel.events.base import ABSENT, Failure, PlannedTask, Request
 from pointsman.kernel.pieces import Piece
 from pointsman.kernel.policy.amounts import Budget
@@ -13,7 +14,8 @@ class CallRequested(Request, frozen=True, omit_defaults=True):
     """Durable before the agent is called (request-first). Its idempotency key is run/generation/call, by this
     version.
 
-    `fallback`, `person` (the question) and `default` (a result) are what the workflow wants done when the agent fails.
+    `fallback`, `person` (the question, with its terms where it has some) and `default` (a result) are what the workflow
+    wants done when the agent fails.
     """
 
     target: str
@@ -21,7 +23,7 @@ class CallRequested(Request, frozen=True, omit_defaults=True):
     pieces: tuple[Piece, ...] = ()
     digest: str = ""
     fallback: tuple[str, ...] | None = None
-    person: str = ""
+    person: Person | str = ""
     default: msgspec.Raw = ABSENT
     priority: int = 0
 
@@ -42,6 +44,19 @@ class ChildStarted(Request, frozen=True, omit_defaults=True):
     pieces: tuple[Piece, ...] = ()
     digest: str = ""
     budget: Budget | None = None
+
+
+class HumanTaskRequested(Request, frozen=True, omit_defaults=True):
+    """The body asks a person: the task is open. `digest`: of what people see of it. `context`, `proposed`: JSON, empty
+    where there is none. `schema`: JSON Schema of an answer; empty: any JSON."""
+
+    task: str
+    question: str
+    digest: str
+    terms: Terms = ANYBODY
+    context: msgspec.Raw = ABSENT
+    proposed: msgspec.Raw = ABSENT
+    schema: msgspec.Raw = ABSENT
 
 
 class AgentSelected(Request, frozen=True, omit_defaults=True):

@@ -52,7 +52,8 @@ FAILURE_KINDS: dict[str, FailureKind] = {
         FailureKind("busy", "the agent's concurrency or rate limit is reached", False, False),
         FailureKind("budget_exceeded", "a budget does not allow what the attempt may cost", False, False),
         FailureKind("retry_budget_spent", "too many retries of this agent already: no storm", False, False),
-        FailureKind("not_answered", "the person who was asked declined", False, False),
+        FailureKind("not_answered", "the person who was asked refused", False, False),
+        FailureKind("expired", "nobody answered within the time that the workflow gave", False, False),
     )
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from pointsman.ports.clock import Clock
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun
 from pointsman.ports.human_tasks import HumanTask
 from pointsman.ports.mailbox import Mail
+from pointsman.ports.notices import Notice
 from pointsman.ports.states import StateRow
 from pointsman.ports.system_log import SystemHead
 from pointsman.stores.inprocess.clock import SystemClock
@@ -80,6 +81,14 @@ class SystemRow:
         return SystemHead(self.stream, self.sequence, self.state, self.updated_at)
 
 
+@dataclass(slots=True)
+class NoticeEntry:
+    """A notice and when it is due."""
+
+    notice: Notice
+    due_at: int
+
+
 class MemoryDatabase(Membership):
     """What a database is to the other stores: several coordinators in one process share one.
 
@@ -97,6 +106,7 @@ class MemoryDatabase(Membership):
         self.system_changes = 0
         self.tasks: dict[str, HumanTask] = {}
         self.states: dict[str, StateRow] = {}
+        self.notices: dict[str, NoticeEntry] = {}
         self.reservations: dict[str, set[tuple[str, int]]] = {}
         self.quarantined_events: list[tuple[str, str, Recorded]] = []
         """Run, reason, and the event that a repair moved away."""

@@ -20,8 +20,9 @@ from pointsman.ports.event_log import (
     Resolution,
     RunFilter,
 )
+from pointsman.ports.notices import Notice
 from pointsman.stores.checks import check_batch
-from pointsman.stores.memory.database import ERASED, HeadRow
+from pointsman.stores.memory.database import ERASED, HeadRow, NoticeEntry
 from pointsman.stores.memory.human_tasks import write_task
 from pointsman.stores.memory.listing import list_heads
 from pointsman.stores.memory.session import Session
@@ -187,6 +188,9 @@ class MemoryEventLog:
             self._database.reservations.setdefault(spent.tranche, set()).add((row.id, spent.sequence))
         if item.state is not None:
             self._database.write_state(row.id, item.state)
+        for told in item.notices:
+            notice = Notice(told.id, told.at, bytes(told.body), 0)
+            self._database.notices.setdefault(told.id, NoticeEntry(notice, told.at))
 
 
 def _position(cursor: str | None, end: int) -> int:

@@ -32,7 +32,7 @@ class MemoryHumanTasks:
     async def list(
         self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[HumanTask], str | None]:
-        check_text(*where.status, where.tenant or "", where.run or "")
+        check_text(*where.status, *(text or "" for text in (where.tenant, where.run, where.workflow, where.assignee)))
         after = _decode_cursor(cursor) if cursor is not None else None
         await self._session.enter()
         found = [
@@ -54,8 +54,12 @@ def write_task(tasks: dict[str, HumanTask], run: HeadRow, row: TaskRow) -> None:
         tasks[row.id] = HumanTask(
             id=row.id, run=run.id, call=row.call, tenant=run.new.tenant, workflow=run.new.workflow, status=row.status,
             question=row.question, detail=msgspec.Raw(bytes(row.detail)), opened_at=row.at, closed_at=closed_at,
+            assignee=row.assignee or "",
         )  # fmt: skip
-    elif known.status != row.status:
+        return
+    if row.assignee is not None:
+        known = tasks[row.id] = msgspec.structs.replace(known, assignee=row.assignee)
+    if known.status != row.status:
         tasks[row.id] = msgspec.structs.replace(known, status=row.status, closed_at=closed_at)
 
 
@@ -64,6 +68,8 @@ def _matches(task: HumanTask, where: TaskFilter) -> bool:
         (not where.status or task.status in where.status)
         and (where.tenant is None or task.tenant == where.tenant)
         and (where.run is None or task.run == where.run)
+        and (where.workflow is None or task.workflow == where.workflow)
+        and (where.assignee is None or task.assignee == where.assignee)
     )
 
 

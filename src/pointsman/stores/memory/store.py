@@ -9,6 +9,7 @@ from pointsman.ports.human_tasks import HumanTasks
 from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
+from pointsman.ports.notices import Notices
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import BUCKET_MS, Retention
@@ -23,6 +24,7 @@ from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.human_tasks import MemoryHumanTasks
 from pointsman.stores.memory.inspection import MemoryInspection
 from pointsman.stores.memory.mailbox import MemoryMailbox
+from pointsman.stores.memory.notices import MemoryNotices
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.reservations import MemoryReservations
 from pointsman.stores.memory.retention import MemoryRetention
@@ -53,6 +55,7 @@ class MemoryStore:
         self.system: SystemLog = MemorySystemLog(self._session)
         self.board: Board = InProcessBoard(self._session)
         self.human_tasks: HumanTasks = MemoryHumanTasks(self._session)
+        self.notices: Notices = MemoryNotices(self._session)
         self.reservations: Reservations = MemoryReservations(self._session)
         self.states: States = MemoryStates(self._session)
         self.inspection: Inspection = MemoryInspection(self._session)

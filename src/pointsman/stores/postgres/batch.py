@@ -53,7 +53,7 @@ def statement(batch: Sequence[Append]) -> str:
             return "append_states"
         if append.letter is not None or (append.create is not None and append.create.parent is not None):
             shortest = "append_family"
-        elif shortest == "append" and (append.tasks or append.reservations):
+        elif shortest == "append" and (append.tasks or append.reservations or append.notices):
             shortest = "append_rows"
     return shortest
 

@@ -39,7 +39,15 @@ class PostgresHumanTasks:
         limit = max(limit, 1)
         rows = await self._planner.call(
             lambda connection: connection.fetch(
-                _SQL["list"], [*where.status] or None, where.tenant, where.run, opened_at, task, limit + 1
+                _SQL["list"],
+                [*where.status] or None,
+                where.tenant,
+                where.run,
+                opened_at,
+                task,
+                limit + 1,
+                where.workflow,
+                where.assignee,
             )
         )
         page = [_task(row) for row in rows[:limit]]

@@ -19,15 +19,17 @@ class Said(msgspec.Struct):
     first: TaskRow
     status: str
     closed_at: int | None
+    assignee: str | None
 
 
 def columns(ordered: Sequence[Append]) -> list[Any]:
-    """Human tasks, then reservations, each with the place of its append in the batch.
+    """Human tasks, reservations, notices, each with the place of its append in the batch.
 
     Args:
         ordered: what `batch.in_order` gave.
     """
     tasks = [(n, append.run, said) for n, append in enumerate(ordered, 1) for said in _said(append.tasks)]
+    told = [(n, row) for n, append in enumerate(ordered, 1) for row in append.notices]
     spent = [(n, row) for n, append in enumerate(ordered, 1) for row in append.reservations]
     return [
         [n for n, _, _ in tasks],
@@ -39,9 +41,14 @@ def columns(ordered: Sequence[Append]) -> list[Any]:
         [said.first.detail for _, _, said in tasks],
         [said.first.at for _, _, said in tasks],
         [said.closed_at for _, _, said in tasks],
+        [said.assignee for _, _, said in tasks],
         [n for n, _ in spent],
         [row.tranche for _, row in spent],
         [row.sequence for _, row in spent],
+        [n for n, _ in told],
+        [row.id for _, row in told],
+        [row.at for _, row in told],
+        [row.body for _, row in told],
     ]
 
 
@@ -63,7 +70,10 @@ def _said(tasks: Sequence[TaskRow]) -> list[Said]:
         closed_at = None if row.status == OPEN else row.at
         known = by_id.get(row.id)
         if known is None:
-            by_id[row.id] = Said(row, row.status, closed_at)
-        elif known.status != row.status:
+            by_id[row.id] = Said(row, row.status, closed_at, row.assignee)
+            continue
+        if row.assignee is not None:
+            known.assignee = row.assignee
+        if known.status != row.status:
             known.status, known.closed_at = row.status, closed_at
     return list(by_id.values())

@@ -195,6 +195,7 @@ CREATE TABLE human_tasks (
     status    text        COLLATE "C" NOT NULL,
     question  text        NOT NULL,
     detail    json        NOT NULL,
+    assignee  text        COLLATE "C",
     CONSTRAINT human_tasks_pkey PRIMARY KEY (id)
 );
 
@@ -202,6 +203,17 @@ CREATE TABLE human_tasks (
 CREATE INDEX human_tasks_open ON human_tasks (opened_at, id) WHERE status = 'open';
 CREATE INDEX human_tasks_oldest ON human_tasks (opened_at, id);
 CREATE INDEX human_tasks_run ON human_tasks (run);
+
+-- What a webhook is to be told of human tasks, until it was. The table is nearly empty at all times.
+CREATE TABLE notices (
+    at     timestamptz NOT NULL,
+    due_at timestamptz NOT NULL,
+    tries  integer     NOT NULL DEFAULT 0,
+    id     text        COLLATE "C" NOT NULL,
+    body   json        NOT NULL,
+    CONSTRAINT notices_pkey PRIMARY KEY (id)
+);
+CREATE INDEX notices_due ON notices (due_at);
 
 -- Which events spend from which tranche of a shared budget, until it is settled. `number` is the run's.
 CREATE TABLE reservations (

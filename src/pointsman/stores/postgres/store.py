@@ -15,6 +15,7 @@ from pointsman.stores.postgres.inspection import PostgresInspection
 from pointsman.stores.postgres.liveness import PostgresLiveness
 from pointsman.stores.postgres.mailbox import PostgresMailbox
 from pointsman.stores.postgres.migrate import check_schema
+from pointsman.stores.postgres.notices import PostgresNotices
 from pointsman.stores.postgres.ownership import PostgresOwnership
 from pointsman.stores.postgres.partitions import bucket_of, make_partitions
 from pointsman.stores.postgres.reservations import PostgresReservations
@@ -54,6 +55,7 @@ class PostgresStore:
         self.system = PostgresSystemLog(self._readers, self._server.settings.plain_json_bytes_max)
         self.board = PostgresBoard(self._readers)
         self.human_tasks = PostgresHumanTasks(self._readers, self._planner)
+        self.notices = PostgresNotices(self._readers)
         self.reservations = PostgresReservations(self._readers)
         self.states = PostgresStates(self._readers)
         self.retention = PostgresRetention(self._server, self._readers)

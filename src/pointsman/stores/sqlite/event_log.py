@@ -206,8 +206,14 @@ def _write_rows(connection: Connection, number: int, item: Append) -> None:
         detail = bytes(task.detail).decode()
         connection.execute(
             _SQL["write_task"],
-            (task.id, item.run, task.call, task.status, task.question, detail, task.at, closed_at),
-        )
+            {
+                "id": task.id, "run": item.run, "call": task.call, "status": task.status, "question": task.question,
+                "detail": detail, "opened_at": task.at, "closed_at": closed_at, "assignee": task.assignee,
+            },
+        )  # fmt: skip
+    connection.executemany(
+        _SQL["write_notice"], [(told.id, told.at, told.at, bytes(told.body).decode()) for told in item.notices]
+    )
     connection.executemany(
         _SQL["write_reservation"], [(spent.tranche, number, spent.sequence) for spent in item.reservations]
     )

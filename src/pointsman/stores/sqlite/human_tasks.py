@@ -29,13 +29,15 @@ class SqliteHumanTasks:
     async def list(
         self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[HumanTask], str | None]:
-        check_text(*where.status, where.tenant or "", where.run or "")
+        check_text(*where.status, *(text or "" for text in (where.tenant, where.run, where.workflow, where.assignee)))
         opened_at, task = (None, None) if cursor is None else cursors.decode(cursor, tuple[int, str])
         limit = max(limit, 1)
         wanted = {
             "status": msgspec.json.encode(where.status).decode() if where.status else None,
             "tenant": where.tenant,
             "run": where.run,
+            "workflow": where.workflow,
+            "assignee": where.assignee,
             "opened_at": opened_at,
             "task": task,
             "limit": limit + 1,

@@ -14,6 +14,7 @@ from pointsman.ports.human_tasks import HumanTasks
 from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mailbox
+from pointsman.ports.notices import Notices
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservations
 from pointsman.ports.retention import BUCKET_MS, Retention
@@ -29,6 +30,7 @@ from pointsman.stores.sqlite.human_tasks import SqliteHumanTasks
 from pointsman.stores.sqlite.inspection import SqliteInspection
 from pointsman.stores.sqlite.liveness import SqliteLiveness
 from pointsman.stores.sqlite.mailbox import SqliteMailbox
+from pointsman.stores.sqlite.notices import SqliteNotices
 from pointsman.stores.sqlite.ownership import SqliteOwnership
 from pointsman.stores.sqlite.reservations import SqliteReservations
 from pointsman.stores.sqlite.retention import SqliteRetention
@@ -60,6 +62,7 @@ class SqliteStore:
         self.system: SystemLog = SqliteSystemLog(self._session)
         self.board: Board = InProcessBoard(self._session)
         self.human_tasks: HumanTasks = SqliteHumanTasks(self._session)
+        self.notices: Notices = SqliteNotices(self._session, self.clock)
         self.reservations: Reservations = SqliteReservations(self._session)
         self.states: States = SqliteStates(self._session)
         self.inspection: Inspection = SqliteInspection(self._session)

@@ -148,12 +148,35 @@ async def the_oldest_come_first(harness: Harness) -> None:
     assert await _ids(a.store, TaskFilter()) == ["b", "a", "Z", "z", "ä", "c"]
 
 
+async def a_task_is_given_from_one_to_the_next(harness: Harness) -> None:
+    """What does not say whose it is leaves it as it is; what only says so leaves the rest, its end too."""
+    a, b = await coordinators(harness, 2)
+    await a.moved(_with(a.create("run"), _task("t", assignee="ann"), _task("nobody's")))
+
+    async def row() -> tuple[str, str, int | None]:
+        task = await b.store.human_tasks.get("t")
+        assert task is not None
+        return task.assignee, task.status, task.closed_at
+
+    assert await row() == ("ann", "open", None)
+    await a.moved(_with(a.step("run", 1), _task("t", at=AT + 1, assignee="bob")))
+    assert await row() == ("bob", "open", None)
+    await a.moved(_with(a.step("run", 2), _task("t", at=AT + 2, assignee="eve"), _task("t", "answered", AT + 3)))
+    assert await row() == ("eve", "answered", AT + 3)
+    await a.moved(_with(a.step("run", 3), _task("t", "answered", AT + 9, assignee="")))
+    assert await row() == ("", "answered", AT + 3)
+    await a.moved(_with(a.step("run", 4), _task("quick", at=AT + 9), _task("quick", at=AT + 9, assignee="zoe")))
+    assert await _ids(b.store, TaskFilter(assignee="zoe")) == ["quick"]
+    assert await _ids(b.store, TaskFilter(assignee="")) == ["nobody's", "t"]
+    assert await _ids(b.store, TaskFilter(assignee="ann")) == []
+
+
 async def tasks_are_listed_by_status_tenant_and_run(harness: Harness) -> None:
     a = await coordinator(harness)
     for number, tenant in enumerate(("acme", "other", "acme")):
         run = f"run-{number}"
         tasks = [_task(f"{run}/{status}", status) for status in ("open", "answered", "closed")]
-        await a.moved(_with(a.create(run, tenant=tenant), *tasks))
+        await a.moved(_with(a.create(run, tenant=tenant, workflow=f"w{number % 2}"), *tasks))
 
     async def found(**where: Any) -> list[str]:
         return await _ids(a.store, TaskFilter(**where))
@@ -165,6 +188,9 @@ async def tasks_are_listed_by_status_tenant_and_run(harness: Harness) -> None:
     assert len(await found(tenant="other")) == 3
     assert len(await found()) == 9
     assert await found(status=("nonsense",)) == []
+    assert await found(workflow="w1", status=("open",)) == ["run-1/open"]
+    assert len(await found(workflow="w0")) == 6
+    assert await found(workflow="w1", tenant="acme") == []
 
 
 async def pages_are_complete_and_do_not_overlap(harness: Harness) -> None:
@@ -208,13 +234,16 @@ async def names_and_filters_may_be_any_text(harness: Harness) -> None:
     await a.moved(_with(a.create("bystander"), _task("bystander")))
     names = [text for text in HOSTILE if text]
     for text in names:
-        row = TaskRow(id=text, call=text, status=text, question=text, detail=b"{}", at=AT)
+        row = TaskRow(id=text, call=text, status=text, question=text, detail=b"{}", at=AT, assignee=text)
         await a.moved(_with(a.create(text, tenant=text, workflow=text), row))
     for text in names:
         task = await a.store.human_tasks.get(text)
         assert task is not None
-        assert (task.id, task.run, task.call, task.status, task.tenant) == (text,) * 5
-        for where in (TaskFilter(tenant=text), TaskFilter(run=text), TaskFilter(status=(text,))):
+        assert (task.id, task.run, task.call, task.status, task.tenant, task.assignee) == (text,) * 6
+        for where in (
+            TaskFilter(tenant=text), TaskFilter(run=text), TaskFilter(status=(text,)), TaskFilter(workflow=text),
+            TaskFilter(assignee=text),
+        ):  # fmt: skip
             assert await _ids(a.store, where) == [text]
 
 
@@ -224,9 +253,12 @@ async def what_no_store_can_hold_is_refused(harness: Harness) -> None:
     await a.moved(a.create("run"))
     bad = [_task("t", detail=detail) for detail in (b"", b"{not json", b'{"a":"\xff"}', b"{} {}")]
     for text in ("a\x00b", "\ud800"):
-        bad += [_task(text), _task("t", question=text), _task("t", status=text)]
+        bad += [_task(text), _task("t", question=text), _task("t", status=text), _task("t", assignee=text)]
         await raises(InvalidValue, a.store.human_tasks.get(text))
-        for where in (TaskFilter(status=(text,)), TaskFilter(tenant=text), TaskFilter(run=text)):
+        for where in (
+            TaskFilter(status=(text,)), TaskFilter(tenant=text), TaskFilter(run=text), TaskFilter(workflow=text),
+            TaskFilter(assignee=text),
+        ):  # fmt: skip
             await raises(InvalidValue, a.store.human_tasks.list(where))
     for row in bad:
         await raises(InvalidValue, a.store.log.append([_with(a.step("run", 1), row), a.create("other")]))
@@ -248,9 +280,10 @@ async def a_cursor_that_nobody_gave_is_refused(harness: Harness) -> None:
 
 
 def _task(
-    key: str, status: str = "open", at: int = AT, *, question: str = "Well?", detail: bytes = b'{"agent":"billing"}'
-) -> TaskRow:
-    return TaskRow(id=key, call="ask#1", status=status, question=question, detail=detail, at=at)
+    key: str, status: str = "open", at: int = AT, *, question: str = "Well?", detail: bytes = b'{"agent":"billing"}',
+    assignee: str | None = None,
+) -> TaskRow:  # fmt: skip
+    return TaskRow(id=key, call="ask#1", status=status, question=question, detail=detail, at=at, assignee=assignee)
 
 
 def _with(append: Append, *tasks: TaskRow) -> Append:
@@ -278,6 +311,7 @@ CASES = (
     a_refused_append_writes_no_task,
     tasks_come_with_families_too,
     the_oldest_come_first,
+    a_task_is_given_from_one_to_the_next,
     tasks_are_listed_by_status_tenant_and_run,
     pages_are_complete_and_do_not_overlap,
     questions_and_details_come_back_as_they_were,

@@ -140,9 +140,9 @@ class WorkflowEnvironment:
         """Answer the one question of a run. Raises: AssertionError: it has none, or several. InvalidInput."""
         await self._do(self._world.answer(run, value, by))
 
-    async def decline(self, run: str, reason: str = "", *, by: str = "a person") -> None:
+    async def refuse(self, run: str, reason: str = "", *, by: str = "a person") -> None:
         """Say that there will be no answer. Raises AssertionError as `answer`."""
-        await self._do(self._world.decline(run, reason, by))
+        await self._do(self._world.refuse(run, reason, by))
 
     # -- time -----------------------------------------------------------------------------------------------------
 

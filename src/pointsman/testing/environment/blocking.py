@@ -78,8 +78,8 @@ class SyncWorkflowEnvironment:
     def answer(self, run: str, value: Any, *, by: str = "a person") -> None:
         self._world.submit(self._world.answer(run, value, by)).result()
 
-    def decline(self, run: str, reason: str = "", *, by: str = "a person") -> None:
-        self._world.submit(self._world.decline(run, reason, by)).result()
+    def refuse(self, run: str, reason: str = "", *, by: str = "a person") -> None:
+        self._world.submit(self._world.refuse(run, reason, by)).result()
 
     def sleep(self, duration: float | timedelta) -> None:
         self._world.submit(self._world.sleep(seconds_of(duration))).result()

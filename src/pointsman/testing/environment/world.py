@@ -182,8 +182,8 @@ class World:
     async def answer(self, run: str, value: Any, by: str) -> None:
         await self._inbox.answer((await self._only_task(run)).id, _json(value), by=by)
 
-    async def decline(self, run: str, reason: str, by: str) -> None:
-        await self._inbox.decline((await self._only_task(run)).id, reason=reason, by=by)
+    async def refuse(self, run: str, reason: str, by: str) -> None:
+        await self._inbox.refuse((await self._only_task(run)).id, reason=reason, by=by)
 
     async def _only_task(self, run: str) -> HumanTask:
         found = await self.tasks(run)

@@ -158,13 +158,13 @@ class Clients:
         await self.operate("cancel", run, "", lambda node: node.runs.cancel(run, reason="enough"))
 
     async def answer(self, run: str, task: str, by: str, value: Any) -> str:
-        """A person answers, or declines."""
+        """A person answers what they saw, or refuses."""
 
         async def said(node: Node) -> object:
             view = await node.inbox.get(task)
             if value is None:
-                return await node.inbox.decline(task, reason="not mine", by=by)
-            return await node.inbox.answer(view.task.id, values.encode(value), by=by)
+                return await node.inbox.refuse(task, reason="not mine", by=by, digest=view.digest)
+            return await node.inbox.answer(view.task.id, values.encode(value), by=by, digest=view.digest)
 
         return await self.operate("answer", run, task, said)
 

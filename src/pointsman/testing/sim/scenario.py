@@ -54,7 +54,7 @@ class Scenario(Protocol):
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]: ...
 
     def answer(self, rng: random.Random, question: str) -> Any:
-        """What a person says to a question: any JSON; None: he declines."""
+        """What a person says to a question: any JSON; None: he refuses."""
         ...
 
 

@@ -21,6 +21,7 @@ from pointsman.ports.human_tasks import HumanTask, HumanTasks, TaskFilter
 from pointsman.ports.inspection import Inspection
 from pointsman.ports.liveness import Liveness
 from pointsman.ports.mailbox import Mail, Mailbox
+from pointsman.ports.notices import Notices
 from pointsman.ports.ownership import Ownership
 from pointsman.ports.reservations import Reservation, Reservations
 from pointsman.ports.retention import Retention
@@ -164,7 +165,7 @@ class FaultyReservations:
 class FaultyPort:
     """Every method of the port goes through the network, whatever methods it has."""
 
-    def __init__(self, inner: Ownership | Retention | Inspection | States, network: Network) -> None:
+    def __init__(self, inner: Ownership | Retention | Inspection | Notices | States, network: Network) -> None:
         self._inner = inner
         self._network = network
 
@@ -205,6 +206,7 @@ class SimStore(MemoryStore):
         self.system = FaultySystemLog(self.system, network)
         self.board = FaultyBoard(self.board, network)
         self.human_tasks = FaultyHumanTasks(self.human_tasks, network)
+        self.notices: Notices = FaultyPort(self.notices, network)
         self.reservations = FaultyReservations(self.reservations, network)
         self.states: States = FaultyPort(self.states, network)
         self.retention: Retention = FaultyPort(self.retention, network)

@@ -30,9 +30,9 @@ async def test_the_open_tasks_are_read_from_their_own_index(fresh_database: str)
         await observer.execute("ANALYZE human_tasks; ANALYZE runs; SET plan_cache_mode = force_custom_plan")
         await observer.execute(f"PREPARE look AS {query}")
         for arguments, index in (
-            ("'{open}', NULL, NULL, NULL, NULL, 51", "human_tasks_open"),
-            ("NULL, NULL, NULL, to_timestamp(4000), 'old-1', 51", "human_tasks_oldest"),
-            ("NULL, NULL, 'run-07', NULL, NULL, 51", "human_tasks_run"),
+            ("'{open}', NULL, NULL, NULL, NULL, 51, NULL, NULL", "human_tasks_open"),
+            ("NULL, NULL, NULL, to_timestamp(4000), 'old-1', 51, NULL, NULL", "human_tasks_oldest"),
+            ("NULL, NULL, 'run-07', NULL, NULL, 51, NULL, NULL", "human_tasks_run"),
         ):
             rows = await observer.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE look({arguments})")
             plan = list(nodes(json.loads(rows[0][0])[0]["Plan"]))

@@ -6,8 +6,8 @@
 -- `= ANY (ARRAY [...])` where `=` would say the same: planned while the tables are small, `=` becomes a hash join over a whole
 -- index, and stays one when they have grown; an array can only be looked up.
 -- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$10 heads to move, $11 how many these are, $12-$27
--- heads to create, $28-$35 events, $36-$40 letters, $41 all heads to lock. Tasks and reservations: $36-$47 of
--- `append_rows`, $42-$53 of `append_family`; $54-$58 states of `append_states`.
+-- heads to create, $28-$35 events, $36-$40 letters, $41 all heads to lock. Tasks, reservations and notices:
+-- $36-$52 of `append_rows`, $42-$58 of `append_family`; $59-$63 states of `append_states`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -38,7 +38,7 @@ SELECT n, mail FROM heads
 -- The same for a batch in which typed states of runs change. A variant of its own, so that nobody else pays for it.
     -- include: family
 , said_state AS (
-    SELECT * FROM unnest($54::int[], $55::text[], $56::int[], $57::int[], $58::json[]) AS s (n, run, version, sequence, value)
+    SELECT * FROM unnest($59::int[], $60::text[], $61::int[], $62::int[], $63::json[]) AS s (n, run, version, sequence, value)
 ), states AS (
     INSERT INTO states (run, version, sequence, updated_at, value)
     SELECT s.run, s.version, s.sequence, now(), s.value FROM said_state s JOIN heads h ON h.n = s.n WHERE s.version > 0
@@ -68,14 +68,18 @@ WITH roots AS (
     -- include: insert_events
 ), said AS (
     SELECT * FROM unnest($36::int[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::json[],
-                         $43::timestamptz[], $44::timestamptz[])
-                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at)
+                         $43::timestamptz[], $44::timestamptz[], $45::text[])
+                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee)
 ), spent AS (
-    SELECT * FROM unnest($45::int[], $46::text[], $47::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($46::int[], $47::text[], $48::int[]) AS s (n, tranche, sequence)
+), told AS (
+    SELECT * FROM unnest($49::int[], $50::text[], $51::timestamptz[], $52::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
     -- include: write_reservations
+), noticed AS (
+    -- include: write_notices
 )
 SELECT n, mail FROM heads
 
@@ -124,14 +128,18 @@ WITH locked AS MATERIALIZED (
     FROM letters l JOIN addressed a ON a.id = l.run
 ), said AS (
     SELECT * FROM unnest($42::int[], $43::text[], $44::text[], $45::text[], $46::text[], $47::text[], $48::json[],
-                         $49::timestamptz[], $50::timestamptz[])
-                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at)
+                         $49::timestamptz[], $50::timestamptz[], $51::text[])
+                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee)
 ), spent AS (
-    SELECT * FROM unnest($51::int[], $52::text[], $53::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($52::int[], $53::text[], $54::int[]) AS s (n, tranche, sequence)
+), told AS (
+    SELECT * FROM unnest($55::int[], $56::text[], $57::timestamptz[], $58::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
     -- include: write_reservations
+), noticed AS (
+    -- include: write_notices
 )
 
 -- name: move
@@ -196,10 +204,13 @@ JOIN heads h ON h.n = e.place >> 32
 -- name: write_tasks
 -- What the appends that moved `said` of human tasks. What is said again changes nothing, so that a task keeps the moment at which
 -- it was closed. A task is in `said` once: a row's second update in one statement would be an error.
-INSERT INTO human_tasks AS t (id, run, call, status, question, detail, opened_at, closed_at)
-SELECT s.id, s.run, s.call, s.status, s.question, s.detail, s.opened_at, s.closed_at
+INSERT INTO human_tasks AS t (id, run, call, status, question, detail, opened_at, closed_at, assignee)
+SELECT s.id, s.run, s.call, s.status, s.question, s.detail, s.opened_at, s.closed_at, s.assignee
 FROM said s JOIN heads h ON h.n = s.n
-ON CONFLICT (id) DO UPDATE SET status = excluded.status, closed_at = excluded.closed_at WHERE t.status <> excluded.status
+ON CONFLICT (id) DO UPDATE
+SET status = excluded.status, closed_at = CASE WHEN t.status = excluded.status THEN t.closed_at ELSE excluded.closed_at END,
+    assignee = coalesce(excluded.assignee, t.assignee)
+WHERE t.status <> excluded.status OR t.assignee IS DISTINCT FROM coalesce(excluded.assignee, t.assignee)
 
 -- name: write_reservations
 -- What they `spent`.
@@ -207,6 +218,13 @@ INSERT INTO reservations (tranche, number, sequence)
 SELECT s.tranche, h.number, s.sequence
 FROM spent s JOIN heads h ON h.n = s.n
 ON CONFLICT (tranche, number, sequence) DO NOTHING
+
+-- name: write_notices
+-- What is to be `told`; one that is there is not told again.
+INSERT INTO notices (id, at, due_at, body)
+SELECT s.id, s.at, s.at, s.body
+FROM told s JOIN heads h ON h.n = s.n
+ON CONFLICT (id) DO NOTHING
 
 -- name: refused
 -- Heads of appends that did not move, to tell why.

@@ -128,11 +128,22 @@ CREATE TABLE human_tasks (
     question  TEXT    NOT NULL,
     detail    TEXT    NOT NULL,
     opened_at INTEGER NOT NULL,
-    closed_at INTEGER
+    closed_at INTEGER,
+    assignee  TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX human_tasks_open ON human_tasks (opened_at, id) WHERE status = 'open';
 CREATE INDEX human_tasks_oldest ON human_tasks (opened_at, id);
 CREATE INDEX human_tasks_run ON human_tasks (run);
+
+-- What a webhook is to be told of human tasks, until it was.
+CREATE TABLE notices (
+    id     TEXT    PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    tries  INTEGER NOT NULL DEFAULT 0,
+    body   TEXT    NOT NULL
+) STRICT;
+CREATE INDEX notices_due ON notices (due_at);
 
 -- Which events spend from which tranche of a shared budget, until it is settled.
 CREATE TABLE reservations (

@@ -35,12 +35,20 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: write_task
 -- What an append says of a task. What is said again changes nothing.
-INSERT INTO human_tasks (id, run, call, status, question, detail, opened_at, closed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET status = excluded.status, closed_at = excluded.closed_at WHERE status <> excluded.status
+INSERT INTO human_tasks (id, run, call, status, question, detail, opened_at, closed_at, assignee)
+VALUES (:id, :run, :call, :status, :question, :detail, :opened_at, :closed_at, coalesce(:assignee, ''))
+ON CONFLICT (id) DO UPDATE
+SET status = excluded.status, closed_at = iif(status = excluded.status, closed_at, excluded.closed_at),
+    assignee = coalesce(:assignee, assignee)
+WHERE status <> excluded.status OR assignee <> coalesce(:assignee, assignee)
 
 -- name: write_reservation
 -- What it spends.
 INSERT OR IGNORE INTO reservations (tranche, number, sequence) VALUES (?, ?, ?)
+
+-- name: write_notice
+-- What is to be told; one that is there is not told again.
+INSERT OR IGNORE INTO notices (id, at, due_at, body) VALUES (?, ?, ?, ?)
 
 -- name: heads
 -- Those that exist, of a JSON array of ids.

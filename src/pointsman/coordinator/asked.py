@@ -1,0 +1,115 @@
+"""What a run's log tells of one human task."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.asking import OpenTask, asked_anew, opened
+from pointsman.kernel.upcast import read_event
+from pointsman.ports.event_log import EventLog
+from pointsman.ports.inbox import FailedAttempt, Handover
+
+PAGE = 500
+
+
+class Told(msgspec.Struct):
+    """See the module.
+
+    Attributes:
+        requested: the sequence of its call's request.
+        agent: who was asked before people were; empty: nobody, the body asks people itself.
+        schema: JSON Schema of an answer to a body's question; empty: any JSON.
+    """
+
+    task: OpenTask
+    requested: int
+    agent: str = ""
+    attempts: list[FailedAttempt] = []
+    handovers: list[Handover] = []
+    context: msgspec.Raw | None = None
+    proposed: msgspec.Raw | None = None
+    schema: msgspec.Raw = ev.ABSENT
+
+    @property
+    def digest(self) -> str:
+        return self.task.digest
+
+
+async def told_of(log: EventLog, run: str, call: str, task: str) -> Told | None:
+    """None: the log has no such task."""
+    reader = _Reader(call, task)
+    after = 0
+    while recorded := await log.read(run, after=after, limit=PAGE):
+        for one in recorded:
+            if one.type in _TELLING:
+                reader.read(read_event(one), one)
+        after = recorded[-1].sequence
+    return reader.told
+
+
+class _Reader:
+    """Reads a run's events in their order. `told`: what they tell of the task, once it was met."""
+
+    def __init__(self, call: str, task: str) -> None:
+        self.told: Told | None = None
+        self._call = call
+        self._task = task
+        self._requested = 0
+        self._agent = ""
+        self._holder = ""
+        self._attempts: list[FailedAttempt] = []
+        self._question: ev.HumanTaskRequested | None = None
+
+    def read(self, event: ev.Event, row: ev.Recorded) -> None:
+        if isinstance(event, ev.RunRedriven):
+            self._redriven(event, row)
+        elif getattr(event, "call", None) != self._call:
+            return
+        elif isinstance(event, ev.HumanTaskOpened):
+            self._opened(event, row)
+        elif isinstance(event, ev.HumanTaskRequested):
+            self._question = event
+            self._asked(event.task, row)
+        elif isinstance(event, ev.HumanTaskAssigned | ev.HumanTaskEscalated):
+            self._handed_over(event, row.at)
+        elif isinstance(event, ev.CallRequested):
+            self._requested, self._agent, self._holder, self._attempts = row.sequence, event.target, event.target, []
+        elif isinstance(event, ev.CallReassigned):
+            self._holder = event.agent
+        elif isinstance(event, ev.AttemptFailed):
+            self._attempts.append(FailedAttempt(event.attempt, self._holder, event.failure, row.at))
+
+    def _opened(self, event: ev.HumanTaskOpened, row: ev.Recorded) -> None:
+        if event.task == self._task:
+            task = opened(event.task, event.call, event.question, event.digest, event.terms, row.at)
+            self.told = Told(task, self._requested, self._agent, list(self._attempts))
+
+    def _asked(self, task: str, row: ev.Recorded) -> None:
+        event = self._question
+        if task == self._task and event is not None:
+            self.told = Told(
+                opened(task, event.call, event.question, event.digest, event.terms, row.at), row.sequence,
+                context=event.context if bytes(event.context) else None,
+                proposed=event.proposed if bytes(event.proposed) else None, schema=event.schema,
+            )  # fmt: skip
+
+    def _redriven(self, event: ev.RunRedriven, row: ev.Recorded) -> None:
+        """What a body asks anew has an id of its own, and no event but this."""
+        if self._question is not None and self._call in event.calls:
+            self._asked(asked_anew(self._question.task, self._question.digest, event.number), row)
+
+    def _handed_over(self, event: ev.HumanTaskAssigned | ev.HumanTaskEscalated, at: int) -> None:
+        if self.told is None or event.task != self._task:
+            return
+        by = event.by if isinstance(event, ev.HumanTaskAssigned) else ""
+        self.told.handovers.append(Handover(event.assignee, at, by))
+
+
+_TELLING = frozenset(
+    cls.__name__
+    for cls in (
+        ev.CallRequested, ev.CallReassigned, ev.AttemptFailed, ev.HumanTaskOpened, ev.HumanTaskRequested,
+        ev.HumanTaskAssigned, ev.HumanTaskEscalated, ev.RunRedriven,
+    )
+)  # fmt: skip

@@ -1,0 +1,227 @@
+"""Questions to people: what the log keeps of one, and what a body says and gets when it asks one.
+
+There are two ways to a human task: the body asks (`run.ask`), or no agent is left for a call (`run.call(person=)`).
+Both are the same from there on: one open task, one first answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from pointsman.kernel.errors import InvalidValue, NotAnswered
+from pointsman.kernel.values import check, digest
+
+T = TypeVar("T")
+
+QUESTION_CHARS_MAX = 1_000
+NAME_CHARS_MAX = 128
+"""Of a person or group."""
+SECONDS_MAX = 1e10
+
+Outcome = Literal["answered", "accepted", "edited", "refused", "expired"]
+
+
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who is asked, and until when. Durations in ms, from the moment in which the task is opened.
+
+    Attributes:
+        assignee: a person or a group; empty: whoever looks.
+        expires_ms: without an answer after so long, there will be none.
+        escalate_to, escalate_ms: without an answer after so long, somebody else is asked.
+    """
+
+    assignee: str = ""
+    expires_ms: int | None = None
+    escalate_to: str = ""
+    escalate_ms: int | None = None
+
+
+ANYBODY = Terms()
+
+
+class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a call's request says of the person who is asked when no agent is left."""
+
+    question: str
+    terms: Terms = ANYBODY
+
+
+class OpenTask(msgspec.Struct):
+    """A human task that waits for an answer, as the run's state has it. Times in ms by the database's clock.
+
+    Attributes:
+        asked: the task in which the body first asked this; None: nobody asked, it is the end of a failure chain.
+    """
+
+    id: str
+    call: str
+    question: str
+    digest: str
+    terms: Terms
+    opened_at: int
+    asked: str | None = None
+    assignee: str = ""
+    expires_at: int | None = None
+    escalate_at: int | None = None
+
+    def next_due(self) -> int | None:
+        """When time changes something about it."""
+        if self.expires_at is None or self.escalate_at is None:
+            return self.expires_at if self.escalate_at is None else self.escalate_at
+        return min(self.expires_at, self.escalate_at)
+
+
+def opened(
+    task: str, call: str, question: str, shown: str, terms: Terms, at: int, *, asked: str | None = None
+) -> OpenTask:
+    """A task that is opened at `at`. `shown`: the digest of what people see of it."""
+    found = OpenTask(task, call, question, shown, terms, at, asked, terms.assignee)
+    if terms.expires_ms is not None:
+        found.expires_at = at + terms.expires_ms
+    if terms.escalate_ms is not None:
+        found.escalate_at = at + terms.escalate_ms
+    return found
+
+
+def task_id(key: str, shown: str, redrive: int = 0) -> str:
+    """The id of a task: another one for another call, another content, and for each time that a redrive asks again.
+    `key`: of the call, which holds the run's generation."""
+    again = f" redriven {redrive}" if redrive else ""
+    return "t" + digest(f"{key} {shown}{again}".encode())
+
+
+def asked_anew(asked: str, shown: str, redrive: int) -> str:
+    """The id of the task in which a redrive puts a body's question again, which was first put in the task `asked`."""
+    return task_id(asked, shown, redrive)
+
+
+class Question:
+    """What a person is asked when no agent is left for a call: `run.call(agent, x, person=Question(...))`.
+
+    Args:
+        text: for people.
+        assignee: a person or a group, by any name that people know them by; nobody in particular without.
+        expires_in: seconds; without an answer by then, the call goes on as if the person had refused.
+        escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds.
+
+    Raises:
+        InvalidValue: with what to change.
+    """
+
+    __slots__ = ("person",)
+
+    def __init__(
+        self, text: str, *, assignee: str = "", expires_in: float | None = None, escalate_to: str = "",
+        escalate_in: float | None = None,
+    ) -> None:  # fmt: skip
+        check_question(text)
+        self.person = Person(text, terms_of(assignee, expires_in, escalate_to, escalate_in))
+
+
+def terms_of(assignee: str, expires_in: float | None, escalate_to: str, escalate_in: float | None) -> Terms:
+    """The arguments of a question, checked. Raises InvalidValue."""
+    for name in (assignee, escalate_to):
+        check(name)
+        if len(name) > NAME_CHARS_MAX or (name and not name.strip()):
+            raise InvalidValue(f"{name!r}: a person or group is named in 1 to {NAME_CHARS_MAX} characters")
+    if bool(escalate_to) != (escalate_in is not None):
+        raise InvalidValue("escalate_to= (who is asked then) and escalate_in= (after how many seconds) go together")
+    expires_ms, escalate_ms = _ms("expires_in", expires_in), _ms("escalate_in", escalate_in)
+    if expires_ms is not None and escalate_ms is not None and escalate_ms >= expires_ms:
+        raise InvalidValue(
+            f"escalate_in={escalate_in}, expires_in={expires_in}: it would expire before anybody else is asked"
+        )
+    if not assignee and expires_ms is None and escalate_ms is None:
+        return ANYBODY  # the default itself is not written
+    return Terms(assignee, expires_ms, escalate_to, escalate_ms)
+
+
+def person_of(person: str | Question) -> Person | None:
+    """What `person=` of a call says; None: nobody is asked. Raises InvalidValue."""
+    if isinstance(person, Question):
+        return person.person
+    if not isinstance(person, str):
+        raise InvalidValue(f"person={person!r}: the question as text, or a Question")
+    if not person:
+        return None
+    check_question(person)
+    return Person(person)
+
+
+def shown_of_ask(question: str, context: bytes, proposed: bytes, schema: bytes) -> str:
+    """The digest of what people see of a body's question."""
+    return digest(b"\0".join((question.encode(), context, proposed, schema)))
+
+
+def shown_of_chain(question: str, data: bytes, agent: str, kind: str, message: str) -> str:
+    """The digest of what people see of a call that no agent could do."""
+    said = (question, digest(data), agent, kind, message)
+    return digest("\0".join(said).encode("utf-8", "replace"))
+
+
+def check_question(question: str) -> None:
+    check(question)
+    if not question.strip() or len(question) > QUESTION_CHARS_MAX:
+        raise InvalidValue(
+            f"a question has 1 to {QUESTION_CHARS_MAX} characters, this one {len(question)}: what is long goes into "
+            "context="
+        )
+
+
+def _ms(name: str, seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if not 0 < seconds < SECONDS_MAX:
+        raise InvalidValue(f"{name}={seconds}: a finite number of seconds, more than 0")
+    return max(round(seconds * 1000), 1)
+
+
+class Answer(Generic[T]):
+    """What became of a question that a body asked with `run.ask`.
+
+    Attributes:
+        outcome: accepted: the proposed answer, as it was. edited: another one than was proposed. answered: there was
+            no proposal. refused: a person said that there will be no answer. expired: nobody said anything in time.
+        by: who; empty when it expired.
+        at: when, in seconds since 1970 by the database's clock.
+        reason: of a refusal.
+    """
+
+    __slots__ = ("_call", "_value", "at", "by", "outcome", "reason")
+
+    def __init__(self, outcome: Outcome, value: Any, *, by: str, at: float, reason: str, call: str) -> None:
+        self.outcome: Outcome = outcome
+        self.by = by
+        self.at = at
+        self.reason = reason
+        self._value = value
+        self._call = call
+
+    @property
+    def is_given(self) -> bool:
+        """Is there a value? False: refused or expired."""
+        return self.outcome not in ("refused", "expired")
+
+    @property
+    def value(self) -> T:
+        """The answer, of the type that was asked for.
+
+        Raises:
+            NotAnswered: there is none; `kind` is `not_answered` (refused) or `expired`. Where nothing handles it, the
+                run fails by that name, and `pointsman runs redrive` asks again.
+        """
+        if not self.is_given:
+            expired = self.outcome == "expired"
+            kind, why = ("expired", "nobody answered in time") if expired else ("not_answered", self._refusal())
+            raise NotAnswered(kind, why, call=self._call)
+        value: T = self._value
+        return value
+
+    def _refusal(self) -> str:
+        return f"{self.by} refused: {self.reason}".removesuffix(": ")
+
+    def __repr__(self) -> str:
+        value = f", value={self._value!r}" if self.is_given else ""
+        return f"Answer({self.outcome}, by={self.by!r}{value})"

@@ -1,0 +1,182 @@
+"""`run.ask`: a body asks a person. The verb, and the request that it makes (see `asking.py` for the words)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pointsman.kernel import events as ev
+from pointsman.kernel.asking import (
+    Answer,
+    OpenTask,
+    Outcome,
+    Terms,
+    check_question,
+    shown_of_ask,
+    task_id,
+    terms_of,
+)
+from pointsman.kernel.errors import InvalidInput, NonDeterministicWorkflow
+from pointsman.kernel.observing import Observing
+from pointsman.kernel.program import Shape
+from pointsman.kernel.strands import Handle
+from pointsman.kernel.values import encode
+from pointsman.kernel.waiting import Waiting
+from pointsman.kernel.wanted import NO_DEFAULT
+
+if TYPE_CHECKING:
+    from pointsman.kernel.history import History
+    from pointsman.kernel.requests import Requests
+
+
+class AskHandle(Handle[Answer[Any]]):
+    """A question that is open, and how to read its answer."""
+
+    __slots__ = ("has_proposal", "shape")
+
+    def __init__(self, requests: Waiting, call: str, shape: Shape, *, has_proposal: bool) -> None:
+        super().__init__(requests, call, "person")
+        self.shape = shape
+        self.has_proposal = has_proposal
+
+
+class AsksPeople:
+    """The part of `Run` that asks people."""
+
+    __slots__ = ()
+    _requests: Requests
+
+    if TYPE_CHECKING:
+
+        def _call_id(self, name: str, key: str | None) -> str: ...
+
+    async def ask(
+        self, question: str, *, context: Any = None, proposed: Any = NO_DEFAULT, schema: Any = None,
+        assignee: str = "", expires_in: float | None = None, escalate_to: str = "",
+        escalate_in: float | None = None, key: str | None = None,
+    ) -> Answer[Any]:  # fmt: skip
+        """Ask a person, and wait for what comes of it. The run is parked meanwhile, for a minute or a year.
+
+        Args:
+            question: for people, 1,000 characters at most.
+            context: any JSON or model that helps them to answer.
+            proposed: the answer that they may accept as it is, or edit.
+            schema: what an answer must be: a type, or a JSON Schema as a dict. The proposed answer's type without, and
+                any JSON where nothing is proposed.
+            assignee: a person or a group, by any name that people know them by.
+            expires_in: seconds until the answer is `expired`.
+            escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds.
+            key: a call id of one's own.
+
+        Raises:
+            InvalidValue, InvalidInput: with what to change; the second also where a person's answer fits the schema and
+                not the type (a validator of your own refused it): ask again.
+        """
+        return await self.start_ask(
+            question, context=context, proposed=proposed, schema=schema, assignee=assignee, expires_in=expires_in,
+            escalate_to=escalate_to, escalate_in=escalate_in, key=key,
+        )  # fmt: skip
+
+    def start_ask(
+        self, question: str, *, context: Any = None, proposed: Any = NO_DEFAULT, schema: Any = None,
+        assignee: str = "", expires_in: float | None = None, escalate_to: str = "",
+        escalate_in: float | None = None, key: str | None = None,
+    ) -> Handle[Answer[Any]]:  # fmt: skip
+        """Like `ask`, without waiting: the handle stands for the answer. Cancel it, and the question is closed."""
+        check_question(question)
+        terms = terms_of(assignee, expires_in, escalate_to, escalate_in)
+        return self._requests.ask(self._call_id("ask", key), question, context, proposed, schema, terms)
+
+
+class Asking(Observing):
+    """The part of `Requests` that asks people."""
+
+    history: History | None
+
+    @abstractmethod
+    def _enter(self, handle: Handle[Any]) -> None: ...
+
+    def ask(
+        self, call: str, question: str, context: Any, proposed: Any, schema: Any, terms: Terms
+    ) -> Handle[Answer[Any]]:
+        self._check_room()
+        has_proposal = proposed is not NO_DEFAULT
+        if schema is None and has_proposal and proposed is not None:
+            schema = type(proposed)
+        shape = self._directory.shape(schema)
+        handle = AskHandle(self, call, shape, has_proposal=has_proposal)
+        self._enter(handle)
+        shown = encode(context) if context is not None else b""
+        answer = shape.encode_output(proposed) if has_proposal else b""
+        recorded = self._take(ev.HumanTaskRequested, call)
+        if isinstance(recorded, ev.HumanTaskRequested):
+            self._compare_question(recorded, question, shown, answer)
+            return handle
+        digest = shown_of_ask(question, shown, answer, shape.schema)
+        key = self._state.key_of(call, None if self.history is None else self.history.redrives)
+        event = ev.HumanTaskRequested(
+            call=call, task=task_id(key, digest), question=question, digest=digest, terms=terms,
+            context=_raw(shown), proposed=_raw(answer), schema=_raw(shape.schema),
+        )  # fmt: skip
+        self.produce(event, self.now)
+        return handle
+
+    def _compare_question(
+        self, recorded: ev.HumanTaskRequested, question: str, context: bytes, proposed: bytes
+    ) -> None:
+        """What was asked is what is asked. An answer to another question must not pass for one to this."""
+        was = (recorded.question, bytes(recorded.context), bytes(recorded.proposed))
+        if was == (question, context, proposed):
+            return
+        assert self.history is not None
+        if self.history.has_outcome(recorded.call):
+            self.history.warnings.append(
+                f"{recorded.call}: the code now asks another question; the recorded answer stands"
+            )
+            return
+        raise self._break(
+            NonDeterministicWorkflow(
+                f"the open question {recorded.question!r} ({recorded.call})",
+                f"another question, context or proposed answer for it: {question!r}",
+            )
+        )
+
+
+def _raw(data: bytes) -> msgspec.Raw:
+    """What is empty is not written."""
+    return msgspec.Raw(data) if data else ev.ABSENT
+
+
+def expired(tasks: Mapping[str, OpenTask], now: int) -> list[OpenTask]:
+    """Those whose time is over. That is for the run's mailbox to say: an answer may be there already."""
+    return [task for task in tasks.values() if task.expires_at is not None and task.expires_at <= now]
+
+
+def escalations(tasks: Mapping[str, OpenTask], now: int) -> list[ev.HumanTaskEscalated]:
+    """For those that somebody else is to be asked of now."""
+    return [
+        ev.HumanTaskEscalated(call=call, task=task.id, assignee=task.terms.escalate_to, before=task.assignee)
+        for call, task in tasks.items()
+        if task.escalate_at is not None and task.escalate_at <= now and (task.expires_at or now + 1) > now
+    ]
+
+
+def answer_of(handle: AskHandle, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> Answer[Any]:
+    """What the body gets. Raises InvalidInput: the answer is none of the type that the body asks for."""
+    if isinstance(event, ev.HumanTaskExpired):
+        return Answer("expired", None, by="", at=(event.expired_at or at) / 1000, reason="", call=handle.call)
+    when = (event.answered_at or at) / 1000
+    if event.failure is not None:
+        reason = event.reason or event.failure.message
+        return Answer("refused", None, by=event.by, at=when, reason=reason, call=handle.call)
+    try:
+        value = handle.shape.decode_output(bytes(event.output))
+    except InvalidInput as error:
+        raise InvalidInput(f"the answer of {event.by} to {handle.call}: {error}") from error
+    outcome: Outcome = "answered"
+    if handle.has_proposal:
+        outcome = "edited" if event.edited else "accepted"
+    return Answer(outcome, value, by=event.by, at=when, reason="", call=handle.call)
