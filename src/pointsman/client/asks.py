@@ -206,11 +206,12 @@ def redrive(
 
 
 def tasks(
-    *, status: Sequence[str] = ("open",), run: str | None = None, tenant: str | None = None, page: int = PAGE
+    *, status: Sequence[str] = ("open",), assignee: str | None = None, workflow: str | None = None,
+    run: str | None = None, tenant: str | None = None, page: int = PAGE,
 ) -> Pages[TaskBody]:  # fmt: skip
-    """What people are asked, oldest first."""
+    """What people are asked, oldest first. `assignee`: whose; empty: nobody's."""
     where = [("status", one) for one in ((status,) if isinstance(status, str) else status)]
-    where += _given(run=run, tenant=tenant, limit=page)
+    where += _given(assignee=assignee, workflow=workflow, run=run, tenant=tenant, limit=page)
     return Pages(lambda cursor: Ask(TasksBody, "GET", path("tasks"), [*where, *_given(cursor=cursor)]),
                  lambda got: got.tasks, lambda got: got.cursor)  # fmt: skip
 
@@ -220,20 +221,27 @@ def task(task: str) -> Ask[TaskBody]:
     return Ask(TaskBody, "GET", path("tasks", task))
 
 
-def answer(task: str, value: Any, *, by: str) -> Ask[TaskAccepted]:
-    """Give the result in the agent's place; the first answer counts.
+def answer(task: str, value: Any, *, by: str, digest: str) -> Ask[TaskAccepted]:
+    """Answer a question; the first answer counts. `digest`: of what the person saw, as the task says it.
 
     Raises:
-        UnknownTask, TaskAnswered (somebody was first), TaskClosed, InvalidInput (it is not what is asked for).
+        UnknownTask, TaskAnswered (somebody was first), TaskClosed, AnswerMisplaced (another question is asked),
+        InvalidInput (it is not what is asked for).
     """
-    body = msgspec.json.encode({"value": encoded(value), "by": by})
+    body = msgspec.json.encode({"value": encoded(value), "by": by, "digest": digest})
     return Ask(TaskAccepted, "POST", path("tasks", task, "answer"), (), body)
 
 
-def decline(task: str, *, by: str, reason: str = "") -> Ask[TaskAccepted]:
-    """Say that there will be no answer. Raises: UnknownTask, TaskAnswered, TaskClosed."""
-    body = msgspec.json.encode({"by": by, **({"reason": reason} if reason else {})})
-    return Ask(TaskAccepted, "POST", path("tasks", task, "decline"), (), body)
+def refuse(task: str, *, by: str, digest: str, reason: str = "") -> Ask[TaskAccepted]:
+    """Say that there will be no answer. Raises: UnknownTask, TaskAnswered, TaskClosed, AnswerMisplaced."""
+    body = msgspec.json.encode({"by": by, "digest": digest, **({"reason": reason} if reason else {})})
+    return Ask(TaskAccepted, "POST", path("tasks", task, "refuse"), (), body)
+
+
+def assign(task: str, assignee: str, *, by: str) -> Ask[TaskAccepted]:
+    """Give a question to a person or group; empty: to whoever looks. Raises: UnknownTask, TaskAnswered, TaskClosed."""
+    body = msgspec.json.encode({"assignee": assignee, "by": by})
+    return Ask(TaskAccepted, "POST", path("tasks", task, "assign"), (), body)
 
 
 # -- agents, breakers, budgets -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pointsman.client.errors import NAMED, Refused, from_answer
 from pointsman.client.exchange import output
 from pointsman.client.verbs import ListVerb, Verb, Verbs
 from pointsman.kernel.errors import (
+    AnswerMisplaced,
     DuplicateMail,
     InvalidInput,
     NotQuarantined,
@@ -168,15 +169,20 @@ def test_people_answer(client: Any) -> None:
     run = client.start("asks", "thing").id
     until_opened(client, run)
     (task,) = list(client.tasks(run=run))
-    assert client.task(task.id).agent == "unsure"
-    assert client.answer(task.id, 12, by="ann").run == run
+    shown = client.task(task.id)
+    assert shown.agent == "unsure"
+    assert not client.assign(task.id, "leads", by="ann").repeated
+    with pytest.raises(AnswerMisplaced):
+        client.answer(task.id, 12, by="ann", digest="of another")
+    assert client.answer(task.id, 12, by="ann", digest=shown.digest).run == run
     with pytest.raises(TaskAnswered):
-        client.answer(task.id, 13, by="bob")
+        client.answer(task.id, 13, by="bob", digest=shown.digest)
     assert client.result(run, int, timeout=10) == 12
     other = client.start("asks", "other").id
     until_opened(client, other)
     (task,) = list(client.tasks(status=["open"], run=other))
-    client.decline(task.id, by="ann", reason="no idea")
+    assert list(client.tasks(assignee="leads", run=other)) == []
+    client.refuse(task.id, by="ann", reason="no idea", digest=client.task(task.id).digest)
     with pytest.raises(RunNotCompleted, match="not_answered"):
         client.result(other, timeout=10)
 
