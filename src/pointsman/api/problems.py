@@ -50,7 +50,7 @@ def headers(error: PointsmanError) -> list[tuple[bytes, bytes]]:
     extra = list(error.headers) if isinstance(error, ApiError) else []
     if _status(error) == 503:
         seconds = error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S
-        extra.append((b"retry-after", b"%d" % seconds))
+        extra.append((b"retry-after", b"%d" % round(seconds)))
     if isinstance(error, Overloaded):
         extra.append((RETRY_ELSEWHERE, b"once"))
     if isinstance(error, Draining) or (isinstance(error, ApiError) and error.elsewhere):

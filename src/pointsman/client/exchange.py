@@ -93,7 +93,8 @@ def checked(url: str, response: httpx.Response) -> httpx.Response:
 def retry_after_s(response: httpx.Response) -> float:
     """What an answer asks for; 0 without, or where another coordinator may be asked at once."""
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() and "pointsman-retry-elsewhere" not in response.headers else 0.0
+    is_elsewhere = response.headers.get("pointsman-retry-elsewhere") == "1"  # `once` is for routers
+    return float(text) if text.isdigit() and not is_elsewhere else 0.0
 
 
 @functools.lru_cache(maxsize=256)

@@ -403,19 +403,13 @@ class Draining(PointsmanError):
 
 
 class Overloaded(PointsmanError):
-    """There is too much to do: the run is not started; try again later.
-
-    Attributes:
-        retry_after_s: seconds after which it is worth a try.
-    """
+    """There is too much to do: the run is not started; try again later."""
 
     code = "overloaded"
     status = 503
     retryable = True
-
-    def __init__(self, message: str | None = None, *, retry_after_s: int = 1) -> None:
-        super().__init__(message or "there is too much to do: the run is not started; try again later")
-        self.retry_after_s = retry_after_s
+    retry_after_s: float = 1
+    """Seconds after which it is worth a try."""
 
 
 class RunControl(BaseException):

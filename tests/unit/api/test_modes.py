@@ -52,7 +52,9 @@ async def test_a_start_that_is_shed_says_when_to_come_again(monkeypatch: pytest.
     bench = Bench()
 
     async def shed(*_: object) -> None:
-        raise Overloaded("too much", retry_after_s=7)
+        error = Overloaded("too much")
+        error.retry_after_s = 7
+        raise error
 
     monkeypatch.setattr(bench.runs, "start", shed)
     answer = await bench.start()

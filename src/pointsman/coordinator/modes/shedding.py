@@ -85,10 +85,11 @@ class Shedding:
                 return
             self._stats.runs_shed[reason] = self._stats.runs_shed.get(reason, 0) + 1
             who = f"calls of {workflow} wait for their agents" if key else "this coordinator is behind"
-            raise Overloaded(
-                f"not started: {who}, about {valve.wait:.3g} s, and the limit is {self._wait_s:g} s; try again later",
-                retry_after_s=min(max(math.ceil(valve.wait - self._wait_s), 1), RETRY_AFTER_S_MAX),
+            error = Overloaded(
+                f"not started: {who}, about {valve.wait:.3g} s, and the limit is {self._wait_s:g} s; try again later"
             )
+            error.retry_after_s = min(max(math.ceil(valve.wait - self._wait_s), 1), RETRY_AFTER_S_MAX)
+            raise error
 
 
 class Lookup:
