@@ -1,5 +1,5 @@
 """What the coordinators load, by `benchmarks.overload.app:app`: one workflow of one call, of an agent that takes only
-so many at a time, as a model behind a quota does; and one of three calls, of an agent that takes all.
+so many at a time, as a model behind a quota does; and one of many calls, of an agent that takes all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pointsman import App, Run
 
 SLOTS: Final = 8
 CALL_S: Final = 0.1
+STEPS: Final = 60
 WORKFLOWS: Final = {"agents": "asks", "machine": "steps"}
 """By what bounds the capacity."""
 
@@ -35,6 +36,6 @@ async def asks(run: Run, question: str) -> str:
 
 @app.workflow(name="steps")
 async def steps(run: Run, question: str) -> str:
-    for _ in range(3):
+    for _ in range(STEPS):
         question = str(await run.call(echo, question))
     return question

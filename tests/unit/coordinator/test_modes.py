@@ -277,8 +277,11 @@ async def test_a_mode_that_a_newer_release_wrote_is_left_alone() -> None:
 def test_a_valve_lets_an_even_share_pass() -> None:
     valve = Valve()
     for _ in range(3):
-        valve.adjust(2.0, 1.0)
+        valve.adjust(1.25, 1.0)
     assert valve.share == pytest.approx(0.512)
+    late = Valve()
+    late.adjust(1.25, 1.0, seconds=0.3)
+    assert late.share == pytest.approx(0.512), "whoever is behind samples seldom, and sheds as much"
     passed = [valve.passes() for _ in range(1_000)]
     assert sum(passed) == pytest.approx(512, abs=2)
     assert not any(all(passed[n : n + 3]) for n in range(900))

@@ -108,7 +108,7 @@ class ModeKeeper:
             crew = self._crew()
             if crew is not None:
                 self._measured.sample(crew, now, max(now - before - SAMPLE_S, 0.0))
-                self.shedding.adjust(self._measured)
+                self.shedding.adjust(self._measured, now - before)
 
     async def _follow(self) -> None:
         while True:

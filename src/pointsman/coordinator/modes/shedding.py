@@ -15,8 +15,10 @@ from pointsman.kernel.errors import Overloaded
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import EventLog
 
-DOWN, UP = 0.8, 0.04
-"""At every sample: the share times this, or plus this."""
+DOWN_MOST, UP = 0.5, 0.04
+"""In a tenth of a second: the share falls by as much as the wait is over its limit, but not below this much of itself;
+or rises by this much. A process that is behind samples seldom, so it goes by time."""
+STEP_S, STEPS_MAX = 0.1, 20.0
 SHARE_MIN = 0.02
 """What is let in even so: nothing would be learned from none."""
 RETRY_AFTER_S_MAX = 30
@@ -34,9 +36,14 @@ class Valve:
         self.wait = 0.0
         self._credit = 0.0
 
-    def adjust(self, wait: float, limit: float) -> None:
+    def adjust(self, wait: float, limit: float, seconds: float = STEP_S) -> None:
+        """`seconds`: since the last time."""
         self.wait = wait
-        self.share = max(self.share * DOWN, SHARE_MIN) if wait > limit else min(self.share + UP, 1.0)
+        steps = min(seconds / STEP_S, STEPS_MAX)
+        if wait > limit:
+            self.share = max(self.share * max(limit / wait, DOWN_MOST) ** steps, SHARE_MIN)
+        else:
+            self.share = min(self.share + UP * steps, 1.0)
 
     def passes(self) -> bool:
         self._credit += self.share
@@ -59,13 +66,14 @@ class Shedding:
         self._lookup = Lookup(log)
         self._valves: dict[str, Valve] = {}
 
-    def adjust(self, measured: Measurements) -> None:
+    def adjust(self, measured: Measurements, seconds: float) -> None:
+        """`seconds`: since the last time."""
         waits = {**measured.waits, EVERYTHING: measured.machinery}
         for key, wait in waits.items():
             if wait > self._wait_s and key not in self._valves:
                 self._valves[key] = Valve()
         for key, valve in list(self._valves.items()):
-            valve.adjust(waits.get(key, 0.0), self._wait_s)
+            valve.adjust(waits.get(key, 0.0), self._wait_s, seconds)
             if valve.share >= 1.0:
                 del self._valves[key]
 
