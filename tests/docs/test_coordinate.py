@@ -73,9 +73,9 @@ async def test_a_conversation_is_summarised(app: Any) -> None:
     assert output(view) == [
         "I see 1 messages and no summary",
         "I see 3 messages and no summary",
-        "I see 5 messages and no summary",
-        "I see 4 messages and 3 more, ",
-        "I see 4 messages and 3 more, 2 more, ",
+        "I see 4 messages and 2 more, ",
+        "I see 4 messages and 2 more, 2 more, ",
+        "I see 4 messages and 2 more, 2 more, 2 more, ",
     ]
 
 

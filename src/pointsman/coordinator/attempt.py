@@ -20,8 +20,8 @@ ONE_CALL = Amount(calls=1)
 
 
 class OnEnd(Protocol):
-    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted`: by an attempt
-    that gave a result."""
+    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted`: counts with a
+    result alone."""
 
     def __call__(
         self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None,

@@ -164,7 +164,7 @@ class Dispatcher:
         self._stats.count_call(kind or "completed")
         attempt.permit.ended(kind, seconds)
         on_end, attempt.on_end = attempt.on_end, nobody  # it stays in its line of deadlines; its run need not
-        on_end(attempt.call, attempt.number, result, attempt.used_up(result), () if kind else attempt.emitted)
+        on_end(attempt.call, attempt.number, result, attempt.used_up(result), attempt.emitted)
 
     async def _sweep(self) -> None:
         """Rests while nothing is under way: an idle coordinator must not wake up fifty times a second."""

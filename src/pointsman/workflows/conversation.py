@@ -24,20 +24,26 @@ class Message:
 
 @dataclass(frozen=True)
 class Thread:
-    """What an agent gets: a summary of what it no longer sees, and the latest messages, oldest first."""
+    """What an agent gets: a summary of what it no longer sees, and the latest messages, oldest first.
+
+    Attributes:
+        summarised: so many of `messages`, the oldest, are in the summary already: it is made ahead.
+    """
 
     summary: str = ""
     messages: list[Message] = field(default_factory=list)
+    summarised: int = 0
 
 
 class Conversation:
     """The conversation of one run.
 
     Args:
-        window: an agent sees at least the last so many messages.
-        summariser: an agent of a `Thread` (the summary so far, and the messages that are about to fall out of view)
-            that gives the new summary. None: what falls out of view is only in the log.
-        every: so many messages fall out together, so that not each turn needs a summary; half a window unless given.
+        window: an agent sees the last so many messages.
+        summariser: an agent of a `Thread` (the summary so far, and the messages to add to it) that gives the new
+            summary, before any of them falls out of view. None: what falls out of view is only in the log.
+        every: so many messages are summarised together, those that are the next to fall out among them, so that not
+            each turn needs a summary; half a window unless given.
         thread: what an earlier part had in view, to go on with.
     """
 
@@ -53,11 +59,12 @@ class Conversation:
         self._summariser = summariser
         self._summary = thread.summary if thread is not None else ""
         self._messages = list(thread.messages) if thread is not None else []
+        self._summarised = thread.summarised if thread is not None else 0
 
     @property
     def thread(self) -> Thread:
         """What an agent would be shown now."""
-        return Thread(self._summary, list(self._messages))
+        return Thread(self._summary, list(self._messages), self._summarised)
 
     @property
     def messages(self) -> Sequence[Message]:
@@ -76,15 +83,16 @@ class Conversation:
         return said
 
     async def _shorten(self) -> None:
-        """Summarise what is about to fall out of view. It stays in view as long as that fails, or the cluster's mode
-        leaves it out."""
-        over = len(self._messages) - self._window
-        if over < self._every:
-            return
-        if self._summariser is not None:
+        """Let what is over fall out of view, once it is summarised. It stays in view as long as that fails, or the
+        cluster's mode leaves it out."""
+        over = max(len(self._messages) - self._window, 0)
+        if self._summariser is not None and over > self._summarised:
+            batch = self._messages[self._summarised : max(over, self._summarised + self._every)]
             try:
-                falling = Thread(self._summary, self._messages[:over])
-                self._summary = str(await self._run.call(self._summariser, falling, optional="memory"))
+                more = Thread(self._summary, batch)
+                self._summary = str(await self._run.call(self._summariser, more, optional="memory"))
             except CallError:
                 return
+            self._summarised += len(batch)
         del self._messages[:over]
+        self._summarised = max(self._summarised - over, 0)

@@ -280,11 +280,12 @@ def test_an_agent_sees_the_latest_messages_and_a_summary_of_the_others(is_summar
     for turn, (summary, said) in enumerate(seen):
         told = everything[: 2 * turn + 1]
         assert said == told[-len(said) :]
-        assert min(4, len(told)) <= len(said) < 4 + 2
-        fallen = told[: len(told) - len(said)]
-        assert summary.replace("+", " ").split() == (fallen if is_summarised else [])
+        assert len(said) == min(4, len(told))
+        covered = summary.replace("+", " ").split()
+        assert covered == (told[: len(covered)] if is_summarised else [])
+        ahead = len(covered) - (len(told) - len(said))
+        assert 0 <= ahead < 2 or not is_summarised, "what fell out of view is summarised, and each message once"
     assert lab.output == seen[-1][0]
-    assert [len(said) for _, said in seen] == [1, 3, 5, 4, 4, 4]
 
 
 def test_what_can_not_be_summarised_stays_in_view() -> None:
