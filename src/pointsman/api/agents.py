@@ -62,6 +62,7 @@ DISABLE = JsonBody(DisableBody, default=DisableBody())
 PIN = JsonBody(PinBody)
 NAME = PathId("name", "The agent's name.")
 ON_AGENT = (ClusterOnly, AgentNotFound)
+ON_REGISTERED = (*ON_AGENT, AgentDeclared)
 
 _card_decoder = msgspec.json.Decoder(Card)
 
@@ -106,7 +107,7 @@ class AgentRoutes:
 
     @route(
         "renew_agent", "POST", "/v1/agents/{name}/renew", "Go on being registered", tag="agents",
-        parameters=(NAME, TENANT), body=RENEW, answers=(Answer(200, views.AgentBody, "It is."),), errors=ON_AGENT,
+        parameters=(NAME, TENANT), body=RENEW, answers=(Answer(200, views.AgentBody, "It is."),), errors=ON_REGISTERED,
     )  # fmt: skip
     async def renew(self, request: ApiRequest) -> Reply:
         refuse_tenant(request)
@@ -116,7 +117,7 @@ class AgentRoutes:
 
     @route(
         "leave_agent", "DELETE", "/v1/agents/{name}", "End a registration", tag="agents", parameters=(NAME, TENANT),
-        answers=(Answer(200, views.LeftBody, "There is none now."),), errors=(ClusterOnly,),
+        answers=(Answer(200, views.LeftBody, "There is none now."),), errors=ON_REGISTERED,
     )  # fmt: skip
     async def leave(self, request: ApiRequest) -> Reply:
         refuse_tenant(request)

@@ -24,7 +24,7 @@ from pointsman.api.views_agents import AttemptBody, EffectBody
 from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue, RunEnded, UnknownRun
 from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS, Amount, micros
-from pointsman.ports.agents import AttemptOver, Attempts, CallAddress
+from pointsman.ports.agents import KEY_PATTERN, AttemptOver, Attempts, CallAddress
 
 CALL_KEY_CHARS_MAX = 2_000
 """Of a call's key in a query; a call's id is a path through its branches, and may be long."""
@@ -32,15 +32,18 @@ CALL_KEY_CHARS_MAX = 2_000
 Number = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
+CallKey = Annotated[str, Meta(extra_json_schema={"pattern": f"^{KEY_PATTERN}$"})]
+
+
 class HeartbeatBody(msgspec.Struct, forbid_unknown_fields=True):
-    key: str
+    key: CallKey
     attempt: Number
 
 
 class SpendBody(msgspec.Struct, forbid_unknown_fields=True):
     """`usd` and `tokens`: what the attempt used up so far, in all."""
 
-    key: str
+    key: CallKey
     attempt: Number
     usd: Annotated[float, Meta(ge=0, le=COUNT_MAX / MICROS)] = 0.0
     tokens: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
@@ -50,7 +53,10 @@ HEARTBEAT = JsonBody(HeartbeatBody)
 SPEND = JsonBody(SpendBody)
 EFFECT = AnyBody()
 CALL_KEY = NeededText(
-    "key", "The `Idempotency-Key` of the call's attempts: run/generation/call.", chars_max=CALL_KEY_CHARS_MAX
+    "key",
+    "The `Idempotency-Key` of the call's attempts: run/generation/call.",
+    chars_max=CALL_KEY_CHARS_MAX,
+    pattern=f"^{KEY_PATTERN}$",
 )
 EFFECT_NAME = NeededText("name", "The effect's name.", chars_max=EFFECT_NAME_CHARS_MAX)
 ON_ATTEMPT = (UnknownRun, RunEnded, AttemptOver, InvalidValue)

@@ -20,7 +20,7 @@ from pointsman.api.errors import TooManyStreams
 from pointsman.api.parameters import AFTER, LIMIT, RUN, TENANT, LastSequence
 from pointsman.api.reply import COMMON_HEADERS, Reply
 from pointsman.api.request import ApiRequest
-from pointsman.api.routing import Answer, route
+from pointsman.api.routing import STREAM_TYPE, Answer, route
 from pointsman.api.runs import INPUTS, ON_ONE, RunRoutes
 from pointsman.api.waiting import Waiting
 from pointsman.kernel.errors import Draining, PointsmanError
@@ -60,7 +60,7 @@ class EventRoutes:
     @route(
         "list_events", "GET", "/v1/runs/{run}/events", "A page of the run's events", tag="runs",
         parameters=(RUN, AFTER, LIMIT, INPUTS, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, TooManyStreams),
-        answers=(Answer(200, views.EventsBody, "A page of events.", or_media=("text/event-stream", STREAM)),),
+        answers=(Answer(200, views.EventsBody, "A page of events.", or_stream=True),),
         about="With `Accept: text/event-stream` it is a stream, as `/stream` gives it.",
     )  # fmt: skip
     async def events(self, request: ApiRequest) -> Reply | EventStream:
@@ -71,7 +71,7 @@ class EventRoutes:
     @route(
         "stream_events", "GET", "/v1/runs/{run}/stream", "The run's events as they come (server-sent events)",
         tag="runs", parameters=(RUN, AFTER, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, TooManyStreams),
-        answers=(Answer(200, str, STREAM, media="text/event-stream"),),
+        answers=(Answer(200, str, STREAM, media=STREAM_TYPE),),
     )  # fmt: skip
     async def stream(self, request: ApiRequest) -> Reply | EventStream:
         # A browser repeats the address it began with and adds the header: the header is the newer word.

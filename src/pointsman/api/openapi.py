@@ -18,8 +18,9 @@ import msgspec
 from pointsman.agents.card import Card
 from pointsman.api import errors, problems
 from pointsman.api.parameters import Parameter
-from pointsman.api.routing import JSON_TYPE, Answer, Declaration
+from pointsman.api.routing import JSON_TYPE, STREAM_TYPE, Answer, Declaration
 from pointsman.api.settings import ApiSettings
+from pointsman.api.views import EventBody
 from pointsman.kernel.errors import (
     Draining,
     InvalidValue,
@@ -48,6 +49,7 @@ WITH_BODY = (
 )  # fmt: skip
 WITHOUT_BODY = (errors.UnexpectedBody,)
 WITH_ID = (errors.InvalidId,)
+WITH_PATH = (errors.NotFound,)  # a part of the path that hides a separator or a control character is no such route
 
 ABOUT = """The API of a coordinator. A router passes it on, and may answer by itself that no coordinator could: 502, 503
 or 504, as a problem too. Wherever `GET` is answered, so is `HEAD`. Every error is a problem (RFC 9457) with a stable
@@ -77,7 +79,7 @@ class _Schemas:
     """The types of all bodies and answers, each with its schema; those with a name stand among the components."""
 
     def __init__(self, declared: Iterable[Declaration]) -> None:
-        self._types: list[Any] = [problems.Problem, Card]
+        self._types: list[Any] = [problems.Problem, Card, EventBody]
         for one in declared:
             for type_ in (*(answer.type for answer in one.answers), *([one.body.type] if one.body else [])):
                 if type_ not in self._types:
@@ -124,16 +126,24 @@ def _parameter(parameter: Parameter[Any], settings: ApiSettings) -> dict[str, An
 
 
 def _answer(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
-    content = {answer.media: {"schema": schemas.of(answer.type)}}
-    if answer.or_media is not None:
-        media, about = answer.or_media
-        content[media] = {"schema": {"type": "string", "description": about}}
+    content = {answer.media: {"schema": _stream(schemas) if answer.media == STREAM_TYPE else schemas.of(answer.type)}}
+    if answer.or_stream:
+        content[STREAM_TYPE] = {"schema": _stream(schemas)}
     said: dict[str, Any] = {"description": answer.about, "content": content}
     if answer.headers:
         said["headers"] = {
             name: {"description": about, "schema": {"type": "string"}} for name, about in answer.headers
         }  # fmt: skip
     return said
+
+
+def _stream(schemas: _Schemas) -> dict[str, Any]:
+    """One server-sent event; what `data` holds, as JSON, depends on its kind: an event, `problem`, or `end`."""
+    nothing = {"type": "object", "maxProperties": 0}
+    holds = {"anyOf": [schemas.of(EventBody), schemas.of(problems.Problem), nothing]}
+    data = {"contentMediaType": JSON_TYPE, "contentSchema": holds}
+    text = {"type": "string"}
+    return {"type": "object", "properties": {"id": text, "event": text, "data": {**text, **data}}, "required": ["data"]}
 
 
 def problems_of(one: Declaration) -> dict[int, dict[str, str]]:
@@ -143,6 +153,7 @@ def problems_of(one: Declaration) -> dict[int, dict[str, str]]:
     kinds += () if one.public else UNLESS_PUBLIC
     if any("pattern" in parameter.schema(ApiSettings()) for parameter in one.parameters):
         kinds += WITH_ID
+    kinds += WITH_PATH if any(parameter.place == "path" for parameter in one.parameters) else ()
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for kind in kinds:
         found[kind.status][kind.code] = " ".join((kind.__doc__ or "").split())

@@ -24,7 +24,7 @@ SEQUENCE_MAX = 2**53
 
 _ID = re.compile(ID_PATTERN)
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_CHARS_MAX}}}")
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,40})?(e-?[0-9]{1,2})?", re.IGNORECASE)
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 
 class Parameter(Generic[T]):
@@ -69,13 +69,15 @@ class Text(Parameter["str | None"]):
 
 
 class NeededText(Parameter[str]):
-    """A text of 1 to `chars_max` characters, which must be there."""
+    """A text of 1 to `chars_max` characters, which must be there. `pattern`: what it looks like, checked by whoever
+    reads it."""
 
     required = True
 
-    def __init__(self, name: str, about: str, *, chars_max: int) -> None:
+    def __init__(self, name: str, about: str, *, chars_max: int, pattern: str | None = None) -> None:
         super().__init__(name, about)
         self.chars_max = chars_max
+        self.pattern = pattern
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> str:  # noqa: ARG002
         if not texts or not 1 <= len(texts[0]) <= self.chars_max:
@@ -83,7 +85,8 @@ class NeededText(Parameter[str]):
         return texts[0]
 
     def schema(self, settings: ApiSettings) -> dict[str, Any]:  # noqa: ARG002
-        return {"type": "string", "minLength": 1, "maxLength": self.chars_max}
+        form = {} if self.pattern is None else {"pattern": self.pattern}
+        return {"type": "string", "minLength": 1, "maxLength": self.chars_max, **form}
 
 
 class Texts(Parameter["Sequence[str]"]):

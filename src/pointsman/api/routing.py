@@ -33,6 +33,7 @@ from pointsman.kernel.errors import PointsmanError
 Handler = Callable[[ApiRequest], Awaitable[ASGIApp]]
 F = TypeVar("F", bound=Callable[..., Any])
 JSON_TYPE = "application/json"
+STREAM_TYPE = "text/event-stream"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Answer(msgspec.Struct, frozen=True):
         type: of its JSON, as msgspec knows types; `str` for another media type.
         about: what it means.
         headers: names of headers that it carries, each with what it says.
-        or_media: another media type that the caller may ask for with `Accept`, and what that is.
+        or_stream: the caller may ask for a stream of server-sent events instead, with `Accept`.
     """
 
     status: int
@@ -50,7 +51,7 @@ class Answer(msgspec.Struct, frozen=True):
     about: str
     media: str = JSON_TYPE
     headers: tuple[tuple[str, str], ...] = ()
-    or_media: tuple[str, str] | None = None
+    or_stream: bool = False
 
 
 class Declaration(msgspec.Struct, frozen=True):

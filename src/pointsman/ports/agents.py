@@ -23,7 +23,10 @@ from pointsman.kernel.policy.amounts import Amount
 TTL_S_MIN, TTL_S_MAX = 1.0, 86_400.0
 PINNED_STATES = ("open", "closed")
 
-_KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:~@-]{0,127})/([1-9][0-9]{0,15})(?:r([1-9][0-9]{0,15}))?/(.+)", re.DOTALL)
+KEY_PATTERN = r"([A-Za-z0-9][A-Za-z0-9._:~@-]{0,127})/([1-9][0-9]{0,15})(?:r([1-9][0-9]{0,15}))?/(.+)"
+"""The idempotency key of a call's attempts."""
+
+_KEY = re.compile(KEY_PATTERN, re.DOTALL)
 
 
 class AgentNotFound(PointsmanError):
