@@ -26,7 +26,7 @@ from pointsman.ports.budgets import BUDGET_SCOPES, Budgets, BudgetView
 _COUNT_MAX = 10**9
 
 
-class SetBody(msgspec.Struct, forbid_unknown_fields=True):
+class SetBudgetBody(msgspec.Struct, forbid_unknown_fields=True):
     """What is absent or null is not limited. `per`: seconds after which it is whole again."""
 
     by: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -62,7 +62,7 @@ class BudgetsBody(msgspec.Struct):
     cursor: str | None
 
 
-SET = JsonBody(SetBody)
+SET = JsonBody(SetBudgetBody)
 SCOPE = PathChoice(
     "scope", "Whose budget it is.", values=BUDGET_SCOPES,
     unknown=UnknownBudget(f"a budget's scope is one of {', '.join(BUDGET_SCOPES)}"),

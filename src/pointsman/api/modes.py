@@ -22,7 +22,7 @@ from pointsman.kernel import values
 from pointsman.ports.modes import Modes, ModeView
 
 
-class SetBody(msgspec.Struct, forbid_unknown_fields=True):
+class SetModeBody(msgspec.Struct, forbid_unknown_fields=True):
     """`auto`: what is measured decides."""
 
     mode: Literal["full", "degraded", "emergency", "auto"]
@@ -55,7 +55,7 @@ class ModeBody(msgspec.Struct):
     changes: list[ChangeBody]
 
 
-SET = JsonBody(SetBody)
+SET = JsonBody(SetModeBody)
 
 
 class ModeRoutes:

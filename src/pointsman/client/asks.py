@@ -1,4 +1,5 @@
-"""What each verb asks of the API: a request, and the type of its answer. Nothing is sent here.
+"""What each verb on runs asks of the API: a request, and the type of its answer. Nothing is sent here. The other verbs
+are in `asks_cluster.py`.
 
 A request that is sent twice must be done once, because an answer may be lost: so what begins something carries an id or
 a key, made here when none is given. What can't carry one says `repeats=False`.
@@ -14,16 +15,20 @@ from urllib.parse import quote
 
 import msgspec
 
-from pointsman.api.agents import DisableBody, PinBody
-from pointsman.api.budgets import BudgetBody, BudgetsBody, SetBody
 from pointsman.api.runs import CancelBody, RedriveBody, StartBody
-from pointsman.api.tasks import TaskBody, TasksBody
-from pointsman.api.views import AcceptedBody, EventBody, EventsBody, RedrivenBody, ResultBody, RunBody, RunsBody
-from pointsman.api.views_agents import AgentBody, AgentsBody, BreakerBody, BreakersBody
+from pointsman.api.views import (
+    AcceptedBody,
+    EventBody,
+    EventsBody,
+    RedrivenBody,
+    ResultBody,
+    RunBody,
+    RunsBody,
+    StateBody,
+)
 from pointsman.client.errors import InvalidArgument
 from pointsman.kernel import values
 from pointsman.kernel.policy.amounts import Budget
-from pointsman.ports.inbox import TaskAccepted
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -78,7 +83,7 @@ def _segment(typed: str) -> str:
     return segment if segment.strip(".") else segment.replace(".", "%2E")  # `..` would climb
 
 
-def _json(body: msgspec.Struct) -> bytes:
+def without_defaults(body: msgspec.Struct) -> bytes:
     """The body without what stands at its default, so that an older coordinator takes it too."""
     fields = msgspec.structs.fields(body)
     given = {one.name: getattr(body, one.name) for one in fields}
@@ -90,11 +95,8 @@ def encoded(value: Any) -> msgspec.Raw:
     return value if isinstance(value, msgspec.Raw) else msgspec.Raw(values.encode(value))
 
 
-def _given(**params: Any) -> list[tuple[str, str]]:
+def given_params(**params: Any) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in params.items() if value is not None]
-
-
-# -- runs --------------------------------------------------------------------------------------------------------------
 
 
 def start(
@@ -118,7 +120,7 @@ def start(
     given = {name: getattr(wish, name) for name in wish.__struct_fields__ if name != "input"}
     body = msgspec.json.encode({**{k: v for k, v in given.items() if v not in (None, {})}, "input": wish.input})
     headers = {} if id is not None else {"Idempotency-Key": key or secrets.token_hex(16)}
-    params = _given(wait=wait or None)
+    params = given_params(wait=wait or None)
     return Ask(RunBody, "POST", path("runs"), params, body, headers, wait_s=wait)
 
 
@@ -127,9 +129,14 @@ def get(run: str) -> Ask[RunBody]:
     return Ask(RunBody, "GET", path("runs", run))
 
 
+def state(run: str) -> Ask[StateBody]:
+    """The typed state of a run (`run.state`), as its last `run.set` left it. Raises: UnknownRun."""
+    return Ask(StateBody, "GET", path("runs", run, "state"))
+
+
 def result(run: str, wait_s: float) -> Ask[ResultBody]:
     """The run's outcome, or that it has none yet, after at most `wait_s` seconds."""
-    return Ask(ResultBody, "GET", path("runs", run, "result"), _given(timeout=f"{wait_s:.3f}"), wait_s=wait_s)
+    return Ask(ResultBody, "GET", path("runs", run, "result"), given_params(timeout=f"{wait_s:.3f}"), wait_s=wait_s)
 
 
 def list_runs(
@@ -144,9 +151,9 @@ def list_runs(
         page: runs that are asked for at a time.
     """
     where = [("status", one) for one in ((status,) if isinstance(status, str) else status)]
-    where += _given(workflow=workflow, tenant=tenant, limit=page)
+    where += given_params(workflow=workflow, tenant=tenant, limit=page)
     where += [("attribute", f"{key}:{values.encode(value).decode()}") for key, value in (attributes or {}).items()]
-    return Pages(lambda cursor: Ask(RunsBody, "GET", path("runs"), [*where, *_given(cursor=cursor)]),
+    return Pages(lambda cursor: Ask(RunsBody, "GET", path("runs"), [*where, *given_params(cursor=cursor)]),
                  lambda got: got.runs, lambda got: got.cursor)  # fmt: skip
 
 
@@ -156,7 +163,7 @@ def events(run: str, *, after: int = 0, inputs: bool = False, page: int = EVENTS
     Args:
         inputs: rebuild inputs that are stored in pieces.
     """
-    more = _given(limit=page, inputs="true" if inputs else None)
+    more = given_params(limit=page, inputs="true" if inputs else None)
     return Pages(
         lambda cursor: Ask(EventsBody, "GET", path("runs", run, "events"), [("after", str(cursor or after)), *more]),
         lambda got: got.events, lambda got: got.next_after,
@@ -175,7 +182,7 @@ def signal(run: str, name: str, payload: Any = None, *, key: str | None = None) 
 
 def cancel(run: str, *, reason: str = "") -> Ask[AcceptedBody]:
     """Ask a run to stop; its workflow is told at its next await, and may clean up. Raises: UnknownRun, RunEnded."""
-    return Ask(AcceptedBody, "POST", path("runs", run, "cancel"), (), _json(CancelBody(reason)))
+    return Ask(AcceptedBody, "POST", path("runs", run, "cancel"), (), without_defaults(CancelBody(reason)))
 
 
 def release(run: str) -> Ask[RunBody]:
@@ -199,111 +206,4 @@ def redrive(
     """
     body = RedriveBody(sequence, by, reason, fresh_key, dry_run)
     repeats = sequence is not None or dry_run
-    return Ask(RedrivenBody, "POST", path("runs", run, "redrive"), (), _json(body), repeats=repeats)
-
-
-# -- people ------------------------------------------------------------------------------------------------------------
-
-
-def tasks(
-    *, status: Sequence[str] = ("open",), assignee: str | None = None, workflow: str | None = None,
-    run: str | None = None, tenant: str | None = None, page: int = PAGE,
-) -> Pages[TaskBody]:  # fmt: skip
-    """What people are asked, oldest first. `assignee`: whose; empty: nobody's."""
-    where = [("status", one) for one in ((status,) if isinstance(status, str) else status)]
-    where += _given(assignee=assignee, workflow=workflow, run=run, tenant=tenant, limit=page)
-    return Pages(lambda cursor: Ask(TasksBody, "GET", path("tasks"), [*where, *_given(cursor=cursor)]),
-                 lambda got: got.tasks, lambda got: got.cursor)  # fmt: skip
-
-
-def task(task: str) -> Ask[TaskBody]:
-    """One question, with all that it takes to answer it. Raises: UnknownTask."""
-    return Ask(TaskBody, "GET", path("tasks", task))
-
-
-def answer(task: str, value: Any, *, by: str, digest: str) -> Ask[TaskAccepted]:
-    """Answer a question; the first answer counts. `digest`: of what the person saw, as the task says it.
-
-    Raises:
-        UnknownTask, TaskAnswered (somebody was first), TaskClosed, AnswerMisplaced (another question is asked),
-        InvalidInput (it is not what is asked for).
-    """
-    body = msgspec.json.encode({"value": encoded(value), "by": by, "digest": digest})
-    return Ask(TaskAccepted, "POST", path("tasks", task, "answer"), (), body)
-
-
-def refuse(task: str, *, by: str, digest: str, reason: str = "") -> Ask[TaskAccepted]:
-    """Say that there will be no answer. Raises: UnknownTask, TaskAnswered, TaskClosed, AnswerMisplaced."""
-    body = msgspec.json.encode({"by": by, "digest": digest, **({"reason": reason} if reason else {})})
-    return Ask(TaskAccepted, "POST", path("tasks", task, "refuse"), (), body)
-
-
-def assign(task: str, assignee: str, *, by: str) -> Ask[TaskAccepted]:
-    """Give a question to a person or group; empty: to whoever looks. Raises: UnknownTask, TaskAnswered, TaskClosed."""
-    body = msgspec.json.encode({"assignee": assignee, "by": by})
-    return Ask(TaskAccepted, "POST", path("tasks", task, "assign"), (), body)
-
-
-# -- agents, breakers, budgets -----------------------------------------------------------------------------------------
-
-
-def agents() -> Ask[AgentsBody]:
-    """All agents, by name."""
-    return Ask(AgentsBody, "GET", path("agents"))
-
-
-def agent(name: str) -> Ask[AgentBody]:
-    """One agent. Raises: AgentNotFound."""
-    return Ask(AgentBody, "GET", path("agents", name))
-
-
-def enable_agent(name: str) -> Ask[AgentBody]:
-    """Let an agent have calls again. Raises: AgentNotFound."""
-    return Ask(AgentBody, "POST", path("agents", name, "enable"))
-
-
-def disable_agent(name: str, *, reason: str = "") -> Ask[AgentBody]:
-    """Let an agent have no new calls; attempts under way go on. Raises: AgentNotFound."""
-    return Ask(AgentBody, "POST", path("agents", name, "disable"), (), _json(DisableBody(reason)))
-
-
-def breakers() -> Ask[BreakersBody]:
-    """The circuit breaker of each agent."""
-    return Ask(BreakersBody, "GET", path("breakers"))
-
-
-def pin_breaker(name: str, state: str) -> Ask[BreakerBody]:
-    """Hold an agent's breaker `open` or `closed`. Raises: AgentNotFound."""
-    return Ask(BreakerBody, "POST", path("breakers", name, "pin"), (), _json(PinBody(state)))
-
-
-def unpin_breaker(name: str) -> Ask[BreakerBody]:
-    """Let a breaker decide itself again. Raises: AgentNotFound."""
-    return Ask(BreakerBody, "POST", path("breakers", name, "unpin"))
-
-
-def budgets(*, page: int = PAGE) -> Pages[BudgetBody]:
-    """The budgets of agents and tenants, by scope and name."""
-    return Pages(lambda cursor: Ask(BudgetsBody, "GET", path("budgets"), _given(limit=page, cursor=cursor)),
-                 lambda got: got.budgets, lambda got: got.cursor)  # fmt: skip
-
-
-def budget(scope: str, name: str) -> Ask[BudgetBody]:
-    """One budget; the scope is `agent` or `tenant`. Raises: UnknownBudget."""
-    return Ask(BudgetBody, "GET", path("budgets", scope, name))
-
-
-def set_budget(
-    scope: str, name: str, *, by: str, usd: float | None = None, tokens: int | None = None, calls: int | None = None,
-    per: float | None = None,
-) -> Ask[BudgetBody]:  # fmt: skip
-    """Set a budget; what is None is not limited. It stands above what the code declares.
-
-    Args:
-        per: seconds after which it is whole again; never without.
-    """
-    limits = {"usd": usd, "tokens": tokens, "calls": calls, "per": per}
-    body = SetBody(by, **{name: value for name, value in limits.items() if value is not None})  # type: ignore[arg-type]
-    given = {name: getattr(body, name) for name in body.__struct_fields__}
-    kept = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
-    return Ask(BudgetBody, "PUT", path("budgets", scope, name), (), kept)
+    return Ask(RedrivenBody, "POST", path("runs", run, "redrive"), (), without_defaults(body), repeats=repeats)

@@ -9,7 +9,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from pointsman.client import asks
+from pointsman.client import asks, asks_cluster
 from pointsman.client.asks import Ask, Pages
 
 if TYPE_CHECKING:
@@ -71,24 +71,28 @@ class Verbs:
 
     start = Verb(asks.start)
     get = Verb(asks.get)
+    state = Verb(asks.state)
     list = ListVerb(asks.list_runs)
     events = ListVerb(asks.events)
     signal = Verb(asks.signal)
     cancel = Verb(asks.cancel)
     release = Verb(asks.release)
     redrive = Verb(asks.redrive)
-    tasks = ListVerb(asks.tasks)
-    task = Verb(asks.task)
-    answer = Verb(asks.answer)
-    refuse = Verb(asks.refuse)
-    assign = Verb(asks.assign)
-    agents = Verb(asks.agents)
-    agent = Verb(asks.agent)
-    enable_agent = Verb(asks.enable_agent)
-    disable_agent = Verb(asks.disable_agent)
-    breakers = Verb(asks.breakers)
-    pin_breaker = Verb(asks.pin_breaker)
-    unpin_breaker = Verb(asks.unpin_breaker)
-    budgets = ListVerb(asks.budgets)
-    budget = Verb(asks.budget)
-    set_budget = Verb(asks.set_budget)
+    tasks = ListVerb(asks_cluster.tasks)
+    task = Verb(asks_cluster.task)
+    answer = Verb(asks_cluster.answer)
+    refuse = Verb(asks_cluster.refuse)
+    assign = Verb(asks_cluster.assign)
+    agents = Verb(asks_cluster.agents)
+    agent = Verb(asks_cluster.agent)
+    enable_agent = Verb(asks_cluster.enable_agent)
+    disable_agent = Verb(asks_cluster.disable_agent)
+    breakers = Verb(asks_cluster.breakers)
+    pin_breaker = Verb(asks_cluster.pin_breaker)
+    unpin_breaker = Verb(asks_cluster.unpin_breaker)
+    budgets = ListVerb(asks_cluster.budgets)
+    budget = Verb(asks_cluster.budget)
+    set_budget = Verb(asks_cluster.set_budget)
+    mode = Verb(asks_cluster.mode)
+    set_mode = Verb(asks_cluster.set_mode)
+    workers = Verb(asks_cluster.workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import pointsman
 from pointsman import AsyncClient, Client
+from pointsman.api.app import declared
 from pointsman.api.views import ResultBody
 from pointsman.client import DeadlinePassed, InvalidArgument, RunHeldBack, RunNotCompleted
 from pointsman.client.errors import NAMED, Refused, from_answer
@@ -221,9 +223,28 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
             kind(url)
 
 
+def test_what_the_verbs_ask_for_is_in_the_document() -> None:
+    """Each function with any arguments that it takes: method, path and the type of the answer are a route's."""
+    routes = {(one.method, one.path): one for one in declared()}
+    shapes = {(method, re.sub(r"\{\w+\}", "X", path)): one for (method, path), one in routes.items()}
+    assert len(shapes) == len(routes)
+    for name, verb in vars(Verbs).items():
+        if isinstance(verb, Verb | ListVerb):
+            function = getattr(Verbs, name)
+            needed = [one for one in inspect.signature(function).parameters.values() if one.default is one.empty]
+            by_name = {one.name: "X" for one in needed if one.kind is one.KEYWORD_ONLY}
+            asked = function(*["X"] * (len(needed) - len(by_name)), **by_name)
+            ask = asked.ask(None) if isinstance(verb, ListVerb) else asked
+            found = shapes[ask.method, ask.path]
+            assert ask.type in [answer.type for answer in found.answers], name
+            assert {key for key, _ in ask.params} <= {one.name for one in found.parameters}, name
+            if ask.body is not None:
+                assert found.body is not None, name
+
+
 def test_both_clients_have_every_verb_with_its_words() -> None:
     verbs = [name for name, value in vars(Verbs).items() if isinstance(value, Verb | ListVerb)]
-    assert len(verbs) == 22
+    assert len(verbs) == 27
     for kind in (Client, AsyncClient):
         for name in [*verbs, "wait", "result", "follow", "request"]:
             assert inspect.getdoc(getattr(kind, name)), name
