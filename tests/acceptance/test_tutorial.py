@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 WAIT_S = 60.0
 TEN_MINUTES_S = 600
-LONG, SHORT = "150", "50"
+LONG = "150"
+STEP_S = 0.2
+RUNS = 4
 LOOKS = ("pointsman inbox ls", "pointsman runs ls")
 TERMINALS = ("pointsman dev", "pointsman up")
 """What stays in the first terminal."""
@@ -74,6 +76,7 @@ class Reader:
         self._before = "true"
         self._first: subprocess.Popen[bytes] | None = None
         self._task = ""
+        self._command_s = 1.0
         self.screen = folder / "first-terminal"
 
     def types(self, line: str, shown: list[str]) -> None:
@@ -91,8 +94,11 @@ class Reader:
             pid = re.search(r"coordinator-1 +(\d+)", self.screen.read_text())
             assert pid is not None, self.screen.read_text()
             line = line.replace("PID", pid[1])
-        line = line.replace("TASK", self._task).replace(LONG, SHORT)
-        shown = [wanted.replace(LONG, SHORT) for wanted in shown]
+        # The first of the long runs is still under way when the last is started, and for a while after that.
+        length = str(min(round((RUNS * self._command_s + 5) / STEP_S), int(LONG)))
+        line = line.replace("TASK", self._task).replace(LONG, length)
+        shown = [wanted.replace(LONG, length) for wanted in shown]
+        began = time.monotonic()
         give_up = time.monotonic() + WAIT_S
         while True:  # a reader who does not see yet what the page shows looks again
             done = subprocess.run(
@@ -105,6 +111,8 @@ class Reader:
         assert (done.returncode, missing) == (0, []), f"{line}\n{done.stdout}\n{done.stderr}"
         if shown and shown[0].startswith("TASK"):
             self._task = re.findall(r"^(t\S+) +open", done.stdout, re.MULTILINE)[-1]
+        if line.startswith("pointsman runs show"):
+            self._command_s = time.monotonic() - began
         if "epoch" in line:
             assert int(done.stdout) > 0, "the dead coordinator had runs, and others have them now"
         if line.startswith("sed "):
