@@ -36,24 +36,34 @@ ELSEWHERE = {
     "pointsman demo": "CI runs it",
     "pointsman chaos": "tests/chaos",
     "pointsman coordinator": "tests/acceptance",
+    "pointsman worker": "tests/acceptance",
     "pointsman simulate": "tests/docs/test_simulate.py",
     "pointsman runs start provoke": "tests/docs/test_fail_well.py, every kind of it",
     "pointsman replay shop:app --open --store": "tests/unit/cli/test_replay.py, in a process that it may replace",
 }
 """Commands that run, but not here: what they begin is long, or is not there."""
-PAGES = {
+PROGRAMS = {
     "README.md": "support",
-    "docs/howto/agents-that-fail-well.md": None,
-    "docs/howto/budgets.md": None,
     "docs/howto/change-code.md": "shop",
     "docs/howto/event-driven.md": "desk",
-    "docs/howto/retention.md": None,
-    "docs/operations.md": None,
+    "docs/howto/people.md": "refunds",
 }
-"""Pages with commands, and under which name their first program is to be found; None: they have none of their own."""
-OTHERS = {"docs/tutorial.md", "docs/failure-semantics.md", "docs/howto/develop.md", "docs/howto/http-agents.md",
-          "docs/howto/simulate.md", "docs/howto/sqlite.md"}  # fmt: skip
-"""Pages all of whose commands run elsewhere."""
+"""Pages whose commands are about their own first program, and its module's name. The others': what `init` makes."""
+FAILING = """
+from pointsman import AgentRefused, App, Run
+
+app = App("failing")
+
+
+@app.agent
+async def billing(text: str) -> str:
+    raise AgentRefused("not today")
+
+
+@app.workflow()
+async def support(run: Run, text: str) -> str:
+    return str(await run.call(billing, text))
+"""
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -65,6 +75,13 @@ def commands(page: str) -> list[str]:
     lines = [line[2:].split("  #")[0].strip() for block in blocks(page, "console")
              for line in block.replace("\\\n", " ").splitlines() if line.startswith("$ ")]  # fmt: skip
     return [line for line in lines if not line.startswith(tuple(ELSEWHERE))]
+
+
+PAGES = [
+    page for page in ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
+    if page != "docs/tutorial.md" and commands(page)
+]  # fmt: skip
+"""The tutorial has a test of its own."""
 
 
 @contextmanager
@@ -91,6 +108,7 @@ def coordinator(app: App, dsn: str) -> Iterator[str]:
 
 def program(page: str, name: str | None) -> App:
     source = blocks(page, "python")[0] if name is not None else project("desk")["app.py"]
+    source = FAILING if page == "docs/operations.md" else source
     module = ModuleType(name or "app")
     sys.modules[module.__name__] = module
     exec(compile(source, page, "exec"), module.__dict__)  # noqa: S102  that is the test
@@ -129,8 +147,10 @@ class Typist:
         if "TASK" in line:
             task = self.task()
             line = line.replace("TASK", task)
-            if "inbox show" not in line:
+            if " show " not in line and " assign " not in line:
                 self._answered.add(task)
+            if "DIGEST" in line:
+                line = line.replace("DIGEST", self._http.get(f"/v1/tasks/{task}").json()["digest"])
         line = re.sub(r"(?<=--store )\S+", shlex.quote(self._database), line)
         return shlex.split(line)[1:]
 
@@ -157,20 +177,22 @@ class Typist:
                 self.types(f"""pointsman runs start support '{{"text": "my lawyer"}}' --id {run}""")
                 self.until("/v1/tasks", lambda said, run=run: run in [one["run"] for one in said["tasks"]])
         if page == "docs/operations.md":
-            self.types("""pointsman runs start support '{"text": "my lawyer"}' --id order-7""")
-            self.types("pointsman inbox decline TASK")
-            self.until("/v1/runs/order-7", lambda said: said["ended_at"])
-            self.types("pointsman runs start month_end 1 --id ticket-4711")
+            for run in ("order-7", "ticket-4711"):
+                self.types(f"""pointsman runs start support '"hello"' --id {run}""")
+                self.until(f"/v1/runs/{run}", lambda said: said["ended_at"])
+        if page == "docs/howto/people.md":
+            for run in ("a", "b", "c", "d"):
+                self.types(f"""pointsman runs start refund '{{"customer": "eve", "amount": 30}}' --id {run}""")
+                self.until("/v1/tasks", lambda said, run=run: run in [one["run"] for one in said["tasks"]])
 
 
 @pytest.mark.parametrize("page", PAGES)
 async def test_every_command_does_what_it_says(
     page: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = program(page, PAGES[page])
+    app = program(page, PROGRAMS.get(page))
     monkeypatch.chdir(tmp_path)
     typed = commands(page)
-    assert typed
     with coordinator(app, database) as url, httpx.Client(base_url=url, trust_env=False) as http:
         monkeypatch.setenv("POINTSMAN_URL", url)
         monkeypatch.setenv("POINTSMAN_USER", "ann")
@@ -188,10 +210,9 @@ async def test_every_command_does_what_it_says(
         await asyncio.to_thread(types)
 
 
-def test_every_page_with_commands_is_known() -> None:
-    pages = {"README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))}
-    assert {page for page in pages if commands(page) and page not in OTHERS} == PAGES.keys()
-    assert not [page for page in OTHERS if page != "docs/tutorial.md" and commands(page)]
+def test_there_are_commands_to_type() -> None:
+    assert len(PAGES) >= 7
+    assert sum(len(commands(page)) for page in PAGES) >= 35
 
 
 def test_what_runs_elsewhere_is_somewhere() -> None:
