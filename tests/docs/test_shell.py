@@ -109,6 +109,7 @@ def coordinator(app: App, dsn: str) -> Iterator[str]:
 def program(page: str, name: str | None) -> App:
     source = blocks(page, "python")[0] if name is not None else project("desk")["app.py"]
     source = FAILING if page == "docs/operations.md" else source
+    source = (ROOT / "examples/documents.py").read_text() if page == "docs/howto/examples.md" else source
     module = ModuleType(name or "app")
     sys.modules[module.__name__] = module
     exec(compile(source, page, "exec"), module.__dict__)  # noqa: S102  that is the test
