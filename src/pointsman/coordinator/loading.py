@@ -90,7 +90,7 @@ class Loading:
         self.runs.update((head.id, head.epoch) for head in heads)
         batch = asyncio.create_task(self._load_all(heads), name=f"load {len(heads)} runs")
         self._batches.add(batch)
-        batch.add_done_callback(self._batches.discard)
+        batch.add_done_callback(lambda batch: self._over(batch, heads))
 
     async def stop(self) -> None:
         batches = list(self._batches)
@@ -118,8 +118,12 @@ class Loading:
             for execution in cached.values():
                 if execution is not None:
                     execution.close()
-            for head in heads:
-                self._loaded(head)
+
+    def _over(self, batch: asyncio.Task[None], heads: Sequence[Head]) -> None:
+        """Also of a batch that was stopped before it began."""
+        self._batches.discard(batch)
+        for head in heads:
+            self._loaded(head)
 
     def _loaded(self, head: Head) -> None:
         if self.runs.get(head.id) == head.epoch:  # else it was given back and claimed again meanwhile

@@ -91,6 +91,13 @@ async def test_what_was_in_memory_leaves_it_when_its_batch_is_stopped(loading: L
     assert loading.runs == {}
 
 
+async def test_what_is_stopped_before_it_began_is_not_on_its_way_for_ever(loading: Loading, log: Log) -> None:
+    loading.begin([head("other")])
+    await loading.stop()
+    assert not log.asked.is_set()
+    assert loading.runs == {}
+
+
 async def test_a_run_that_is_claimed_again_meanwhile_stays_on_its_way(loading: Loading, log: Log) -> None:
     loading.begin([head("run", epoch=2)])
     await log.asked.wait()

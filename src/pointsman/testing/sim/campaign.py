@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from pointsman.testing.sim.world import simulate
 COMMAND = "python -m pointsman.testing.sim"
 CHUNK = 25
 """Schedules that a worker does before it is given more."""
+COLLECTED = 5
+"""Schedules between two collections of garbage: some 10 MB each."""
 ENOUGH_SEEDS = 50
 """From so many seeds on, a pass in which too little happened is a failure."""
 ENOUGH = {"operations": 20.0, "runs_completed": 1.0, "takeovers": 0.5}
@@ -25,10 +28,30 @@ KIND_SHARE_MIN = 0.01
 """A kind of fault counts when it struck in at least so many schedules, as a share of all."""
 
 
+def simulate_all(seeds: Sequence[int]) -> list[Report]:
+    """One schedule after the other. What a schedule leaves behind is cycles, which are collected a few schedules at a
+    time, and without a look at all that was imported: that is an eighth of the time."""
+    reports: list[Report] = []
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for number, seed in enumerate(seeds, 1):
+            reports.append(simulate(seed))
+            if number % COLLECTED == 0:
+                gc.collect()
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
+    return reports
+
+
 def run_traced(seeds: Sequence[int]) -> tuple[list[Report], Lines]:
     """Run schedules, and note which lines of production run."""
     with traced() as lines:
-        reports = [simulate(seed) for seed in seeds]
+        reports = simulate_all(seeds)
     return reports, lines
 
 
@@ -49,7 +72,7 @@ def chunks_of(seeds: Sequence[int]) -> list[Sequence[int]]:
 def run_seeds(seeds: Sequence[int], *, jobs: int = 1) -> list[Report]:
     """Run schedules, in `jobs` processes; the reports are in the order of the seeds, whoever was quicker."""
     if jobs <= 1 or len(seeds) <= CHUNK:
-        return [simulate(seed) for seed in seeds]
+        return simulate_all(seeds)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         return [report for reports in pool.map(run_seeds, chunks_of(seeds)) for report in reports]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import first_damage
 from pointsman.kernel.errors import CorruptLog, PoisonedRun
-from pointsman.kernel.redriving import facts_of, in_force
+from pointsman.kernel.redriving import Fact, in_force
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.journal import Invocation
@@ -141,7 +141,8 @@ def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
     for run, stream in evidence.streams.items():
         asked: set[str] = set()
         over: set[str] = set()
-        for event in (fact.event for fact in in_force(facts_of(stream))):
+        facts = [Fact(row.sequence, row.at, event) for row, event in zip(stream, evidence.events(run), strict=True)]
+        for event in (fact.event for fact in in_force(facts)):
             if isinstance(event, ev.CallRequested | ev.ChildStarted | ev.TimerSet | ev.SignalAwaited):
                 if event.call in asked:
                     yield f"{run}: {event.call} was requested twice"

@@ -25,6 +25,7 @@ from pointsman.kernel.errors import (
     TaskAnswered,
     TaskClosed,
     UnknownRun,
+    UnknownTask,
 )
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.ports.runs import StartRun
@@ -226,7 +227,7 @@ class Clients:
             answer = await node.ask(ask, timeout_s=2.0, hangs_up=self._rng.random() < 0.5)
         except RunEnded:
             return "ended", ()
-        except (TaskAnswered, TaskClosed):
+        except (TaskAnswered, TaskClosed, UnknownTask):  # unknown: the database that had it is gone
             return "too late", ()
         except DuplicateMail:
             return "duplicate", ()

@@ -54,6 +54,9 @@ class ProcessClocks:
         return self._origin_s + self._loop.time() * self._rate
 
 
+INFINITE = float("inf")
+
+
 class EstimatedClock(PostgresClock):
     """Production's estimate of the database's clock, on a process's own clocks. Must be made within `skewed`.
 
@@ -69,9 +72,13 @@ class EstimatedClock(PostgresClock):
         self._offset_ms = (clocks.wall() - clocks.monotonic()) * 1000
 
     def now(self) -> int:
-        now = self._latest = max(self._latest, int(self._clocks.monotonic() * 1000 + self._offset_ms))
-        if self._width_s < float("inf"):
-            self.early_ms = max(self.early_ms, now - self._true.now())
+        clocks = self._clocks
+        now = int((clocks._origin_s + clocks._loop._virtual * clocks._rate) * 1000 + self._offset_ms)
+        if now <= self._latest:
+            return self._latest  # as early as it was
+        self._latest = now
+        if self._width_s < INFINITE and (early := now - self._true.now()) > self.early_ms:
+            self.early_ms = early
         return now
 
     def monotonic(self) -> float:

@@ -44,6 +44,16 @@ class Faults:
     is_ahead: bool = False
     """The database came back with what no standby has: it can be read, and nothing can be committed."""
 
+    @property
+    def worst(self) -> float:
+        """The share of statements with which something goes wrong."""
+        return self.lost + self.lost_reply + self.late
+
+    @property
+    def is_hurt(self) -> bool:
+        """Something is wrong with the database itself."""
+        return self.is_down or self.is_stalled or self.is_ahead
+
     def heal(self) -> None:
         self.lost = self.lost_reply = self.late = self.slow = 0.0
         self.lost_hint = self.late_hint = self.double_hint = 0.0
@@ -86,6 +96,7 @@ class Network:
         self._replies: dict[asyncio.Future[Any], None] = {}
         self._server = contextvars.copy_context()
         self._server.run(PROCESS.set, None)
+        loop.instant |= {_answer, _fail, _refuse}
 
     async def call(
         self, name: str, operation: Callable[[], Coroutine[Any, Any, T]], *, about: str = "",
@@ -101,13 +112,14 @@ class Network:
             self.trace.fault(self.process.name, fate, f"{name} {about}")
         there, back = self._latency(), self._latency()
         sender = contextvars.copy_context()
+        what = f"{name} {about}"
         for append in appends:
             self._under_way[append.run] = self._under_way.get(append.run, 0) + 1
 
         def serve() -> None:
             for append in appends:
                 self._under_way[append.run] -= 1
-            self._serve(reply, f"{name} {about}", lambda: sender.run(_drive, operation()), fate, back)
+            self._serve(reply, what, lambda: sender.run(_drive, operation()), fate, back)
 
         if fate == "lost":
             self._under_way.update((append.run, self._under_way[append.run] - 1) for append in appends)
@@ -172,6 +184,8 @@ class Network:
 
     def _fate(self, name: str) -> str:
         faults, draw = self._faults, self._rng.random()
+        if draw >= faults.worst and not self.is_cut and not faults.is_hurt:
+            return "answered"
         if self.is_cut or faults.is_down or (faults.is_ahead and name != "resolve"):
             return "lost"
         if faults.is_stalled:
@@ -184,7 +198,7 @@ class Network:
 
     def _latency(self) -> float:
         """Seconds one way: mostly a millisecond, sometimes long enough to be overtaken."""
-        if self._rng.random() < self._faults.slow:
+        if self._faults.slow and self._rng.random() < self._faults.slow:
             self.trace.faults["slow"] = self.trace.faults.get("slow", 0) + 1
             return 0.02 + self._rng.random() * 0.6
         return 0.0001 + self._rng.random() * 0.002

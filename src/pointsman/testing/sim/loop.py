@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from asyncio import futures
 from collections.abc import AsyncGenerator, Callable
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
-from itertools import count
 from typing import Any, NoReturn, Protocol, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
@@ -89,6 +89,8 @@ class SimLoop(asyncio.BaseEventLoop):
     Attributes:
         steps: callbacks run so far.
         was_held: the callback that runs now was held back while its process was stopped.
+        instant: callbacks that do nothing but give a future its result. When their time has come they run at once, also
+            those of a stopped process: whoever waits for the future is chosen among the ready, or held, as ever.
     """
 
     def __init__(self, rng: random.Random, *, steps_max: int = STEPS_MAX) -> None:
@@ -96,9 +98,10 @@ class SimLoop(asyncio.BaseEventLoop):
         self.steps = 0
         self.steps_max = steps_max
         self.was_held = False
+        self.instant: set[Callable[..., object]] = {futures._set_result_unless_cancelled}  # type: ignore[attr-defined]
         self._rng = rng
         self._virtual = 0.0
-        self._numbers = count()
+        self._number = 0
         self._runnable: list[Entry] = []
         self._timers: list[tuple[float, int, Entry]] = []
 
@@ -116,13 +119,18 @@ class SimLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         entry = Entry(callback, args, copy_context() if context is None else context, when)
-        heappush(self._timers, (when, next(self._numbers), entry))
+        self._number = number = self._number + 1
+        heappush(self._timers, (when, number, entry))
         return entry
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._virtual + delay, callback, *args, context=context)
+        when = self._virtual + delay
+        entry = Entry(callback, args, copy_context() if context is None else context, when)
+        self._number = number = self._number + 1
+        heappush(self._timers, (when, number, entry))
+        return entry
 
     def hold(self, process: Process) -> None:
         """Stop a process: none of its callbacks runs until `release`."""
@@ -138,39 +146,42 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Run callbacks until the loop is stopped: a schedule is thousands of them."""
-        ready, timers, draw, run_handle = self._runnable, self._timers, self._rng.random, self._run_handle
+        ready, timers, draw, instant = self._runnable, self._timers, self._rng.random, self.instant
         stopping: Any = self
         while not stopping._stopping:
             while timers and (not ready or timers[0][0] <= self._virtual):
                 when, _, entry = heappop(timers)
-                if entry._callback is not None:
-                    self._virtual = max(self._virtual, when)
-                    ready.append(entry)
+                callback = entry._callback
+                if callback is not None:
+                    if when > self._virtual:
+                        self._virtual = when
+                    if callback in instant:
+                        callback(*entry._args)
+                    else:
+                        ready.append(entry)
             if not ready:
                 raise Deadlock("nothing is ready and no timer is set")
             self.steps += 1
             self._virtual += STEP_S
             if self.steps > self.steps_max:
                 raise Livelock(f"more than {self.steps_max} callbacks, at {self._virtual:.3f} s")
-            place = int(draw() * len(ready))
-            entry, ready[place] = ready[place], ready[-1]
-            ready.pop()
-            if entry._callback is not None:
-                run_handle(entry)
-
-    def _run_handle(self, entry: Entry) -> None:
-        process = entry._context.get(PROCESS)
-        if process is not None and process.is_held:
-            process.held.append(entry)
-            return
-        self.was_held = entry.late
-        assert entry._callback is not None
-        try:
-            entry._context.run(entry._callback, *entry._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback's error is the handler's
-            self.call_exception_handler({"message": f"exception in {entry!r}", "exception": error})
+            entry = ready.pop()
+            if ready and (place := int(draw() * (len(ready) + 1))) < len(ready):
+                entry, ready[place] = ready[place], entry
+            callback = entry._callback
+            if callback is None:
+                continue
+            process = entry._context.get(PROCESS)
+            if process is not None and process.is_held:
+                process.held.append(entry)
+                continue
+            self.was_held = entry.late
+            try:
+                entry._context.run(callback, *entry._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback's error is the handler's
+                self.call_exception_handler({"message": f"exception in {entry!r}", "exception": error})
 
     # -- what a loop of the operating system would do ------
 

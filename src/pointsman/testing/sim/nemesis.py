@@ -45,7 +45,7 @@ class Nemesis:
         loop, rng = asyncio.get_running_loop(), self._rng
         over = loop.time() + span_s
         while loop.time() < over:
-            await asyncio.sleep(0.05 + rng.random() * 0.9)
+            await asyncio.sleep(span_s * (0.03 + rng.random() * 0.6))
             kind, node = rng.choice(KINDS), rng.choice(self._world.nodes)
             self._pending.append(loop.create_task(getattr(self, f"_{kind}")(node)))
 
@@ -185,8 +185,7 @@ class Nemesis:
 
     @property
     def _is_database_hurt(self) -> bool:
-        faults = self._faults
-        return faults.is_down or faults.is_stalled or faults.is_ahead
+        return self._faults.is_hurt
 
     async def _weather(self, node: Node) -> None:
         """A while in which single statements go wrong, for everybody."""

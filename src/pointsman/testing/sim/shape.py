@@ -55,7 +55,7 @@ class Shape:
                 board_ms=300, takeovers_max=3, trial_ms=150, **retention,
             )  # fmt: skip
         return CoordinatorSettings(
-            name=name, address=name, lease_ttl_ms=700, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500,
+            name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500,
             watch_poll_ms=300, sweep_ms=900, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=1_500,
             board_ms=1_000, takeovers_max=3, trial_ms=150, **retention,
         )  # fmt: skip
@@ -68,6 +68,6 @@ def draw(rng: random.Random) -> Shape:
     ages = rng.random() < 0.08
     return Shape(
         profile=profile, nodes=rng.choice((2, 2, 3)), runs=rng.randrange(7, 11) if is_large else rng.randrange(3, 5),
-        span_s=4.0 if is_large else 1.5, waits_for_budgets=is_large or ages or rng.random() < 0.15,
+        span_s=3.0 if is_large else 1.0, waits_for_budgets=is_large or ages or rng.random() < 0.15,
         replays=2 if is_large else 1, ages=ages,
     )  # fmt: skip
