@@ -79,6 +79,10 @@ async def revive_children(crew: Crew, parent: RunState) -> None:
                 break
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
+            except NotRedrivable:
+                head = await _head(crew.store.log, parent.children[call])
+                if head.status == "failed" and head.sequence == sequence:
+                    raise  # else it changed at that instant: look again
 
 
 async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.doctor.states import described, read_rows, wrong_state
-from pointsman.doctor.streams import EVENTS_PAGE, damage_of, why_not_repaired
+from pointsman.doctor.streams import EVENTS_PAGE, damage_of, last_kept, why_not_repaired
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage
 from pointsman.kernel.errors import CorruptLog, PointsmanError, UnknownEvent, UnknownRun
@@ -16,7 +16,6 @@ from pointsman.ports.inspection import Cut
 from pointsman.ports.states import row_at
 from pointsman.ports.store import Store
 
-TERMINAL_TYPES = frozenset(kind.__name__ for kind in ev.TERMINAL)
 OUTCOMES = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.CallCancelled, ev.HumanTaskAnswered)
 
 
@@ -94,7 +93,7 @@ async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list
     why_not = why_not_repaired(head, damage)
     if why_not:
         raise NotRepairable(f"run {head.id}: {damage.message}; {why_not}")
-    kept = await _without_end(store, head.id, damage.sequence - 1)
+    kept = await last_kept(store.log, head.id, damage)
     good, last = await _read_kept(store, head.id, kept)
     lost = await _read_lost(store, head.id, kept)
     event = ev.LogRepaired(first=kept + 1, last=max(last, head.sequence), reason=damage.message)
@@ -114,13 +113,6 @@ async def _cut(store: Store, head: Head, damage: Damage, now: int) -> tuple[list
         did.append(f"mail from number {good.folded + 1} on is folded in again")
     calls = dict.fromkeys([*good.asked, *lost])
     return did, {call: good.key_of(head.id, call) for call in calls}
-
-
-async def _without_end(store: Store, run: str, kept: int) -> int:
-    """A redrive that is lost leaves the failure before it as the last word of a run that is open: nobody could drive
-    it, or redrive it. Without the failure it comes to it again by itself."""
-    rows = await store.log.read(run, after=kept - 1, limit=1)
-    return kept - 1 if rows and rows[0].type in TERMINAL_TYPES else kept
 
 
 async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:

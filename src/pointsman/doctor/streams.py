@@ -20,6 +20,7 @@ EVENTS_FIRST = 100
 """Events of each run that come with the page; most runs have fewer."""
 EVENTS_PAGE = 1_000
 LOOKS_MAX = 5
+TERMINAL_TYPES = frozenset(kind.__name__ for kind in ev.TERMINAL)
 
 
 async def heads(log: EventLog, runs: Sequence[str] | None) -> AsyncIterator[list[Head]]:
@@ -46,7 +47,7 @@ async def look_at_page(log: EventLog, page: Sequence[Head], counts: Counts, with
         if isinstance(trouble, Damage):
             confirmed = await damage_of(log, head.id)
             if confirmed is not None:
-                findings.append(_finding(*confirmed))
+                findings.append(_finding(*confirmed, await last_kept(log, head.id, confirmed[1])))
         elif trouble is not None:
             findings.append(trouble)
     return findings
@@ -121,12 +122,20 @@ def _unreadable(head: Head, row: ev.Recorded, counts: Counts) -> Finding | None:
     return None
 
 
-def _finding(head: Head, damage: Damage) -> Finding:
+async def last_kept(log: EventLog, run: str, damage: Damage) -> int:
+    """The last event that a repair leaves. A redrive that is lost would leave the failure before it as the last word of
+    a run that is open: nobody could drive it, or redrive it. Without the failure it comes to it again by itself."""
+    kept = damage.sequence - 1
+    rows = await log.read(run, after=kept - 1, limit=1) if kept > 0 else []
+    return kept - 1 if rows and rows[0].type in TERMINAL_TYPES else kept
+
+
+def _finding(head: Head, damage: Damage, kept: int) -> Finding:
     why_not = why_not_repaired(head, damage)
     remedy = why_not or (
-        f"`pointsman doctor --run {head.id} --repair` moves events {damage.sequence} to "
+        f"`pointsman doctor --run {head.id} --repair` moves events {kept + 1} to "
         f"{max(head.sequence, damage.sequence)} to the table quarantined_events and lets the run go on from event "
-        f"{damage.sequence - 1}"
+        f"{kept}"
     )
     return Finding("log", "problem", damage.message, head.id, remedy, is_repairable=not why_not)
 

@@ -11,12 +11,14 @@ import msgspec
 import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
+from pointsman.coordinator import redriving
 from pointsman.coordinator.inbox import CoordinatorInbox
 from pointsman.coordinator.redriving import look
 from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import NotRedrivable, RunEnded, UnknownRun
+from pointsman.ports.event_log import EventLog, Head
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.ports.runs import Redrive
 from pointsman.ports.store import Store
@@ -266,6 +268,31 @@ async def test_a_failed_child_goes_on_with_its_parent(stores: list[Store]) -> No
         assert await ended(one) == ("completed", ["first", "reserve", "charge", "ship"])
         assert [shop.made(what) for what in ("first", "reserve", "charge", "ship")] == [[1], [1], [1], [1, 2]]
         assert (await types(one)).count("ChildEnded") == 2
+
+
+async def test_a_child_that_changes_while_its_parent_is_brought_back_harms_nobody(
+    stores: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else redrives the child between a look at it and the next."""
+    shop, find, is_first = Shop(), redriving._find, True
+    shop.broken = {"ship"}
+
+    async def late(log: EventLog, head: Head) -> object:
+        nonlocal is_first
+        if head.parent is not None and is_first and (await log.heads(["r"]))["r"].ended_at is None:
+            is_first = False
+            await CoordinatorRuns(one).redrive(Redrive(head.id))
+            raise NotRedrivable("it is running, not failed")
+        return await find(log, head)
+
+    async with coordinators(shop, stores) as (one,):
+        await start(one, "household")
+        assert (await ended(one))[0] == "failed"
+        shop.broken.clear()
+        monkeypatch.setattr(redriving, "_find", late)
+        await CoordinatorRuns(one).redrive(Redrive("r"))
+        assert await ended(one) == ("completed", ["first", "reserve", "charge", "ship"])
+        assert not is_first
 
 
 async def test_a_child_that_failed_twice_fails_its_parent_twice(stores: list[Store]) -> None:

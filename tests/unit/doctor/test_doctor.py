@@ -158,7 +158,11 @@ async def test_a_redrive_that_is_lost_leaves_a_run_that_fails_again() -> None:
         await until(lambda: row.status == "parked")
     (redriven,) = [event.sequence for event in row.events if event.type == "RunRedriven"]
     change(row, redriven, at=row.events[redriven - 1].at + 1)
-    await mend(database, "r")
+    findings, _ = await look(database, "r")
+    did, _ = await mend(database, "r")
+    goes_on = f"the run go on from event {redriven - 2}"
+    assert [goes_on in finding.remedy for finding in findings if finding.check == "log"] == [True], findings
+    assert f"the run goes on from event {redriven - 2}" in did
     assert "RunFailed" not in [event.type for event in row.events]
     async with coordinator(failing, database, "three") as three:
         await CoordinatorRuns(three).signal("r", "go", b"7", key="k")

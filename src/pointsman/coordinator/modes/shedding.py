@@ -126,6 +126,8 @@ class Lookup:
                 for future in asked.values():
                     future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
                     future.exception()  # whoever asked may be gone
+                if isinstance(error, Exception):
+                    continue  # they were told; others may have asked meanwhile
                 raise
             for run, future in asked.items():
                 future.set_result(run in found)

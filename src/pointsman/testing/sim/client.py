@@ -18,6 +18,7 @@ from pointsman.kernel.errors import (
     DuplicateMail,
     NotQuarantined,
     NotRedrivable,
+    Overloaded,
     PointsmanError,
     RunConflict,
     RunEnded,
@@ -209,7 +210,7 @@ class Clients:
             was_started, asked = self._is_started(run), self._world.position
             try:
                 answer, seen = await self._ask(ask)
-            except (StoreUnavailable, Draining, TimeoutError):
+            except (StoreUnavailable, Draining, Overloaded, TimeoutError):
                 await asyncio.sleep(0.03 + self._rng.random() * 0.2)
                 continue
             if answer == "unknown" and run in self._starts and not was_started:
@@ -237,7 +238,7 @@ class Clients:
             return "unknown", ()
         except (NotRedrivable, NotQuarantined, NotRepairable) as error:
             return f"refused: {error.code}", ()
-        except (StoreUnavailable, Draining):
+        except (StoreUnavailable, Draining, Overloaded):
             raise
         except PointsmanError as error:
             return f"error {error.code}: {error}", ()

@@ -165,9 +165,9 @@ class SimLoop(asyncio.BaseEventLoop):
             self._virtual += STEP_S
             if self.steps > self.steps_max:
                 raise Livelock(f"more than {self.steps_max} callbacks, at {self._virtual:.3f} s")
-            entry = ready.pop()
-            if ready and (place := int(draw() * (len(ready) + 1))) < len(ready):
-                entry, ready[place] = ready[place], entry
+            place = int(draw() * len(ready))
+            entry, ready[place] = ready[place], ready[-1]
+            ready.pop()
             callback = entry._callback
             if callback is None:
                 continue
