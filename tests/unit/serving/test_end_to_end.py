@@ -29,6 +29,7 @@ def workflows() -> App:
     async def support(run: Run, ticket: str) -> str:
         return str(await run.call("billing", ticket))
 
+    app.events("ticket.opened", ends=["ticket.billed"])
     return app
 
 
@@ -106,4 +107,30 @@ async def test_a_server_without_a_cluster_records_at_the_callback(desk: Desk) ->
     assert len(service.charges) == 1
     left = await desk.client.get("/v1/agents/billing")
     assert left.status_code == 404 or left.json()["problem"] == "departed"
+    await asyncio.gather(server.stop(), cluster.close())
+
+
+async def test_a_service_that_registers_is_triggered_by_the_events_on_its_card(desk: Desk) -> None:
+    app, cluster = App("billing desk"), Cluster(desk.url)
+
+    @app.on("ticket.opened")
+    async def classify(ticket: str, ctx: Context) -> None:
+        ctx.emit("ticket.classified", {"ticket": ticket, "kind": "billing"})
+
+    @app.on("ticket.classified")
+    def bill(classified: dict[str, str], ctx: Context) -> int:
+        ctx.emit("ticket.billed", f"{classified['ticket']} for {classified['kind']}")
+        return 5
+
+    start = {"workflow": "ticket.opened", "input": "T3"}
+    server = AgentServer(app, cluster=cluster)
+    await server.start()
+    async with registered(app, cluster, advertise=f"http://127.0.0.1:{server.port}"):
+        assert (await desk.client.get("/v1/agents/bill")).json()["card"]["on"] == ["ticket.classified"]
+        await desk.client.post("/v1/runs", json={**start, "id": "r3"})
+        billed = {"event": "ticket.billed", "data": "T3 for billing", "by": "bill"}
+        assert (await desk.result("r3"))["output"] == [billed]
+    await desk.client.post("/v1/runs", json={**start, "id": "r4"})
+    failed = await desk.result("r4")
+    assert "to which nobody subscribes" in msgspec.json.encode(failed).decode(), "it has left"
     await asyncio.gather(server.stop(), cluster.close())
