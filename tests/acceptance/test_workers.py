@@ -48,7 +48,7 @@ def worker(cluster: Up, *options: str) -> Iterator[subprocess.Popen[str]]:
     """One that every coordinator knows."""
     process = subprocess.Popen(
         [*COMMAND, "worker", APP, "--url", cluster.url, "--wait", "1", "--json", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -57,7 +57,8 @@ def worker(cluster: Up, *options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=WAIT_S)
+        _, log = process.communicate(timeout=WAIT_S)
+        assert "at its own address" not in log, "the router is all that a worker has to reach"
 
 
 def connected(cluster: Up) -> list[set[str]]:

@@ -23,8 +23,8 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 _NAMED = frozenset(
     (
-        b"authorization", b"host", b"idempotency-key", b"origin", b"pointsman-run-id", b"pointsman-tenant",
-        b"pointsman-request-id",
+        b"authorization", b"host", b"idempotency-key", b"origin", b"pointsman-coordinator", b"pointsman-run-id",
+        b"pointsman-tenant", b"pointsman-request-id",
     )
 )  # fmt: skip
 _SPECIAL = HOP_BY_HOP | _NAMED | {b"content-length", b"expect"}

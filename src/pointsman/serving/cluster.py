@@ -6,6 +6,7 @@ Must not know what is asked, nor agents.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ BACKOFF_S, BACKOFF_S_MAX = 0.1, 2.0
 REPLY_BYTES_MAX = 4_000_000
 COORDINATOR_HEADER = "Pointsman-Coordinator"
 MISDIRECTED = 421
+
+logger = logging.getLogger("pointsman.serving")
 
 
 class ClusterRefused(PointsmanError):
@@ -117,6 +120,7 @@ class Cluster:
             status, answer = await self._once(method, path, data, params, timeout_s, coordinator)
             if status == MISDIRECTED and not coordinator.is_direct:
                 coordinator.is_direct = True
+                logger.info("coordinator %s is asked at its own address", coordinator.address)
                 status, answer = await self._once(method, path, data, params, timeout_s, coordinator)
         except (aiohttp.ClientError, OSError) as error:
             raise StoreUnavailable(f"coordinator {coordinator.address}: {faithful(error) or error!r}") from error

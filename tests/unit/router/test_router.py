@@ -117,6 +117,34 @@ async def test_a_refused_coordinator_is_passed_by():
     assert len(up.seen) == 20
 
 
+async def test_what_is_for_one_coordinator_goes_to_no_other():
+    """Polls of workers: each coordinator has calls of its own."""
+
+    def to(address: str, path: str = "/v1/workers/w/poll") -> bytes:
+        return post(path, extra=f"Pointsman-Coordinator: {address}\r\n")
+
+    async with upstream(lambda _: OK) as (_, gone):
+        pass
+    async with upstream(lambda _: OK) as (one, a), upstream(lambda _: OK) as (two, b), router(a, b, gone) as service:
+        for n in range(5):
+            assert b" 200 " in await ask(service, to(a))
+            assert b" 200 " in await ask(service, to(b, f"/v1/runs/{n}/attempts/finish"))
+        assert (len(one.seen), len(two.seen)) == (5, 5)
+        for address in (gone, "10.0.0.1:80"):
+            answer = await ask(service, to(address))
+            assert b" 503 " in answer
+            assert b'"no_coordinator"' in answer
+    assert (len(one.seen), len(two.seen)) == (5, 5)
+
+
+async def test_what_is_for_one_coordinator_is_sent_to_it_again_when_a_kept_connection_broke_and_never_elsewhere():
+    async with upstream(lambda _: None) as (one, a), upstream(lambda _: OK) as (two, b), router(a, b) as service:
+        answer = await ask(service, post("/v1/workers/w/poll", extra=f"Pointsman-Coordinator: {a}\r\n"))
+    assert b'"no_coordinator"' in answer
+    assert len(one.seen) == 1
+    assert two.seen == []
+
+
 async def test_what_must_not_be_sent_twice_is_not():
     async with (
         upstream(lambda _: None) as (one, a),
