@@ -7,7 +7,7 @@ from pointsman.agents.agent import Agent, AgentError, AgentRefused, ContextOverf
 from pointsman.agents.card import Card, Health
 from pointsman.agents.context import Context
 from pointsman.agents.workflow import Workflow
-from pointsman.app import App, HttpAgents
+from pointsman.app import App, HttpAgents, Webhook
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.asking import Answer, Question
 from pointsman.kernel.errors import (
@@ -106,6 +106,7 @@ __all__ = [
     "Turn",
     "UnknownAgent",
     "Verdict",
+    "Webhook",
     "Workflow",
     "fan_out",
     "refine",

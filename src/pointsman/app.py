@@ -30,6 +30,7 @@ from pointsman.ports.store import Store
 from pointsman.transports.http import HttpTransport
 from pointsman.transports.local import LocalTransport
 from pointsman.transports.pull import PullTransport
+from pointsman.transports.webhook import WebhookTeller, read_secrets
 from pointsman.workflows import triggers
 
 BASE32 = "0123456789abcdefghijklmnopqrstuv"
@@ -67,6 +68,19 @@ class HttpAgents:
 
 
 NO_PRIVATE_AGENTS = HttpAgents()
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Who is told of human tasks that are opened, escalated and expired.
+
+    Attributes:
+        url: its address must be one that agents may have (`HttpAgents.addresses`).
+        secrets: `whsec_...`, as Standard Webhooks has them, with blanks between; each signs.
+    """
+
+    url: str
+    secrets: str = field(repr=False)
 
 
 class App:
@@ -254,9 +268,14 @@ class App:
         )
 
     def coordinator(
-        self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS
-    ) -> Coordinator:
-        """A coordinator for this app on `store`, not yet started."""
+        self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS,
+        webhook: Webhook | None = None,
+    ) -> Coordinator:  # fmt: skip
+        """A coordinator for this app on `store`, not yet started.
+
+        Raises:
+            AddressRefused: nothing may be sent to the webhook's URL. InvalidSecret (a ValueError): of the webhook.
+        """
         settings = settings or CoordinatorSettings()
         remote = HttpTransport(http.addresses, callback=http.callback, token=http.token, bytes_max=self.value_bytes_max)
         pulled = PullTransport(
@@ -267,7 +286,7 @@ class App:
         transports: dict[str, Transport] = {LOCAL: local, HTTP: remote, PULL: pulled}
         return Coordinator(
             settings, store, self.new_directory(), SystemIds(), transports, self.tenant_budgets, http.addresses,
-            remote.probe, pulled,
+            remote.probe, pulled, None if webhook is None else _teller(webhook, http.addresses, settings),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -281,3 +300,7 @@ class App:
             yield CoordinatorRuns(coordinator, bytes_max=self.value_bytes_max)
         finally:
             await coordinator.stop()
+
+
+def _teller(webhook: Webhook, addresses: AgentAddresses, settings: CoordinatorSettings) -> WebhookTeller:
+    return WebhookTeller(webhook.url, read_secrets(webhook.secrets), addresses, timeout_s=settings.webhook_timeout_s)

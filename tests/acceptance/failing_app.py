@@ -46,3 +46,9 @@ async def spends(run: Run) -> int:
 @app.workflow()
 async def asks(run: Run) -> str:
     return str(await run.call(fragile, "stone", fallback=[], person="What now?"))
+
+
+@app.workflow()
+async def wonders(run: Run) -> str:
+    answer = await run.ask("What holds it together?", proposed="string", assignee="ann")
+    return f"{answer.outcome}: {answer.value}"

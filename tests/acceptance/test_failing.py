@@ -137,10 +137,14 @@ def test_a_run_stops_before_its_budget_is_exceeded(each: list[httpx.Client]) -> 
 def test_a_question_outlives_the_coordinator_that_asked_it(cluster: Up, each: list[httpx.Client]) -> None:
     url = cluster.url
     names = [child["name"] for child in cluster.said["processes"] if child["kind"] == "coordinator"]
+    assert each[2].post("/v1/runs", json={"workflow": "wonders", "id": "wondering", "input": None}).status_code == 201
+    [wonder] = until(lambda: answer("inbox", "ls", "--assignee", "ann", url=url)["tasks"], "a body asks")
     assert each[2].post("/v1/runs", json={"workflow": "asks", "id": "asking", "input": None}).status_code == 201
-    [task] = until(lambda: answer("inbox", "ls", url=url)["tasks"], "a person is asked")
+    [task] = until(lambda: answer("inbox", "ls", "--assignee", "", url=url)["tasks"], "a person is asked")
     os.kill(cluster.pid(names[2]), signal.SIGKILL)
-    assert [row["id"] for row in answer("inbox", "ls", url=url)["tasks"]] == [task["id"]]
+    assert [row["id"] for row in answer("inbox", "ls", url=url)["tasks"]] == [wonder["id"], task["id"]]
+    answer("inbox", "answer", wonder["id"], '"glue"', "--by", "ann", url=url)
+    assert answer("runs", "result", "wondering", "--timeout", str(WAIT_S), url=url)["output"] == "edited: glue"
     answer("inbox", "answer", task["id"], '"glue"', "--by", "ann", url=url)
     assert answer("runs", "result", "asking", "--timeout", str(WAIT_S), url=url)["output"] == "glue"
     late = pointsman("inbox", "answer", task["id"], '"tape"', "--by", "bob", url=url)

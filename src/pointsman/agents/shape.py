@@ -37,6 +37,7 @@ class SchemaShape:
 
     def decode_output(self, data: bytes) -> Any:
         """Raises InvalidInput."""
+        self._signature.check_output(data)
         return self._signature.decode_output(data)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pointsman.agents.addresses import AgentAddresses
+from pointsman.app import Webhook
 from pointsman.cli import output, settings
 from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.load import load_app
@@ -22,8 +23,10 @@ from pointsman.node import Limits, Node, NodeSettings, hash_seed
 from pointsman.node.recycling import MEGABYTE
 from pointsman.process import tune_process
 from pointsman.stores.urls import store_of
+from pointsman.transports.webhook import InvalidSecret, read_secrets
 
 SEED = "PYTHONHASHSEED"
+WEBHOOK_SECRET = "POINTSMAN_WEBHOOK_SECRET"
 
 
 @guarded
@@ -56,6 +59,10 @@ def coordinator(  # long because a command declares its options as parameters: 4
     agents_token: Annotated[
         str | None, typer.Option(envvar="POINTSMAN_AGENTS_TOKEN", help="Bearer token that they want to hear.")
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Who is told of human tasks; its secret is in POINTSMAN_WEBHOOK_SECRET."),
+    ] = None,
     callback: Annotated[
         str | None, typer.Option(metavar="URL", help="Where they reach the API, if not at this coordinator.")
     ] = None,
@@ -83,14 +90,16 @@ def coordinator(  # long because a command declares its options as parameters: 4
             "--store is missing (or POINTSMAN_STORE): the DSN of the cluster's PostgreSQL, or sqlite:///file.db"
         )
     values = settings.parse(set_ or [])
+    addresses = _addresses(agents_allow or (), agents_private)
     node_settings = NodeSettings(
         coordinator=settings.coordinator_settings(name, values),
         api=settings.api_settings(host, port, token, values),
         routers=router or [],
         announce_token=announce_token,
         advertise=advertise,
-        agents=_addresses(agents_allow or (), agents_private),
+        agents=addresses,
         agents_token=agents_token,
+        webhook=webhook_of(webhook, addresses),
         callback=callback,
         limits=limits_of(max_age, max_rss),
     )
@@ -124,6 +133,19 @@ def limits_of(max_age: float | None, max_rss: int | None) -> Limits:
         return Limits(age_s=max_age, rss_bytes=None if max_rss is None else max_rss * MEGABYTE)
     except ValueError as error:
         raise Usage(f"--max-age, --max-rss: {error}") from error
+
+
+def webhook_of(url: str | None, addresses: AgentAddresses) -> Webhook | None:
+    """Raises Usage, AddressRefused: it can't be told anything."""
+    if url is None:
+        return None
+    addresses.check_url(url)
+    secrets = os.environ.get(WEBHOOK_SECRET, "")
+    try:
+        read_secrets(secrets)
+    except InvalidSecret as error:
+        raise Usage(f"{WEBHOOK_SECRET}: {error}") from error
+    return Webhook(url, secrets)
 
 
 def _addresses(allow: Sequence[str], allow_private: bool) -> AgentAddresses:

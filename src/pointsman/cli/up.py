@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import typer
 
+from pointsman.agents.addresses import AgentAddresses
 from pointsman.cli import output, settings
-from pointsman.cli.coordinator import limits_of
+from pointsman.cli.coordinator import limits_of, webhook_of
 from pointsman.cli.exits import guarded
 from pointsman.cli.load import check_app
 from pointsman.cli.options import AsJson, MaxAge, MaxRss, Store
@@ -39,6 +40,9 @@ def up(
     ] = None,
     max_age: MaxAge = None,
     max_rss: MaxRss = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="As of `coordinator`: who is told of human tasks.")
+    ] = None,
     no_restart: Annotated[bool, typer.Option("--no-restart", help="Leave the dead dead.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -58,6 +62,7 @@ def up(
     settings.coordinator_settings("coordinator-1", values)
     settings.api_settings("127.0.0.1", 0, None, values)
     limits_of(max_age, max_rss)
+    webhook_of(webhook, AgentAddresses(allow_private=True))
     check_app(app)
     log_to_stderr("warning")
     directory = data if data is not None else default_directory(app)
@@ -71,7 +76,7 @@ def up(
         settings=values,
         options=[
             word
-            for option, limit in (("--max-age", max_age), ("--max-rss", max_rss))
+            for option, limit in (("--max-age", max_age), ("--max-rss", max_rss), ("--webhook", webhook))
             if limit is not None
             for word in (option, str(limit))
         ],

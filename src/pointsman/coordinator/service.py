@@ -24,6 +24,7 @@ from pointsman.coordinator.effects import Effects
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.modes.keeper import SECTION, ModeKeeper
+from pointsman.coordinator.notices import NoticeDuty
 from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.retention import RetentionDuty
 from pointsman.coordinator.roster import Roster
@@ -36,6 +37,7 @@ from pointsman.kernel.policy.breaker import Sums
 from pointsman.observe.stats import Stats, prometheus
 from pointsman.ports.ids import Ids
 from pointsman.ports.store import Store
+from pointsman.ports.telling import Teller
 from pointsman.ports.workers import Desk
 
 logger = logging.getLogger("pointsman.coordinator")
@@ -53,6 +55,7 @@ class Coordinator:
         self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids,
         transports: Mapping[str, Transport], tenant_budgets: Mapping[str, Budget] | None = None,
         addresses: AgentAddresses | None = None, probe: Probe = no_probe, desk: Desk | None = None,
+        teller: Teller | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.store = store
@@ -79,6 +82,8 @@ class Coordinator:
             self.agents, directory, store.clock, store.liveness, incarnation=lambda: self.incarnation, probe=probe
         )
         self.retention = RetentionDuty(settings, store, self.stats, lambda: self.incarnation)
+        self.notices = NoticeDuty(settings, store, self.stats, teller)
+        self._has_webhook = teller is not None
         self.incarnation = 0
         self._lease_keeper: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -95,6 +100,7 @@ class Coordinator:
         await self._enlist()
         self.health.start()
         self.retention.start()
+        self.notices.start()
         self.watcher.start()
         self.claims.start(self.roster)
         pause_s = self.settings.claim_poll_ms / 1000
@@ -118,7 +124,7 @@ class Coordinator:
             ),
             purses=Purses(self.store, lease.incarnation, self.tenant_budgets),
             timers=Timers(clock, self.roster.poke), stats=self.stats, lease=lease, on_moved=self.watcher.moved,
-            on_due=self.hint,
+            on_due=self.hint, on_notice=self.notices.hint if self._has_webhook else None,
         )  # fmt: skip
         crew.gates.sections[SECTION] = self.modes.signals
         crew.recorder.start()
@@ -180,6 +186,7 @@ class Coordinator:
             self._hand_over(),  # what a claim had just brought, and nobody drives
             self.health.stop(),
             self.retention.stop(),
+            self.notices.stop(),
         )
 
     async def _hand_over(self) -> None:

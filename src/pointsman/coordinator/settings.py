@@ -56,6 +56,10 @@ class CoordinatorSettings:
         retention_every_s: how often one of the coordinators looks for them.
         retention_batch: runs deleted or moved in one statement.
         retention_pause_ms: rest between two such statements.
+        webhook_poll_ms: how often to look for notices that a webhook is to be told of; its own it tells at once.
+        webhook_hold_ms: a notice that is being told is nobody else's for so long; longer than `webhook_timeout_s`.
+        webhook_timeout_s: of one try.
+        webhook_give_up_h: hours after which a notice that nobody took is not told any more.
     """
 
     name: str = "coordinator-1"
@@ -107,6 +111,10 @@ class CoordinatorSettings:
     retention_every_s: int = 3_600
     retention_batch: int = 500
     retention_pause_ms: int = 50
+    webhook_poll_ms: int = 1_000
+    webhook_hold_ms: int = 30_000
+    webhook_timeout_s: float = 15.0
+    webhook_give_up_h: int = 72
 
     @property
     def gates(self) -> GateSettings:
@@ -129,5 +137,10 @@ class CoordinatorSettings:
                 raise ValueError(f"emergency_{signal}={emergency}: at least degraded_{signal}, which is {degraded}")
         if self.mode_leave >= 1:
             raise ValueError(f"mode_leave={self.mode_leave}: below 1, or the mode would change to and fro")
+        if self.webhook_hold_ms <= self.webhook_timeout_s * 1000:
+            raise ValueError(
+                f"webhook_hold_ms={self.webhook_hold_ms}: more than webhook_timeout_s={self.webhook_timeout_s:g}, or a "
+                "notice is told twice at the same time"
+            )
         if self.lease_ttl_ms < 500:
             raise ValueError(f"lease_ttl_ms={self.lease_ttl_ms}: at least 500, or a pause ends a healthy coordinator")

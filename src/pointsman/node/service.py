@@ -17,7 +17,7 @@ from typing import Any
 
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.api import ApiServer, ApiSettings
-from pointsman.app import App, HttpAgents
+from pointsman.app import App, HttpAgents, Webhook
 from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.coordinator.inbox import CoordinatorInbox
 from pointsman.coordinator.reports import CoordinatorAttempts
@@ -49,6 +49,7 @@ class NodeSettings:
     advertise: `host:port` under which routers reach the API, where that is not what it binds.
     agents: where agents that register may be.
     agents_token: what agents behind HTTP want to hear as `Authorization: Bearer`.
+    webhook: who is told of human tasks.
     callback: base URL of the API as such agents reach it; this coordinator's own address without.
     limits: of the process's age and memory, beyond which it is to be replaced.
     """
@@ -60,6 +61,7 @@ class NodeSettings:
     advertise: str | None = None
     agents: AgentAddresses = field(default_factory=AgentAddresses)
     agents_token: str | None = None
+    webhook: Webhook | None = None
     callback: str | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -98,7 +100,7 @@ class Node:
         self.address = settings.advertise or join_address(api.host, port)
         http = HttpAgents(settings.agents, settings.callback or f"http://{self.address}", settings.agents_token)
         self.coordinator = coordinator = self._app.coordinator(
-            self._store, replace(settings.coordinator, address=self.address), http
+            self._store, replace(settings.coordinator, address=self.address), http, settings.webhook
         )
         bytes_max = self._app.value_bytes_max
         self._api = ApiServer(

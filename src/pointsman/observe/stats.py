@@ -104,6 +104,9 @@ class Stats:
     runs_deleted: int = 0
     runs_moved: int = 0
     buckets_dropped: int = 0
+    notices_delivered: int = 0
+    notices_failed: int = 0
+    notices_given_up: int = 0
     gates: GateStats = field(default_factory=GateStats)
     workers: WorkerStats = field(default_factory=WorkerStats)
     loop_lag_s: float = 0.0
@@ -217,6 +220,9 @@ METRICS = (
     Metric("pointsman_runs_deleted_total", "counter", "Ended runs that retention deleted.", "runs_deleted"),
     Metric("pointsman_runs_moved_total", "counter", "Runs that retention moved to the current bucket.", "runs_moved"),
     Metric("pointsman_buckets_dropped_total", "counter", "Buckets that retention dropped.", "buckets_dropped"),
+    Metric("pointsman_notices_delivered_total", "counter", "Notices that the webhook took.", "notices_delivered"),
+    Metric("pointsman_notices_failed_total", "counter", "Tries of a notice that failed.", "notices_failed"),
+    Metric("pointsman_notices_given_up_total", "counter", "Notices that are told no more.", "notices_given_up"),
     Metric("pointsman_incarnations_total", "counter", "Registrations of this process.", "incarnations"),
     Metric("pointsman_runs_active", "gauge", "Runs driven now."),
     Metric("pointsman_runs_cached", "gauge", "Waiting runs kept in memory."),

@@ -1,0 +1,93 @@
+"""Notices as a duty: what human tasks' appends left to tell is told to a webhook, at least once, by any coordinator.
+
+A notice is taken for longer than a try lasts, so of several coordinators one tells it; where that one dies, it is due
+again by itself. Retries wait 5 s at first and four times as long each time, up to an hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from pointsman.coordinator.claims import keep
+from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.observe.stats import Stats
+from pointsman.ports.notices import Notice
+from pointsman.ports.store import Store
+from pointsman.ports.telling import NotTold, Teller
+
+logger = logging.getLogger("pointsman.notices")
+
+AT_ONCE = 16
+"""Notices that one coordinator tells at the same time."""
+FIRST_DELAY_MS = 5_000
+DELAY_MS_MAX = 3_600_000
+FACTOR = 4
+JITTER = 0.1
+HOUR_MS = 3_600_000
+
+
+class NoticeDuty:
+    """A service: `start`, `stop`; `hint` when notices were written. Does nothing without a teller."""
+
+    def __init__(self, settings: CoordinatorSettings, store: Store, stats: Stats, teller: Teller | None) -> None:
+        self._settings = settings
+        self._store = store
+        self._stats = stats
+        self._teller = teller
+        self._task: asyncio.Task[None] | None = None
+        self._hinted = asyncio.Event()
+
+    def start(self) -> None:
+        if self._teller is not None:
+            self._task = asyncio.create_task(
+                keep(self._tell_all, self._settings.webhook_poll_ms / 1000), name="notices"
+            )
+
+    async def stop(self) -> None:
+        """What is being told is told again by somebody else."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._teller is not None:
+            await self._teller.close()
+
+    def hint(self) -> None:
+        """There are notices: look at once."""
+        self._hinted.set()
+
+    async def _tell_all(self) -> None:
+        while True:
+            self._hinted.clear()
+            while taken := await self._store.notices.take(limit=AT_ONCE, hold_ms=self._settings.webhook_hold_ms):
+                await asyncio.gather(*(self._tell(notice) for notice in taken))
+            try:
+                async with asyncio.timeout(self._settings.webhook_poll_ms / 1000):
+                    await self._hinted.wait()
+            except TimeoutError:
+                continue
+
+    async def _tell(self, notice: Notice) -> None:
+        assert self._teller is not None
+        try:
+            await self._teller.tell(notice.id, notice.body)
+        except NotTold as error:
+            await self._failed(notice, error)
+            return
+        await self._store.notices.settle([notice.id])
+        self._stats.notices_delivered += 1
+
+    async def _failed(self, notice: Notice, error: NotTold) -> None:
+        self._stats.notices_failed += 1
+        age_ms = self._store.clock.now() - notice.at
+        if error.is_final or age_ms > self._settings.webhook_give_up_h * HOUR_MS:
+            await self._store.notices.settle([notice.id])
+            self._stats.notices_given_up += 1
+            logger.error("notice %s is given up after %d tries: %s", notice.id, notice.tries, error)
+            return
+        delay = min(FIRST_DELAY_MS * FACTOR ** min(notice.tries - 1, 10), DELAY_MS_MAX)
+        delay = round(delay * (1 + JITTER * (2 * random.random() - 1)))
+        logger.warning("notice %s: %s; try %d follows in %d s", notice.id, error, notice.tries + 1, delay // 1000)
+        await self._store.notices.postpone(notice.id, delay_ms=delay)
