@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -26,7 +26,7 @@ def events(bodies: Sequence[bytes]) -> list[NewEvent]:
     return [NewEvent("CallCompleted", 1, 1_700_000_000_000, body) for body in bodies]
 
 
-def creation(run: str, *, bodies: Sequence[bytes] = (BODY,), owner: int = 1, bucket: int = 0, **new: str) -> Append:
+def creation(run: str, *, bodies: Sequence[bytes] = (BODY,), owner: int = 1, bucket: int = 0, **new: Any) -> Append:
     return Append(
         run=run, epoch=1, expected=0, nonce=next(_nonces).to_bytes(8), events=events(bodies), status="running",
         owner=owner, create=NewRun("support", 1, "build", bucket, "digest", **new),
