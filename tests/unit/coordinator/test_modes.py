@@ -27,6 +27,9 @@ Test = Callable[[], Coroutine[Any, Any, None]]
 CONCURRENCY, CALL_S = 4, 0.1
 CAPACITY = CONCURRENCY / CALL_S
 DEADLINE_S = 3.0
+STEPS = 10
+APPEND_S = 0.004
+"""What a slow store takes for each run of an append: its capacity is 1 / (APPEND_S * (STEPS + 1)) runs a second."""
 SETTINGS: dict[str, Any] = {"shed_wait_s": 1.5, "degraded_wait_s": 1.0, "mode_stay_s": 2.0}
 
 
@@ -68,6 +71,12 @@ def new_app() -> App:
     @app.workflow()
     async def fail(run: Run, text: str) -> str:
         return str(await run.call(broken, text))
+
+    @app.workflow()
+    async def long(run: Run, text: str) -> str:
+        for _ in range(STEPS):
+            text = await run.call(generalist, text)
+        return text
 
     return app
 
@@ -171,6 +180,41 @@ async def test_overload_degrades_the_cluster_and_its_end_brings_it_back() -> Non
     assert up["value"] >= 1.0
     assert up["coordinator"] in ("n0", "n1")
     assert (down["mode"], down["before"]) == ("full", "degraded")
+
+
+def slow(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All coordinators append to one disk, which takes its time for each run."""
+    disk = asyncio.Lock()
+    for member in cluster.members:
+        log = member.store.log
+
+        async def append(batch: Any, *, lane: int, append: Any = log.append) -> Any:
+            async with disk:
+                await asyncio.sleep(APPEND_S * len(batch))
+            return await append(batch, lane=lane)
+
+        monkeypatch.setattr(log, "append", append)
+
+
+@pytest.mark.parametrize("is_shedding", [True, False])
+def test_a_store_that_is_too_slow_for_all_is_fast_enough_for_some(
+    is_shedding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capacity = 1 / (APPEND_S * (STEPS + 1))
+
+    @simulated
+    async def test() -> None:
+        settings = {"shed_wait_s": 1.0 if is_shedding else 1e6, "degraded_store_s": 5.0, "emergency_store_s": 5.0}
+        async with a_cluster(1, **settings) as cluster:
+            slow(cluster, monkeypatch)
+            await cluster.offer(0.5 * capacity, 4, "long")
+            assert cluster.shed == 0
+            goodput = await cluster.offer(3 * capacity, 10, "long")
+        print(goodput, capacity, cluster.shed, cluster.late)
+        assert (goodput >= 0.7 * capacity) == is_shedding
+        assert bool(cluster.members[0].stats.runs_shed.get("coordinator")) == is_shedding
+
+    test()
 
 
 @simulated

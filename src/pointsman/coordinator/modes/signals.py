@@ -5,6 +5,7 @@ Nothing is counted for them on the way of a step: they are read off what is ther
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -18,8 +19,16 @@ RATE_S = 3.0
 """Over so long the rate is measured at which an agent's queue moves."""
 SMOOTHING = 0.3
 """What the newest sample of the loop's lag weighs: of ten samples a second, the last half second counts."""
+EVENTS_A_STEP = 2
 TURNS = 10
 """Turns of the event loop that a step of a run takes, from an agent's answer to the next call: counted."""
+STEPS_MAX = 100
+"""A run of more steps is reckoned with so many: it takes long in any case."""
+RUNS_MIN = 20
+"""Of fewer runs that ended within `RATE_S`, the mean number of steps says nothing."""
+REST_GROWS = 1.000_05
+"""In a tenth of a second: what a step takes at rest is the least that was ever seen, and is forgotten this slowly: twice
+as much after 23 minutes."""
 WAITERS_ASKED = 200
 """The first so many of a queue are asked for the workflow of their run."""
 
@@ -38,7 +47,8 @@ class Measurements:
 
     Attributes:
         waits: seconds that a call of a run of this workflow, made now, would wait for its agent; only where it would.
-        machinery: seconds that a step waits for this process and the store; the time without room counts here.
+        machinery: seconds that a run of as many steps as others have waits for this process and the store, beyond what
+            its steps take at rest; or how long there has been no room for another run.
     """
 
     def __init__(self, settings: CoordinatorSettings, stats: Stats, roster: Room) -> None:
@@ -54,6 +64,9 @@ class Measurements:
         self._appends = (0, 0.0)
         self._store = 0.0
         self._no_room_since: float | None = None
+        self._steps = 1.0
+        self._at_rest = math.inf
+        self._worked: deque[tuple[float, int, int]] = deque()
 
     def sample(self, crew: Crew, now: float, lag_s: float) -> None:
         """`now`: monotonic seconds; `lag_s`: how late the event loop just was."""
@@ -67,7 +80,7 @@ class Measurements:
         elif self._no_room_since is None:
             self._no_room_since = now
         no_room = 0.0 if self._no_room_since is None else now - self._no_room_since
-        self.machinery = max(no_room, TURNS * self._lag + self._store)
+        self.machinery = max(no_room, self._measure_steps(now))
 
     def look(self, now: float) -> dict[str, float]:
         """The signals as of now, by name."""
@@ -88,6 +101,19 @@ class Measurements:
         before_count, before_total = self._appends
         self._appends = count, total
         return (total - before_total) / (count - before_count) if count > before_count else 0.0
+
+    def _measure_steps(self, now: float) -> float:
+        """How much longer a run takes for its steps than at rest."""
+        step_s = TURNS * self._lag + self._store
+        if self._store:
+            self._at_rest = min(self._at_rest * REST_GROWS, step_s)
+        self._worked.append((now, self._stats.events, sum(self._stats.runs_ended.values())))
+        while now - self._worked[0][0] > RATE_S:
+            self._worked.popleft()
+        events, ended = (self._worked[-1][n] - self._worked[0][n] for n in (1, 2))
+        if ended >= RUNS_MIN:
+            self._steps = min(max(events / ended / EVENTS_A_STEP, 1.0), STEPS_MAX)
+        return self._steps * max(step_s - self._at_rest, 0.0) if self._at_rest < math.inf else 0.0
 
     def _measure_queues(self, crew: Crew, now: float) -> None:
         self.waits = {}
