@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ class Counts:
     """What the clients of one phase saw. Times in seconds, from when the request was due."""
 
     seconds: float
+    took: float = 0.0
+    """Until the last good one was done: what was accepted in time and done after the phase takes its time too."""
+    began: float = field(default_factory=time.monotonic)
     offered: int = 0
     good: list[float] = field(default_factory=list)
     late: int = 0
@@ -36,7 +40,7 @@ class Counts:
     @property
     def goodput(self) -> float:
         """Runs done within their deadline, a second."""
-        return len(self.good) / self.seconds
+        return len(self.good) / max(self.seconds, self.took)
 
     def figures(self) -> dict[str, Any]:
         return {
@@ -120,6 +124,7 @@ class Clients:
             counts.errors.append(f"{status}: {answer[:200].decode(errors='replace')}")
         elif _decoder.decode(answer).status == "completed" and took <= self._deadline_s:
             counts.good.append(took)
+            counts.took = time.monotonic() - counts.began
         else:
             counts.late += 1
 

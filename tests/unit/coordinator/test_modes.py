@@ -154,10 +154,10 @@ async def test_goodput_at_three_times_the_capacity_stays_near_that_at_capacity()
     async with a_cluster() as cluster:
         at_capacity = await cluster.offer(CAPACITY, 5)
         overloaded = await cluster.offer(3 * CAPACITY, 12)
-        assert at_capacity > 0.9 * CAPACITY
+        assert at_capacity > 0.85 * CAPACITY, at_capacity
         assert overloaded >= 0.8 * at_capacity, (overloaded, at_capacity, cluster.shed, cluster.late)
         assert cluster.shed > CAPACITY * 12
-        assert cluster.late < 0.05 * cluster.good
+        assert cluster.late < 0.1 * cluster.good, (cluster.late, cluster.good)
 
 
 @simulated
@@ -210,7 +210,6 @@ def test_a_store_that_is_too_slow_for_all_is_fast_enough_for_some(
             await cluster.offer(0.5 * capacity, 4, "long")
             assert cluster.shed == 0
             goodput = await cluster.offer(3 * capacity, 10, "long")
-        print(goodput, capacity, cluster.shed, cluster.late)
         assert (goodput >= 0.7 * capacity) == is_shedding
         assert bool(cluster.members[0].stats.runs_shed.get("coordinator")) == is_shedding
 
@@ -319,15 +318,15 @@ async def test_a_mode_that_a_newer_release_wrote_is_left_alone() -> None:
 
 
 def test_a_valve_lets_an_even_share_pass() -> None:
-    valve = Valve()
+    valve = Valve(0.85)
     for _ in range(3):
         valve.adjust(1.25, 1.0)
-    assert valve.share == pytest.approx(0.512)
-    late = Valve()
+    assert valve.share == pytest.approx(0.85**3)
+    late = Valve(0.85)
     late.adjust(1.25, 1.0, seconds=0.3)
-    assert late.share == pytest.approx(0.512), "whoever is behind samples seldom, and sheds as much"
+    assert late.share == pytest.approx(0.85**3), "whoever is behind samples seldom, and sheds as much"
     passed = [valve.passes() for _ in range(1_000)]
-    assert sum(passed) == pytest.approx(512, abs=2)
+    assert sum(passed) == pytest.approx(614, abs=2)
     assert not any(all(passed[n : n + 3]) for n in range(900))
     for _ in range(100):
         valve.adjust(2.0, 1.0)

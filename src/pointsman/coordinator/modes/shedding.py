@@ -15,9 +15,10 @@ from pointsman.kernel.errors import Overloaded
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import EventLog
 
-DOWN_MOST, UP = 0.5, 0.04
+DOWN_OF_QUEUES, DOWN_OF_MACHINERY, UP = 0.6, 0.85, 0.04
 """In a tenth of a second: the share falls by as much as the wait is over its limit, but not below this much of itself;
-or rises by this much. A process that is behind samples seldom, so it goes by time."""
+or rises by this much. A queue is known at once, and what a process is behind only by those who went through. A process
+that is behind samples seldom, so it goes by time."""
 STEP_S, STEPS_MAX = 0.1, 20.0
 SHARE_MIN = 0.02
 """What is let in even so: nothing would be learned from none."""
@@ -29,9 +30,10 @@ EVERYTHING = ""
 class Valve:
     """Lets a share of what comes pass, evenly."""
 
-    __slots__ = ("_credit", "share", "wait")
+    __slots__ = ("_credit", "_down", "share", "wait")
 
-    def __init__(self) -> None:
+    def __init__(self, down: float) -> None:
+        self._down = down
         self.share = 1.0
         self.wait = 0.0
         self._credit = 0.0
@@ -41,7 +43,7 @@ class Valve:
         self.wait = wait
         steps = min(seconds / STEP_S, STEPS_MAX)
         if wait > limit:
-            self.share = max(self.share * max(limit / wait, DOWN_MOST) ** steps, SHARE_MIN)
+            self.share = max(self.share * max(limit / wait, self._down) ** steps, SHARE_MIN)
         else:
             self.share = min(self.share + UP * steps, 1.0)
 
@@ -71,7 +73,7 @@ class Shedding:
         waits = {**measured.waits, EVERYTHING: measured.machinery}
         for key, wait in waits.items():
             if wait > self._wait_s and key not in self._valves:
-                self._valves[key] = Valve()
+                self._valves[key] = Valve(DOWN_OF_QUEUES if key else DOWN_OF_MACHINERY)
         for key, valve in list(self._valves.items()):
             valve.adjust(waits.get(key, 0.0), self._wait_s, seconds)
             if valve.share >= 1.0:

@@ -20,15 +20,15 @@ RATE_S = 3.0
 SMOOTHING = 0.3
 """What the newest sample of the loop's lag weighs: of ten samples a second, the last half second counts."""
 EVENTS_A_STEP = 2
-TURNS = 10
-"""Turns of the event loop that a step of a run takes, from an agent's answer to the next call: counted."""
+TURNS = 5
+"""Turns of the event loop that a step of a run takes beside its append: the agent's, and the driver's."""
 STEPS_MAX = 100
 """A run of more steps is reckoned with so many: it takes long in any case."""
 RUNS_MIN = 20
 """Of fewer runs that ended within `RATE_S`, the mean number of steps says nothing."""
 REST_GROWS = 1.000_05
-"""In a tenth of a second: what a step takes at rest is the least that was ever seen, and is forgotten this slowly: twice
-as much after 23 minutes."""
+"""In a tenth of a second: what a step takes at rest is the least that was ever seen, and is forgotten this slowly:
+twice as much after 23 minutes."""
 WAITERS_ASKED = 200
 """The first so many of a queue are asked for the workflow of their run."""
 
