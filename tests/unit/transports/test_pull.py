@@ -153,6 +153,7 @@ def test_a_call_goes_at_once_to_the_worker_that_waits_and_its_result_is_the_call
             b'{"b": 2, "a": 1}', usd=0.5, tokens=7, emitted=(Emission("work.done", msgspec.Raw(b"1")),)
         )
         assert desk.finish(result=result)
+        assert not desk.finish(), "the first counts"
         await asyncio.sleep(0.1)
         assert desk.outcome() == b'{"a":1,"b":2}'
         assert desk.spent[HeldCall("r/1/c", 1)] == Amount(usd_micros=500_000, tokens=7, calls=1)
@@ -293,8 +294,10 @@ def test_a_later_poll_ends_the_one_that_waits_and_an_earlier_one_is_refused() ->
         assert await first == Handed()
         with pytest.raises(StalePoll):
             await worker.poll(number=1)
+        began = desk.loop.time()
         desk.call(agent())
         assert keys(await second) == ["r/1/c"]
+        assert desk.loop.time() - began < 0.001, "the one that was ended is not in its way"
 
     tell(story)
 
@@ -316,7 +319,9 @@ def test_what_was_to_be_said_to_a_poll_whose_client_went_goes_to_another() -> No
         await asyncio.gather(gone, return_exceptions=True)
         if gone.cancelled():
             went_in_time += was_handed
+            went_at = desk.loop.time()
             assert keys(await waits) == ["r/1/c"]
+            assert desk.loop.time() - went_at < 0.001
         else:
             assert keys(gone.result()) == ["r/1/c"]
             waits.cancel()
@@ -417,6 +422,17 @@ def test_what_waits_is_shared_among_workers_and_oldest_first_over_agents() -> No
         assert desk.transport.connected() == {"cpu": 2, "gpu": 2}
 
     tell(story)
+
+
+def test_the_oldest_call_goes_first_whichever_its_agent() -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w", "gpu", "cpu")
+        for n in range(6):
+            desk.call(agent("cpu" if n % 2 else "gpu"), f"r/1/{n}")
+            await asyncio.sleep(0.01)
+        assert [keys(await worker.poll(0))[0] for _ in range(6)] == [f"r/1/{n}" for n in range(6)]
+
+    tell(story, queue_max=10)
 
 
 def test_the_worker_with_the_least_to_do_is_asked_first() -> None:
