@@ -16,7 +16,14 @@ from pointsman.ports.inspection import Cut
 from pointsman.ports.states import row_at
 from pointsman.ports.store import Store
 
-OUTCOMES = (ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.CallCancelled, ev.HumanTaskAnswered)
+OUTCOMES = (
+    ev.CallCompleted,
+    ev.CallFailed,
+    ev.CallSkipped,
+    ev.CallCancelled,
+    ev.HumanTaskAnswered,
+    ev.HumanTaskExpired,
+)
 
 
 class NotRepairable(PointsmanError):

@@ -29,7 +29,7 @@ PAGE = 1_000
 logger = logging.getLogger("pointsman.budgets")
 
 _RESULTS = (ev.CallCompleted, ev.CallFailed, ev.AttemptFailed)
-_ENDS = (*_RESULTS, ev.CallSkipped, ev.CallCancelled, ev.HumanTaskAnswered, *ev.TERMINAL)
+_ENDS = (*_RESULTS, ev.CallSkipped, ev.CallCancelled, ev.HumanTaskAnswered, ev.HumanTaskExpired, *ev.TERMINAL)
 _READ = frozenset(kind.__name__ for kind in (ev.CallReserved, *_ENDS))
 
 

@@ -19,7 +19,8 @@ from pointsman.testing.sim.replayed import SAMPLES, replays_identically
 
 Checker = Callable[[Evidence], Iterator[str]]
 OUTCOMES = (
-    ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.CallCancelled, ev.ChildEnded,
+    ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.HumanTaskExpired,
+    ev.CallCancelled, ev.ChildEnded,
 )  # fmt: skip
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 

@@ -76,7 +76,7 @@ def uses_of(run: str, rows: Sequence[ev.Recorded]) -> Iterator[tuple[str, Use]]:
                 yield tranche, use
         elif isinstance(event, ev.CallCompleted | ev.CallFailed | ev.AttemptFailed):
             _close(latest.pop(event.call, ()), event.spent)
-        elif isinstance(event, ev.CallSkipped | ev.CallCancelled | ev.HumanTaskAnswered):
+        elif isinstance(event, ev.CallSkipped | ev.CallCancelled | ev.HumanTaskAnswered | ev.HumanTaskExpired):
             _close(latest.pop(event.call, ()), None)
         elif isinstance(event, ev.TERMINAL):
             for open_uses in latest.values():
