@@ -14,6 +14,7 @@ from pointsman.ports.event_log import Head, NewRun
 from pointsman.ports.mailbox import Mail
 from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim import checkers
+from pointsman.testing.sim.answers import one_answer_a_task
 from pointsman.testing.sim.database import Erased
 from pointsman.testing.sim.evidence import Ack, Evidence
 from pointsman.testing.sim.journal import Effect, Invocation
@@ -116,6 +117,23 @@ def test_a_sound_log_with_a_redrive_and_generations_passes():
     assert [what for checker in checkers.CHECKERS for what in checker(evidence)] == []
 
 
+def people(*said, events):
+    """The mail of one task, in its order, and the events that it became."""
+    letters = [
+        Mail(number=n, key=f"answer:t{n}", kind=kind, body=b'{"call":"a#1","task":"t","by":"ann"}', at=0)
+        for n, kind in enumerate(said, 1)
+    ]
+    return replace(log(STARTED, *events, ENDED), mails={"r": letters})
+
+
+ANSWERED = ev.HumanTaskAnswered(call="a#1", task="t", mail=1, by="ann")
+EXPIRED = ev.HumanTaskExpired(call="a#1", task="t", mail=2)
+
+
+def test_one_answer_of_a_person_passes():
+    assert list(one_answer_a_task(people("answer", "expiry", events=[ANSWERED]))) == []
+
+
 def erased(ended_at, parent_ended_at=None):
     """Run `r` was deleted, with a parent or without."""
     new = NewRun(workflow="chain", version=1, build="", bucket=0, digest="d")
@@ -124,6 +142,10 @@ def erased(ended_at, parent_ended_at=None):
 
 
 BAD = [
+    (one_answer_a_task, people("answer", "expiry", events=[EXPIRED])),
+    (one_answer_a_task, people("answer", "expiry", events=[ANSWERED, EXPIRED])),
+    (one_answer_a_task, people("answer", events=[ANSWERED, ANSWERED])),
+    (one_answer_a_task, people(events=[ANSWERED])),
     (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, COMPLETED, ENDED, REDRIVEN, ENDED)),
     (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, LOST, REDRIVEN, COMPLETED, ENDED)),
     (checkers.one_end_and_it_is_last, log(STARTED, REQUESTED, LOST, FAILED_RUN, COMPLETED, ENDED)),

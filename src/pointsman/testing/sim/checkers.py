@@ -11,6 +11,7 @@ from pointsman.kernel.checksum import first_damage
 from pointsman.kernel.errors import CorruptLog, PoisonedRun
 from pointsman.kernel.redriving import Fact, in_force
 from pointsman.ports.event_log import ENDED_STATUSES
+from pointsman.testing.sim.answers import one_answer_a_task
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.journal import Invocation
 from pointsman.testing.sim.ledgers import budget_violations
@@ -284,7 +285,7 @@ def budgets_hold(evidence: Evidence) -> Iterator[str]:
 CHECKERS: tuple[Checker, ...] = (
     acked_is_durable, sequences_are_dense, checksums_fit, one_end_and_it_is_last, epochs_never_fall, times_never_fall,
     generations_are_counted,
-    mail_is_folded_once, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
+    mail_is_folded_once, one_answer_a_task, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
     nothing_is_called_in_vain, children_belong, everything_ends, effects_happen_once, budgets_hold,
     only_what_harms_is_held_back, only_the_past_is_deleted, damage_is_found,
 )  # fmt: skip
