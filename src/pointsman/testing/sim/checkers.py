@@ -23,6 +23,7 @@ OUTCOMES = (
     ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.HumanTaskExpired,
     ev.CallCancelled, ev.ChildEnded,
 )  # fmt: skip
+REQUESTS = (ev.CallRequested, ev.ChildStarted, ev.TimerSet, ev.SignalAwaited, ev.HumanTaskRequested)
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
 
@@ -145,7 +146,7 @@ def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
         over: set[str] = set()
         facts = [Fact(row.sequence, row.at, event) for row, event in zip(stream, evidence.events(run), strict=True)]
         for event in (fact.event for fact in in_force(facts)):
-            if isinstance(event, ev.CallRequested | ev.ChildStarted | ev.TimerSet | ev.SignalAwaited):
+            if isinstance(event, REQUESTS):
                 if event.call in asked:
                     yield f"{run}: {event.call} was requested twice"
                 asked.add(event.call)
