@@ -277,9 +277,18 @@ async def test_a_person_decides_until_the_mode_is_released() -> None:
 
 
 @simulated
-async def test_two_that_decide_at_once_append_once() -> None:
+async def test_two_that_decide_at_once_append_one_after_the_other() -> None:
     async with a_cluster() as cluster:
         one, two = (member.modes for member in cluster.members)
+        for member in cluster.members:  # a store that takes its time: both have read before either appends
+            log = member.store.system
+
+            async def head(stream: str, read: Any = log.head) -> Any:
+                found = await read(stream)
+                await asyncio.sleep(0.01)
+                return found
+
+            log.head = head  # type: ignore[method-assign]
         await asyncio.gather(one.set("degraded", by="ann"), two.set("emergency", by="bob"))
         first, second = await cluster.changes()
         assert {first["by"], second["by"]} == {"ann", "bob"}
