@@ -140,17 +140,23 @@ def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
 
 
 def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
-    """And none without a request."""
+    """And none without a request. An answer that a person gave is recorded also where its question was taken back
+    meanwhile; nobody is told."""
     for run, stream in evidence.streams.items():
         asked: set[str] = set()
         over: set[str] = set()
+        given_up: set[str] = set()
         facts = [Fact(row.sequence, row.at, event) for row, event in zip(stream, evidence.events(run), strict=True)]
         for event in (fact.event for fact in in_force(facts)):
             if isinstance(event, REQUESTS):
                 if event.call in asked:
                     yield f"{run}: {event.call} was requested twice"
                 asked.add(event.call)
+            elif isinstance(event, ev.HumanTaskAnswered | ev.HumanTaskExpired) and event.call in given_up:
+                given_up.discard(event.call)
             elif isinstance(event, OUTCOMES):
+                if isinstance(event, ev.CallCancelled):
+                    given_up.add(event.call)
                 if event.call not in asked or event.call in over:
                     yield f"{run}: {event.call} has an outcome without a request, or a second one"
                 over.add(event.call)

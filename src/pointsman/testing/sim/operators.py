@@ -12,9 +12,10 @@ import msgspec
 
 from pointsman.agents.context import Context
 from pointsman.coordinator.reports import CoordinatorAttempts
-from pointsman.kernel.errors import PointsmanError
+from pointsman.kernel.errors import PointsmanError, TaskAnswered, TaskClosed, UnknownTask
 from pointsman.kernel.policy.amounts import Amount, Budget
 from pointsman.ports.agents import AgentNotFound, CallAddress
+from pointsman.ports.human_tasks import TaskFilter
 from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.journal import Journal
 from pointsman.testing.sim.node import Node
@@ -33,6 +34,7 @@ COURIER = {
 }
 """The card of the service behind a URL."""
 TTL_S = 1.5
+TOO_LATE = (TaskAnswered, TaskClosed, UnknownTask)
 
 
 class Operators:
@@ -47,7 +49,10 @@ class Operators:
         rng = self._rng
         doings = [
             self._courier(),
-            *(rng.choice((self._budget, self._switch, self._pin, self._look))() for _ in range(2)),
+            *(
+                rng.choice((self._budget, self._switch, self._pin, self._look, self._mode, self._inbox))()
+                for _ in range(3)
+            ),
         ]
         await asyncio.gather(*doings)
 
@@ -71,6 +76,28 @@ class Operators:
         await self._do(f"pin {name} {state}", lambda node: node.coordinator.agents.pin_breaker(name, state, by="o"))
         await asyncio.sleep(self._rng.random())
         await self._do(f"unpin {name}", lambda node: node.coordinator.agents.unpin_breaker(name, by="o"))
+
+    async def _mode(self) -> None:
+        """Somebody sets the mode of the cluster, and lets it go."""
+        await asyncio.sleep(self._rng.random() * self._span_s)
+        mode = self._rng.choice(("degraded", "emergency"))
+        await self._do(f"mode {mode}", lambda node: node.coordinator.modes.set(mode, by="o"))
+        await asyncio.sleep(self._rng.random())
+        await self._do("mode auto", lambda node: node.coordinator.modes.set("auto", by="o", reason="over"))
+
+    async def _inbox(self) -> None:
+        """Somebody looks at what is asked, and gives it to another."""
+
+        async def passed_on(node: Node) -> object:
+            tasks, _ = await node.inbox.list(TaskFilter(status=("open",)), limit=10)
+            for task in tasks[:2]:
+                await node.inbox.get(task.id)
+                await node.inbox.assign(task.id, "bob", by="o")
+            return tasks
+
+        for _ in range(3):
+            await asyncio.sleep(self._rng.random() * self._span_s)
+            await self._do("pass on", passed_on)
 
     async def _look(self) -> None:
         """What consoles and scrapers read."""
@@ -98,7 +125,7 @@ class Operators:
         async def asked(node: Node) -> str:
             try:
                 await ask(node)
-            except AgentNotFound:
+            except (AgentNotFound, *TOO_LATE):
                 return "not found"
             return "done"
 

@@ -36,7 +36,7 @@ class Rescue:
 
     async def work(self) -> None:
         """Go through the dead letters now and then."""
-        for _ in range(self._rng.choice((0, 1, 1, 2))):
+        for _ in range(self._rng.choice((1, 2, 3))):
             await asyncio.sleep(self._rng.random() * self._span_s)
             await self._go_through_dead_letters()
 

@@ -16,8 +16,9 @@ NAMES = (
     "chain", "fan", "branches", "waiter", "parent", "careful", "chooser", "nap", "spending", "spending", "crowd",
     "crowd", "asking", "effects", "effects", "talk", "circling", "thrifty", "picky", "clumsy",
     "hopeful", "hopeful",
+    "tallying", "consulting", "consulting",
 )  # fmt: skip
-POISONED = 0.06
+POISONED = 0.08
 """The share of schedules in which a run ends its coordinators."""
 
 
@@ -45,7 +46,8 @@ class Own:
         )  # fmt: skip
 
     def answer(self, rng: random.Random, question: str) -> Any:
-        del question
+        if question.startswith("how many"):
+            return rng.choice((1, 7, 7, None))
         return rng.choice(("a person says so", "a person says otherwise", None))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+from pointsman.kernel.asking import Question
 from pointsman.kernel.errors import CallError, PointsmanError
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.run import Run
@@ -252,3 +255,44 @@ async def poisoned(run: Run, size: int) -> str:
     said = await run.call(steady, f"before {size}")
     JOURNAL.get().poison(run.id)
     return f"{said}, {await run.call(steady, 'after')}"
+
+
+@dataclass
+class Tally:
+    """The typed state of a run."""
+
+    total: int = 0
+    said: list[str] = field(default_factory=list)
+
+
+@app.workflow(state=Tally)
+async def tallying(run: Run, size: int) -> int:
+    """Typed state that goes on through a generation, refuses what does not fit, and how the cluster is."""
+    if run.state is None:
+        run.set(Tally())
+    for number in range(size):
+        said = await run.call(steady, f"tally {run.state.total}")
+        run.set(total=run.state.total + number, said=[*run.state.said, said, run.mode()])
+    try:
+        run.set(total="no number")
+    except PointsmanError:
+        run.set(total=run.state.total + 1)
+    if run.generation == 1:
+        return run.restart(size)
+    return int(run.state.total)
+
+
+@app.workflow()
+async def consulting(run: Run, size: int) -> list[str]:
+    """People are asked: with a proposal, with an end, in turn, and beside other work; one question is taken back."""
+    handles = [
+        run.start_ask(f"how many of {number}?", proposed=number, context={"of": run.id}, assignee="desk")
+        for number in range(size)
+    ]
+    handles.append(run.start_ask("in time?", expires_in=0.9, escalate_to="leads", escalate_in=0.2, assignee="desk"))
+    said = [(await handle).outcome for handle in handles]
+    doubt, timer = run.start_ask("never mind?"), run.start_sleep(0.2 * run.random())
+    if await run.first(doubt, timer) is timer:
+        doubt.cancel()
+    by_hand = Question("by hand?", assignee="desk", expires_in=1.5)
+    return [*said, str(await run.call(refuser, "consult", fallback=[], person=by_hand, default="not done"))]
