@@ -21,8 +21,8 @@ import pointsman
 ROOMS = ("coordinator", "kernel")
 HOME = Path(pointsman.__file__).parent
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
-LEAST = 80.0
-"""Per cent of the lines."""
+LEAST = 83.5
+"""Per cent of the lines. What the workload does not do: workers that fetch calls, webhooks, code that changed."""
 
 Lines = dict[str, set[int]]
 
