@@ -443,30 +443,33 @@ def test_a_lost_reply_leaks_no_tranche(seed: int) -> None:
     virtually(test, seed)
 
 
-class Killer(SimLoop):
-    """Ends a process at its n-th callback: at every await point in turn."""
+class Victim(Process):
+    """Stops for ever at its n-th callback, at every await point in turn: the loop looks at `is_held` before each."""
 
     def __init__(self, at: int) -> None:
-        super().__init__(random.Random(3))
         self.at = at
-        self.victim = Process("victim")
-        self.on_death: Callable[[], None] = lambda: None
         self.callbacks = 0
-        self.was_killed = False
+        self.is_stopped = self.was_killed = False
+        self.on_death: Callable[[], None] = lambda: None
+        super().__init__("victim")
 
-    def _run_handle(self, handle: Any) -> None:
-        if handle._context.get(PROCESS) is self.victim and not self.victim.is_held:
+    @property
+    def is_held(self) -> bool:
+        if not self.is_stopped:
             self.callbacks += 1
             if self.callbacks == self.at:
-                self.was_killed = True
-                self.hold(self.victim)
+                self.is_stopped = self.was_killed = True
                 self.on_death()
-        super()._run_handle(handle)
+        return self.is_stopped
+
+    @is_held.setter
+    def is_held(self, value: bool) -> None:
+        self.is_stopped = value
 
 
 def killed_at(callback: int) -> bool:
     """One attempts three times and dies at its n-th callback; two inherits. False: it had ended before."""
-    loop = Killer(callback)
+    loop, process = SimLoop(random.Random(3)), Victim(callback)
     agent = agent_with(Budget(usd=0.1, calls=50))
 
     async def victim(worker: Worker, done: asyncio.Future[None]) -> None:
@@ -478,18 +481,18 @@ def killed_at(callback: int) -> bool:
     async def test(room: Room) -> None:
         two = await room.worker({"t": Budget(usd=0.2)})
         one = Worker(room.database, "victim", {"t": Budget(usd=0.2)})
-        loop.on_death = one.die
+        process.on_death = one.die
         done, context = loop.create_future(), contextvars.copy_context()
-        context.run(PROCESS.set, loop.victim)
+        context.run(PROCESS.set, process)
 
         async def life() -> None:
             await one.start()
             await victim(one, done)
 
         task = context.run(asyncio.create_task, life())
-        await room.until(lambda: done.done() or loop.victim.is_held)
+        await room.until(lambda: done.done() or process.is_stopped)
         one.die()
-        loop.hold(loop.victim)
+        loop.hold(process)
         await asyncio.sleep(0.5)
         while await two.take_over():
             pass
@@ -502,8 +505,8 @@ def killed_at(callback: int) -> bool:
         assert isinstance(await two.reserve(agent, Amount(left + 1)), ev.Failure)
         assert isinstance(await two.reserve(agent, Amount(left)), tuple), "nothing has leaked"
         two.die()
-        loop.at = 0
-        loop.release(loop.victim)
+        process.at = 0
+        loop.release(process)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if hasattr(one, "purses"):
@@ -511,7 +514,7 @@ def killed_at(callback: int) -> bool:
         await one.store.close()
 
     virtually(test, loop=loop)
-    return loop.was_killed
+    return process.was_killed
 
 
 def test_a_death_at_any_await_point_is_settled_exactly() -> None:
