@@ -91,10 +91,14 @@ def in_force(facts: Sequence[Fact]) -> list[Fact]:
 def _kept(before: Sequence[Fact], void: Sequence[Fact], again: Sequence[str]) -> list[Fact]:
     """Of what is void, what others did: mail, and what became of calls that were under way."""
     known = {fact.event.call for fact in before if isinstance(fact.event, ev.Request)}.difference(again)
+    # A child that was redriven alone ended twice, and its parent took both in: the last counts.
+    ends = {fact.event.call: fact.sequence for fact in void if isinstance(fact.event, ev.ChildEnded)}
     kept: list[Fact] = []
     for fact in void:
         event: Any = fact.event
         if isinstance(event, ev.Request | ev.CallReserved):
+            continue
+        if isinstance(event, ev.ChildEnded) and ends[event.call] != fact.sequence:
             continue
         if isinstance(event, ev.SignalReceived | ev.CancelRequested) or getattr(event, "call", None) in known:
             if getattr(event, "spent", None) is not None:  # the redrive says what all of it cost
@@ -121,7 +125,7 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
     then, now = folded(run, before), folded(run, current[:place])
     tasks = then.tasks or {}
     under_way = then.calls.keys() | then.children.keys() | tasks.keys()
-    over: dict[str, Any] = {call: f.event for f in void if (call := _failed_call(f.event)) is not None}
+    over = _failures(void)
     calls = tuple(call for call in over if call in under_way)
     ended = {f.event.call for f in void if isinstance(f.event, ev.ChildEnded)}
     open_children = {call: child for call, child in then.children.items() if call not in ended}
@@ -176,6 +180,19 @@ def _was_refused(event: ev.Event) -> bool:
         case ev.CallOmitted(output=output):
             return not bytes(output)
     return False
+
+
+def _failures(void: Sequence[Fact]) -> dict[str, Any]:
+    """The outcomes of calls that have no result, by call; not of a child that was redriven alone and has one by now."""
+    over: dict[str, Any] = {}
+    for fact in void:
+        event = fact.event
+        call = _failed_call(event)
+        if call is not None:
+            over[call] = event
+        elif isinstance(event, ev.ChildEnded):
+            over.pop(event.call, None)
+    return over
 
 
 def _failed_call(event: ev.Event) -> str | None:

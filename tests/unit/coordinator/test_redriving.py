@@ -73,6 +73,14 @@ class Shop:
             return "went on"
 
         @self.app.workflow()
+        async def patient(run: Run, n: int) -> list[str]:
+            try:
+                return await run.call(order, n)
+            except CallError:
+                await run.wait_for("go")
+                raise
+
+        @self.app.workflow()
         async def siblings(run: Run, n: int) -> list[object]:
             return await run.gather(run.start(order, n), run.start(waiting, n))
 
@@ -327,6 +335,30 @@ async def test_a_child_redriven_alone_does_not_tell_its_parent_twice(stores: lis
         assert (await ended(one, child))[0] == "completed"
         await CoordinatorRuns(one).signal("r", "go", b"1", key="k")
         assert await ended(one) == ("completed", "went on")
+
+
+async def test_a_child_redriven_alone_is_heard_when_its_parent_is_redriven_too(stores: list[Store]) -> None:
+    """Its parent had taken in both its failure and its result, and then failed by the first."""
+    shop = Shop()
+    shop.broken = {"ship"}
+    async with coordinators(shop, stores) as (one,):
+        await start(one, "patient")
+        await until(one, "r", "parked")
+        events = await CoordinatorRuns(one).events("r")
+        child = next(msgspec.json.decode(e.data)["run"] for e in events if e.type == "ChildStarted")
+        async with asyncio.timeout(10):
+            while "SignalAwaited" not in await types(one):
+                await asyncio.sleep(0.01)
+        shop.broken.clear()
+        await CoordinatorRuns(one).redrive(Redrive(child))
+        async with asyncio.timeout(10):
+            while (await types(one)).count("ChildEnded") < 2:
+                await asyncio.sleep(0.01)
+        await CoordinatorRuns(one).signal("r", "go", b"1", key="k")
+        assert (await ended(one))[0] == "failed"
+        await CoordinatorRuns(one).redrive(Redrive("r"))
+        assert await ended(one) == ("completed", ["reserve", "charge", "ship"])
+        assert shop.made("ship") == [1, 2]
 
 
 async def test_a_child_that_ended_while_its_parent_had_is_heard_after_all(stores: list[Store]) -> None:

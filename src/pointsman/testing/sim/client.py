@@ -205,6 +205,13 @@ class Clients:
         self.operations += 1
         name = f"{what} {run} {key} #{self.operations}"
         self.unfinished[name] = None
+        try:
+            return await self._operate(name, what, run, key, ask)
+        except asyncio.CancelledError:  # the schedule is over
+            del self.unfinished[name]
+            raise
+
+    async def _operate(self, name: str, what: str, run: str, key: str, ask: Callable[[Node], Awaitable[Any]]) -> str:
         for _ in range(TRIES_MAX):
             await asyncio.sleep(0.0005 + self._rng.random() * 0.004)
             was_started, asked = self._is_started(run), self._world.position

@@ -175,6 +175,7 @@ class World:
                 break
         answering.cancel()
         rescuing.cancel()
+        await asyncio.wait((answering, rescuing))
         for task in (working, finishing):
             if task.done():
                 task.result()
