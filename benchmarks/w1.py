@@ -18,7 +18,7 @@ import msgspec
 from benchmarks.meter import Meter, percentiles
 from benchmarks.programs import STEPS, TEXT, app
 from pointsman import CoordinatorSettings, StartRun
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.postgres.store import PostgresStore
 
 WARM_UP_RUNS = 2_000

@@ -19,9 +19,9 @@ from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.state_schema import Upcaster
 from pointsman.agents.transport import Transport
 from pointsman.agents.workflow import Workflow, define_workflow, with_settings
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.policy.amounts import Budget, Cost
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.kernel.policy.retry import Retry

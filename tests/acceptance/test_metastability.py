@@ -22,7 +22,7 @@ from pointsman.agents.card import Card
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.agents import AgentKeeper
 from pointsman.coordinator.gates.service import Gates, GateSettings, Permit
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.ports.event_log import RunFilter

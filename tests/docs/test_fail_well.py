@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from pointsman import Context, StartRun
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.demo import provoke
 from pointsman.demo.workflow import app as demo
 from pointsman.kernel import events as ev

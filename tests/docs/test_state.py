@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from pointsman import StartRun
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.postgres.migrate import migrate
 from pointsman.stores.postgres.store import PostgresStore
 

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from pointsman import App, Run
-from pointsman.coordinator import driver
+from pointsman.coordinator.driving import driver
 from pointsman.testing.sim.mutants import patched
 from pointsman.testing.sim.scenario import Given, Start
 from pointsman.testing.sim.world import simulate

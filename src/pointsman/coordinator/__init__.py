@@ -1,1 +1,2 @@
-"""The coordinator: claims runs, advances them through the kernel, dispatches their calls, records what happens."""
+"""The coordinator: claims runs (`owning`), advances them through the kernel, dispatches their calls and records what
+happens (`driving`), under `gates`, `budgets` and `modes` that all share, and offers the `verbs` of the API."""

@@ -19,7 +19,7 @@ from pointsman.agents.agent import Agent
 from pointsman.agents.card import NAME, PULL
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.record import AgentRecord
-from pointsman.coordinator.claims import keep
+from pointsman.coordinator.owning.claims import keep
 from pointsman.kernel.errors import InvalidValue, UnknownEvent, WrongExpectedSequence
 from pointsman.kernel.events import Event
 from pointsman.kernel.policy.breaker import Sums

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 
-from pointsman.coordinator.claims import keep
+from pointsman.coordinator.owning.claims import keep
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import Stats
 from pointsman.ports.notices import Notice

@@ -17,20 +17,20 @@ from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.agents import AgentKeeper
 from pointsman.coordinator.budgets.service import Purses
-from pointsman.coordinator.claims import Claims, keep
-from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.dispatcher import Dispatcher
-from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.driving.dispatcher import Dispatcher
+from pointsman.coordinator.driving.effects import Effects
+from pointsman.coordinator.driving.recorder import Recorder
+from pointsman.coordinator.driving.timers import Timers
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.modes.keeper import SECTION, ModeKeeper
 from pointsman.coordinator.notices import NoticeDuty
-from pointsman.coordinator.recorder import Recorder
+from pointsman.coordinator.owning.claims import Claims, keep
+from pointsman.coordinator.owning.roster import Roster
+from pointsman.coordinator.owning.watch import Watcher
 from pointsman.coordinator.retention import RetentionDuty
-from pointsman.coordinator.roster import Roster
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.timers import Timers
-from pointsman.coordinator.watch import Watcher
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.kernel.policy.breaker import Sums

@@ -19,12 +19,12 @@ from pointsman.agents.addresses import AgentAddresses
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.app import App, HttpAgents, Webhook
 from pointsman.coordinator.budgets.verbs import Budgets
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.reports import CoordinatorAttempts
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.workers import CoordinatorWorkers
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.reports import CoordinatorAttempts
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.workers import CoordinatorWorkers
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.node.addresses import AddressInUse, free_port, join_address
 from pointsman.node.announcing import Announcer

@@ -18,9 +18,9 @@ from pointsman.api import ApiServer, ApiSettings
 from pointsman.cli.main import app as everything
 from pointsman.cli.runs.group import runs
 from pointsman.coordinator.budgets.verbs import Budgets
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 
 app = App("tests")

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from pointsman import AgentError, App, AsyncClient, Client, Retry, Run
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.coordinator.budgets.verbs import Budgets
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 
 app = App("tests")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pointsman import AgentError, App, Budget, CallError, Context, Cost, Retry, Run, StartRun
-from pointsman.coordinator.admission import Admission
-from pointsman.coordinator.reports import CoordinatorAttempts, nobody
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.driving.admission import Admission
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.reports import CoordinatorAttempts, nobody
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.upcast import read_event

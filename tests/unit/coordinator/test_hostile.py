@@ -16,9 +16,9 @@ import pytest
 from pointsman import AgentError, App, Budget, CallError, Context, Retry, Run, StartRun, Workflow
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import HTTP
-from pointsman.coordinator.attempt import Attempt
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.driving.attempt import Attempt
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidValue
 from pointsman.kernel.execution import Execution

@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from pointsman import AgentError, App, CallError, CoordinatorSettings, Retry, Run, StartRun
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import (
     InvalidInput,
     InvalidValue,

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from pointsman import App, CoordinatorSettings, Run, StartRun
-from pointsman.coordinator import runs as verbs
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs import runs as verbs
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.pieces import sources_of
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore

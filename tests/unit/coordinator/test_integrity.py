@@ -12,7 +12,7 @@ from pointsman import App, Run
 from pointsman.agents import workflow
 from pointsman.api import views
 from pointsman.cli.runs import drawing, folding
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.checksum import first_damage, following
 from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.events import Recorded

@@ -12,8 +12,8 @@ import pytest
 
 from pointsman import App, CoordinatorSettings, Run
 from pointsman.agents.record import AgentRecord, read_card
-from pointsman.coordinator.cache import ExecutionCache
-from pointsman.coordinator.loading import Loading
+from pointsman.coordinator.owning.cache import ExecutionCache
+from pointsman.coordinator.owning.loading import Loading
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import beginning, following
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable

@@ -14,8 +14,8 @@ import pytest
 from pointsman import AgentError, App, Context, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.modes.keeper import STREAM
 from pointsman.coordinator.modes.shedding import Valve
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import InvalidValue, Overloaded
 from pointsman.kernel.policy.modes import ModePinned, ModeState
 from pointsman.ports.event_log import NewEvent

@@ -14,10 +14,10 @@ import pytest
 from pointsman import AgentRefused, App, Question, Retry, Run
 from pointsman.agents.card import LOCAL
 from pointsman.app import SystemIds
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import AnswerMisplaced, InvalidInput, InvalidValue, TaskAnswered, TaskClosed
 from pointsman.ports.human_tasks import HumanTask, TaskFilter
 from pointsman.ports.runs import Redrive, StartRun

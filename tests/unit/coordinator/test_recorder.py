@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from pointsman import CoordinatorSettings
-from pointsman.coordinator.recorder import Recorder
+from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, AppendResult, Outcome

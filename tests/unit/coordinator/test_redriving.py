@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
-from pointsman.coordinator import redriving
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.redriving import look
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.driving import redriving
+from pointsman.coordinator.driving.redriving import look
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import NotRedrivable, RunEnded, UnknownRun
 from pointsman.ports.event_log import EventLog, Head

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from pointsman import AgentError, App, Retry, Run
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.doctor.findings import Finding
 from pointsman.doctor.repair import NotRepairable
 from pointsman.kernel.errors import UnknownRun

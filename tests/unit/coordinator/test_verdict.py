@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pointsman import App, Run
-from pointsman.coordinator.verdict import verdict
+from pointsman.coordinator.owning.verdict import verdict
 from pointsman.kernel import events as ev
 from pointsman.ports.event_log import Head
 from pointsman.ports.ownership import Victim

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from pointsman import StartRun
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.demo import provoke
 from pointsman.demo.workflow import app
 from pointsman.kernel import events as ev

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pointsman import AgentError, App, Context, Retry, Run
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.doctor.examination import examine
 from pointsman.doctor.findings import Counts, Finding
 from pointsman.doctor.repair import NotRepairable, repair

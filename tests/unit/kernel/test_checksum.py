@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.coordinator.draft import chained
+from pointsman.coordinator.driving.draft import chained
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, beginning, first_damage, following
 from pointsman.kernel.events import Recorded

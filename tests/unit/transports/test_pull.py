@@ -13,9 +13,9 @@ import pytest
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import PULL, Card
 from pointsman.agents.schema import SchemaSignature
-from pointsman.coordinator.attempt import Attempt
-from pointsman.coordinator.dispatcher import Dispatcher
-from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.driving.attempt import Attempt
+from pointsman.coordinator.driving.dispatcher import Dispatcher
+from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.gates.permit import Permit
 from pointsman.kernel.events import Emission, Failure
 from pointsman.kernel.policy.amounts import Amount

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from pointsman.agents.directory import AgentDirectory
-from pointsman.coordinator.claims import keep
-from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.modes.shedding import Shedding
 from pointsman.coordinator.modes.signals import SIGNALS, Measurements, Room
+from pointsman.coordinator.owning.claims import keep
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable, WrongExpectedSequence
 from pointsman.kernel.events import Event

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from typing import Protocol
 
-from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.gates.agent import Gate
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import Stats

@@ -21,9 +21,9 @@ from pydantic_core import to_jsonable_python
 from pointsman.agents.agent import Agent
 from pointsman.agents.workflow import Workflow
 from pointsman.app import App
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import values
 from pointsman.kernel.events import Recorded
 from pointsman.kernel.policy.amounts import Budget

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pointsman.coordinator.mail import ANSWER, EXPIRY
+from pointsman.coordinator.driving.mail import ANSWER, EXPIRY
 from pointsman.kernel import events as ev
 from pointsman.testing.sim.evidence import Evidence
 

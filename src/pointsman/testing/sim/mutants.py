@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 
 from pointsman.agents.agent import Agent
-from pointsman.coordinator import draft, loading, redriving
-from pointsman.coordinator.attempt import Attempt
-from pointsman.coordinator.attempts import Attempts
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
-from pointsman.coordinator.dispatcher import Dispatcher
-from pointsman.coordinator.driver import Driver, Exit
-from pointsman.coordinator.recorder import Recorder
+from pointsman.coordinator.driving import draft, redriving
+from pointsman.coordinator.driving.attempt import Attempt
+from pointsman.coordinator.driving.attempts import Attempts
+from pointsman.coordinator.driving.dispatcher import Dispatcher
+from pointsman.coordinator.driving.driver import Driver, Exit
+from pointsman.coordinator.driving.recorder import Recorder
+from pointsman.coordinator.owning import loading
 from pointsman.kernel import events as ev
 from pointsman.kernel import redriving as kernel_redriving
 from pointsman.kernel.errors import StoreUnavailable

@@ -12,11 +12,11 @@ from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.transport import Transport
 from pointsman.app import App
 from pointsman.coordinator.budgets.verbs import Budgets
-from pointsman.coordinator.inbox import CoordinatorInbox
-from pointsman.coordinator.reports import CoordinatorAttempts
-from pointsman.coordinator.runs import CoordinatorRuns
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.inbox import CoordinatorInbox
+from pointsman.coordinator.verbs.reports import CoordinatorAttempts
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
 from pointsman.testing.sim.clocks import EstimatedClock, ProcessClocks
 from pointsman.testing.sim.database import Replica

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pointsman.agents.context import Context
-from pointsman.coordinator.reports import CoordinatorAttempts
+from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.kernel.errors import PointsmanError, TaskAnswered, TaskClosed, UnknownTask
 from pointsman.kernel.policy.amounts import Amount, Budget
 from pointsman.ports.agents import AgentNotFound, CallAddress

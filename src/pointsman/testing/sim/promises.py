@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pointsman.coordinator.mail import CANCEL_KEY, answer_key, signal_key
+from pointsman.coordinator.driving.mail import CANCEL_KEY, answer_key, signal_key
 from pointsman.kernel import events as ev
 from pointsman.kernel.history import whole_input
 from pointsman.kernel.upcast import read_event

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from pointsman.agents.directory import AgentDirectory
-from pointsman.coordinator.roster import Roster
+from pointsman.coordinator.owning.roster import Roster
+from pointsman.coordinator.owning.trials import Trials
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.trials import Trials
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Head

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import CodeChanged, InvalidInput, PointsmanError, StoreUnavailable

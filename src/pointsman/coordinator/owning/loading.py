@@ -12,13 +12,13 @@ from typing import Protocol, TypeVar
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.workflow import Workflow
-from pointsman.coordinator.cache import ExecutionCache
-from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.driver import Driver
+from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.driving.driver import Driver
+from pointsman.coordinator.owning.cache import ExecutionCache
+from pointsman.coordinator.owning.refusing import refuse
+from pointsman.coordinator.owning.verdict import verdict
 from pointsman.coordinator.reading import corrupt
-from pointsman.coordinator.refusing import refuse
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.verdict import verdict
 from pointsman.kernel.checksum import first_damage
 from pointsman.kernel.errors import (
     CodeChanged,

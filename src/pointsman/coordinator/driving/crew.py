@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.budgets.service import Purses
-from pointsman.coordinator.dispatcher import Dispatcher
+from pointsman.coordinator.driving.dispatcher import Dispatcher
+from pointsman.coordinator.driving.recorder import Recorder
+from pointsman.coordinator.driving.timers import Timers
 from pointsman.coordinator.gates.service import Gates
-from pointsman.coordinator.recorder import Recorder
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.timers import Timers
 from pointsman.observe.stats import Stats
 from pointsman.ports.ids import Ids
 from pointsman.ports.liveness import Lease

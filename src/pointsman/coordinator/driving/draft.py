@@ -8,10 +8,10 @@ from zlib import crc32
 
 import msgspec
 
-from pointsman.coordinator import mail as mails
-from pointsman.coordinator.children import first_append
-from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.rows import OpenTasks, generations, reservations, state
+from pointsman.coordinator.driving import mail as mails
+from pointsman.coordinator.driving.children import first_append
+from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.driving.rows import OpenTasks, generations, reservations, state
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import pack_place, salt
 from pointsman.kernel.execution import Execution

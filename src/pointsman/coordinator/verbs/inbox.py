@@ -13,10 +13,10 @@ import msgspec
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.shape import check_answer, is_same
-from pointsman.coordinator import mail as mails
-from pointsman.coordinator.asked import Told, told_of
-from pointsman.coordinator.runs import CoordinatorRuns
+from pointsman.coordinator.driving import mail as mails
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.asked import Told, told_of
+from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.asking import NAME_CHARS_MAX
 from pointsman.kernel.errors import (

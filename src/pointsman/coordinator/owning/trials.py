@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 
 from pointsman.agents.directory import AgentDirectory
-from pointsman.coordinator.roster import Roster
+from pointsman.coordinator.owning.roster import Roster
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Head

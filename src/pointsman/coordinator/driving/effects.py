@@ -3,7 +3,7 @@ and a stale attempt can't record over it."""
 
 from __future__ import annotations
 
-from pointsman.coordinator import mail as mails
+from pointsman.coordinator.driving import mail as mails
 from pointsman.kernel.errors import CorruptLog, DuplicateMail
 from pointsman.ports.mailbox import Mailbox
 

@@ -13,12 +13,12 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from pointsman.coordinator import mail as mails
-from pointsman.coordinator.attempts import Attempts
-from pointsman.coordinator.children import cancel_children
-from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.draft import SAYS_MORE, Draft
-from pointsman.coordinator.redriving import revive_children
+from pointsman.coordinator.driving import mail as mails
+from pointsman.coordinator.driving.attempts import Attempts
+from pointsman.coordinator.driving.children import cancel_children
+from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.driving.draft import SAYS_MORE, Draft
+from pointsman.coordinator.driving.redriving import revive_children
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable
 from pointsman.kernel.execution import Execution

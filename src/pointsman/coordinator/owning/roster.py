@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from pointsman.agents.directory import AgentDirectory
-from pointsman.coordinator.cache import ExecutionCache, RecentEnds
-from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.driver import Driver, Exit
-from pointsman.coordinator.loading import Loading
-from pointsman.coordinator.refusing import refuse
+from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.driving.driver import Driver, Exit
+from pointsman.coordinator.owning.cache import ExecutionCache, RecentEnds
+from pointsman.coordinator.owning.loading import Loading
+from pointsman.coordinator.owning.refusing import refuse
+from pointsman.coordinator.owning.watch import Watcher
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.coordinator.watch import Watcher
 from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import Draining, PointsmanError, StoreUnavailable
 from pointsman.kernel.events import Event, Failure, RunCompleted, RunFailed, RunStarted, RunWasCancelled

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pointsman.coordinator import mail as mails
-from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driving import mail as mails
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import DuplicateMail, RunEnded, UnknownRun

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pointsman.coordinator.admission import Admission, Wish, nothing
-from pointsman.coordinator.attempt import ONE_CALL, Attempt, OnEnd, PulledAttempt, nobody
-from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driving.admission import Admission, Wish, nothing
+from pointsman.coordinator.driving.attempt import ONE_CALL, Attempt, OnEnd, PulledAttempt, nobody
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution

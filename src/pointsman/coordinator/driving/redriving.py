@@ -12,9 +12,9 @@ import logging
 
 import msgspec
 
-from pointsman.coordinator import mail as mails
-from pointsman.coordinator.crew import Crew
-from pointsman.coordinator.rows import open_again
+from pointsman.coordinator.driving import mail as mails
+from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.driving.rows import open_again
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, NotRedrivable, RunEnded, StoreUnavailable, UnknownRun
 from pointsman.kernel.events import Recorded

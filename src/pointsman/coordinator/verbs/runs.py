@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from pointsman.coordinator import mail as mails
-from pointsman.coordinator import redriving
-from pointsman.coordinator.driver import Exit
+from pointsman.coordinator.driving import mail as mails
+from pointsman.coordinator.driving import redriving
+from pointsman.coordinator.driving.driver import Exit
+from pointsman.coordinator.owning.roster import result_of
 from pointsman.coordinator.reading import PAGE, corrupt, first_damage, last_event, view_events
-from pointsman.coordinator.roster import result_of
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (

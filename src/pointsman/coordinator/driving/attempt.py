@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pointsman.agents.agent import Agent
-from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.events import Emission, Failure
 from pointsman.kernel.policy.amounts import NOTHING, Amount

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from pointsman.coordinator.reports import Forward, key_of
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs.reports import Forward, key_of
 from pointsman.kernel.errors import Draining, RunEnded, StoreUnavailable, UnknownRun
 from pointsman.ports.agents import AttemptOver, CallAddress
 from pointsman.ports.event_log import ENDED_STATUSES

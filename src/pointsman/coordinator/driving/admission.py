@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from pointsman.agents.agent import Agent
-from pointsman.coordinator.crew import Crew
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidInput, InvalidValue

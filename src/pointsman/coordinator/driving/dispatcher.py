@@ -21,8 +21,8 @@ from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.card import PULL
 from pointsman.agents.context import Context
 from pointsman.agents.transport import Transport
-from pointsman.coordinator.attempt import Attempt, OnEnd, PulledAttempt, nobody
-from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.driving.attempt import Attempt, OnEnd, PulledAttempt, nobody
+from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.errors import InvalidInput, PointsmanError
 from pointsman.kernel.events import Failure

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pointsman.coordinator.attempt import Attempt
-from pointsman.coordinator.effects import Effects
+from pointsman.coordinator.driving.attempt import Attempt
+from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel.errors import RunEnded, StoreUnavailable, UnknownRun
 from pointsman.kernel.policy.amounts import MICROS, Amount

@@ -1,0 +1,1 @@
+"""Driving one run: its next step, the attempts that it asks for, and the group commit in which all is recorded."""
