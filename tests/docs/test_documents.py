@@ -11,15 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 import asyncpg
-import msgspec
 import pytest
 
 import pointsman
 from pointsman import StartRun
 from pointsman.kernel import errors
-from pointsman.stores.memory.store import MemoryStore
 from pointsman.stores.postgres.migrate import migrate
 from pointsman.stores.postgres.store import PostgresStore
+from pointsman.testing import SyncWorkflowEnvironment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,21 +28,21 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
-async def test_the_program_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     (source,) = blocks("README.md", "python")
     module = ModuleType("support")
     monkeypatch.setitem(sys.modules, "support", module)
     exec(compile(source, "support.py", "exec"), module.__dict__)  # noqa: S102  that is the test
-    async with module.app.running(MemoryStore()) as runs:
-        for id_, text in (("1", "I was charged twice"), ("2", "where am I?")):
-            await runs.start(StartRun("support", msgspec.json.encode({"id": id_, "text": text}), id=id_))
-        answered = await runs.wait("1", timeout_s=10)
-        await runs.signal("2", "answer", b'{"text": "here"}', key="k")
-        asked = await runs.wait("2", timeout_s=10)
-    assert answered.output is not None
-    assert asked.output is not None
-    assert msgspec.json.decode(answered.output)["text"] == "Refunded once, under 1/1/billing#1"
-    assert msgspec.json.decode(asked.output) == {"text": "here", "confidence": 1.0}
+    with SyncWorkflowEnvironment(module.app) as env:
+        paid = env.run("support", {"id": "1", "text": "I was charged twice"})
+        assert paid.text.startswith("Refunded once, under ")
+        assert paid.text.endswith("/1/billing#1")
+        for text, ending in (("where am I?", "here"), ("and now?", "We look into it: and now?")):
+            run = env.start("support", {"id": "2", "text": text})
+            env.sleep(60)
+            if ending == "here":
+                env.answer(run, {"text": ending, "confidence": 1.0}, by="ann")
+            assert env.result(run).text == ending, "an hour passes in which nobody answers, or somebody does"
 
 
 def programs(page: Path) -> list[tuple[str, str]]:

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 WAIT_S = 20.0
 ELSEWHERE = {
     "make": "the whole of it is CI's",
+    "pip": "tests/acceptance/test_tutorial.py",
+    "cd": "tests/acceptance/test_tutorial.py",
     "curl": "tests/unit/serving registers agents so",
     "pointsman up": "tests/acceptance/test_up.py",
     "pointsman dev": "tests/acceptance/test_dev.py",
