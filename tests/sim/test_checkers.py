@@ -172,6 +172,7 @@ BAD = [
     (checkers.acked_is_durable, log(*SOUND, acks=[Ack("look", "", "error internal: oh", 9)])),
     (checkers.only_what_harms_is_held_back, log(STARTED, STOPPED, ENDED, epochs=[1, 2, 4], takeovers_max=2)),
     (checkers.only_what_harms_is_held_back, log(STARTED, STOPPED, ENDED, damaged={"r": 1}, takeovers_max=2)),
+    (checkers.only_what_harms_is_held_back, log(STARTED, ev.LogRepaired(first=2, last=3, reason="bad"), ENDED)),
     (checkers.damage_is_found, log(*SOUND, damaged={"r": 3})),
     (checkers.only_the_past_is_deleted, log(*SOUND, erased=[erased(ended_at=70)], aged_at=60)),
     (checkers.only_the_past_is_deleted, log(*SOUND, erased=[erased(ended_at=None)], aged_at=60)),

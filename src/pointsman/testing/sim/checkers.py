@@ -61,6 +61,8 @@ def only_what_harms_is_held_back(evidence: Evidence) -> Iterator[str]:
     for run, stream in evidence.streams.items():
         epoch = 0
         for row, event in zip(stream, evidence.events(run), strict=True):
+            if isinstance(event, ev.LogRepaired) and run not in evidence.damaged:
+                yield f"{run}: was repaired, and nobody had altered it: {event.reason}"
             if isinstance(event, ev.RunStopped):
                 is_poison = event.kind == PoisonedRun.code and row.epoch - epoch >= evidence.takeovers_max
                 if not is_poison and not (event.kind == CorruptLog.code and run in evidence.damaged):

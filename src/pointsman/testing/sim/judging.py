@@ -49,8 +49,32 @@ def _fickle() -> App:
 
 FICKLE = Given(_fickle(), [Start("fickle", b"3", b"3", cancelled=0.0)], invariants=[one_mind], delay_s=0.0)
 
-SPECIAL: dict[str, tuple[Scenario, str]] = {"replay-check": (FICKLE, "one_mind")}
-"""Guards that matter only to code that is wrong: the scenario that has it, and the one checker that counts there."""
+
+def _lasting() -> App:
+    """A workflow that goes on for days after its child has ended."""
+    app = App("lasting")
+
+    @app.workflow()
+    async def short(run: Run, size: int) -> int:
+        return size + run.generation
+
+    @app.workflow()
+    async def lasting(run: Run, size: int) -> int:
+        done: int = await run.call(short, size)
+        await run.sleep(8 * 24 * 3600)
+        return done
+
+    return app
+
+
+LASTING = Given(_lasting(), [Start("lasting", b"1", b"1", cancelled=0.0)], delay_s=0.0, ages=True)
+
+SPECIAL: dict[str, tuple[Scenario, str]] = {
+    "replay-check": (FICKLE, "one_mind"),
+    "retention-parents": (LASTING, "only_the_past_is_deleted"),
+}
+"""Guards that matter only to code that is wrong, or in the long run: the scenario that has it, and the one checker that
+counts there."""
 
 
 @dataclass

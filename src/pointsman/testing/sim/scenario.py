@@ -42,12 +42,14 @@ class Scenario(Protocol):
     Attributes:
         delay_s: see `SimLocal`.
         operators: do people meddle with agents and budgets? For the simulator's own app, which has those.
+        ages: in every schedule nine days pass at the end, not only in some.
         command: what to type to run this again, without the seed.
     """
 
     app: App
     delay_s: float
     operators: bool
+    ages: bool
     command: str
     invariants: Sequence[Invariant]
 
@@ -69,6 +71,7 @@ class Given:
     command: str = ""
     delay_s: float = 0.3
     operators: bool = False
+    ages: bool = False
 
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]:
         return [rng.choice(self.inputs) for _ in range(shape.runs)]

@@ -55,6 +55,8 @@ class World:
         self.app = scenario.app
         self.rng = random.Random(f"world {seed}")
         self.shape = draw(self.rng)
+        if scenario.ages:
+            self.shape = replace(self.shape, ages=True, waits_for_budgets=True)
         self.faults = Faults()
         self.trace = Trace(loop, is_on=is_traced)
         self.database = Replica(SimClock(loop))

@@ -28,6 +28,7 @@ class Own:
     app = app
     delay_s = 0.0
     operators = True
+    ages = False
     command = "python -m pointsman.testing.sim"
     invariants: Sequence[Invariant] = ()
 
