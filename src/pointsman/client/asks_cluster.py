@@ -53,9 +53,10 @@ def refuse(task: str, *, by: str, digest: str, reason: str = "") -> Ask[TaskAcce
 
 
 def assign(task: str, assignee: str, *, by: str) -> Ask[TaskAccepted]:
-    """Give a question to a person or group; empty: to whoever looks. Raises: UnknownTask, TaskAnswered, TaskClosed."""
+    """Give a question to a person or group; empty: to whoever looks. Not sent twice by itself: a late repetition would
+    take it from whom it was given to meanwhile. Raises: UnknownTask, TaskAnswered, TaskClosed."""
     body = msgspec.json.encode({"assignee": assignee, "by": by})
-    return Ask(TaskAccepted, "POST", path("tasks", task, "assign"), (), body)
+    return Ask(TaskAccepted, "POST", path("tasks", task, "assign"), (), body, repeats=False)
 
 
 # -- agents, breakers, budgets, mode, workers --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from pointsman.agents.context import Context
 from pointsman.agents.transport import Transport
 from pointsman.kernel.errors import PointsmanError, RunEnded, StoreUnavailable, UnknownRun
 from pointsman.kernel.policy.amounts import MICROS
+from pointsman.kernel.policy.retry import SECONDS_MAX
 from pointsman.kernel.values import faithful
 from pointsman.ports.agents import AttemptOver
 from pointsman.ports.workers import HandedCall, HeldCall
@@ -110,7 +112,9 @@ class Job:
             return {"output": msgspec.Raw(work.result()), "emitted": self._runtime.emitted}
         except AgentError as error:
             kind = kind_of(error.kind) or "exception"
-            return _failure(kind, str(error), retryable=error.is_retryable, retry_after_s=error.retry_after)
+            after = error.retry_after
+            after = None if after is None or math.isnan(after) else min(max(after, 0.0), SECONDS_MAX)
+            return _failure(kind, str(error), retryable=error.is_retryable, retry_after_s=after)
         except (RunEnded, AttemptOver, UnknownRun):
             return None
         except asyncio.CancelledError:
@@ -119,7 +123,9 @@ class Job:
             logger.exception("agent %s crashed at %s", self._agent.name, self._call.key)
             return _failure("exception", f"{type(error).__name__}: {faithful(error)}")
 
-    async def _bring(self, said: dict[str, Any]) -> None:
+    async def _bring(self, said: dict[str, Any], *, is_refusal: bool = False) -> None:
+        """Until the run's owner has it. One that is refused for what it is (too large, say) is told as a failure: else
+        nobody would know that the attempt is over."""
         path = f"/v1/runs/{self._call.run}/attempts/finish"
         body = {"key": self._call.key, "attempt": self._call.attempt, **said}
         try:
@@ -129,9 +135,14 @@ class Job:
                 logger.info("attempt %s: %s; asking the others", self._call.key, error)
                 until = max(self._deadline, time.monotonic() + RESULT_S)
                 await self._cluster.ask("POST", path, body=body, until=until)
-        except PointsmanError as error:
+        except (AttemptOver, RunEnded, UnknownRun, StoreUnavailable) as error:
             # Of a result that its run can't use any more, there is nothing else to do.
             logger.warning("the result of %s, attempt %d: %s", self._call.key, self._call.attempt, error)
+        except PointsmanError as error:
+            logger.warning("the result of %s, attempt %d: %s", self._call.key, self._call.attempt, error)
+            if not is_refusal:
+                refused = f"the coordinator refused the result: {faithful(error)}"
+                await self._bring(_failure("invalid_output", refused), is_refusal=True)
 
 
 def _failure(kind: str, message: str, **more: Any) -> dict[str, Any]:

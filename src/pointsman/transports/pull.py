@@ -5,7 +5,7 @@ same attempt out again under its key. Must not know HTTP, nor who owns a run.
 
 Who has an attempt:
 - A poll is answered with calls, and they are the worker's from then on. Its next poll says what it holds: what it does
-  not hold never arrived, and waits again, first in line.
+  not hold never arrived, and waits again, first in line. What it once held and holds no more without a word has failed.
 - A worker that holds an attempt which is laid out here (its run has a new owner) is not handed it: it is at it already.
 - A worker without a poll for `silence_s` is lost, and what it holds from here has failed as `worker_lost`.
 """
@@ -64,20 +64,21 @@ class PullTransport:
 
     async def call(self, agent: Agent, context: Context, data: bytes) -> bytes:
         """See `agents.transport.Transport`. Raises AgentError also of the kinds no_worker and worker_lost."""
-        if self._line.waiting(agent.name) >= self._queue_max:
-            raise AgentError(
-                f"{self._queue_max} calls of {agent.name} wait for a worker already (worker_queue_max)",
-                kind="no_worker", retryable=False,
-            )  # fmt: skip
         loop = asyncio.get_running_loop()
         waiting = Waiting(agent, context, data, cast(Pulled, context.runtime), loop.create_future())
         waiting.give_up_at = loop.time() + agent.described.hold
         name = waiting.name
+        holder = next((session for session in self._sessions.values() if name in session.claimed), None)
+        if holder is None and self._line.waiting(agent.name) >= self._queue_max:
+            raise AgentError(
+                f"{self._queue_max} calls of {agent.name} wait for a worker already (worker_queue_max)",
+                kind="no_worker", retryable=False,
+            )  # fmt: skip
         self._calls[name] = waiting
         self._over.pop(name, None)
-        holder = next((session for session in self._sessions.values() if name in session.claimed), None)
         if holder is not None:
             self._hand_to(holder, waiting)
+            waiting.is_confirmed = True
         else:
             self._line_up(waiting, first=False)
         try:
@@ -200,7 +201,7 @@ class PullTransport:
         lost = [name for name in session.held if name not in holding]
         session.outbox.clear()
         for name in reversed(lost):  # each goes to the front
-            self._put_back(session.held[name])
+            self._missed(session, session.held[name])
         session.claimed = holding.difference(session.held)
         for name in list(session.claimed):
             waiting = self._calls.get(name)
@@ -210,6 +211,17 @@ class PullTransport:
             elif waiting is not None:
                 self._line.remove(waiting)
                 self._hand_to(session, waiting)
+        for name in holding & session.held.keys():
+            session.held[name].is_confirmed = True
+
+    def _missed(self, session: Session, waiting: Waiting) -> None:
+        """Its worker does not hold it: it never came there, or was begun and dropped. Then the attempt has failed, and
+        counts: handed out again it might be made for ever."""
+        if waiting.is_confirmed:
+            session.held.pop(waiting.name, None)
+            waiting.fail(AgentError(f"worker {session.id} dropped it, and told no result", kind=WORKER_LOST))
+        else:
+            self._put_back(waiting)
 
     def _hand_over(self, session: Session) -> Handed:
         """What is said to it now. Of calls that wait, a fair share: others that could take them may come any moment."""
@@ -230,7 +242,7 @@ class PullTransport:
 
     def _hand_to(self, session: Session, waiting: Waiting) -> None:
         waiting.stop_alarm()
-        waiting.holder = session
+        waiting.holder, waiting.is_confirmed = session, False
         session.claimed.discard(waiting.name)
         session.held[waiting.name] = waiting
         waiting.seconds = waiting.runtime.taken()
@@ -248,6 +260,7 @@ class PullTransport:
             session.held.pop(waiting.name, None)
         if not waiting.outcome.done() and self._calls.get(waiting.name) is waiting:
             waiting.runtime.given_back()
+            waiting.give_up_at = asyncio.get_running_loop().time() + waiting.agent.described.hold
             self._line_up(waiting, first=True)
 
     def _workers_of(self, agent: str) -> int:
@@ -273,6 +286,7 @@ class PullTransport:
     def _end(self, session: Session) -> None:
         session.stop_clock()
         session.wake()
+        session.turn = None  # its poll is answered with nothing
         if self._sessions.get(session.id) is session:
             del self._sessions[session.id]
         self._take_back(session)

@@ -69,7 +69,8 @@ class Chain:
         self._failure: tuple[PointsmanError, bytes] | None = None
 
     async def follow(self, first: Emitted) -> list[EndEvent]:
-        """Let the events take their course, until nothing is under way. Whatever fails, the rest goes on to its end.
+        """Let the events take their course, until nothing is under way. Once the run is bound to fail, what is under
+        way goes on to its end and nothing new begins: a redrive goes on from there, under the same keys.
 
         Returns: the end events, in the order in which they came.
 
@@ -92,6 +93,8 @@ class Chain:
 
     def _happened(self, emitted: Emitted, failure: PointsmanError | None = None) -> None:
         """Call who subscribes to it. `failure`: of the run, where nobody does."""
+        if self._failure is not None:
+            return  # begun now, it would be begun again by a redrive, under another key
         asked = f"event:{self._numbered(emitted.event)}"
         agents = self._run.subscribers(emitted.event, by=emitted.call, key=asked)
         if emitted.event in self._ends:

@@ -16,6 +16,7 @@ from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts, nobody
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.agents import AttemptOver, CallAddress
@@ -365,6 +366,13 @@ async def test_what_an_agent_reports_reaches_its_attempt_wherever_it_is_said(sho
         assert told == [("one:1", "/v1/runs/r/attempts/heartbeat", {"key": "r/1/stuck#1", "attempt": 1})]
         with pytest.raises(AttemptOver):
             await here.heartbeat(call, 7)
+        row = database.open_runs["r"]
+        owner = row.owner
+        for between in (None, 999):  # handed over, or its owner has just died
+            row.owner = between
+            with pytest.raises(StoreUnavailable):
+                await elsewhere.heartbeat(call, 1)
+        row.owner = owner
         shop.go.set()
         assert await result(one, "r") == "paid"
 

@@ -71,6 +71,8 @@ class Studio:
             if ctx.attempt == 1:
                 raise AgentError("out of paper", kind="out_of_paper")
             return f"charge {charged}"
+        if scene == "odd" and ctx.attempt == 1:
+            raise AgentError("come again three seconds ago", kind="rate_limited", retry_after=-3.0)
         return f"{scene} rendered"
 
 
@@ -239,6 +241,14 @@ async def test_a_stale_attempt_is_refused_and_one_that_is_about_to_come_is_asked
         assert (await result(http, run))["output"] == "it"
         unknown = await http.post("/v1/runs/none/attempts/finish", json={"key": "none/1/c", "attempt": 1, "output": 1})
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_run")
+
+
+async def test_a_failure_that_the_api_would_refuse_is_told_all_the_same() -> None:
+    """Else the desk would never hear of it, and hand the attempt out for ever."""
+    studio, database = Studio(), MemoryDatabase()
+    async with node(database) as one, client(one) as http, working(studio, one):
+        assert (await result(http, await started(http, "odd")))["output"] == "odd rendered"
+    assert [context.attempt for context in studio.contexts] == [1, 2]
 
 
 async def test_a_cancelled_run_stops_its_worker() -> None:

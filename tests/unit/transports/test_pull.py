@@ -236,6 +236,68 @@ def test_as_many_wait_as_may_and_the_next_is_refused_at_once() -> None:
     tell(story)
 
 
+def test_what_a_worker_held_and_dropped_without_a_word_has_failed() -> None:
+    """Handed out again, an attempt whose result can't be brought would be made for ever, and never counted."""
+
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        desk.call(agent())
+        await worker.poll()
+        assert (await worker.poll(0)).calls == (), "it says that it has it"
+        worker.holding.clear()
+        assert (await worker.poll(0)).calls == ()
+        await asyncio.sleep(0.1)
+        assert desk.kind() == "worker_lost"
+
+    tell(story)
+
+
+def test_what_is_given_back_waits_anew() -> None:
+    async def story(desk: Desk) -> None:
+        worker, other = Worker(desk, "w"), Worker(desk, "o")
+        desk.call(agent(timeout=600.0, hold=5.0))
+        await worker.poll()
+        for _ in range(5):
+            await worker.poll(2.0, free=0)
+        assert desk.transport.leave("w")
+        await asyncio.sleep(1.0)
+        assert not desk.ended, "its time in line begins again: it was taken in time"
+        assert keys(await other.poll()) == ["r/1/c"]
+
+    tell(story)
+
+
+def test_a_call_that_a_worker_is_at_already_needs_no_place_in_line() -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        worker.holding = {HeldCall("r/1/held", 1)}
+        await worker.poll(0, free=0)
+        for n in range(5):
+            desk.call(agent(), f"r/1/{n}")
+        await asyncio.sleep(0.1)
+        desk.call(agent(), "r/1/held")
+        await asyncio.sleep(0.1)
+        assert not desk.ended
+        assert desk.finish("r/1/held")
+
+    tell(story)
+
+
+def test_a_worker_that_leaves_while_it_polls_is_given_nothing_more() -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        polling = worker.polling()
+        await asyncio.sleep(0.1)
+        assert desk.transport.leave("w")
+        desk.call(agent(idempotent=False))
+        assert await polling == Handed()
+        await asyncio.sleep(SILENCE_S + 1)
+        assert desk.transport.lost == 0
+        assert not desk.ended
+
+    tell(story)
+
+
 def test_a_silent_worker_is_lost_and_comes_back_to_nothing() -> None:
     async def story(desk: Desk) -> None:
         worker, other = Worker(desk, "w"), Worker(desk, "o")

@@ -101,6 +101,15 @@ def test_an_event_that_nobody_subscribes_to_is_a_dead_end() -> None:
     assert "one emitted doen, to which nobody subscribes" in lab.failure.message
 
 
+@evicting
+def test_once_the_run_is_bound_to_fail_nothing_new_begins(evict: Evict) -> None:
+    """What began now would be begun again by a redrive, under another key: whoever charges a card would do it twice."""
+    app = an_app({"one": ["begun"], "charge": ["next"]})
+    lab = a_run(app, {"one": [("doen", 1), ("next", 2)], "charge": []}, evict=evict).run()
+    assert lab.failure.kind == DeadEnd.code
+    assert [name for name, _ in called(lab)] == ["one"]
+
+
 def test_a_run_that_reaches_no_end_is_a_dead_end() -> None:
     lab = a_run(an_app({"one": ["begun"]}), {"one": []}).run()
     assert (lab.failure.kind, "done was not emitted" in lab.failure.message) == (DeadEnd.code, True)

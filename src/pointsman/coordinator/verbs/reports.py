@@ -69,11 +69,7 @@ class CoordinatorAttempts:
         found = crew.dispatcher.find(key_of(call), number) if crew is not None else None
         if found is not None:
             return found
-        owner = (await self._head(call.run)).owner
-        members = await self._store.liveness.members()
-        address = next((member.address for member in members if member.incarnation == owner), "")
-        if owner is None or owner == self._coordinator.incarnation or not address:
-            raise AttemptOver
+        address = await owner_of(self._coordinator, call, number)
         path = f"/v1/runs/{call.run}/attempts/{verb}"
         await self._forward(address, path, {"key": key_of(call), "attempt": number, **body})
         return None
@@ -86,6 +82,47 @@ class CoordinatorAttempts:
         if head.status in ENDED_STATUSES:
             raise RunEnded
         return head
+
+
+async def owner_of(coordinator: Coordinator, call: CallAddress, attempt: int) -> str:
+    """The address of the coordinator that waits for this attempt, which is not under way here.
+
+    Raises:
+        AttemptOver, RunEnded, UnknownRun: nobody does. StoreUnavailable: somebody may before long.
+    """
+    store = coordinator.store
+    head = (await store.log.heads([call.run])).get(call.run)
+    if head is None:
+        raise UnknownRun(f"no run has the id {call.run!r}")
+    if head.status in ENDED_STATUSES:
+        raise RunEnded
+    if head.owner == coordinator.incarnation:
+        if not _may_come(coordinator, call, attempt):
+            raise AttemptOver
+        raise StoreUnavailable(f"run {call.run}: the attempt is about to be laid out here again; ask again")
+    if head.owner is None:
+        if head.status == "parked":
+            raise AttemptOver  # nothing of it is under way anywhere
+        raise StoreUnavailable(f"run {call.run} is between two owners; ask again")
+    members = await store.liveness.members()
+    address = next((member.address for member in members if member.incarnation == head.owner), "")
+    if not address:
+        raise StoreUnavailable(f"the owner of run {call.run} has died, and it is about to have another; ask again")
+    return address
+
+
+def _may_come(coordinator: Coordinator, call: CallAddress, attempt: int) -> bool:
+    """The run is owned here, and the attempt is not under way: does the log still wait for it?"""
+    driver = coordinator.roster.driver(call.run)
+    if driver is None:
+        return True  # it is being loaded
+    pending = driver.execution.state.calls.get(call.call)
+    return (
+        pending is not None
+        and (pending.key, pending.attempt) == (key_of(call), attempt)
+        and pending.retry_at is None
+        and pending.task is None
+    )
 
 
 def key_of(call: CallAddress) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 
 from pointsman.coordinator.service import Coordinator
-from pointsman.coordinator.verbs.reports import Forward, key_of
-from pointsman.kernel.errors import Draining, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.coordinator.verbs.reports import Forward, key_of, owner_of
+from pointsman.kernel.errors import Draining, RunEnded
 from pointsman.ports.agents import AttemptOver, CallAddress
-from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.ports.workers import AttemptResult, CoordinatorAddress, Desk, Handed, Poll, WorkerView
 
 MEMBERS_S = 0.25
@@ -66,50 +65,11 @@ class CoordinatorWorkers:
         if self._desk.settle(key_of(call), attempt, result):
             return
         try:
-            address = await self._owner_of(call, attempt)
+            address = await owner_of(self._coordinator, call, attempt)
             await self._forward(address, f"/v1/runs/{call.run}/attempts/finish", _body(call, attempt, result))
         except (AttemptOver, RunEnded):
             self._coordinator.stats.workers.results_refused += 1
             raise
-
-    async def _owner_of(self, call: CallAddress, attempt: int) -> str:
-        """The address of the coordinator that waits for this attempt.
-
-        Raises:
-            AttemptOver, RunEnded, UnknownRun: nobody does. StoreUnavailable: somebody may before long.
-        """
-        store = self._coordinator.store
-        head = (await store.log.heads([call.run])).get(call.run)
-        if head is None:
-            raise UnknownRun(f"no run has the id {call.run!r}")
-        if head.status in ENDED_STATUSES:
-            raise RunEnded
-        if head.owner == self._coordinator.incarnation:
-            if not self._may_come(call, attempt):
-                raise AttemptOver
-            raise StoreUnavailable(f"run {call.run}: the attempt is about to be laid out here again; ask again")
-        if head.owner is None:
-            if head.status == "parked":
-                raise AttemptOver  # nothing of it is under way anywhere
-            raise StoreUnavailable(f"run {call.run} is between two owners; ask again")
-        members = await store.liveness.members()
-        address = next((member.address for member in members if member.incarnation == head.owner), "")
-        if not address:
-            raise StoreUnavailable(f"the owner of run {call.run} has died, and it is about to have another; ask again")
-        return address
-
-    def _may_come(self, call: CallAddress, attempt: int) -> bool:
-        """The run is owned here, and the attempt is not laid out: does the log still wait for it?"""
-        driver = self._coordinator.roster.driver(call.run)
-        if driver is None:
-            return True  # it is being loaded
-        pending = driver.execution.state.calls.get(call.call)
-        return (
-            pending is not None
-            and (pending.key, pending.attempt) == (key_of(call), attempt)
-            and pending.retry_at is None
-            and pending.task is None
-        )
 
 
 def _body(call: CallAddress, attempt: int, result: AttemptResult) -> Mapping[str, Any]:
