@@ -27,7 +27,7 @@ app = App("tests")
 _failed: set[str] = set()
 NEVER_OPENS = Breaker(calls_min=1_000_000)
 """All tests call the same agents; what one of them makes fail must not hold back another's calls, or its retries
-(`retry_share`)."""
+(`retry_share`), nor change the mode (`errors_min`)."""
 
 
 @app.agent(capabilities=["greet"])
@@ -103,7 +103,7 @@ def served() -> Iterator[Served]:
 
     async def serve() -> None:
         store = MemoryStore(MemoryDatabase())
-        coordinator = app.coordinator(store, CoordinatorSettings(retry_share=1.0))
+        coordinator = app.coordinator(store, CoordinatorSettings(retry_share=1.0, errors_min=1_000_000))
         await coordinator.start()
         api = ApiServer(
             CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,

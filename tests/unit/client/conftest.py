@@ -61,7 +61,7 @@ async def waits(run: Run) -> str:
 
 async def _serve(up: Callable[[str], None], down: asyncio.Event) -> None:
     store = MemoryStore(MemoryDatabase())
-    coordinator = app.coordinator(store, CoordinatorSettings(retry_share=1.0))
+    coordinator = app.coordinator(store, CoordinatorSettings(retry_share=1.0, errors_min=1_000_000))
     await coordinator.start()
     api = ApiServer(
         CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,
