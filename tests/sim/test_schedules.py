@@ -102,3 +102,14 @@ def test_what_was_seen_of_a_database_that_is_gone_is_no_evidence():
     loop.close()
     assert (world.position, world.journal.invocations[0].position) == (0, 0)
     assert (world.clients.acks[0].position, world.clients.acks[0].asked) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", [3344, 5204])
+def test_a_run_that_was_redriven_goes_on_after_its_redrive(seed):
+    """What its body asked for anew once had the time of the cause that it answered, from before the redrive."""
+    assert simulate(seed).violations == []
+
+
+def test_what_two_windows_used_is_carried_into_one_of_another_length():
+    """And is no violation: an operator made the windows shorter, and nothing was granted in that one."""
+    assert simulate(5586).violations == []

@@ -107,6 +107,9 @@ class Execution:
         if history.terminal is not None:
             self._check_end(history.terminal)
         self.state.sequence = history.sequence
+        last_at = recorded[-1].at if recorded else 0
+        # A cause may be older than the log's last event: than the redrive that brought the run back to it.
+        requests.new = [p if p.at >= last_at else msgspec.structs.replace(p, at=last_at) for p in requests.new]
         for produced in requests.new:
             self.state.evolve(produced.event, produced.at, produced.data)
         self._restart_if_asked()

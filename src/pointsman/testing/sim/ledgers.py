@@ -33,11 +33,13 @@ class Use(msgspec.Struct):
 
 
 class Account(msgspec.Struct):
-    """One tranche, as its stream has it."""
+    """One tranche, as its stream has it. `window`: in which it counts by now; `granted`: the budget and the window
+    under which it was granted."""
 
     scope: str
     amount: Amount
     window: int
+    granted: tuple[int, int]
     settled: Amount | None = None
 
 
@@ -109,7 +111,7 @@ def _read_stream(
         elif isinstance(event, ledgers.TrancheGranted):
             if event.tranche in accounts:
                 yield f"{scope}: tranche {event.tranche} was granted twice"
-            accounts[event.tranche] = Account(scope, event.amount, event.window)
+            accounts[event.tranche] = Account(scope, event.amount, event.window, (len(limits), event.window))
             in_window = [account for account in accounts.values() if account.window == event.window]
             out = sum((a.amount if a.settled is None else a.settled for a in in_window), NOTHING)
             if not ledgers.limited(limits[-1], out).fits(limits[-1].limit):
@@ -138,13 +140,17 @@ def _counted_once(accounts: Mapping[str, Account], uses: Mapping[str, Sequence[U
 def _within_limit(
     scope: str, accounts: Mapping[str, Account], uses: Mapping[str, Sequence[Use]], limits: Sequence[Budget]
 ) -> Iterator[str]:
-    """An agent that spends more than was reserved for it breaks its own word: it counts for what was reserved."""
-    used: dict[int, Amount] = defaultdict(Amount)
+    """An agent that spends more than was reserved for it breaks its own word: it counts for what was reserved.
+
+    What an operator carries over into windows of another length was used in two of the old ones, maybe: together that
+    is above the limit of one. It counts where it was granted, and holds back what is granted next (`_read_stream`).
+    """
+    used: dict[tuple[int, int], Amount] = defaultdict(Amount)
     for tranche, account in accounts.items():
         for use in uses.get(tranche, ()):
-            used[account.window] += use.amount if use.spent is None else _smaller(use.spent, use.amount)
-    for window, amount in used.items():
-        if window != PAST and not any(ledgers.limited(budget, amount).fits(budget.limit) for budget in limits):
+            used[account.granted] += use.amount if use.spent is None else _smaller(use.spent, use.amount)
+    for (_, window), amount in used.items():
+        if not any(ledgers.limited(budget, amount).fits(budget.limit) for budget in limits):
             yield f"{scope}: {amount} was used in window {window}, and the limit is {limits[-1:]}"
 
 
