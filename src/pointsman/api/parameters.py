@@ -7,6 +7,7 @@ A bound may be the name of a setting: then it is what this coordinator is set to
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 
@@ -27,7 +28,7 @@ _KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_CHARS_MAX}}}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 
-class Parameter(Generic[T]):
+class Parameter(ABC, Generic[T]):
     """One parameter.
 
     Attributes:
@@ -46,16 +47,16 @@ class Parameter(Generic[T]):
         self.header = name.lower().encode()
         self.required = self.required or place == "path"
 
+    @abstractmethod
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> T:
         """Its value from what was given: nothing, one text, or several where it may be repeated.
 
         Raises: InvalidQuery, InvalidHeader, InvalidId.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self, settings: ApiSettings) -> dict[str, Any]:
         """The JSON Schema of what `parse` takes."""
-        raise NotImplementedError
 
 
 class Text(Parameter["str | None"]):

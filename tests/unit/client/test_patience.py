@@ -47,7 +47,9 @@ def test_what_would_be_done_twice_is_not_sent_again(kind: Any) -> None:
                 client.release("a")
             with pytest.raises(error):
                 client.redrive("a")
-        assert len(script.requests) == 2
+            with pytest.raises(error):
+                client.assign("t", "ann", by="me")
+        assert len(script.requests) == 3
 
 
 def test_a_start_carries_a_key_unless_it_has_an_id(kind: Any) -> None:
