@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
 import random
 import time
 
 import pytest
 
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewRun
 from pointsman.testing.sim import coverage
 from pointsman.testing.sim.clocks import SKEW_MAX_S, EstimatedClock, ProcessClocks, SimClock, skewed
 from pointsman.testing.sim.database import Replica
+from pointsman.testing.sim.faulty import Faults, Network, Trace
 from pointsman.testing.sim.journal import effect
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
 from pointsman.testing.sim.shape import PROFILES, draw
+from pointsman.testing.sim.store import SimStore
 from pointsman.testing.sim.story import story
 
 
@@ -71,6 +76,33 @@ def test_a_standby_has_what_it_had_and_leases_outlive_a_skip(loop):
     database.skip(86_400_000)
     assert database.clock.now() == now + 86_400_000
     assert lease.expires_at == database.clock.now() + 1_000
+
+
+def test_a_registration_that_nobody_waits_for_any_more_is_renewed_by_nobody(loop):
+    """The connection broke before it arrived. In seed 1003331 two coordinators found themselves alive, for ever."""
+    process = Process("p")
+    process.clocks = ProcessClocks(loop, random.Random(7))
+    database = Replica(SimClock(loop))
+    network = Network(loop, random.Random(1), process, Faults(), Trace(loop))
+    store = SimStore(database, EstimatedClock(database.true_clock, process.clocks), network)
+
+    async def register() -> None:
+        await store.open()
+        asking = asyncio.create_task(store.liveness.register("n", "", (), ttl_ms=1_000))
+        await asyncio.sleep(0)
+        network.drop()
+        with pytest.raises(StoreUnavailable):
+            await asking
+        assert list(database.living()) == []
+        await asyncio.sleep(0.9)
+        assert [row.name for row in database.living()] == ["n"], "it was carried out after all"
+        await asyncio.sleep(5)
+
+    context = contextvars.copy_context()
+    context.run(PROCESS.set, process)
+    loop.run_until_complete(loop.create_task(register(), context=context))
+    (row,) = database.incarnations.values()
+    assert row.expires_at < database.clock.now() - 3_000
 
 
 def test_coverage_counts_the_lines_of_functions_that_ran(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.liveness import Lease, Member
 from pointsman.ports.ownership import Definition
 from pointsman.stores.inprocess.lease import InProcessLease
@@ -38,13 +37,17 @@ class SimLiveness(InProcessLiveness):
 
     async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
         made: list[Lease] = []
+        is_unheard = False
         said: list[int] = []
         sent = self._estimate.monotonic()
 
         async def operation() -> Lease:
+            """May be carried out when the one who asked has long given up."""
             said.append(self._database.clock.now())
             lease = await InProcessLiveness.register(self, name, address, definitions, ttl_ms=ttl_ms)
             made.append(lease)
+            if is_unheard:
+                _forget(lease)
             self.registered.append(lease.incarnation)
             if self._network.is_severed:
                 self._database.sever(lease.incarnation)
@@ -54,7 +57,8 @@ class SimLiveness(InProcessLiveness):
             lease = await self._network.call("register", operation, about=name)
             self._estimate.measured(said[0], sent, self._estimate.monotonic())
             return lease
-        except StoreUnavailable:
+        except BaseException:
+            is_unheard = True
             for lease in made:
                 _forget(lease)
             raise
