@@ -89,7 +89,8 @@ def test_a_registration_that_nobody_waits_for_any_more_is_renewed_by_nobody(loop
     async def register() -> None:
         await store.open()
         asking = asyncio.create_task(store.liveness.register("n", "", (), ttl_ms=1_000))
-        await asyncio.sleep(0)
+        while not network._replies:
+            await asyncio.sleep(0)
         network.drop()
         with pytest.raises(StoreUnavailable):
             await asking
