@@ -55,8 +55,8 @@ async def mail(store: Store, runs: Sequence[str] | None) -> list[Finding]:
     return _at_most([
         Finding(
             "mail", "problem",
-            f"its head counts {count.counted} mails, its mailbox holds {count.found}, the last of them number "
-            f"{count.last}: it would never park or end",
+            f"its head counts {count.counted} mails and {count.folded} of them as read, its mailbox holds "
+            f"{count.found} unread ones, up to number {count.last}: mail was lost, or it would never park or end",
             count.run, f"`pointsman doctor --run {count.run} --repair` counts them again", is_repairable=True,
         )
         for count in counts

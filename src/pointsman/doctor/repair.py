@@ -81,7 +81,7 @@ async def repair(store: Store, run: str, now: int) -> Repaired:
     if counts and head.ended_at is None:
         if not await store.inspection.recount_mail(run, head.epoch):
             raise NotRepairable(f"run {run} was claimed meanwhile: look at it again")
-        did.append(f"its mail was counted again, up to number {max(counts[0].last, head.folded)}")
+        did.append(f"its mail was counted again, up to number {counts[0].last}")
     return Repaired(run, did, repeated)
 
 

@@ -25,10 +25,20 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class MailCount(msgspec.Struct, frozen=True):
-    """A run whose head counts other mails than its mailbox holds. `last`: the highest number in the mailbox."""
+    """A run whose head counts other unread mail than its mailbox holds.
+
+    Mail that the owner has folded in is in the stream: whether its rows are still there tells nothing.
+
+    Attributes:
+        counted: the number up to which its head counts mail.
+        folded: the number up to which its owner has read.
+        found: mails with a higher number than `folded`.
+        last: the highest number of these; without any, `folded`.
+    """
 
     run: str
     counted: int
+    folded: int
     found: int
     last: int
 
@@ -75,7 +85,7 @@ class Inspection(Protocol):
     async def facts(self) -> list[Fact]: ...
 
     async def mail_counts(self, *, runs: Sequence[str] | None = None, limit: int) -> list[MailCount]:
-        """Runs whose mail is not what their head says; of all runs, or of these."""
+        """Runs whose unread mail is not what their head says; of all runs, or of these."""
         ...
 
     async def orphans(self, *, runs: Sequence[str] | None = None, limit: int) -> list[Orphan]: ...

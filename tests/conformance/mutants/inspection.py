@@ -103,7 +103,7 @@ class FoldedIsMiscounted(MemoryInspection):
     caught_by = ("inspection.sound_mail_is_counted_right",)
 
     async def mail_counts(self, *, runs=None, limit):
-        return [MailCount("run", 2, 1, 2)]
+        return [MailCount("run", 2, 0, 1, 2)]
 
 
 class EverythingIsStray(MemoryInspection):

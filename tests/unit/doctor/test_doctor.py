@@ -248,6 +248,22 @@ async def test_mail_that_is_gone_is_found_and_the_run_can_end_again() -> None:
     assert await problems(database) == []
 
 
+async def test_mail_that_was_read_may_go() -> None:
+    """It is in the stream; there is nothing to mend, for a run that is open or one that has ended."""
+    database, desk = MemoryDatabase(), Desk()
+    async with coordinator(desk.app, database) as one:
+        await start(one, "wait", b"60")
+        await CoordinatorRuns(one).signal("r", "go", b"1", key="k")
+        row = database.runs["r"]
+        await until(lambda: row.status == "parked" and row.folded == 1)
+        row.letters.clear()
+        assert await problems(database) == []
+        await CoordinatorRuns(one).cancel("r")
+        await until(lambda: row.status == "cancelled")
+    row.letters.clear()
+    assert await problems(database) == []
+
+
 async def test_runs_held_back_stranded_or_abandoned_are_named_with_their_reasons() -> None:
     database = MemoryDatabase()
     await parked(database, "held", "other")

@@ -24,9 +24,10 @@ class MemoryInspection:
     async def mail_counts(self, *, runs: Sequence[str] | None = None, limit: int) -> list[MailCount]:
         await self._session.enter()
         counts = [
-            MailCount(row.id, row.mail, len(row.letters), _last(row))
+            MailCount(row.id, row.mail, row.folded, found, last)
             for row in self._rows(runs)
-            if row.mail != len(row.letters) or row.mail != _last(row)
+            for found, last in [_unread(row)]
+            if row.mail - row.folded != found or row.mail != last
         ]
         await asyncio.sleep(0)
         return counts[:limit]
@@ -99,7 +100,7 @@ class MemoryInspection:
         is_same = row is not None and row.ended_at is None and row.epoch == epoch
         if row is not None and is_same:
             row.epoch += 1
-            row.mail = max(row.folded, _last(row))
+            _, row.mail = _unread(row)
             self._release(row)
         await asyncio.sleep(0)
         return is_same
@@ -114,5 +115,7 @@ class MemoryInspection:
         return (table[name] for name in names)
 
 
-def _last(row: HeadRow) -> int:
-    return max((mail.number for mail in row.letters.values()), default=0)
+def _unread(row: HeadRow) -> tuple[int, int]:
+    """How many there are behind what was folded, and the highest number."""
+    numbers = [mail.number for mail in row.letters.values() if mail.number > row.folded]
+    return len(numbers), max(numbers, default=row.folded)

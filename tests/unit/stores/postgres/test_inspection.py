@@ -6,6 +6,7 @@ from pointsman.doctor.examination import examine
 from pointsman.doctor.findings import Counts, Finding
 from pointsman.doctor.repair import repair
 from pointsman.kernel.checksum import first_damage
+from pointsman.ports.inspection import MailCount
 from pointsman.stores.postgres.store import PostgresStore
 from tests.unit.stores.postgres.helpers import connected, opened
 from tests.unit.stores.postgres.test_damage import creation_of
@@ -74,9 +75,22 @@ async def test_lost_mail_is_found_and_counted_again(fresh_database: str) -> None
             await store.mailbox.post("r", key, "signal", b"{}")
         await connection.execute("DELETE FROM mailbox WHERE key = 'b'")
         (finding,) = await look(store)
-        assert "counts 3 mails, its mailbox holds 2, the last of them number 3" in finding.message
+        assert "counts 3 mails and 0 of them as read, its mailbox holds 2 unread ones, up to number 3" in finding.message
         await connection.execute("DELETE FROM mailbox WHERE key = 'c'")
         assert (await repair(store, "r", 0)).did == ["its mail was counted again, up to number 1"]
+        assert await look(store) == []
+
+
+async def test_mail_that_was_read_may_go(fresh_database: str) -> None:
+    async with opened(fresh_database) as store, connected(fresh_database) as connection:
+        await store.log.append([creation_of("r", [BODY])])
+        for key in "abc":
+            await store.mailbox.post("r", key, "signal", b"{}")
+        await connection.execute("UPDATE runs SET folded = 2; DELETE FROM mailbox WHERE key <> 'c'")
+        assert await look(store) == []
+        await connection.execute("DELETE FROM mailbox")
+        assert await store.inspection.mail_counts(limit=10) == [MailCount("r", 3, 2, 0, 2)]
+        await repair(store, "r", 0)
         assert await look(store) == []
 
 

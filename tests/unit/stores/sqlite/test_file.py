@@ -6,13 +6,14 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
 from pointsman.kernel.errors import InvalidValue, SchemaFromFuture, StoreInUse, StoreUnavailable
 from pointsman.ports.event_log import NewEvent, Outcome
+from pointsman.ports.inspection import MailCount
 from pointsman.stores.postgres import PostgresStore
 from pointsman.stores.sqlite import SqliteDatabase, SqliteSettings, SqliteStore
 from pointsman.stores.urls import InvalidStoreUrl, is_sqlite, store_of
@@ -114,6 +115,27 @@ async def test_what_is_no_file_of_ours_is_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(foreign)
     assert [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")] == ["theirs"]
     connection.close()
+
+
+async def test_mail_that_was_read_may_go_and_unread_mail_that_is_gone_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "pointsman.db"
+
+    async def lose(where: str) -> list[MailCount]:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"DELETE FROM mailbox WHERE {where}")
+        async with opened(path) as a:
+            return await a.store.inspection.mail_counts(limit=10)
+
+    async with opened(path) as a:
+        await a.moved(a.create("run"))
+        for key in "abc":
+            await a.post("run", key)
+        await a.moved(a.step("run", 1, folded=2))
+    assert await lose("key <> 'c'") == []
+    assert await lose("key = 'c'") == [MailCount("run", 3, 2, 0, 2)]
+    async with opened(path) as a:
+        assert await a.store.inspection.recount_mail("run", 1)
+        assert await a.store.inspection.mail_counts(limit=10) == []
 
 
 async def test_operations_that_meet_share_a_commit(tmp_path: Path) -> None:

@@ -20,12 +20,15 @@ FROM pg_stat_activity
 SELECT number, name FROM migrations ORDER BY number DESC, phase DESC LIMIT 1
 
 -- name: mail_counts
--- Runs whose mail is not what their head says. A head that counts mail of which some is missing never closes.
-SELECT r.id, r.mail, coalesce(m.found, 0)::int, coalesce(m.last, 0)
+-- Runs whose unread mail is not what their head says. A head that counts mail of which some is missing never closes.
+SELECT r.id, r.mail, r.folded, coalesce(m.found, 0)::int, coalesce(m.last, r.folded)
 FROM runs r LEFT JOIN (
-    SELECT run, count(*) AS found, max(number) AS last FROM mailbox WHERE $1::text[] IS NULL OR run = ANY ($1) GROUP BY run
+    SELECT u.run, count(*) AS found, max(u.number) AS last
+    FROM mailbox u JOIN runs o ON o.id = u.run AND u.number > o.folded
+    WHERE $1::text[] IS NULL OR u.run = ANY ($1) GROUP BY u.run
 ) m ON m.run = r.id
-WHERE ($1::text[] IS NULL OR r.id = ANY ($1)) AND (r.mail <> coalesce(m.found, 0) OR r.mail <> coalesce(m.last, 0))
+WHERE ($1::text[] IS NULL OR r.id = ANY ($1))
+  AND (r.mail - r.folded <> coalesce(m.found, 0) OR r.mail <> coalesce(m.last, r.folded))
 ORDER BY r.id LIMIT $2
 
 -- name: orphans

@@ -1,11 +1,11 @@
 -- What the doctor asks, and the repairs that it makes. Runs come as a JSON array, or null for all.
 
 -- name: mail_counts
--- Runs whose mail is not what their head says.
-SELECT r.id, r.mail, count(m.number), coalesce(max(m.number), 0)
-FROM runs r LEFT JOIN mailbox m ON m.run = r.id
+-- Runs whose unread mail is not what their head says.
+SELECT r.id, r.mail, r.folded, count(m.number), coalesce(max(m.number), r.folded)
+FROM runs r LEFT JOIN mailbox m ON m.run = r.id AND m.number > r.folded
 WHERE :runs IS NULL OR r.id IN (SELECT value FROM json_each(:runs))
-GROUP BY r.id HAVING r.mail <> count(m.number) OR r.mail <> coalesce(max(m.number), 0)
+GROUP BY r.id HAVING r.mail - r.folded <> count(m.number) OR r.mail <> coalesce(max(m.number), r.folded)
 ORDER BY r.id LIMIT :limit
 
 -- name: orphans
