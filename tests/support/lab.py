@@ -194,6 +194,14 @@ class Lab:
             self.now,
         )
 
+    def answer(self, call: str, task: str, answer: bytes | ev.Failure) -> None:
+        """A person's answer to this task, or that there is none; whether it is open or not."""
+        self._mail += 1
+        said: Any = {"failure": answer} if isinstance(answer, ev.Failure) else {"output": msgspec.Raw(answer)}
+        given = ev.HumanTaskAnswered(call=call, task=task, mail=self._mail, by="bob", **said)
+        assert self.execution.mailed(given, self.now)
+        self._append()
+
     def _proposed(self, task: str) -> bytes | None:
         for row in self.log:
             event = read_event(row)

@@ -51,6 +51,8 @@ class _Kept(msgspec.Struct):
     base: int = 1
     has_state: bool = False
     asked: dict[str, None] = {}
+    tasks: dict[str, str] = {}
+    """Of calls that a person is asked about."""
     keys: dict[str, tuple[str, int]] = {}
     """Of the calls of the last generation, and the sequence at which each was asked for."""
 
@@ -153,7 +155,9 @@ def _fold(good: _Kept, run: str, row: ev.Recorded) -> None:
     if isinstance(event, ev.CallRequested):
         good.asked[event.call] = None
         good.keys[event.call] = good.key_of(run, event.call), row.sequence
-    elif isinstance(event, OUTCOMES):
+    elif isinstance(event, ev.HumanTaskOpened):
+        good.tasks[event.call] = event.task
+    elif isinstance(event, OUTCOMES) and getattr(event, "task", None) in (None, good.tasks.get(event.call)):
         good.asked.pop(event.call, None)
 
 
@@ -164,6 +168,7 @@ def _fold_redrive(good: _Kept, event: ev.RunRedriven) -> None:
         del good.keys[call]
         good.asked.pop(call, None)
     for call in event.calls:
+        good.tasks.pop(call, None)
         if call in good.keys:
             key, sequence = good.keys[call]
             good.asked[call] = None

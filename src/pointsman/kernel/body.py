@@ -154,8 +154,8 @@ class Body:
 
     def _task_over(self, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> None:
         handle = self.requests.handles.get(event.call)
-        if handle is None:
-            return  # of an earlier generation, which gave it up: the answer was on its way
+        if self._state.misplaced is event or handle is None:
+            return  # it was on its way when the body, a redrive or an earlier generation gave its task up
         if isinstance(handle, AskHandle):
             self._ask_over(handle, event, at)
             return

@@ -145,7 +145,13 @@ def _escalated(state: RunState, event: ev.HumanTaskEscalated) -> None:
 
 
 def _answered(state: RunState, event: ev.HumanTaskAnswered | ev.HumanTaskExpired) -> None:
+    """Of the task that is open, and of no other of its call: what was on its way when a redrive began does not answer
+    what was asked since."""
     state.folded = max(state.folded, event.mail)
+    task = (state.tasks or {}).get(event.call)
+    if task is None or task.id != event.task:
+        state.misplaced = event
+        return
     state.calls.pop(event.call, None)
     state.task_over(event.call)
 

@@ -11,7 +11,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.copies import Copies, InputEvent
 from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.pieces import rebuild, split_body
-from pointsman.kernel.redriving import Fact, facts_of, in_force
+from pointsman.kernel.redriving import Fact, facts_of, in_force, misplaced
 from pointsman.kernel.values import digest
 
 
@@ -70,7 +70,8 @@ class History:
             ev.ChildEnded,
             ev.HumanTaskExpired,
         )
-        self._outcomes = {fact.event.call for fact in facts if isinstance(fact.event, outcomes)}
+        stray = misplaced(facts)
+        self._outcomes = {f.event.call for f in facts if isinstance(f.event, outcomes) and f.sequence not in stray}
         self.redrives = max((f.event.number for f in facts if isinstance(f.event, ev.RunRedriven)), default=0)
         first = facts[0].event
         if isinstance(first, ev.RunRestarted):

@@ -8,7 +8,7 @@ repeated. What it all cost stays spent. Nothing is deleted: a redrive is one mor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -19,6 +19,13 @@ from pointsman.kernel.errors import CorruptLog
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.state import RunState
 from pointsman.kernel.upcast import read_event
+
+_TASK_OVER = ev.HumanTaskAnswered | ev.HumanTaskExpired
+_ABOUT_TASKS = (
+    ev.CallRequested | ev.HumanTaskOpened | ev.HumanTaskRequested | ev.CallCancelled | ev.CallSkipped | ev.RunRedriven
+    | ev.RunRestarted | _TASK_OVER
+)  # fmt: skip
+"""What opens a human task, and what ends one."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -120,12 +127,13 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
     place = len(current) - 1
     if not isinstance(current[place].event, ev.RunFailed):
         raise CorruptLog(f"run {run} failed, by its head; the last event of its log is another")
-    cut, failed = _decisive(current[: place + 1])
+    stray = misplaced(current)
+    cut, failed = _decisive(current[: place + 1], stray)
     before, void = current[:cut], current[cut:place]
     then, now = folded(run, before), folded(run, current[:place])
     tasks = then.tasks or {}
     under_way = then.calls.keys() | then.children.keys() | tasks.keys()
-    over = _failures(void)
+    over = _failures(fact for fact in void if fact.sequence not in stray)
     calls = tuple(call for call in over if call in under_way)
     ended = {f.event.call for f in void if isinstance(f.event, ev.ChildEnded)}
     open_children = {call: child for call, child in then.children.items() if call not in ended}
@@ -148,11 +156,26 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
     )  # fmt: skip
 
 
-def _decisive(facts: Sequence[Fact]) -> tuple[int, ev.Event | None]:
+def misplaced(facts: Sequence[Fact]) -> frozenset[int]:
+    """Of events that count, the sequences of answers to human tasks that were not open any more when they came."""
+    if not any(isinstance(fact.event, _TASK_OVER) for fact in facts):
+        return frozenset()
+    state, found = RunState(run=""), set()
+    for fact in facts:
+        if isinstance(fact.event, _ABOUT_TASKS):
+            state.evolve(fact.event, fact.at)
+            if state.misplaced is fact.event:
+                found.add(fact.sequence)
+    return frozenset(found)
+
+
+def _decisive(facts: Sequence[Fact], stray: Set[int]) -> tuple[int, ev.Event | None]:
     """How many of `facts`, whose last is RunFailed, stay; and the outcome that ended the run."""
     end = facts[-1].event
     assert isinstance(end, ev.RunFailed)
-    failures = [n for n, fact in enumerate(facts) if n and _failed_call(fact.event) is not None]
+    failures = [
+        n for n, fact in enumerate(facts) if n and fact.sequence not in stray and _failed_call(fact.event) is not None
+    ]
     for n in failures:
         if _failed_call(facts[n].event) == end.call:
             return n, facts[n].event
@@ -164,7 +187,7 @@ def _decisive(facts: Sequence[Fact]) -> tuple[int, ev.Event | None]:
             event = facts[n].event
             if _was_refused(event):
                 return n, event
-    causes = [n for n, fact in enumerate(facts) if isinstance(fact.event, ev.Cause)]
+    causes = [n for n, fact in enumerate(facts) if isinstance(fact.event, ev.Cause) and fact.sequence not in stray]
     if failures and failures[-1] == causes[-1]:
         return failures[-1], facts[failures[-1]].event
     return len(facts) - 1, None
@@ -182,7 +205,7 @@ def _was_refused(event: ev.Event) -> bool:
     return False
 
 
-def _failures(void: Sequence[Fact]) -> dict[str, Any]:
+def _failures(void: Iterable[Fact]) -> dict[str, Any]:
     """The outcomes of calls that have no result, by call; not of a child that was redriven alone and has one by now."""
     over: dict[str, Any] = {}
     for fact in void:

@@ -101,6 +101,8 @@ class RunState(msgspec.Struct):
     """What each running child was given of the budget."""
     tasks: dict[str, OpenTask] | None = None
     """Human tasks that are open, by call; None where there is none, as there is in most runs."""
+    misplaced: ev.Event | None = None
+    """The last answer, or end of time, that came for a task which was not open any more: it counts for nothing."""
     revived: dict[str, int] = {}
     """Children whose outcome a redrive waits for anew, by call: the sequence at which each stood then."""
     kept: ev.KeptState | None = None

@@ -9,12 +9,16 @@ import msgspec
 import pytest
 
 from pointsman import App, Budget, CallError, Retry, Run
+from pointsman.coordinator.driving.rows import OpenTasks
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CorruptLog, RunEvicted
 from pointsman.kernel.execution import Execution
+from pointsman.kernel.history import History
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.redriving import facts_of, in_force, plan
+from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import PendingCall
+from pointsman.kernel.upcast import read_event
 from pointsman.testing.replay import replay_prefixes
 from tests.support.lab import Lab
 
@@ -68,6 +72,27 @@ async def patient(run: Run, n: int) -> list[int]:
         await run.wait_for("go")
         raise
     return [first, await odd]
+
+
+@app.workflow()
+async def both(run: Run, n: int) -> list[int]:
+    try:
+        return await run.gather(run.start(work, n, key="odd", person="How many?"), run.start(work, n, key="risk"))
+    except CallError as error:
+        if error.call == "risk":
+            await run.wait_for("go")
+        raise
+
+
+@app.workflow()
+async def wondering(run: Run, n: int) -> Any:
+    try:
+        return await run.call(work, n, key="risk")
+    except CallError:
+        question = run.start_ask("And now?", key="question")
+        if await run.first(question, run.start_sleep(1)) is question:
+            return (await question).value
+        raise
 
 
 class Script:
@@ -211,6 +236,71 @@ def test_a_question_that_came_up_behind_the_failure_is_open_again() -> None:
     assert found.calls == ("risk",)
     assert [task.id for task in found.tasks] == opened
     assert run.execution.state.calls["odd"].task == opened[0]
+
+
+def _questions(run: Lab) -> list[str]:
+    return [msgspec.json.decode(row.body)["task"] for row in run.log if row.type == "HumanTaskRequested"]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_answer_to_a_question_that_a_redrive_made_void_is_not_one_to_the_next(is_late: bool) -> None:
+    """The body asks it anew, under the same call: another task."""
+    run = lab(wondering, Script(risk=2)).run()
+    run.redrive()
+    (old,) = _questions(run)
+    if not is_late:
+        run.answer("question", old, b'"old"')
+    run.step()
+    assert _questions(run)[0] == old != _questions(run)[1]
+    if is_late:
+        run.answer("question", old, b'"old"')
+    run._reload()
+    run.answer("question", _questions(run)[1], b'"new"')
+    assert run.output == "new"
+    replay_prefixes(app, "run-1", run.log)
+
+
+def test_an_answer_to_a_task_that_is_over_ends_no_fresh_attempt_and_is_no_failure_of_it() -> None:
+    declined = ev.Failure("declined", "no idea", retryable=False)
+    run = lab(asking, Script(ask=3), people=[declined]).run()
+    run.redrive()
+    (old,) = [msgspec.json.decode(row.body)["task"] for row in run.log if row.type == "HumanTaskOpened"]
+    listed = OpenTasks(run.execution.state)
+    run.answer("ask", old, declined)
+    assert run.execution.state.calls.keys() == {"ask"}
+    assert not History("run-1", run.log).has_outcome("ask"), "its input is still needed"
+    misplaced = Produced(read_event(run.log[-1]), run.now, b"")
+    listed.by_call["ask"] = "another"
+    assert listed.rows([misplaced]) == ((), ())
+    run._reload()
+    run.execution.attempt_failed("ask", 2, BOOM, run.now)
+    run._append()
+    run._people.append(declined)
+    run.step()
+    assert run.failure.kind == "declined"
+    found = run.redrive()
+    assert found.failed is not None
+    assert found.failed.task not in ("", old)
+    assert run.execution.state.calls["ask"].attempt == 3
+    run._people.append(b"12")
+    assert run.run().output == 12
+
+
+def test_a_call_under_way_has_not_failed_because_somebody_declines_an_earlier_task_of_it() -> None:
+    declined = ev.Failure("declined", "no idea", retryable=False)
+    run = lab(both, Script())
+    run.execution.attempt_failed("odd", 1, BOOM, run.now)
+    run._append()
+    (old,) = [msgspec.json.decode(row.body)["task"] for row in run.log if row.type == "HumanTaskOpened"]
+    run.answer("odd", old, declined)
+    assert run.redrive().calls == ("odd",)
+    run.execution.attempt_failed("risk", 1, BOOM, run.now)
+    run._append()
+    run.answer("odd", old, declined)
+    run.signal("go")
+    assert run.failure.kind == "exception"
+    assert run.redrive().calls == ("risk",)
+    assert run.run().output == [5, 5]
 
 
 def test_mail_is_kept_and_folded_once() -> None:

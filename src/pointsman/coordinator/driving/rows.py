@@ -60,10 +60,11 @@ def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[Task
         return []
     if isinstance(event, ev.HumanTaskAssigned | ev.HumanTaskEscalated) and tasks.get(event.call) == event.task:
         return [_row(event.task, event.call, "open", at, event.assignee)]
-    if isinstance(event, ev.HumanTaskAnswered) and tasks.pop(event.call, ""):
-        return [_row(event.task, event.call, "answered" if event.failure is None else "refused", at)]
-    if isinstance(event, ev.HumanTaskExpired) and tasks.pop(event.call, ""):
-        return [_row(event.task, event.call, "expired", at)]
+    if isinstance(event, ev.HumanTaskAnswered | ev.HumanTaskExpired):
+        if tasks.get(event.call) != event.task:
+            return []  # misplaced: the row of its task is closed, and that of this call's is another's
+        del tasks[event.call]
+        return [_row(event.task, event.call, _end_of(event), at)]
     if isinstance(event, ev.CallCancelled) and (task := tasks.pop(event.call, "")):
         return [_row(task, event.call, "closed", at)]
     if isinstance(event, ev.TERMINAL):
@@ -71,6 +72,12 @@ def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[Task
         tasks.clear()
         return left
     return []
+
+
+def _end_of(event: ev.HumanTaskAnswered | ev.HumanTaskExpired) -> str:
+    if isinstance(event, ev.HumanTaskExpired):
+        return "expired"
+    return "answered" if event.failure is None else "refused"
 
 
 def _row(task: str, call: str, status: str, at: int, assignee: str | None = None) -> TaskRow:

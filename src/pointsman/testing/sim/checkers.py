@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import first_damage
 from pointsman.kernel.errors import CorruptLog, PoisonedRun
-from pointsman.kernel.redriving import Fact, in_force
+from pointsman.kernel.redriving import Fact, in_force, misplaced
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.answers import one_answer_a_task
 from pointsman.testing.sim.evidence import Evidence
@@ -143,24 +143,21 @@ def timers_fire_once_and_never_early(evidence: Evidence) -> Iterator[str]:
 
 def one_outcome_a_call(evidence: Evidence) -> Iterator[str]:
     """And none without a request. What comes by mail is recorded in any case, and told to nobody: the answer to a
-    question that was taken back, the second end of a child that was redriven alone."""
+    task that is not open any more, the second end of a child that was redriven alone."""
     for run, stream in evidence.streams.items():
         asked: set[str] = set()
         over: set[str] = set()
-        given_up: set[str] = set()
         facts = [Fact(row.sequence, row.at, event) for row, event in zip(stream, evidence.events(run), strict=True)]
-        for event in (fact.event for fact in in_force(facts)):
+        facts = in_force(facts)
+        stray = misplaced(facts)
+        for event in (fact.event for fact in facts if fact.sequence not in stray):
             if isinstance(event, REQUESTS):
                 if event.call in asked:
                     yield f"{run}: {event.call} was requested twice"
                 asked.add(event.call)
-            elif isinstance(event, ev.HumanTaskAnswered | ev.HumanTaskExpired) and event.call in given_up:
-                given_up.discard(event.call)
             elif isinstance(event, ev.ChildEnded) and event.call in over and _was_redriven(evidence, event.run):
                 continue
             elif isinstance(event, OUTCOMES):
-                if isinstance(event, ev.CallCancelled):
-                    given_up.add(event.call)
                 if event.call not in asked or event.call in over:
                     yield f"{run}: {event.call} has an outcome without a request, or a second one"
                 over.add(event.call)

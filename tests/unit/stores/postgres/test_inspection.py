@@ -75,7 +75,9 @@ async def test_lost_mail_is_found_and_counted_again(fresh_database: str) -> None
             await store.mailbox.post("r", key, "signal", b"{}")
         await connection.execute("DELETE FROM mailbox WHERE key = 'b'")
         (finding,) = await look(store)
-        assert "counts 3 mails and 0 of them as read, its mailbox holds 2 unread ones, up to number 3" in finding.message
+        assert (
+            "counts 3 mails and 0 of them as read, its mailbox holds 2 unread ones, up to number 3" in finding.message
+        )
         await connection.execute("DELETE FROM mailbox WHERE key = 'c'")
         assert (await repair(store, "r", 0)).did == ["its mail was counted again, up to number 1"]
         assert await look(store) == []
