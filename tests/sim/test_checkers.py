@@ -15,7 +15,7 @@ from pointsman.ports.mailbox import Mail
 from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim import checkers
 from pointsman.testing.sim.answers import one_answer_a_task
-from pointsman.testing.sim.database import Erased
+from pointsman.testing.sim.databases import Erased
 from pointsman.testing.sim.evidence import Ack, Evidence
 from pointsman.testing.sim.journal import Effect, Invocation
 from pointsman.testing.sim.replayed import replay_differs, replays_identically
@@ -137,8 +137,8 @@ def test_one_answer_of_a_person_passes():
 def erased(ended_at, parent_ended_at=None):
     """Run `r` was deleted, with a parent or without."""
     new = NewRun(workflow="chain", version=1, build="", bucket=0, digest="d")
-    row, parent = (HeadRow("r", new, b"{}", "", 0, 1, 0, 0, ended_at=at) for at in (ended_at, parent_ended_at))
-    return Erased(row, parent if parent_ended_at is not None else None, 80, 5)
+    head, parent = (HeadRow("r", new, b"{}", "", 0, 1, 0, 0, ended_at=at).head() for at in (ended_at, parent_ended_at))
+    return Erased(head, parent if parent_ended_at is not None else None, 80, 5)
 
 
 BAD = [

@@ -12,6 +12,7 @@ from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewRun
 from pointsman.testing.sim.__main__ import main
 from pointsman.testing.sim.campaign import run_seeds, summarise
+from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.evidence import Ack
 from pointsman.testing.sim.journal import Invocation
 from pointsman.testing.sim.loop import SimLoop
@@ -91,14 +92,16 @@ def test_a_pass_in_which_nothing_happens_is_a_failure():
 def test_what_was_seen_of_a_database_that_is_gone_is_no_evidence():
     """A failover between an agent's call and its outcome: places in the feed are given twice."""
     loop = SimLoop(random.Random(1))
-    world = World(1, loop, OWN, is_traced=False)
+    world = World(1, loop, OWN, store="memory", is_traced=False)
+    assert isinstance(world.database, Replica)
     row = world.database.insert("r", NewRun(workflow="chain", version=1, build="", bucket=0, digest="d"), 1)
     standby = world.database.state()
     row.events.append(Recorded(1, 0, "RunStarted", 1, b"{}"))
     world.database.feed.append(("r", row.events[0]))
     world.clients.acks.append(Ack("read", "r", "accepted", 1, asked=1))
     world.journal.invocations.append(Invocation("r", "c", 1, "k", 1, "n", 0.1, 1, False, 1))
-    world.fail_over(standby)
+    world.database.become(standby)
+    world.forget(world.database.position)
     loop.close()
     assert (world.position, world.journal.invocations[0].position) == (0, 0)
     assert (world.clients.acks[0].position, world.clients.acks[0].asked) == (0, 0)

@@ -137,7 +137,7 @@ def test_a_story_leaves_out_polls_and_keeps_what_happened():
 
 
 def test_shapes_are_of_every_profile_and_most_are_small():
-    shapes = [draw(random.Random(f"shape {seed}")) for seed in range(300)]
+    shapes = [draw(random.Random(f"shape {seed}"), nodes_max=3) for seed in range(300)]
     assert {shape.profile for shape in shapes} == set(PROFILES)
     assert sum(shape.runs <= 4 for shape in shapes) > 200
 

@@ -276,12 +276,12 @@ def damage_is_found(evidence: Evidence) -> Iterator[str]:
 
 def only_the_past_is_deleted(evidence: Evidence) -> Iterator[str]:
     """All of it, and nothing else: no run that had not ended by then, and none whose parent had not, or is kept."""
-    erased = {one.row.id for one in evidence.erased}
+    erased = {one.head.id for one in evidence.erased}
     for one in evidence.erased:
-        if one.row.ended_at is None or one.row.ended_at > evidence.aged_at:
-            yield f"{one.row.id}: was deleted, and ended at {one.row.ended_at}, not before {evidence.aged_at}"
+        if one.head.ended_at is None or one.head.ended_at > evidence.aged_at:
+            yield f"{one.head.id}: was deleted, and ended at {one.head.ended_at}, not before {evidence.aged_at}"
         if one.parent is not None and (one.parent.ended_at is None or one.parent.ended_at > evidence.aged_at):
-            yield f"{one.row.id}: was deleted before its parent {one.parent.id} had ended"
+            yield f"{one.head.id}: was deleted before its parent {one.parent.id} had ended"
     for run, head in evidence.heads.items():
         if head.parent in erased and run not in erased:
             yield f"{run}: is left, and its parent {head.parent} was deleted"

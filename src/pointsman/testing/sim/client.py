@@ -30,7 +30,7 @@ from pointsman.kernel.errors import (
 )
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.ports.runs import StartRun
-from pointsman.testing.sim.database import Replica
+from pointsman.testing.sim.databases import SimDatabase
 from pointsman.testing.sim.evidence import Ack
 from pointsman.testing.sim.node import Node
 from pointsman.testing.sim.scenario import Start
@@ -45,7 +45,7 @@ class Surroundings(Protocol):
     """What clients need of their world."""
 
     @property
-    def database(self) -> Replica: ...
+    def database(self) -> SimDatabase: ...
     @property
     def position(self) -> int: ...
     @property
@@ -130,8 +130,8 @@ class Clients:
 
     async def answer_all(self) -> None:
         """Answer every question that is open, sometimes two people at once."""
-        for task, row in list(self._world.database.tasks.items()):
-            if row.status == "open" and task not in self._answered:
+        for row in self._world.database.reader.open_tasks():
+            if (task := row.id) not in self._answered:
                 self._answered.add(task)
                 said = [self._answer(self._rng, row.question) for _ in range(self._rng.choice((1, 2)))]
                 heard = await asyncio.gather(

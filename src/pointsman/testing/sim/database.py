@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Set
+from collections.abc import Sequence, Set
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import structs
 
 from pointsman.kernel.events import Recorded
-from pointsman.stores.memory import MemoryDatabase
+from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim.clocks import SimClock
-
-
-class Erased(NamedTuple):
-    """A run that retention deleted, its parent if there was one, when, and how many events there had been."""
-
-    row: HeadRow
-    parent: HeadRow | None
-    at: int
-    position: int
+from pointsman.testing.sim.databases import Committed, Erased, Surroundings
+from pointsman.testing.sim.reading import Reader, at_once
+from pointsman.testing.sim.store import NetworkSeat
 
 
 class StampedFeed(list[tuple[str, Recorded]]):
@@ -38,17 +31,45 @@ class StampedFeed(list[tuple[str, Recorded]]):
 
 
 class Replica(MemoryDatabase):
-    """See the module."""
+    """A `SimDatabase`, which processes reach over a network. See the module."""
 
     def __init__(self, clock: SimClock) -> None:
         super().__init__(clock)
         self.true_clock = clock
         self.feed: StampedFeed = StampedFeed(clock)
         self.damaged: dict[str, Recorded] = {}
-        """Runs with an event that is not what was appended, and what that was."""
         self.erased: list[Erased] = []
-        self.erased_feed: dict[int, tuple[str, Recorded]] = {}
+        self._erased_feed: dict[int, tuple[str, Recorded]] = {}
         """What retention deleted, and where in the feed it stood."""
+        store = MemoryStore(self)
+        at_once(store.open())
+        self.inbound.clear()
+        self.reader = Reader(store)
+
+    @property
+    def position(self) -> int:
+        return len(self.feed)
+
+    def join(self, around: Surroundings) -> NetworkSeat:
+        return NetworkSeat(self, self.true_clock, around)
+
+    def committed(self) -> Sequence[Committed]:
+        entries = [self._erased_feed.get(place, entry) for place, entry in enumerate(self.feed)]
+        return [Committed(run, event, at) for (run, event), at in zip(entries, self.feed.stamps, strict=True)]
+
+    def alter(self, run: str, event: Recorded) -> bool:
+        self.runs[run].events[-1] = structs.replace(event, body=event.body + b" ")
+        return True
+
+    def skip(self, ms: int) -> None:
+        self.true_clock.skip(ms)
+        for row in self.incarnations.values():
+            row.expires_at += ms
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # -- its standby ------
 
     def state(self) -> dict[str, Any]:
         """What appends change, copied: what a standby has."""
@@ -73,61 +94,19 @@ class Replica(MemoryDatabase):
         for name in ("runs", "open_runs", "tasks", "states", "reservations", "damaged"):
             setattr(self, name, standby[name])
 
-    def damage(self, rng: random.Random, is_cached: Callable[[str], bool]) -> str | None:
-        """The last event of some run that waits for its time, or for a signal, is altered. Gives the run.
-
-        Args:
-            is_cached: some process has it in memory, and would go on without reading it.
-        """
-        waiting = [
-            row for row in self.open_runs.values()
-            if row.status == "parked" and row.events[-1].type in ("TimerSet", "SignalAwaited")
-            and row.id not in self.damaged and not is_cached(row.id)
-        ]  # fmt: skip
-        if not waiting:
-            return None
-        row = rng.choice(waiting)
-        event = row.events[-1]
-        row.events[-1] = structs.replace(event, body=event.body + b" ")
-        self.damaged[row.id] = event
-        return row.id
-
-    def damages(self) -> dict[str, int]:
-        """The sequence of each altered event, by run."""
-        return {run: event.sequence for run, event in self.damaged.items()}
-
-    def stream(self, row: HeadRow) -> tuple[Recorded, ...]:
-        """As it was appended: what was altered, and no coordinator has had to read again, is put right."""
-        events, original = list(row.events), self.damaged.get(row.id)
-        if original is not None and events[original.sequence - 1].body == original.body + b" ":
-            events[original.sequence - 1] = original
-        return tuple(events)
+    # -- what production changes in it ------
 
     def erase(self, runs: Set[str]) -> None:
         """The checkers see also what retention deleted."""
-        self.erased += [
-            Erased(self.runs[run], self.runs.get(self.runs[run].new.parent or ""), self.clock.now(), len(self.feed))
-            for run in sorted(runs)
-        ]  # fmt: skip
+        self.erased += [self._erased(self.runs[run]) for run in sorted(runs)]
         kept = [entry for entry in self.feed if entry[0] in runs]
         places = [place for place, entry in enumerate(self.feed) if entry[0] in runs]
         super().erase(runs)
-        self.erased_feed.update(zip(places, kept, strict=True))
+        self._erased_feed.update(zip(places, kept, strict=True))
 
-    def has_past(self, at: int) -> bool:
-        """Is a run left that had ended by then, with its parent, and is no parent of what is kept?"""
-        over = {run: row for run, row in self.runs.items() if row.ended_at is not None and row.ended_at < at}
-        past = {run for run, row in over.items() if row.new.parent not in self.runs or row.new.parent in over}
-        while kept := {row.new.parent for run, row in self.runs.items() if run not in past} & past:
-            past -= kept
-        return bool(past)
-
-    def whole_feed(self) -> list[tuple[str, Recorded]]:
-        """With what retention deleted."""
-        return [self.erased_feed.get(place, entry) for place, entry in enumerate(self.feed)]
-
-    def skip(self, ms: int) -> None:
-        """Put the clock forward, while everything rests; leases go on."""
-        self.true_clock.skip(ms)
-        for row in self.incarnations.values():
-            row.expires_at += ms
+    def _erased(self, row: HeadRow) -> Erased:
+        parent = self.runs.get(row.new.parent or "")
+        head = parent.head() if parent is not None else None
+        return Erased(
+            row.head(), head, self.clock.now(), len(self.feed), tuple(row.events), tuple(row.letters.values())
+        )

@@ -13,7 +13,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
-from pointsman.testing.sim.database import Erased
+from pointsman.testing.sim.databases import Erased
 from pointsman.testing.sim.journal import Effect, Invocation
 
 

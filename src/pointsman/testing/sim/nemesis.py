@@ -1,20 +1,18 @@
-"""What goes wrong in a schedule, and when: kills, stops, partitions, a bad network. All of it ends."""
+"""What goes wrong in a schedule, and when: kills, stops, what else befalls processes. All of it ends.
+
+What befalls the way to the database, and the database itself, is in the nemesis of each kind of database.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ClassVar, Protocol
 
-from pointsman.testing.sim.database import Replica
+from pointsman.testing.sim.databases import SimDatabase, rot
 from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.node import Node
-
-KINDS = (
-    "crash", "crash", "stop", "stop", "short_stop", "cut", "reset", "down", "restart", "weather", "weather", "drain",
-    "unreachable", "failover", "rot", "rot",
-)  # fmt: skip
 
 
 class Victims(Protocol):
@@ -25,13 +23,15 @@ class Victims(Protocol):
     @property
     def nodes(self) -> list[Node]: ...
     @property
-    def database(self) -> Replica: ...
+    def database(self) -> SimDatabase: ...
     def replace(self, node: Node) -> None: ...
-    def fail_over(self, standby: dict[str, Any]) -> None: ...
+    def forget(self, position: int) -> None: ...
 
 
 class Nemesis:
-    """One fault after another, until `heal`."""
+    """One fault after another, until `heal`. `kinds`: the faults among which chance chooses, each a method's name."""
+
+    kinds: ClassVar[Sequence[str]]
 
     def __init__(self, world: Victims, rng: random.Random, faults: Faults, trace: Trace) -> None:
         self._world = world
@@ -46,7 +46,7 @@ class Nemesis:
         over = loop.time() + span_s
         while loop.time() < over:
             await asyncio.sleep(span_s * (0.03 + rng.random() * 0.6))
-            kind, node = rng.choice(KINDS), rng.choice(self._world.nodes)
+            kind, node = rng.choice(self.kinds), rng.choice(self._world.nodes)
             self._pending.append(loop.create_task(getattr(self, f"_{kind}")(node)))
 
     async def strike_once(self, node: Node) -> None:
@@ -61,8 +61,7 @@ class Nemesis:
         await asyncio.gather(*self._pending)
         self._faults.heal()
         for node in list(self._world.nodes):
-            node.network.is_cut = node.is_unreachable = False
-            node.resume()
+            node.heal()
             if node.is_dead:
                 self._world.replace(node)
 
@@ -90,7 +89,7 @@ class Nemesis:
         """An event in the database is no more what it was."""
         del node
         nodes = self._world.nodes
-        run = self._world.database.damage(self._rng, lambda run: any(node.remembers(run) for node in nodes))
+        run = rot(self._world.database, self._rng, lambda run: any(node.remembers(run) for node in nodes))
         if run is not None:
             self._trace.fault("database", "rot", f"in the last event of {run}")
 
@@ -116,22 +115,6 @@ class Nemesis:
         self._trace.say(node.process.name, "goes on")
         node.resume()
 
-    async def _cut(self, node: Node) -> None:
-        if node.network.is_cut:
-            return
-        self._trace.fault(node.process.name, "cut")
-        node.network.is_cut = True
-        await asyncio.sleep(self._rng.choice((0.05, 0.4, 1.6 * self._world.ttl_s)))
-        node.network.is_cut = False
-
-    async def _reset(self, node: Node) -> None:
-        """Its connections break. Its lock is free for a moment, which alone is no witness of a death: its address still
-        answers, so nobody ends it before its lease is over."""
-        if node.is_dead or not node.is_up:
-            return
-        self._trace.fault(node.process.name, "reset")
-        node.network.drop()
-
     async def _unreachable(self, node: Node) -> None:
         """Clients do not reach it; it reaches the database."""
         if node.is_unreachable:
@@ -140,61 +123,3 @@ class Nemesis:
         node.is_unreachable = True
         await asyncio.sleep(self._rng.choice((0.1, 0.4, 1.0)))
         node.is_unreachable = False
-
-    async def _down(self, node: Node) -> None:
-        """The database answers nobody for a while."""
-        del node
-        if self._is_database_hurt:
-            return
-        self._trace.fault("database", "down")
-        self._faults.is_down = True
-        await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3 * self._world.ttl_s)))
-        self._faults.is_down = False
-
-    async def _restart(self, node: Node) -> None:
-        """The database restarts: every connection breaks at once, and whoever lives still answers (see `_reset`)."""
-        del node
-        if self._is_database_hurt:
-            return
-        self._trace.fault("database", "restart")
-        self._faults.is_down = True
-        for each in self._world.nodes:
-            each.network.drop()
-        await asyncio.sleep(self._rng.choice((0.05, 0.3, 1.3 * self._world.ttl_s)))
-        self._faults.is_down = False
-
-    async def _failover(self, node: Node) -> None:
-        """The standby falls behind, the database crashes and comes back with what no standby has, and at last the
-        standby takes its place: what was never acknowledged is gone."""
-        del node
-        if self._is_database_hurt:
-            return
-        self._trace.fault("database", "failover")
-        standby = self._world.database.state()
-        self._faults.is_stalled = True
-        await asyncio.sleep(self._rng.uniform(0.02, 0.2))
-        self._faults.is_stalled, self._faults.is_ahead = False, True
-        for each in self._world.nodes:
-            each.network.drop()
-        await asyncio.sleep(self._rng.uniform(0.05, 0.4))
-        self._trace.say("database", "the standby takes over")
-        self._world.fail_over(standby)
-        for each in self._world.nodes:
-            each.network.drop()
-        self._faults.is_ahead = False
-
-    @property
-    def _is_database_hurt(self) -> bool:
-        return self._faults.is_hurt
-
-    async def _weather(self, node: Node) -> None:
-        """A while in which single statements go wrong, for everybody."""
-        del node
-        rng, faults = self._rng, self._faults
-        faults.lost, faults.lost_reply = rng.choice((0.0, 0.03, 0.1)), rng.choice((0.0, 0.05, 0.2))
-        faults.late, faults.slow = rng.choice((0.0, 0.03, 0.1)), rng.choice((0.0, 0.05, 0.3))
-        faults.lost_hint = rng.choice((0.0, 0.5, 1.0))
-        faults.late_hint, faults.double_hint = rng.choice((0.0, 0.3)), rng.choice((0.0, 0.3))
-        shown = f"lost {faults.lost}, reply {faults.lost_reply}, late {faults.late}, slow {faults.slow}"
-        self._trace.say("network", f"weather: {shown}")
-        await asyncio.sleep(self._rng.uniform(0.3, 1.0))

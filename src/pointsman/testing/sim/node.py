@@ -18,11 +18,10 @@ from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
-from pointsman.testing.sim.clocks import EstimatedClock, ProcessClocks
-from pointsman.testing.sim.database import Replica
-from pointsman.testing.sim.faulty import Faults, Network, Trace
+from pointsman.testing.sim.clocks import ProcessClocks
+from pointsman.testing.sim.databases import Seat, SimDatabase, Surroundings
+from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
-from pointsman.testing.sim.store import SimStore
 
 T = TypeVar("T")
 
@@ -53,7 +52,7 @@ class Around(Protocol):
     @property
     def loop(self) -> SimLoop: ...
     @property
-    def database(self) -> Replica: ...
+    def database(self) -> SimDatabase: ...
     @property
     def faults(self) -> Faults: ...
     @property
@@ -70,10 +69,11 @@ class Node:
         self.name = settings.name
         self.loop = loop = around.loop
         self.process = Process(f"{settings.name}.{life}")
-        self.network = Network(loop, rng, self.process, around.faults, around.trace)
         clocks = self.process.clocks = ProcessClocks(loop, rng)
-        self.clock = EstimatedClock(around.database.true_clock, clocks)
-        self.store = SimStore(around.database, self.clock, self.network)
+        surroundings = Surroundings(loop, rng, self.process, clocks, around.faults, around.trace)
+        self.seat: Seat = around.database.join(surroundings)
+        self.clock = self.seat.clock
+        self.store = self.seat.store
         app = around.app
         self.coordinator = Coordinator(
             settings, self.store, app.new_directory(), SimIds(rng), around.transports, app.tenant_budgets, ADDRESSES
@@ -159,7 +159,13 @@ class Node:
         self.process.is_dead = True
         self.is_up = False
         self.loop.hold(self.process)
-        self.store.crash()
+        self.seat.crash()
+
+    def heal(self) -> None:
+        """It reaches everybody and is reached, and goes on if it was stopped."""
+        self.seat.heal()
+        self.is_unreachable = False
+        self.resume()
 
     def bury(self) -> None:
         """Close the bodies that its memory still held; a kill would not have run their `finally` either."""

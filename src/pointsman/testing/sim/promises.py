@@ -24,7 +24,7 @@ def _stands(evidence: Evidence, ack: Ack) -> Iterator[str]:
     if ack.run not in evidence.heads:
         yield f"{ack.what} of {ack.run} was answered {ack.answer!r}, and there is no such run"
     elif ack.answer == "unknown":
-        if not any(one.row.id == ack.run and one.position <= ack.position for one in evidence.erased):
+        if not any(one.head.id == ack.run and one.position <= ack.position for one in evidence.erased):
             yield f"{ack.what} of {ack.run}: {ack.answer}"
     elif ack.what == "start":
         yield from _start_stands(evidence, ack)

@@ -11,10 +11,11 @@ from pointsman.doctor.findings import Counts
 from pointsman.doctor.repair import repair
 from pointsman.ports.event_log import RunFilter
 from pointsman.ports.runs import Redrive
-from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim.client import Clients, Surroundings
 from pointsman.testing.sim.node import Node
 
+FAILED = RunFilter(status=("failed",))
+QUARANTINED = RunFilter(status=("quarantined",))
 LOOK_S = 0.1
 """Virtual seconds between two looks for what is quarantined."""
 
@@ -28,7 +29,7 @@ class Rescue:
 
     def __init__(self, world: Surroundings, clients: Clients, rng: random.Random, *, span_s: float) -> None:
         self.cured: set[str] = set()
-        self._database = world.database
+        self._reader = world.database.reader
         self._clients = clients
         self._rng = rng
         self._span_s = span_s
@@ -42,15 +43,15 @@ class Rescue:
 
     async def _go_through_dead_letters(self) -> None:
         async def listed(node: Node) -> str:
-            await node.runs.list(RunFilter(status=("failed",)), limit=50)
+            await node.runs.list(FAILED, limit=50)
             return "listed"
 
         await self._clients.operate("dead letters", "", "", listed)
-        rows = self._database.runs
-        failed = {run: len(row.events) for run, row in rows.items() if row.status == "failed"}
+        heads = self._reader.heads()
+        failed = {head.id: head.sequence for head in heads if head.status == "failed"}
         chosen = [run for run in failed if self._rng.random() < 0.6]
-        if rows and self._rng.random() < 0.1:  # by mistake
-            chosen.append(self._rng.choice(list(rows)))
+        if heads and self._rng.random() < 0.1:  # by mistake
+            chosen.append(self._rng.choice(heads).id)
         people = [self._redrive(run, failed.get(run)) for run in chosen for _ in range(self._rng.choice((1, 1, 2)))]
         await asyncio.gather(*people)
 
@@ -73,25 +74,24 @@ class Rescue:
         """For what is held back, until the schedule is over."""
         while True:
             await asyncio.sleep(LOOK_S)
-            held = [row for row in self._database.open_runs.values() if row.status == "quarantined"]
-            await asyncio.gather(*(self._see_to(row) for row in held))
+            await asyncio.gather(*(self._see_to(head.id) for head in self._reader.heads(QUARANTINED)))
 
-    async def _see_to(self, row: HeadRow) -> None:
+    async def _see_to(self, run: str) -> None:
         """Ask the doctor; what he can't repair needs other code, and is released with it."""
         findings = 0
 
         async def mended(node: Node) -> str:
             nonlocal findings
-            found = [finding async for finding in examine(node.store, Counts(), [row.id])]
+            found = [finding async for finding in examine(node.store, Counts(), [run])]
             findings = sum(finding.is_repairable for finding in found)
-            done = await repair(node.store, row.id, node.clock.now())
+            done = await repair(node.store, run, node.clock.now())
             return f"repaired {len(done.did)}"
 
         async def released(node: Node) -> str:
-            await node.runs.release(row.id)
+            await node.runs.release(run)
             return "released"
 
-        await self._clients.operate("repair", row.id, "", mended)
+        await self._clients.operate("repair", run, "", mended)
         if not findings:
-            self.cured.add(row.id)
-            await self._clients.operate("release", row.id, "", released)
+            self.cured.add(run)
+            await self._clients.operate("release", run, "", released)

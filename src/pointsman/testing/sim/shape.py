@@ -61,13 +61,14 @@ class Shape:
         )  # fmt: skip
 
 
-def draw(rng: random.Random) -> Shape:
-    """The shape of one schedule."""
+def draw(rng: random.Random, *, nodes_max: int) -> Shape:
+    """The shape of one schedule. `nodes_max`: coordinators that its store may have at a time."""
     profile = rng.choice(PROFILES)
     is_large = profile == "production" or rng.random() < 0.05
     ages = rng.random() < 0.08
     return Shape(
-        profile=profile, nodes=rng.choice((2, 2, 3)), runs=rng.randrange(7, 11) if is_large else rng.randrange(3, 5),
+        profile=profile, nodes=min(rng.choice((2, 2, 3)), nodes_max),
+        runs=rng.randrange(7, 11) if is_large else rng.randrange(3, 5),
         span_s=3.0 if is_large else 1.0, waits_for_budgets=is_large or ages or rng.random() < 0.15,
         replays=2 if is_large else 1, ages=ages,
     )  # fmt: skip

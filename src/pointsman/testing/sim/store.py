@@ -1,4 +1,4 @@
-"""A memory store behind a faulty network: the ports of one simulated process."""
+"""A memory store behind a faulty network: the ports of one simulated process, and its hold on the database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from pointsman.ports.states import States
 from pointsman.ports.system_log import SystemHead, SystemLog
 from pointsman.ports.wakeup import Wakeup
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
-from pointsman.testing.sim.clocks import EstimatedClock
+from pointsman.testing.sim.clocks import EstimatedClock, SimClock
+from pointsman.testing.sim.databases import Surroundings
 from pointsman.testing.sim.faulty import Network
 from pointsman.testing.sim.leases import FaultySession, SimLiveness
 
@@ -230,6 +231,25 @@ class SimStore(MemoryStore):
         """Its session lock is free; where it lives, its next renewal takes it again."""
         for incarnation in self.sim_liveness.registered:
             self.database.sever(incarnation)
+
+
+class NetworkSeat:
+    """A `Seat` at a database that is reached over a network."""
+
+    def __init__(self, database: MemoryDatabase, true_clock: SimClock, around: Surroundings) -> None:
+        self.network = Network(around.loop, around.rng, around.process, around.faults, around.trace)
+        self.clock = EstimatedClock(true_clock, around.clocks)
+        self.store = SimStore(database, self.clock, self.network)
+
+    @property
+    def is_busy(self) -> bool:
+        return self.network.is_busy
+
+    def heal(self) -> None:
+        self.network.is_cut = False
+
+    def crash(self) -> None:
+        self.store.crash()
 
 
 async def _same(operation: Coroutine[Any, Any, Any]) -> Any:

@@ -6,10 +6,10 @@ import asyncio
 import gc
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from pointsman.agents import record as records
 from pointsman.agents.card import HTTP, LOCAL
@@ -18,26 +18,28 @@ from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.ports.event_log import ENDED_STATUSES
-from pointsman.stores.memory.database import SystemRow
+from pointsman.ports.event_log import ENDED_STATUSES, Head
+from pointsman.ports.system_log import SystemHead
 from pointsman.testing.sim.checkers import check
 from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.clocks import SimClock, skewed
-from pointsman.testing.sim.database import Replica
+from pointsman.testing.sim.databases import as_appended, has_past
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.journal import JOURNAL, Effect, Invocation, Journal
 from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, SimLoop
-from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.node import Node
 from pointsman.testing.sim.operators import Operators, report, serve
+from pointsman.testing.sim.reading import OPEN
 from pointsman.testing.sim.report import Report, listening
 from pointsman.testing.sim.rescue import Rescue
 from pointsman.testing.sim.scenario import Scenario
 from pointsman.testing.sim.shape import draw
+from pointsman.testing.sim.stores import STORES
 from pointsman.testing.sim.transport import SimHttp, SimLocal
 from pointsman.testing.sim.workload import OWN
 
+MEMORY: Final = "memory"
 SKIPPED_MS_MIN = 3_000
 """Rests that are shorter are waited for."""
 AGE_MS = 9 * 24 * 3600 * 1000
@@ -49,17 +51,18 @@ AGED_S = 10.0
 class World:
     """Everything in one schedule."""
 
-    def __init__(self, seed: int, loop: SimLoop, scenario: Scenario, *, is_traced: bool) -> None:
+    def __init__(self, seed: int, loop: SimLoop, scenario: Scenario, *, store: str, is_traced: bool) -> None:
         self.loop = loop
         self.scenario = scenario
         self.app = scenario.app
         self.rng = random.Random(f"world {seed}")
-        self.shape = draw(self.rng)
+        self.store = STORES[store]
+        self.shape = draw(self.rng, nodes_max=self.store.nodes_max)
         if scenario.ages:
             self.shape = replace(self.shape, ages=True, waits_for_budgets=True)
         self.faults = Faults()
         self.trace = Trace(loop, is_on=is_traced)
-        self.database = Replica(SimClock(loop))
+        self.database = self.store.new_database(SimClock(loop))
         self.journal = Journal(self._fork(), self._invocation, self._effect, self._poison)
         JOURNAL.set(self.journal)
         self.transports: Mapping[str, Transport] = {
@@ -76,7 +79,7 @@ class World:
         self.clients = Clients(self, self._fork(), starts, span_s=self.shape.span_s, answer=scenario.answer)
         self.operators = Operators(self.clients, self._fork(), span_s=self.shape.span_s)
         self.rescue = Rescue(self, self.clients, self._fork(), span_s=self.shape.span_s)
-        self.nemesis = Nemesis(self, self._fork(), self.faults, self.trace)
+        self.nemesis = self.store.nemesis(self, self._fork(), self.faults, self.trace)
 
     def _fork(self) -> random.Random:
         """A chance of its own for each part, so that one drawing more does not shift the others."""
@@ -90,16 +93,15 @@ class World:
 
     @property
     def position(self) -> int:
-        return len(self.database.feed)
+        return self.database.position
 
-    def fail_over(self, standby: dict[str, Any]) -> None:
-        """The database goes on from what its standby has. What it will hold, nobody has seen any of yet."""
-        self.database.become(standby)
+    def forget(self, position: int) -> None:
+        """The database goes on from what its standby has. What it will hold behind that, nobody has seen any of yet."""
         for place, made in enumerate(self.journal.invocations):
-            self.journal.invocations[place] = made._replace(position=min(made.position, self.position))
+            self.journal.invocations[place] = made._replace(position=min(made.position, position))
         for place, ack in enumerate(self.clients.acks):
-            position, asked = min(ack.position, self.position), min(ack.asked, self.position)
-            self.clients.acks[place] = replace(ack, position=position, asked=asked)
+            asked = min(ack.asked, position)
+            self.clients.acks[place] = replace(ack, position=min(ack.position, position), asked=asked)
 
     def say(self, what: str) -> None:
         self.trace.say("client", what)
@@ -122,13 +124,13 @@ class World:
     def _invocation(self, context: Context, agent: str, data: bytes) -> Invocation:
         process = PROCESS.get()
         name = process.name if process is not None else "?"
-        row = self.database.runs.get(context.run)
+        head = self.database.reader.head(context.run)
         if self.trace.is_on:
             about = f"{context.run} {context.call} attempt {context.attempt} epoch {context.epoch}"
             self.trace.say(name, f"CALL {agent} {about}: {data[:80].decode(errors='replace')}")
         return Invocation(
             context.run, context.call, context.attempt, context.idempotency_key, context.epoch, name,
-            self.loop.time(), self.position, self.loop.was_held, row.epoch if row is not None else 0, agent,
+            self.loop.time(), self.position, self.loop.was_held, head.epoch if head is not None else 0, agent,
         )  # fmt: skip
 
     def _effect(self, seen: Effect) -> None:
@@ -168,11 +170,12 @@ class World:
         answering = self.loop.create_task(self.clients.keep_answering())
         while self.loop.time() < deadline:
             await asyncio.sleep(0.05)
-            deadline += self._skip_rest()
+            opened = self.database.reader.heads(OPEN)
+            deadline += self._skip_rest(opened)
             if working.done() and self.shape.ages and not self.aged_at and self._may_age():
                 await self._age()
                 deadline += AGED_S
-            if working.done() and finishing.done() and not self._open_runs() and self._is_tidy():
+            if working.done() and finishing.done() and not opened and self._is_tidy():
                 self.is_over = True
                 break
         answering.cancel()
@@ -184,7 +187,7 @@ class World:
 
     async def _age(self) -> None:
         """Nine days later: what ended before is deleted, while the rest goes on, and not everything goes well."""
-        self.aged_at = self.database.clock.now()
+        self.aged_at = self.database.true_clock.now()
         self.database.skip(AGE_MS)
         self.say("NINE DAYS LATER")
         self.faults.lost_reply = self.faults.lost = 0.1
@@ -193,15 +196,12 @@ class World:
 
     def _may_age(self) -> bool:
         """Nothing is on its way that would come nine days late: no append, no start of a run, no budget's tranche."""
-        is_busy = any(node.network.is_busy or node.is_creating for node in [*self.past, *self.nodes])
+        is_busy = any(node.seat.is_busy or node.is_creating for node in [*self.past, *self.nodes])
         return not is_busy and self._budgets_are_home()
 
     def _is_tidy(self) -> bool:
         """What has to come back has come back, and what had to be deleted is."""
-        return not (self.aged_at and self.database.has_past(self.aged_at)) and self._budgets_are_home()
-
-    def _open_runs(self) -> list[str]:
-        return [row.id for row in self.database.runs.values() if row.status not in ENDED_STATUSES]
+        return not (self.aged_at and has_past(self.database, self.aged_at)) and self._budgets_are_home()
 
     async def _work(self) -> None:
         tasks = [self.clients.work()]
@@ -209,13 +209,12 @@ class World:
             tasks += [self.operators.work(), self.rescue.work()]
         await asyncio.gather(*tasks)
 
-    def _skip_rest(self) -> float:
+    def _skip_rest(self, opened: Sequence[Head]) -> float:
         """When every open run rests until a time far away, that time is now: a workflow may sleep for a month.
         Returns: virtual seconds by which the schedule may last longer."""
-        rows = self.database.open_runs.values()
-        if not rows or any(row.status != "parked" or row.wake_at is None for row in rows):
+        if not opened or any(head.status != "parked" or head.wake_at is None for head in opened):
             return 0.0
-        left_ms = min(row.wake_at or 0 for row in rows) - self.database.true_clock.now()
+        left_ms = min(head.wake_at or 0 for head in opened) - self.database.true_clock.now()
         if left_ms < SKIPPED_MS_MIN:
             return 0.0
         self.say(f"everything rests: {left_ms / 1000:.1f} s later")
@@ -224,55 +223,57 @@ class World:
 
     def _budgets_are_home(self) -> bool:
         """What is not needed goes back, also from the dead; it takes seconds, so that not every schedule waits."""
-        return not self.shape.waits_for_budgets or not any(state_of(row.head()).tranches for row in self._budgets())
+        return not self.shape.waits_for_budgets or not any(state_of(head).tranches for head in self._budgets())
 
-    def _budgets(self) -> list[SystemRow]:
-        return [row for row in self.database.system.values() if row.stream.startswith(PREFIX)]
+    def _budgets(self) -> list[SystemHead]:
+        return self.database.reader.system_heads(PREFIX)
 
     def evidence(self) -> Evidence:
-        rows = [*self.database.runs.values(), *(erased.row for erased in self.database.erased)]
-        stamped = zip(self.database.whole_feed(), self.database.feed.stamps, strict=True)
+        database, reader = self.database, self.database.reader
+        heads, gone = reader.heads(), {one.head.id: one for one in database.erased}
         return Evidence(
-            streams={row.id: self.database.stream(row) for row in rows},
-            heads={row.id: row.head() for row in rows},
-            mails={row.id: tuple(row.letters.values()) for row in rows},
-            feed=[(run, event.sequence, at) for (run, event), at in stamped],
+            streams={head.id: as_appended(database, head.id) for head in heads}
+            | {run: tuple(one.stream) for run, one in gone.items()},
+            heads={head.id: head for head in heads} | {run: one.head for run, one in gone.items()},
+            mails={head.id: tuple(reader.mails(head.id)) for head in heads}
+            | {run: tuple(one.mails) for run, one in gone.items()},
+            feed=[(run, event.sequence, at) for run, event, at in database.committed()],
             acks=tuple(self.clients.acks), invocations=tuple(self.journal.invocations),
             effects=tuple(self.journal.effects), directory=self._directory(),
             early_ms=max(node.clock.early_ms for node in [*self.past, *self.nodes]),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
             waited_for_budgets=self.shape.waits_for_budgets,
-            budgets={row.stream: tuple(row.events) for row in self._budgets()}, damaged=self.database.damages(),
-            erased=tuple(self.database.erased), aged_at=self.aged_at,
+            budgets={head.stream: tuple(reader.system_stream(head.stream)) for head in self._budgets()},
+            damaged={run: event.sequence for run, event in database.damaged.items()},
+            erased=tuple(database.erased), aged_at=self.aged_at,
             takeovers_max=self.shape.settings("any").takeovers_max,
         )  # fmt: skip
 
     def _directory(self) -> AgentDirectory:
         """Of one that knows every agent that ever registered."""
         directory = self.app.new_directory()
-        streams = [row.head() for row in self.database.system.values() if row.stream.startswith(records.PREFIX)]
+        streams = self.database.reader.system_heads(records.PREFIX)
         directory.apply({h.stream.removeprefix(records.PREFIX): records.read_record(h.state) for h in streams})
         return directory
 
     def report(self, seed: int) -> Report:
         """Count, and check."""
+        evidence = self.evidence()
         everyone = [*self.past, *self.nodes]
-        rows = [*self.database.runs.values(), *(erased.row for erased in self.database.erased)]
         tried = [(i.run, i.call, i.attempt) for i in self.journal.invocations]
         report = Report(
             seed, faults=dict(sorted(self.trace.faults.items())), operations=self.clients.operations,
-            runs=len(rows),
-            runs_completed=sum(row.status in ENDED_STATUSES for row in rows),
+            runs=len(evidence.heads),
+            runs_completed=sum(head.status in ENDED_STATUSES for head in evidence.heads.values()),
             takeovers=sum(node.coordinator.stats.runs_taken_over for node in everyone),
             invocations=len(tried), repeated=len(tried) - len(set(tried)), steps=self.loop.steps,
             virtual_s=round(self.loop.time(), 3), trace=self.trace.lines,
         )  # fmt: skip
-        evidence = self.evidence()
         report.violations = check(evidence, random.Random(f"checks {seed}"), prefixes=self.shape.replays)
         for invariant in self.scenario.invariants:
             report.violations += [f"{name_of(invariant)}: {what}" for what in invariant(evidence)]
         digest = hashlib.sha256(repr((report.faults, report.operations, report.steps)).encode())
-        for run, event in self.database.whole_feed():
+        for run, event, _ in self.database.committed():
             digest.update(f"{run} {event.sequence} {event.at} {event.type} ".encode() + event.body)
         report.digest = digest.hexdigest()[:32]
         return report
@@ -280,7 +281,7 @@ class World:
     async def end(self) -> None:
         """Let every task leave, so that nothing of this schedule is left in the interpreter."""
         for node in [*self.past, *self.nodes]:
-            node.network.is_severed = True
+            node.seat.crash()
             self.loop.release(node.process)
         own = asyncio.current_task()
         for _ in range(50):
@@ -294,12 +295,19 @@ class World:
             node.bury()
 
 
-def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False, keeps: bool = False) -> Report:
-    """Run one schedule. Deterministic in `seed` and scenario, and in nothing else. `keeps`: give the logs too."""
+def simulate(
+    seed: int, scenario: Scenario = OWN, *, store: str = MEMORY, is_traced: bool = False, keeps: bool = False
+) -> Report:
+    """Run one schedule. Deterministic in its arguments, and in nothing else.
+
+    Args:
+        store: one of `STORES`.
+        keeps: give the logs too.
+    """
     loop = SimLoop(random.Random(f"loop {seed}"))
     was_enabled = gc.isenabled()
     gc.disable()
-    world = World(seed, loop, scenario, is_traced=is_traced)
+    world = World(seed, loop, scenario, store=store, is_traced=is_traced)
     loop.set_exception_handler(lambda _, context: world.errors.append(_described(context)))
     try:
         with listening(world.errors), skewed(loop, random.Random(f"clocks {seed}")):
@@ -309,10 +317,12 @@ def simulate(seed: int, scenario: Scenario = OWN, *, is_traced: bool = False, ke
                 world.errors.append(f"{type(error).__name__}: {error}")
             report = world.report(seed)
             if keeps:
-                report.streams = {f"{seed} {row.id}": tuple(row.events) for row in world.database.runs.values()}
+                reader = world.database.reader
+                report.streams = {f"{seed} {head.id}": reader.stream(head.id) for head in reader.heads()}
             loop.steps_max = 2 * loop.steps_max
             loop.run_until_complete(world.end())
     finally:
+        world.database.close()
         loop.close()
         if was_enabled:
             gc.enable()

@@ -1,0 +1,25 @@
+"""The stores that a schedule may run on: what its database is, and what can go wrong with that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from pointsman.testing.sim.clocks import SimClock
+from pointsman.testing.sim.database import Replica
+from pointsman.testing.sim.databases import SimDatabase
+from pointsman.testing.sim.nemesis import Nemesis
+from pointsman.testing.sim.network_nemesis import NetworkNemesis
+
+
+class SimulatedStore(NamedTuple):
+    """See the module. `nodes_max`: coordinators that it has at a time."""
+
+    new_database: Callable[[SimClock], SimDatabase]
+    nemesis: type[Nemesis]
+    nodes_max: int
+
+
+STORES: Mapping[str, SimulatedStore] = {
+    "memory": SimulatedStore(Replica, NetworkNemesis, nodes_max=3),
+}
