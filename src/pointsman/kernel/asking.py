@@ -53,6 +53,7 @@ class OpenTask(msgspec.Struct):
 
     Attributes:
         asked: the task in which the body first asked this; None: nobody asked, it is the end of a failure chain.
+        requested: the sequence of its call's request.
     """
 
     id: str
@@ -65,6 +66,7 @@ class OpenTask(msgspec.Struct):
     assignee: str = ""
     expires_at: int | None = None
     escalate_at: int | None = None
+    requested: int = 0
 
     def next_due(self) -> int | None:
         """When time changes something about it."""
@@ -74,10 +76,11 @@ class OpenTask(msgspec.Struct):
 
 
 def opened(
-    task: str, call: str, question: str, shown: str, terms: Terms, at: int, *, asked: str | None = None
-) -> OpenTask:
+    task: str, call: str, question: str, shown: str, terms: Terms, at: int, *, asked: str | None = None,
+    requested: int = 0,
+) -> OpenTask:  # fmt: skip
     """A task that is opened at `at`. `shown`: the digest of what people see of it."""
-    found = OpenTask(task, call, question, shown, terms, at, asked, terms.assignee)
+    found = OpenTask(task, call, question, shown, terms, at, asked, terms.assignee, requested=requested)
     if terms.expires_ms is not None:
         found.expires_at = at + terms.expires_ms
     if terms.escalate_ms is not None:

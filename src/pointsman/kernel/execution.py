@@ -80,11 +80,11 @@ class Execution:
         history = requests.history = History(self.state.run, recorded)
         if history.terminal is None:
             history.remember(requests.copies)
-        self.state.sequence = history.base - 1
         was_cut = False
         for group in history.groups():
             requests.recorded, requests.given = group.requests, requests.given if was_cut else NOTHING
             was_cut = group.goes_on
+            self.state.sequence = group.cause.sequence - 1
             self.state.evolve(group.cause.event, group.cause.at, group.cause.data)
             self._take_up(group.cause.event)
             self._body.deliver(group.cause.event, group.cause.at, group.cause.data)
@@ -97,6 +97,7 @@ class Execution:
             for entry in group.entries:
                 if entry.event is history.terminal:
                     self._check_progress()
+                self.state.sequence = entry.sequence - 1
                 self.state.evolve(entry.event, entry.at, entry.data)
             if not was_cut and self.state.outcome is None:
                 self._check_progress()

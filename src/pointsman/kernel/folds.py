@@ -65,9 +65,10 @@ def _ask_again(state: RunState, event: ev.RunRedriven) -> None:
         state.task_over(task.call)
         if task.asked is not None:
             again = asked_anew(task.asked, task.digest, event.number)
-            state.task_opened(
-                opened(again, task.call, task.question, task.digest, task.terms, state.last_at, asked=task.asked)
-            )
+            state.task_opened(opened(
+                again, task.call, task.question, task.digest, task.terms, state.last_at, asked=task.asked,
+                requested=task.requested,
+            ))  # fmt: skip
 
 
 def _call_ended(state: RunState, event: ev.CallCompleted | ev.CallFailed) -> None:
@@ -122,13 +123,16 @@ def _reserved(state: RunState, event: ev.CallReserved) -> None:
 def _asked_person(state: RunState, event: ev.HumanTaskOpened) -> None:
     pending = state.calls[event.call]
     pending.task, pending.retry_at, pending.held_at = event.task, None, None
-    state.task_opened(opened(event.task, event.call, event.question, event.digest, event.terms, state.last_at))
+    state.task_opened(opened(
+        event.task, event.call, event.question, event.digest, event.terms, state.last_at, requested=pending.requested
+    ))  # fmt: skip
 
 
 def _asked(state: RunState, event: ev.HumanTaskRequested) -> None:
-    state.task_opened(
-        opened(event.task, event.call, event.question, event.digest, event.terms, state.last_at, asked=event.task)
-    )
+    state.task_opened(opened(
+        event.task, event.call, event.question, event.digest, event.terms, state.last_at, asked=event.task,
+        requested=state.sequence,
+    ))  # fmt: skip
 
 
 def _assigned(state: RunState, event: ev.HumanTaskAssigned) -> None:

@@ -23,6 +23,7 @@ class Entry(msgspec.Struct, frozen=True):
     event: ev.Event
     at: int
     data: bytes
+    sequence: int
     is_again: bool = False
 
 
@@ -82,11 +83,12 @@ class History:
     def _entry(self, fact: Fact) -> Entry:
         event = fact.event
         if not isinstance(event, InputEvent):
-            return Entry(event, fact.at, b"", fact.is_again)
+            return Entry(event, fact.at, b"", fact.sequence, fact.is_again)
         is_over = isinstance(event, ev.ChildStarted | ev.StateSet) or (
             isinstance(event, ev.CallRequested) and self.has_outcome(event.call)
         )
-        return Entry(event, fact.at, b"" if event.pieces and is_over else self._input_at(fact.sequence))
+        data = b"" if event.pieces and is_over else self._input_at(fact.sequence)
+        return Entry(event, fact.at, data, fact.sequence)
 
     def remember(self, copies: Copies) -> None:
         """Fill the memory of what new inputs may be copied from."""

@@ -237,6 +237,7 @@ def folded(run: str, facts: Sequence[Fact]) -> RunState:
     state = RunState(run=run, sequence=facts[0].sequence - 1)
     try:
         for fact in facts:
+            state.sequence = fact.sequence - 1
             state.evolve(fact.event, fact.at)
     except KeyError as error:
         raise CorruptLog(f"run {run}: an event speaks of {error}, which the log does not have") from error

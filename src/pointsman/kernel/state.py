@@ -48,6 +48,7 @@ class PendingCall(msgspec.Struct):
         task: the human task that asks for its result.
         redrive: the redrive that gave it fresh attempts; 0: none did.
         reserved, tranches: what is set aside for the attempt under way, and where else than in the run's own budget.
+        requested: the sequence of its request.
     """
 
     call: str
@@ -65,6 +66,7 @@ class PendingCall(msgspec.Struct):
     redrive: int = 0
     reserved: Amount | None = None
     tranches: tuple[str, ...] = ()
+    requested: int = 0
 
 
 class RunState(msgspec.Struct):
@@ -114,7 +116,7 @@ class RunState(msgspec.Struct):
         self.last_at = max(at, self.last_at)
         if isinstance(event, ev.CallRequested):
             pending = self.calls[event.call] = PendingCall(event.call, event.target, self.key_of(event.call), data)
-            pending.asked = event.target
+            pending.asked, pending.requested = event.target, self.sequence
             if event.fallback is not None or event.person or bytes(event.default) or event.priority:
                 person = Person(event.person) if isinstance(event.person, str) else event.person
                 pending.options = Options(

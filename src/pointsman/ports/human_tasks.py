@@ -14,8 +14,8 @@ TASK_STATUSES = ("open", "answered", "refused", "expired", "closed")
 
 
 class TaskRow(msgspec.Struct, frozen=True):
-    """What an append says of one task. The row is made by the first and changed by later ones: `status`, `closed_at`
-    and `assignee` alone change.
+    """What an append says of one task. The row is made by the first and changed by later ones: `status`, `closed_at`,
+    `assignee` and `requested` alone change.
 
     Attributes:
         id: unique in the cluster, made of the run, its generation and the call.
@@ -23,6 +23,7 @@ class TaskRow(msgspec.Struct, frozen=True):
         detail: a JSON object: agent, failures, and what the run's author added.
         at: ms by the database's clock.
         assignee: a person or group, empty for whoever looks; None: as it was.
+        requested: the sequence of the first event that tells of it, its call's request; 0: as it was.
     """
 
     id: str
@@ -32,10 +33,11 @@ class TaskRow(msgspec.Struct, frozen=True):
     detail: bytes
     at: int
     assignee: str | None = None
+    requested: int = 0
 
 
 class HumanTask(msgspec.Struct, frozen=True):
-    """A row of the list."""
+    """A row of the list. `requested`: all that its run's log tells of it begins with this event."""
 
     id: str
     run: str
@@ -48,6 +50,7 @@ class HumanTask(msgspec.Struct, frozen=True):
     opened_at: int
     closed_at: int | None = None
     assignee: str = ""
+    requested: int = 0
 
 
 class TaskFilter(msgspec.Struct, frozen=True):

@@ -55,6 +55,32 @@ class ClosedAgain(MemoryEventLog):
                 self._database.tasks[said.id] = msgspec.structs.replace(task, closed_at=said.at)
 
 
+class RequestedOnce(MemoryEventLog):
+    """Where a task's call was requested stays what was said first."""
+
+    caught_by = ("human_tasks.a_task_knows_where_its_call_was_requested",)
+
+    def _write_rows(self, row, item):
+        known = {task.id: self._database.tasks.get(task.id) for task in item.tasks}
+        super()._write_rows(row, item)
+        for key, task in known.items():
+            if task is not None:
+                changed = self._database.tasks[key]
+                self._database.tasks[key] = msgspec.structs.replace(changed, requested=task.requested)
+
+
+class RequestedIsForgotten(MemoryEventLog):
+    """What does not say where a task's call was requested takes it away."""
+
+    caught_by = ("human_tasks.a_task_knows_where_its_call_was_requested",)
+
+    def _write_rows(self, row, item):
+        super()._write_rows(row, item)
+        for said in item.tasks:
+            task = self._database.tasks[said.id]
+            self._database.tasks[said.id] = msgspec.structs.replace(task, requested=said.requested)
+
+
 class OneTaskPerAppend(MemoryEventLog):
     """The first task of an append is its only one."""
 

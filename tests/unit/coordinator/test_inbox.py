@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from pointsman import AgentError, App, CallError, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs import asked
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import (
@@ -24,9 +25,10 @@ from pointsman.kernel.errors import (
     UnknownTask,
     ValueTooLarge,
 )
-from pointsman.kernel.events import Failure
+from pointsman.kernel.events import Failure, Recorded
 from pointsman.ports.human_tasks import HumanTask, TaskFilter
 from pointsman.ports.inbox import TaskView
+from pointsman.ports.runs import Redrive
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
 
@@ -90,6 +92,25 @@ async def desk_of_two(run: Run, ticket: Ticket) -> list[Reply]:
     return await run.gather(run.start(first, ticket, person="What now?"), other)
 
 
+@app.agent
+async def easy(n: int) -> int:
+    return n
+
+
+@app.workflow()
+async def long_chain(run: Run, ticket: Ticket) -> Reply:
+    for n in range(20):
+        await run.call(easy, n)
+    return await run.call(first, ticket, person="What now?")  # type: ignore[no-any-return]
+
+
+@app.workflow()
+async def long_question(run: Run, ticket: Ticket) -> Reply:
+    for n in range(20):
+        await run.call(easy, n)
+    return (await run.ask("What now?", schema=Reply)).value  # type: ignore[no-any-return]
+
+
 without_workflows = App("agents alone")
 without_workflows.agent(name="first", retry=Retry(attempts=1))(first.function)  # type: ignore[call-overload]
 
@@ -112,10 +133,34 @@ class Bench:
                         return tasks[0]
         raise AssertionError("the run ended without a task")
 
+    async def open_task(self) -> HumanTask:
+        async with asyncio.timeout(10):
+            while not (tasks := (await self.inbox.list(OPEN, limit=10))[0]):
+                await asyncio.sleep(0)
+        return tasks[0]
+
     async def output(self, run: str = "r") -> object:
         view = await self.runs.wait(run, timeout_s=10)
         assert view.output is not None, (view.head.status, view.failure)
         return msgspec.json.decode(view.output)
+
+
+@contextmanager
+def reads_of(inbox: CoordinatorInbox) -> Iterator[list[int]]:
+    """After which sequences the log is read meanwhile."""
+    reads: list[int] = []
+    log = inbox._store.log
+    read = log.read
+
+    async def noting(run: str, *, after: int = 0, limit: int = 1_000) -> list[Recorded]:
+        reads.append(after)
+        return await read(run, after=after, limit=limit)
+
+    log.read = noting  # type: ignore[method-assign]
+    try:
+        yield reads
+    finally:
+        log.read = read  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -340,6 +385,32 @@ async def test_a_task_tells_of_its_own_call_alone() -> None:
         assert {call: [a.agent for a in view.attempts] for call, view in views.items()} == {
             "first#1": ["first", "first", "second"], "second#1": ["second"]
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("workflow", ["long_chain", "long_question"])
+async def test_a_look_at_a_task_reads_one_page_however_long_its_run_was_before(
+    workflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a task that a redrive opened, and by a coordinator that has brought its run back."""
+    monkeypatch.setattr(asked, "PAGE", 25)
+    async with bench() as it:
+        await it.runs.start(StartRun(workflow, b'{"id":7,"text":"help"}', id="r"))
+        for _ in range(2):
+            task = await it.open_task()
+            rows = await it.inbox._store.log.read("r", after=0, limit=1_000)
+            requests = [row for row in rows if row.type in ("CallRequested", "HumanTaskRequested")]
+            assert (requests[-1].sequence, len(rows) - requests[-1].sequence) > (40, 0)
+            assert task.requested == requests[-1].sequence
+            with reads_of(it.inbox) as reads:
+                shown = await it.inbox._told(task)
+            assert (shown.task.id, reads) == (task.id, [task.requested - 1])
+            await it.inbox.refuse(task.id, reason="no", by="ann")
+            view = await it.runs.wait("r", timeout_s=10)
+            assert view.failure is not None
+            with reads_of(it.inbox) as reads:
+                await it.inbox._told(await it.inbox._row(task.id, None))
+            assert reads == [task.requested - 1]
+            await it.runs.redrive(Redrive("r"))
 
 
 async def test_an_answer_is_taken_in_at_once_and_not_at_the_next_poll() -> None:

@@ -271,7 +271,7 @@ def test_an_answer_to_a_task_that_is_over_ends_no_fresh_attempt_and_is_no_failur
     assert not History("run-1", run.log).has_outcome("ask"), "its input is still needed"
     misplaced = Produced(read_event(run.log[-1]), run.now, b"")
     listed.by_call["ask"] = "another"
-    assert listed.rows([misplaced]) == ((), ())
+    assert listed.rows([misplaced], 0) == ((), ())
     run._reload()
     run.execution.attempt_failed("ask", 2, BOOM, run.now)
     run._append()

@@ -79,7 +79,7 @@ class Draft:
         if not self.says_more and not self._tasks.by_call:
             return [append]
         events = self._with(last)
-        append.tasks, append.notices = self._tasks.rows(events)
+        append.tasks, append.notices = self._tasks.rows(events, self.durable)
         append.reservations = reservations(events, self.durable)
         append.state = state(events, self.durable)
         append.generations, append.base = generations(events, self.durable)

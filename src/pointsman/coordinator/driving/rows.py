@@ -33,14 +33,14 @@ class OpenTasks:
         self._has_webhook = has_webhook
         self.by_call = {call: task.id for call, task in (state.tasks or {}).items()}
 
-    def rows(self, produced: Sequence[Produced]) -> Rows:
-        """What these events open, change and close, and the notices of that. Asked again for the same events it says
-        the same, until `moved`."""
+    def rows(self, produced: Sequence[Produced], after: int) -> Rows:
+        """What these events, which follow sequence `after`, open, change and close, and the notices of that. Asked
+        again for the same events it says the same, until `moved`."""
         rows: list[TaskRow] = []
         notices: list[NoticeRow] = []
         tasks = dict(self.by_call)
-        for entry in produced:
-            rows += _apply(entry, tasks, self._state)
+        for sequence, entry in enumerate(produced, after + 1):
+            rows += _apply(entry, sequence, tasks, self._state)
             if self._has_webhook and type(entry.event) in NOTICED:
                 notices.append(_notice(entry.event, self._state, entry.at))
         return tuple(rows), tuple(notices)
@@ -48,14 +48,14 @@ class OpenTasks:
     def moved(self, produced: Sequence[Produced]) -> None:
         """These events are in the log."""
         for entry in produced:
-            _apply(entry, self.by_call, self._state)
+            _apply(entry, 0, self.by_call, self._state)
 
 
-def _apply(entry: Produced, tasks: dict[str, str], state: RunState) -> list[TaskRow]:
+def _apply(entry: Produced, sequence: int, tasks: dict[str, str], state: RunState) -> list[TaskRow]:
     event, at = entry.event, entry.at
     if isinstance(event, ev.HumanTaskOpened | ev.HumanTaskRequested):
         tasks[event.call] = event.task
-        return [_open_row(event, state, at)]
+        return [_open_row(event, sequence, state, at)]
     if not tasks:
         return []
     if isinstance(event, ev.HumanTaskAssigned | ev.HumanTaskEscalated) and tasks.get(event.call) == event.task:
@@ -85,15 +85,16 @@ def _row(task: str, call: str, status: str, at: int, assignee: str | None = None
     return TaskRow(task, call, status, "", b"{}", at, assignee)
 
 
-def _open_row(event: ev.HumanTaskOpened | ev.HumanTaskRequested, state: RunState, at: int) -> TaskRow:
+def _open_row(event: ev.HumanTaskOpened | ev.HumanTaskRequested, requested: int, state: RunState, at: int) -> TaskRow:
     fields: dict[str, Any] = {}
     if isinstance(event, ev.HumanTaskOpened):
         pending = state.calls.get(event.call)
+        requested = pending.requested if pending else 0  # 0: it is over already, and nobody will look at it twice
         fields = {
             "agent": pending.asked if pending else "", "kind": event.failure.kind, "message": event.failure.message
         }  # fmt: skip
     task = opened(event.task, event.call, event.question, event.digest, event.terms, at)
-    return TaskRow(event.task, event.call, "open", event.question, _detail(task, fields), at, task.assignee)
+    return TaskRow(event.task, event.call, "open", event.question, _detail(task, fields), at, task.assignee, requested)
 
 
 def _detail(task: OpenTask, fields: dict[str, Any]) -> bytes:
@@ -158,7 +159,11 @@ def open_again(state: RunState, asked_anew: Sequence[OpenTask], at: int, *, has_
     notices: list[NoticeRow] = []
     calls = {task.call for task in asked_anew}
     for task in (state.tasks or {}).values():
-        rows.append(TaskRow(task.id, task.call, "open", task.question, _detail(task, {}), at, task.assignee))
+        rows.append(
+            TaskRow(
+                task.id, task.call, "open", task.question, _detail(task, {}), at, task.assignee, task.requested
+            )
+        )  # fmt: skip
         if has_webhook and task.call in calls:
             notices.append(_notice_of(OPENED, task.id, task.call, state, _told(task), at))
     return tuple(rows), tuple(notices)

@@ -8,6 +8,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.asking import OpenTask, asked_anew, opened
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import EventLog
+from pointsman.ports.human_tasks import HumanTask
 from pointsman.ports.inbox import FailedAttempt, Handover
 
 PAGE = 500
@@ -36,23 +37,31 @@ class Told(msgspec.Struct):
         return self.task.digest
 
 
-async def told_of(log: EventLog, run: str, call: str, task: str) -> Told | None:
-    """None: the log has no such task."""
-    reader = _Reader(call, task)
-    after = 0
-    while recorded := await log.read(run, after=after, limit=PAGE):
+async def told_of(log: EventLog, row: HumanTask) -> Told | None:
+    """Read from its call's request on: one page, unless its run does much beside it. None: the log has no such task."""
+    reader = _Reader(row.call, row.id)
+    after = max(row.requested - 1, 0)
+    while recorded := await log.read(row.run, after=after, limit=PAGE):
         for one in recorded:
             if one.type in _TELLING:
                 reader.read(read_event(one), one)
         after = recorded[-1].sequence
+        if len(recorded) < PAGE or (reader.is_over and row.status != "open"):
+            break
     return reader.told
 
 
 class _Reader:
-    """Reads a run's events in their order. `told`: what they tell of the task, once it was met."""
+    """Reads a run's events in their order.
+
+    Attributes:
+        told: what they tell of the task, once it was met.
+        is_over: it has ended; only a redrive could say more of it.
+    """
 
     def __init__(self, call: str, task: str) -> None:
         self.told: Told | None = None
+        self.is_over = False
         self._call = call
         self._task = task
         self._requested = 0
@@ -73,6 +82,10 @@ class _Reader:
             self._asked(event.task, row)
         elif isinstance(event, ev.HumanTaskAssigned | ev.HumanTaskEscalated):
             self._handed_over(event, row.at)
+        elif isinstance(event, ev.CallCancelled):
+            self.is_over = self.told is not None
+        elif isinstance(event, ev.HumanTaskAnswered | ev.HumanTaskExpired):
+            self.is_over = self.is_over or event.task == self._task
         elif isinstance(event, ev.CallRequested):
             self._requested, self._agent, self._holder, self._attempts = row.sequence, event.target, event.target, []
         elif isinstance(event, ev.CallReassigned):
@@ -110,6 +123,7 @@ _TELLING = frozenset(
     cls.__name__
     for cls in (
         ev.CallRequested, ev.CallReassigned, ev.AttemptFailed, ev.HumanTaskOpened, ev.HumanTaskRequested,
-        ev.HumanTaskAssigned, ev.HumanTaskEscalated, ev.RunRedriven,
+        ev.HumanTaskAssigned, ev.HumanTaskEscalated, ev.HumanTaskAnswered, ev.HumanTaskExpired, ev.CallCancelled,
+        ev.RunRedriven,
     )
 )  # fmt: skip

@@ -80,7 +80,7 @@ class CoordinatorInbox:
 
     async def _told(self, row: HumanTask) -> Told:
         """Raises CorruptLog."""
-        told = await told_of(self._store.log, row.run, row.call, row.id)
+        told = await told_of(self._store.log, row)
         if told is None:
             raise CorruptLog(f"run {row.run}: its log does not have the task {row.id}, which its list has")
         return told

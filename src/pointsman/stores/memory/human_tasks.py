@@ -54,9 +54,11 @@ def write_task(tasks: dict[str, HumanTask], run: HeadRow, row: TaskRow) -> None:
         tasks[row.id] = HumanTask(
             id=row.id, run=run.id, call=row.call, tenant=run.new.tenant, workflow=run.new.workflow, status=row.status,
             question=row.question, detail=msgspec.Raw(bytes(row.detail)), opened_at=row.at, closed_at=closed_at,
-            assignee=row.assignee or "",
+            assignee=row.assignee or "", requested=row.requested,
         )  # fmt: skip
         return
+    if row.requested:
+        known = tasks[row.id] = msgspec.structs.replace(known, requested=row.requested)
     if row.assignee is not None:
         known = tasks[row.id] = msgspec.structs.replace(known, assignee=row.assignee)
     if known.status != row.status:

@@ -42,6 +42,7 @@ def columns(ordered: Sequence[Append]) -> list[Any]:
         [said.first.at for _, _, said in tasks],
         [said.closed_at for _, _, said in tasks],
         [said.assignee for _, _, said in tasks],
+        [said.first.requested for _, _, said in tasks],
         [n for n, _ in spent],
         [row.tranche for _, row in spent],
         [row.sequence for _, row in spent],

@@ -209,6 +209,7 @@ def _write_rows(connection: Connection, number: int, item: Append) -> None:
             {
                 "id": task.id, "run": item.run, "call": task.call, "status": task.status, "question": task.question,
                 "detail": detail, "opened_at": task.at, "closed_at": closed_at, "assignee": task.assignee,
+                "requested": task.requested,
             },
         )  # fmt: skip
     connection.executemany(

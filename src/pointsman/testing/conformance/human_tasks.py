@@ -54,6 +54,26 @@ async def a_task_is_opened_and_closed_by_appends(harness: Harness) -> None:
     assert (closed.opened_at, closed.closed_at) == (AT, AT + 5)
 
 
+async def a_task_knows_where_its_call_was_requested(harness: Harness) -> None:
+    """So that a look at it need not read its run from the first event. What does not say where leaves it as it is; a
+    task that is opened again, in a log that was repaired, says so anew."""
+    a, b = await coordinators(harness, 2)
+    await a.moved(_with(a.create("run", events=9), _task("t", requested=7), _task("other")))
+
+    async def requested(task: str = "t") -> int:
+        found = await b.store.human_tasks.get(task)
+        assert found is not None
+        return found.requested
+
+    assert (await requested(), await requested("other")) == (7, 0)
+    await a.moved(_with(a.step("run", 9), _task("t", assignee="bob"), _task("t", "closed", AT + 1)))
+    assert await requested() == 7
+    await a.moved(_with(a.step("run", 10), _task("t", requested=2_000_000_000)))
+    assert await requested() == 2_000_000_000
+    await a.moved(_with(a.step("run", 11), _task("t", requested=5)))
+    assert [task.requested for task in await _list(b.store, TaskFilter()) if task.id == "t"] == [5]
+
+
 async def only_another_status_changes_a_task(harness: Harness) -> None:
     """A task that is said to be closed again keeps its moment; one that is opened again has none."""
     a = await coordinator(harness)
@@ -281,9 +301,12 @@ async def a_cursor_that_nobody_gave_is_refused(harness: Harness) -> None:
 
 def _task(
     key: str, status: str = "open", at: int = AT, *, question: str = "Well?", detail: bytes = b'{"agent":"billing"}',
-    assignee: str | None = None,
+    assignee: str | None = None, requested: int = 0,
 ) -> TaskRow:  # fmt: skip
-    return TaskRow(id=key, call="ask#1", status=status, question=question, detail=detail, at=at, assignee=assignee)
+    return TaskRow(
+        id=key, call="ask#1", status=status, question=question, detail=detail, at=at, assignee=assignee,
+        requested=requested,
+    )  # fmt: skip
 
 
 def _with(append: Append, *tasks: TaskRow) -> Append:
@@ -306,6 +329,7 @@ async def _ids(store: Store, where: TaskFilter) -> list[str]:
 
 CASES = (
     a_task_is_opened_and_closed_by_appends,
+    a_task_knows_where_its_call_was_requested,
     only_another_status_changes_a_task,
     several_tasks_in_one_append,
     a_refused_append_writes_no_task,

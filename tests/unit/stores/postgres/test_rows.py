@@ -24,7 +24,7 @@ async def test_the_open_tasks_are_read_from_their_own_index(fresh_database: str)
     async with opened(fresh_database) as store, connected(fresh_database) as observer:
         await store.log.append([asking(creation(f"run-{number:02}"), "open") for number in range(40)])
         await observer.execute(
-            "INSERT INTO human_tasks SELECT to_timestamp(n), now(), 'old-' || n, 'run-01', 'c', 'closed', 'q', '{}' "
+            "INSERT INTO human_tasks SELECT to_timestamp(n), now(), 0, 'old-' || n, 'run-01', 'c', 'closed', 'q', '{}' "
             "FROM generate_series(1, 5000) n"
         )
         await observer.execute("ANALYZE human_tasks; ANALYZE runs; SET plan_cache_mode = force_custom_plan")

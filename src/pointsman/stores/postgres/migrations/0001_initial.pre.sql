@@ -174,10 +174,12 @@ CREATE UNLOGGED TABLE board (
     CONSTRAINT board_pkey PRIMARY KEY (incarnation)
 ) WITH (fillfactor = 50);
 
--- What people are asked, as the runs' appends say it. Tenant and workflow are those of the run.
+-- What people are asked, as the runs' appends say it. Tenant and workflow are those of the run. What its log tells of a task
+-- begins with event `requested`.
 CREATE TABLE human_tasks (
     opened_at timestamptz NOT NULL,
     closed_at timestamptz,
+    requested integer     NOT NULL DEFAULT 0,
     id        text        COLLATE "C" NOT NULL,
     run       text        COLLATE "C" NOT NULL,
     call      text        COLLATE "C" NOT NULL,

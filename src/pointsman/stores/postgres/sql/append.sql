@@ -7,7 +7,7 @@
 -- index, and stays one when they have grown; an array can only be looked up.
 -- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$10 heads to move, $11 how many these are, $12-$27
 -- heads to create, $28-$35 events, $36-$40 letters, $41 all heads to lock. Tasks, reservations and notices:
--- $36-$52 of `append_rows`, $42-$58 of `append_family`; $59-$63 states of `append_states`.
+-- $36-$53 of `append_rows`, $42-$59 of `append_family`; $60-$64 states of `append_states`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -38,7 +38,7 @@ SELECT n, mail FROM heads
 -- The same for a batch in which typed states of runs change. A variant of its own, so that nobody else pays for it.
     -- include: family
 , said_state AS (
-    SELECT * FROM unnest($59::int[], $60::text[], $61::int[], $62::int[], $63::json[]) AS s (n, run, version, sequence, value)
+    SELECT * FROM unnest($60::int[], $61::text[], $62::int[], $63::int[], $64::json[]) AS s (n, run, version, sequence, value)
 ), states AS (
     INSERT INTO states (run, version, sequence, updated_at, value)
     SELECT s.run, s.version, s.sequence, now(), s.value FROM said_state s JOIN heads h ON h.n = s.n WHERE s.version > 0
@@ -68,12 +68,12 @@ WITH roots AS (
     -- include: insert_events
 ), said AS (
     SELECT * FROM unnest($36::int[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::json[],
-                         $43::timestamptz[], $44::timestamptz[], $45::text[])
-                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee)
+                         $43::timestamptz[], $44::timestamptz[], $45::text[], $46::int[])
+                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
 ), spent AS (
-    SELECT * FROM unnest($46::int[], $47::text[], $48::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($47::int[], $48::text[], $49::int[]) AS s (n, tranche, sequence)
 ), told AS (
-    SELECT * FROM unnest($49::int[], $50::text[], $51::timestamptz[], $52::json[]) AS s (n, id, at, body)
+    SELECT * FROM unnest($50::int[], $51::text[], $52::timestamptz[], $53::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -128,12 +128,12 @@ WITH locked AS MATERIALIZED (
     FROM letters l JOIN addressed a ON a.id = l.run
 ), said AS (
     SELECT * FROM unnest($42::int[], $43::text[], $44::text[], $45::text[], $46::text[], $47::text[], $48::json[],
-                         $49::timestamptz[], $50::timestamptz[], $51::text[])
-                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee)
+                         $49::timestamptz[], $50::timestamptz[], $51::text[], $52::int[])
+                  AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
 ), spent AS (
-    SELECT * FROM unnest($52::int[], $53::text[], $54::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($53::int[], $54::text[], $55::int[]) AS s (n, tranche, sequence)
 ), told AS (
-    SELECT * FROM unnest($55::int[], $56::text[], $57::timestamptz[], $58::json[]) AS s (n, id, at, body)
+    SELECT * FROM unnest($56::int[], $57::text[], $58::timestamptz[], $59::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -204,13 +204,14 @@ JOIN heads h ON h.n = e.place >> 32
 -- name: write_tasks
 -- What the appends that moved `said` of human tasks. What is said again changes nothing, so that a task keeps the moment at which
 -- it was closed. A task is in `said` once: a row's second update in one statement would be an error.
-INSERT INTO human_tasks AS t (id, run, call, status, question, detail, opened_at, closed_at, assignee)
-SELECT s.id, s.run, s.call, s.status, s.question, s.detail, s.opened_at, s.closed_at, s.assignee
+INSERT INTO human_tasks AS t (id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
+SELECT s.id, s.run, s.call, s.status, s.question, s.detail, s.opened_at, s.closed_at, s.assignee, s.requested
 FROM said s JOIN heads h ON h.n = s.n
 ON CONFLICT (id) DO UPDATE
 SET status = excluded.status, closed_at = CASE WHEN t.status = excluded.status THEN t.closed_at ELSE excluded.closed_at END,
-    assignee = coalesce(excluded.assignee, t.assignee)
+    assignee = coalesce(excluded.assignee, t.assignee), requested = coalesce(nullif(excluded.requested, 0), t.requested)
 WHERE t.status <> excluded.status OR t.assignee IS DISTINCT FROM coalesce(excluded.assignee, t.assignee)
+   OR t.requested <> coalesce(nullif(excluded.requested, 0), t.requested)
 
 -- name: write_reservations
 -- What they `spent`.

@@ -3,7 +3,7 @@
 -- name: task_columns
 -- A task, in the order of `HumanTask`'s fields.
 t.id, t.run, t.call, r.tenant, r.workflow, t.status, t.question, t.detail, t.opened_at, t.closed_at,
-coalesce(t.assignee, '') AS assignee
+coalesce(t.assignee, '') AS assignee, t.requested
 
 -- name: get
 -- One task.

@@ -119,7 +119,8 @@ CREATE TABLE system_events (
     PRIMARY KEY (stream, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- What people are asked, as the runs' appends say it. Tenant and workflow are those of the run.
+-- What people are asked, as the runs' appends say it. Tenant and workflow are those of the run. What its log tells of a task
+-- begins with event `requested`.
 CREATE TABLE human_tasks (
     id        TEXT    PRIMARY KEY,
     run       TEXT    NOT NULL,
@@ -129,7 +130,8 @@ CREATE TABLE human_tasks (
     detail    TEXT    NOT NULL,
     opened_at INTEGER NOT NULL,
     closed_at INTEGER,
-    assignee  TEXT    NOT NULL DEFAULT ''
+    assignee  TEXT    NOT NULL DEFAULT '',
+    requested INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX human_tasks_open ON human_tasks (opened_at, id) WHERE status = 'open';
 CREATE INDEX human_tasks_oldest ON human_tasks (opened_at, id);

@@ -35,12 +35,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: write_task
 -- What an append says of a task. What is said again changes nothing.
-INSERT INTO human_tasks (id, run, call, status, question, detail, opened_at, closed_at, assignee)
-VALUES (:id, :run, :call, :status, :question, :detail, :opened_at, :closed_at, coalesce(:assignee, ''))
+INSERT INTO human_tasks (id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
+VALUES (:id, :run, :call, :status, :question, :detail, :opened_at, :closed_at, coalesce(:assignee, ''), :requested)
 ON CONFLICT (id) DO UPDATE
 SET status = excluded.status, closed_at = iif(status = excluded.status, closed_at, excluded.closed_at),
-    assignee = coalesce(:assignee, assignee)
+    assignee = coalesce(:assignee, assignee), requested = coalesce(nullif(:requested, 0), requested)
 WHERE status <> excluded.status OR assignee <> coalesce(:assignee, assignee)
+   OR requested <> coalesce(nullif(:requested, 0), requested)
 
 -- name: write_reservation
 -- What it spends.
