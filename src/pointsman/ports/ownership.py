@@ -10,7 +10,7 @@ run, that run is to blame and no other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -72,12 +72,17 @@ class Ownership(Protocol):
         """A quarantined run is due again, under no suspicion. False: there is no such run, or it is not quarantined."""
         ...
 
-    async def owned(self, owner: int) -> list[str]:
-        """The runs of this incarnation. What it does not know of (the reply to a claim was lost) it hands over."""
+    async def owned(self, owner: int) -> Mapping[str, int]:
+        """The runs of this incarnation, with their epochs. What it does not know of (the reply to a claim was lost) it
+        hands over."""
         ...
 
-    async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
-        """Give up runs of this incarnation (all without `runs`): unowned and due at once. Returns how many."""
+    async def hand_over(self, owner: int, runs: Mapping[str, int]) -> int:
+        """Give up runs of this incarnation: unowned and due at once. Returns how many.
+
+        Each with the epoch under which it is given up. One that has another by now stays as it is, also where this
+        incarnation has claimed it again: it was lost meanwhile, and whoever gives it up does not know whose it is.
+        """
         ...
 
     async def stranded(self, definitions: Sequence[Definition]) -> list[Definition]:

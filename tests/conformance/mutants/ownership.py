@@ -395,7 +395,7 @@ class OwnedIsOnlyWhatWasCreated(MemoryOwnership):
 
     async def owned(self, owner):
         rows = [self._database.runs[run] for run in await super().owned(owner)]
-        return [row.id for row in rows if row.events[-1].epoch == row.epoch]
+        return {row.id: row.epoch for row in rows if row.events[-1].epoch == row.epoch}
 
 
 class HandedOverIsNotDue(MemoryOwnership):
@@ -403,8 +403,8 @@ class HandedOverIsNotDue(MemoryOwnership):
 
     caught_by = ("ownership.handed_over_is_due_at_once",)
 
-    async def hand_over(self, owner, runs=None):
-        before = [row for row in self._open(runs) if row.owner == owner]
+    async def hand_over(self, owner, runs):
+        before = [row for row in self._open([*runs]) if row.owner == owner]
         count = await super().hand_over(owner, runs)
         for row in before:
             row.wake_at = None
@@ -416,8 +416,8 @@ class HandsOverOthers(MemoryOwnership):
 
     caught_by = ("ownership.handed_over_is_due_at_once",)
 
-    async def hand_over(self, owner, runs=None):
-        for row in self._open(runs):
+    async def hand_over(self, owner, runs):
+        for row in self._open([*runs]):
             row.owner = owner
         return await super().hand_over(owner, runs)
 
@@ -427,8 +427,8 @@ class HandsOverAll(MemoryOwnership):
 
     caught_by = ("ownership.handed_over_is_due_at_once",)
 
-    async def hand_over(self, owner, runs=None):
-        return await super().hand_over(owner)
+    async def hand_over(self, owner, runs):
+        return await super().hand_over(owner, await self.owned(owner))
 
 
 class WakesParkedRuns(MemoryOwnership):
@@ -436,11 +436,20 @@ class WakesParkedRuns(MemoryOwnership):
 
     caught_by = ("ownership.handing_over_spares_ended_and_parked_runs",)
 
-    async def hand_over(self, owner, runs=None):
+    async def hand_over(self, owner, runs):
         count = await super().hand_over(owner, runs)
-        for row in self._open(runs):
+        for row in self._open([*runs]):
             row.wake_at = 1
         return count
+
+
+class HandsOverUnderAnyEpoch(MemoryOwnership):
+    """The owner's number is enough."""
+
+    caught_by = ("ownership.what_was_lost_meanwhile_is_not_handed_over",)
+
+    async def hand_over(self, owner, runs):
+        return await super().hand_over(owner, {row.id: row.epoch for row in self._open([*runs])})
 
 
 class SelectsThenClaims(MemoryOwnership):

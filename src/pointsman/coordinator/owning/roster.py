@@ -64,8 +64,9 @@ class Roster:
         self._on_room = on_room
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._passed: dict[str, None] = {}
-        """Claimed while a driver of that run was here, which was to create it and is about to learn that it exists."""
+        self._passed: dict[str, int] = {}
+        """Claimed, at which epoch, while a driver of that run was here, which was to create it and is about to learn
+        that it exists."""
         self._cache = ExecutionCache()
         self._loading = Loading(settings, store, directory, stats, self._cache, self, refresh)
         self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
@@ -169,7 +170,7 @@ class Roster:
         """Drive it from now on, unless it is driven here already."""
         if driver.run in self._drivers:
             driver.execution.close()
-            self._passed[driver.run] = None
+            self._passed[driver.run] = driver.epoch
             return
         self._drivers[driver.run] = driver
         self._watcher.driven_here(driver.run, True)
@@ -182,7 +183,7 @@ class Roster:
             over = await driver.drive()
             keep = over is Exit.PARKED
             if over is Exit.LOST:
-                await self.give_back(run, driver)
+                await self.give_back(run, driver.epoch, driver)
             if over is Exit.ENDED:
                 if driver.head.status != "failed":  # which may be redriven elsewhere, and is asked for in the store
                     self._ended.put(RunView(driver.head, *result_of(execution.state.outcome)))
@@ -204,9 +205,9 @@ class Roster:
                 driver.created.set_exception(StoreUnavailable(f"run {run}: {error}"))
         finally:
             self._leave(driver, keep=keep)
-        if run in self._passed:
-            del self._passed[run]
-            await self.give_back(run)
+        passed = self._passed.pop(run, None)
+        if passed is not None:
+            await self.give_back(run, passed)
 
     def _leave(self, driver: Driver, *, keep: bool = False) -> None:
         """The run is no longer driven here."""
@@ -221,8 +222,9 @@ class Roster:
             driver.execution.close()
         self._watcher.driven_here(run, False)
 
-    async def give_back(self, run: str, driver: Driver | None = None) -> None:
-        """What this coordinator held of the run (`driver`) is void. If it still owns it, it is claimed afresh."""
+    async def give_back(self, run: str, epoch: int, driver: Driver | None = None) -> None:
+        """What this coordinator held of the run (`driver`) is void. If it still owns it, by this epoch, it is claimed
+        afresh."""
         async with self.claiming:
             if self._drivers.get(run) is not driver or run in self._loading.runs:
                 return
@@ -230,7 +232,7 @@ class Roster:
             if crew is None:
                 return  # the incarnation is over, and what it owned is claimed as a dead one's
             try:
-                if await self._store.ownership.hand_over(crew.lease.incarnation, [run]):
+                if await self._store.ownership.hand_over(crew.lease.incarnation, {run: epoch}):
                     self._on_room()
             except StoreUnavailable:
                 return  # the sweep finds it
@@ -266,10 +268,10 @@ class Roster:
     async def hand_over(self, incarnation: int) -> None:
         """Whatever the incarnation owns and nobody drives here goes to others at once. Raises StoreUnavailable."""
         owned = await self._store.ownership.owned(incarnation)
-        left = [run for run in owned if not self.is_busy_with(run)]
+        left = {run: epoch for run, epoch in owned.items() if not self.is_busy_with(run)}
         if left:
             self._stats.runs_handed_over += await self._store.ownership.hand_over(incarnation, left)
-            self._store.wakeup.hint(left)
+            self._store.wakeup.hint(list(left))
 
     async def drop(self) -> None:
         """Drop every run at once: whatever is in memory of them is void."""

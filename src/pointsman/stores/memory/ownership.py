@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pointsman.ports.event_log import Head
 from pointsman.ports.ownership import Definition, Victim
@@ -81,15 +81,15 @@ class MemoryOwnership:
         await asyncio.sleep(0)
         return is_released
 
-    async def owned(self, owner: int) -> list[str]:
+    async def owned(self, owner: int) -> Mapping[str, int]:
         await self._session.enter()
-        owned = [row.id for row in self._open(None) if row.owner == owner]
+        owned = {row.id: row.epoch for row in self._open(None) if row.owner == owner}
         await asyncio.sleep(0)
         return owned
 
-    async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
+    async def hand_over(self, owner: int, runs: Mapping[str, int]) -> int:
         await self._session.enter()
-        given_up = [row for row in self._open(runs) if row.owner == owner]
+        given_up = [row for row in self._open([*runs]) if row.owner == owner and row.epoch == runs[row.id]]
         for row in given_up:
             row.owner, row.wake_at = None, self._database.clock.now()
         await asyncio.sleep(0)

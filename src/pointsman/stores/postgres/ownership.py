@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pointsman.ports.event_log import Head
 from pointsman.ports.ownership import Definition, Victim
@@ -62,13 +62,13 @@ class PostgresOwnership:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["dead_owners"]))
         return [row["owner"] for row in rows]
 
-    async def owned(self, owner: int) -> list[str]:
+    async def owned(self, owner: int) -> Mapping[str, int]:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["owned"], owner))
-        return [row["id"] for row in rows]
+        return {row["id"]: row["epoch"] for row in rows}
 
-    async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
-        named = None if runs is None else list(runs)
-        rows = await self._planner.call(lambda connection: connection.fetch(_SQL["hand_over"], owner, named))
+    async def hand_over(self, owner: int, runs: Mapping[str, int]) -> int:
+        known = list(runs), list(runs.values())
+        rows = await self._planner.call(lambda connection: connection.fetch(_SQL["hand_over"], owner, *known))
         return len(rows)
 
     async def stranded(self, definitions: Sequence[Definition]) -> list[Definition]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -84,12 +84,12 @@ class SqliteOwnership:
 
         return await self._session.call(let_go)
 
-    async def owned(self, owner: int) -> list[str]:
+    async def owned(self, owner: int) -> Mapping[str, int]:
         found = await self._session.call(lambda connection: connection.execute(_SQL["owned"], (owner,)).fetchall())
-        return [run for (run,) in found]
+        return dict(found)
 
-    async def hand_over(self, owner: int, runs: Sequence[str] | None = None) -> int:
-        wanted = {"owner": owner, "runs": _json(runs), "now": self._database.clock.now()}
+    async def hand_over(self, owner: int, runs: Mapping[str, int]) -> int:
+        wanted = {"owner": owner, "runs": _json(list(runs.items())), "now": self._database.clock.now()}
         return await self._session.call(lambda connection: connection.execute(_SQL["hand_over"], wanted).rowcount)
 
     async def stranded(self, definitions: Sequence[Definition]) -> list[Definition]:

@@ -116,9 +116,9 @@ async def a_claim_cuts_between_two_appends(harness: Harness) -> None:
     chance = random.Random(13)
     for _ in range(20):
 
-        async def seize(new: Coordinator = new, old: Coordinator = old) -> Head:
+        async def seize(new: Coordinator = new, old: Coordinator = old, epoch: int = epoch) -> Head:
             while True:
-                await old.store.ownership.hand_over(old.number, ["run"])
+                await old.store.ownership.hand_over(old.number, {"run": epoch})
                 if claimed := await new.claim("run"):
                     return claimed[0]
 

@@ -43,7 +43,7 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.ownership.died_on_trial("run"),
         lambda: store.ownership.release("run"),
         lambda: store.ownership.owned(a.number),
-        lambda: store.ownership.hand_over(a.number),
+        lambda: store.ownership.hand_over(a.number, {"run": 1}),
         lambda: store.ownership.stranded([DEFINITION]),
         store.liveness.members,
         lambda: store.system.append("mode", 0, [event()], b"{}"),

@@ -185,22 +185,24 @@ async def owned_shows_what_a_lost_reply_hid(harness: Harness) -> None:
     await a.moved(a.park("parked", 1), a.finish("ended", 1))
     await b.take("given", a)
     await a.claim("due")
-    assert sorted(await b.store.ownership.owned(a.number)) == ["due", "kept"]
-    assert sorted(await a.store.ownership.owned(b.number)) == ["given", "of b"]
-    await a.store.ownership.hand_over(a.number)
-    assert await a.store.ownership.owned(a.number) == []
+    owned = await b.store.ownership.owned(a.number)
+    assert owned == {"due": 1, "kept": 1}
+    assert await a.store.ownership.owned(b.number) == {"given": 2, "of b": 1}
+    assert await a.store.ownership.hand_over(a.number, owned) == 2
+    assert await a.store.ownership.owned(a.number) == {}
 
 
 async def handed_over_is_due_at_once(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     await a.moved(*(a.create(f"run-{number}") for number in range(4)))
     await b.moved(b.create("of b"))
-    assert await a.store.ownership.hand_over(a.number, ["run-0", "of b", "nobody"]) == 1
+    assert await a.store.ownership.hand_over(a.number, {"run-0": 1, "of b": 1, "nobody": 1}) == 1
     head = await b.head("run-0")
     assert (head.owner, head.epoch, head.status) == (None, 1, "running")
     assert [(head.id, head.epoch) for head in await b.claim()] == [("run-0", 2)]
-    assert await a.store.ownership.hand_over(a.number) == 3
-    assert await a.store.ownership.hand_over(a.number) == 0
+    left = await a.store.ownership.owned(a.number)
+    assert await a.store.ownership.hand_over(a.number, left) == 3
+    assert await a.store.ownership.hand_over(a.number, left) == 0
     assert sorted(head.id for head in await b.claim()) == ["run-1", "run-2", "run-3"]
 
 
@@ -208,9 +210,26 @@ async def handing_over_spares_ended_and_parked_runs(harness: Harness) -> None:
     a, b = await coordinators(harness, 2)
     await a.moved(a.create("ended"), a.create("parked"))
     await a.moved(a.finish("ended", 1), a.park("parked", 1))
-    assert await a.store.ownership.hand_over(a.number) == 0
-    assert await a.store.ownership.hand_over(a.number, ["ended", "parked"]) == 0
+    assert await a.store.ownership.owned(a.number) == {}
+    assert await a.store.ownership.hand_over(a.number, {"ended": 1, "parked": 1}) == 0
     assert await b.claim() == []
+
+
+async def what_was_lost_meanwhile_is_not_handed_over(harness: Harness) -> None:
+    """Another has it by now, or had it and the same incarnation claimed it again: it is driven there, under an epoch
+    that whoever gives it up does not know of."""
+    a, b = await coordinators(harness, 2)
+    await a.moved(a.create("another's"), a.create("again"), a.create("kept"))
+    known = await a.store.ownership.owned(a.number)
+    await b.take("another's", a)
+    await b.take("again", a)
+    await a.take("again", b)
+    assert await a.store.ownership.hand_over(a.number, known) == 1
+    assert await a.store.ownership.owned(a.number) == {"again": 3}
+    assert await b.store.ownership.owned(b.number) == {"another's": 2}
+    assert [head.id for head in await b.claim()] == ["kept"]
+    await a.moved(a.step("again", 1, epoch=3))
+    await b.moved(b.step("another's", 1, epoch=2))
 
 
 async def stranded_names_the_versions_nobody_has(harness: Harness) -> None:
@@ -249,5 +268,6 @@ CASES = (
     owned_shows_what_a_lost_reply_hid,
     handed_over_is_due_at_once,
     handing_over_spares_ended_and_parked_runs,
+    what_was_lost_meanwhile_is_not_handed_over,
     stranded_names_the_versions_nobody_has,
 )

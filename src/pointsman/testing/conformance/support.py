@@ -123,7 +123,8 @@ class Coordinator:
 
     async def take(self, run: str, owner: Coordinator) -> Head:
         """Take a run from its living owner, by way of a hand-over; the epoch is one higher after it."""
-        assert await owner.store.ownership.hand_over(owner.number, [run]) == 1
+        epoch = (await owner.store.ownership.owned(owner.number))[run]
+        assert await owner.store.ownership.hand_over(owner.number, {run: epoch}) == 1
         (head,) = await self.claim(run)
         return head
 

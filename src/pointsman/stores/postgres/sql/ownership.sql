@@ -130,14 +130,16 @@ SELECT id FROM released
 
 -- name: owned
 -- The runs of an incarnation.
-SELECT id FROM runs WHERE owner = $1
+SELECT id, epoch FROM runs WHERE owner = $1
 
 -- name: hand_over
--- Give up runs: unowned and due at once. Locked in the order in which appends lock.
+-- Give up runs, each under the epoch that is known of it: unowned and due at once. Locked in the order in which appends lock.
 WITH picked AS MATERIALIZED (
-    SELECT id FROM runs WHERE owner = $1 AND ($2::text[] IS NULL OR id = ANY ($2)) ORDER BY id FOR UPDATE
+    SELECT r.id, r.epoch FROM runs r JOIN unnest($2::text[], $3::bigint[]) AS known (id, epoch) USING (id, epoch)
+    WHERE r.owner = $1 ORDER BY r.id FOR UPDATE OF r
 )
-UPDATE runs r SET owner = NULL, wake_at = now(), updated_at = now() FROM picked p WHERE r.id = p.id AND r.owner = $1
+UPDATE runs r SET owner = NULL, wake_at = now(), updated_at = now()
+FROM picked p WHERE r.id = p.id AND r.epoch = p.epoch AND r.owner = $1
 RETURNING r.id
 
 -- name: open_versions

@@ -80,12 +80,13 @@ RETURNING
 
 -- name: owned
 -- The runs of an incarnation.
-SELECT id FROM runs WHERE owner = ? ORDER BY number
+SELECT id, epoch FROM runs WHERE owner = ? ORDER BY number
 
 -- name: hand_over
--- Give up runs: unowned and due at once.
+-- Give up runs, each under the epoch that is known of it: unowned and due at once.
 UPDATE runs SET owner = NULL, wake_at = :now, updated_at = :now
-WHERE owner = :owner AND (:runs IS NULL OR id IN (SELECT value FROM json_each(:runs)))
+WHERE owner = :owner
+  AND (id, epoch) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:runs))
 
 -- name: open_versions
 -- Workflow versions of open runs.
