@@ -6,7 +6,9 @@ whose week is past then moves to the current one, and the empty bucket is droppe
 
 Obligations, each with a case in the conformance suite:
 - a run goes as a whole: head, mail, human tasks, reservations; from then on its id is free;
-- an open run is never deleted, nor are its children; neither is a run with children that are kept;
+- an open run is never deleted, nor are its children; neither is a run with children that are kept; judged as they are
+  when the deletion is made, for a failed run may be redriven at any time;
+- the parent of a deleted run gets a new epoch: a redrive that was decided while its child was there does not move;
 - a run moves as a whole: head and events in one step, while its owner appends, and nothing else of it changes;
 - a bucket in which a run is left is not dropped;
 - the feed shows every event of a kept run once, before and after it moved, and none of a deleted one; old cursors hold.

@@ -111,6 +111,30 @@ class DeletesParents(MemoryRetention):
         return [row.id for row in self._database.runs.values() if self._is_over(row, before)]
 
 
+class DeletesBySnapshot(MemoryRetention):
+    """Chooses, lets others in, and then deletes what it has chosen."""
+
+    caught_by = ("retention.a_redrive_and_the_deletion_of_a_child_exclude_each_other",)
+
+    async def delete(self, before, *, limit):
+        gone = self._deletable(before)[:limit]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gone = [run for run in gone if run in self._database.runs]
+        self._fence_parents(gone)
+        self._database.erase(set(gone))
+        return len(gone)
+
+
+class DeletesUnderARedrive(MemoryRetention):
+    """The parent's epoch stays: what was decided while the child was there moves."""
+
+    caught_by = ("retention.a_redrive_and_the_deletion_of_a_child_exclude_each_other",)
+
+    def _fence_parents(self, gone):
+        pass
+
+
 class ParentsStayForEver(MemoryRetention):
     """A run that ever had a child is kept."""
 

@@ -18,6 +18,7 @@ from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import NotRedrivable, RunEnded, UnknownRun
+from pointsman.kernel.redriving import Plan
 from pointsman.ports.event_log import EventLog, Head
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.ports.runs import Redrive
@@ -301,6 +302,28 @@ async def test_a_child_that_changes_while_its_parent_is_brought_back_harms_nobod
         await CoordinatorRuns(one).redrive(Redrive("r"))
         assert await ended(one) == ("completed", ["first", "reserve", "charge", "ship"])
         assert not is_first
+
+
+async def test_a_child_that_retention_deletes_while_its_parent_is_looked_at_is_missed_before_anything_is_recorded(
+    stores: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, children_of = Shop(), redriving._children
+    shop.broken = {"ship"}
+
+    async def late(log: EventLog, head: Head, found: Plan) -> dict[str, int]:
+        children = await children_of(log, head, found)
+        if head.id == "r":
+            await one.store.retention.delete(one.store.clock.now() + 1_000, limit=1)
+        return children
+
+    async with coordinators(shop, stores) as (one,):
+        await start(one, "household")
+        assert (await ended(one))[0] == "failed"
+        sequence = (await one.store.log.heads(["r"]))["r"].sequence
+        monkeypatch.setattr(redriving, "_children", late)
+        with pytest.raises(NotRedrivable, match=r"its child .* is gone"):
+            await CoordinatorRuns(one).redrive(Redrive("r"))
+        assert (await one.store.log.heads(["r"]))["r"].sequence == sequence
 
 
 async def test_a_child_that_failed_twice_fails_its_parent_twice(stores: list[Store]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import msgspec
 
@@ -60,13 +61,16 @@ async def look(log: EventLog, run: str) -> Redriven:
 async def redrive(crew: Crew, wish: Redrive) -> Redriven:
     """Let a failed run go on. Raises as `look`."""
     log = crew.store.log
-    head = await _head(log, wish.run)
-    if wish.sequence is not None and head.sequence != wish.sequence:
-        return await _before(log, head, wish.sequence)
-    found = await _find(log, head)
-    if not await _carry_out(crew, found, by=wish.by, reason=wish.reason, has_fresh_key=wish.has_fresh_key):
-        return await _before(log, await _head(log, wish.run), head.sequence)
-    return _answer(found)
+    sequence = wish.sequence
+    while True:
+        head = await _head(log, wish.run)
+        sequence = head.sequence if sequence is None else sequence
+        if head.sequence != sequence:
+            return await _before(log, head, sequence)
+        found = await _find(log, head)
+        if await _carry_out(crew, found, by=wish.by, reason=wish.reason, has_fresh_key=wish.has_fresh_key):
+            return _answer(found)
+        # Somebody else was faster, or retention has just deleted a child of it: look again.
 
 
 async def revive_children(crew: Crew, parent: RunState) -> None:
@@ -75,8 +79,8 @@ async def revive_children(crew: Crew, parent: RunState) -> None:
     for call, sequence in dict(parent.revived).items():
         while True:
             try:
-                await _revive(crew, parent, parent.children[call], sequence)
-                break
+                if await _revive(crew, parent, parent.children[call], sequence):
+                    break
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
             except NotRedrivable:
@@ -85,21 +89,21 @@ async def revive_children(crew: Crew, parent: RunState) -> None:
                     raise  # else it changed at that instant: look again
 
 
-async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> None:
+async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> bool:
+    """False: it moved at that instant; look again."""
     head = await _head(crew.store.log, child)
     if head.status == "failed" and head.sequence == sequence:
         found = await _find(crew.store.log, head)
         why = f"its parent {parent.run} was redriven"
-        await _carry_out(crew, found, by="pointsman", reason=why, has_fresh_key=False)
-    elif head.status in ENDED_STATUSES:  # it ended while its parent had ended too, and nobody heard of it
+        return await _carry_out(crew, found, by="pointsman", reason=why, has_fresh_key=False)
+    if head.status in ENDED_STATUSES:  # it ended while its parent had ended too, and nobody heard of it
         rows = await _read(crew.store.log, head)
         facts = in_force(facts_of(rows))
         letter = mails.letter_to_parent(folded(child, facts), facts[-1].event)
         assert letter is not None
-        try:
+        with suppress(DuplicateMail, RunEnded):
             await crew.store.mailbox.post(letter.run, letter.key, letter.kind, letter.body)
-        except (DuplicateMail, RunEnded):
-            return
+    return True
 
 
 async def _head(log: EventLog, run: str) -> Head:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from pointsman.ports.retention import BUCKET_MS, Bucket
 from pointsman.stores.memory.database import HeadRow
@@ -30,6 +31,7 @@ class MemoryRetention:
         await self._session.enter()
         gone = self._deletable(before)[: max(limit, 0)]
         if gone:
+            self._fence_parents(gone)
             self._database.erase(set(gone))
         await asyncio.sleep(0)
         return len(gone)
@@ -54,6 +56,13 @@ class MemoryRetention:
             self._database.buckets.discard(bucket)
         await asyncio.sleep(0)
         return is_empty
+
+    def _fence_parents(self, gone: Sequence[str]) -> None:
+        """A redrive that was decided while its child was there is refused."""
+        runs = self._database.runs
+        for parent in {runs[run].new.parent for run in gone} & runs.keys():
+            if parent is not None:
+                runs[parent].epoch += 1
 
     # -- rules -----------------------------------------------------------------------------------------------
 

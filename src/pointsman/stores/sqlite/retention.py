@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from pointsman.ports.retention import BUCKET_MS, Bucket
 from pointsman.stores.queries import load
 from pointsman.stores.sqlite.connection import Connection
@@ -48,6 +50,7 @@ def _delete(connection: Connection, before: int, limit: int) -> int:
     wanted = {"bucket": before // BUCKET_MS, "before": before, "limit": limit}
     gone = connection.execute(_SQL["deletable"], wanted).fetchall()
     numbers, runs = [(number,) for number, _ in gone], [(run,) for _, run in gone]
+    connection.execute(_SQL["fence_parents"], (json.dumps([run for _, run in gone]),))
     connection.executemany(_SQL["delete_events"], numbers)
     connection.executemany(_SQL["delete_run"], numbers)
     connection.executemany(_SQL["delete_mail"], runs)

@@ -109,6 +109,42 @@ async def a_parent_stays_while_a_child_does(harness: Harness) -> None:
     assert sorted(await a.store.log.heads(["one", "two", "one/child", "two/child"])) == ["one", "one/child"]
 
 
+async def a_redrive_and_the_deletion_of_a_child_exclude_each_other(harness: Harness) -> None:
+    """A redrive that was decided while the child was there does not move once it is gone; where it moves, the child
+    stays. Whichever is first, and many times at once."""
+    a, b = await coordinators(harness, 2)
+    late = await _failed_family(a, "late")
+    before = _end(await a.head("late")) + 1
+    await _time_passes(a, "late")
+    assert await b.store.retention.delete(before, limit=10) == 1
+    assert await a.outcome(late) is Outcome.FENCED
+    early = await _failed_family(a, "early")
+    await a.moved(early)
+    assert await _delete_all(b.store, _end(await a.head("early/child")) + 1) == 1, "late itself"
+    assert "early/child" in await a.store.log.heads(["early/child"])
+    chance = random.Random(11)
+    for number in range(12):
+        families = [f"{number}-{family}" for family in range(4)]
+        redrives = [await _failed_family(a, family) for family in families]
+        before = max([_end(await a.head(family)) for family in families]) + 1
+        await _time_passes(a, families[-1])
+
+        async def redrive(append: Append) -> Outcome:
+            await jitter(chance)
+            return await a.outcome(append)
+
+        async def delete(before: int = before) -> None:
+            await jitter(chance)
+            await b.store.retention.delete(before, limit=2)
+
+        tasks = [asyncio.create_task(redrive(append)) for append in redrives]
+        await every(*tasks, *(asyncio.create_task(delete()) for _ in range(2)))
+        left = await b.store.log.heads([f"{family}/child" for family in families])
+        for family, task in zip(families, tasks, strict=True):
+            has_child = f"{family}/child" in left
+            assert (task.result() is Outcome.MOVED) == has_child, (family, task.result())
+
+
 async def the_id_of_a_deleted_run_is_free(harness: Harness) -> None:
     """The new run has nothing of the old one: no event, no mail, and the feed shows it alone."""
     a, b = await coordinators(harness, 2)
@@ -282,6 +318,18 @@ def _rich(a: Coordinator, run: str) -> Append:
     return append
 
 
+async def _failed_family(a: Coordinator, name: str) -> Append:
+    """A run and its child, which have both failed; the redrive of the run that may be decided now."""
+    await a.moved(a.create(name, bucket=OLD), a.create(f"{name}/child", parent=name, bucket=OLD))
+    failed, ended = a.finish(name, 1), a.finish(f"{name}/child", 1)
+    failed.status = ended.status = "failed"
+    await a.moved(ended, failed)
+    head = await a.head(name)
+    again = a.step(name, head.sequence, epoch=head.epoch)
+    again.owner, again.redrives, again.wake_at = None, True, 1
+    return again
+
+
 async def _traces(store: Store, run: str) -> tuple[object, ...]:
     """Everything that there is of such a run but its head."""
     tasks, _ = await store.human_tasks.list(TaskFilter(run=run))
@@ -363,6 +411,7 @@ CASES = (
     no_more_than_the_limit_is_deleted,
     a_child_stays_while_its_parent_is_open,
     a_parent_stays_while_a_child_does,
+    a_redrive_and_the_deletion_of_a_child_exclude_each_other,
     the_id_of_a_deleted_run_is_free,
     what_is_kept_moves_to_the_current_bucket,
     moving_takes_no_more_than_asked,

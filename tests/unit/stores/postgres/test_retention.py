@@ -246,6 +246,23 @@ async def test_a_run_whose_head_is_held_does_not_hold_the_others(fresh_database:
         assert (turn.moved, turn.dropped, turn.left) == (1, [OLD], [])
 
 
+async def test_a_child_whose_parent_is_just_being_redriven_is_kept(fresh_database: str) -> None:
+    """The redrive is not committed when the deletion looks, and its parent still shows as ended."""
+    async with opened(fresh_database) as store, connected(fresh_database) as redriving:
+        await store.log.append([creation("parent", bucket=OLD), creation("child", bucket=OLD, parent="parent")])
+        await store.log.append([ending("child", 1), ending("parent", 1)])
+        before = store.clock.now() + 60_000
+        transaction = redriving.transaction()
+        await transaction.start()
+        await redriving.execute("UPDATE runs SET ended_at = NULL, status = 'running' WHERE id = 'parent'")
+        assert await store.retention.delete(before, limit=10) == 0
+        await transaction.commit()
+        assert await store.retention.delete(before, limit=10) == 0
+        await redriving.execute("UPDATE runs SET ended_at = now(), status = 'failed' WHERE id = 'parent'")
+        assert await store.retention.delete(before, limit=10) == 1
+        assert (await store.log.heads(["parent", "child"])).keys() == {"parent"}
+
+
 async def test_a_long_run_moves_alone(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement moves a limited number of events, so that owners never wait long for their heads."""
     monkeypatch.setattr(module, "EVENTS_MAX", 6)

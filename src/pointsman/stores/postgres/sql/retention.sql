@@ -19,15 +19,27 @@ FROM runs GROUP BY bucket
 SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 
 -- name: delete
--- Runs of buckets up to $1 that ended before $2, as far as nobody deletes them already. What has ended never changes again, so
--- that this statement's own snapshot is enough to judge by. Their events stay until their bucket is dropped.
-WITH gone AS MATERIALIZED (
-    SELECT r.id FROM runs r
+-- Runs of buckets up to $1 that ended before $2, as far as nobody deletes them already. This statement's snapshot only proposes:
+-- a failed run may be redriven meanwhile, and then wants its children. So parents are locked too, which looks at them as they
+-- are now; and get a new epoch, so that a redrive that was decided while the child was there is refused. Nobody waits here.
+-- Events stay until their bucket is dropped.
+WITH old AS MATERIALIZED (
+    SELECT r.id, r.parent FROM runs r
     WHERE r.bucket <= $1 AND r.ended_at < $2
       AND NOT EXISTS (SELECT FROM runs c WHERE c.parent = r.id)
       AND NOT EXISTS (SELECT FROM runs p WHERE p.id = r.parent AND (p.ended_at IS NULL OR p.ended_at >= $2))
     LIMIT $3
     FOR UPDATE OF r SKIP LOCKED
+), parents AS MATERIALIZED (
+    SELECT p.id FROM runs p JOIN (SELECT DISTINCT parent FROM old) o ON o.parent = p.id
+    WHERE p.ended_at < $2
+    FOR NO KEY UPDATE OF p SKIP LOCKED
+), gone AS MATERIALIZED (
+    SELECT o.id, p.id AS parent
+    FROM old o LEFT JOIN parents p ON p.id = o.parent LEFT JOIN runs known ON known.id = o.parent
+    WHERE p.id IS NOT NULL OR known.id IS NULL
+), fenced AS (
+    UPDATE runs p SET epoch = p.epoch + 1 FROM (SELECT DISTINCT parent FROM gone) g WHERE p.id = g.parent
 ), mails AS (
     DELETE FROM mailbox m USING gone g WHERE m.run = g.id
 ), quarantined AS (

@@ -18,6 +18,11 @@ WHERE r.bucket <= :bucket AND r.ended_at < :before
   AND NOT EXISTS (SELECT 1 FROM runs p WHERE p.id = r.parent AND (p.ended_at IS NULL OR p.ended_at >= :before))
 LIMIT :limit
 
+-- name: fence_parents
+-- A new epoch for the parents of these: a redrive that was decided while its child was there is refused.
+UPDATE runs SET epoch = epoch + 1
+WHERE id IN (SELECT r.parent FROM runs r WHERE r.id IN (SELECT value FROM json_each(?)))
+
 -- name: delete_events
 -- The events of a run.
 DELETE FROM streams WHERE number = ?
