@@ -12,6 +12,7 @@ import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.driving import redriving
+from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.driving.redriving import look
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
@@ -19,6 +20,7 @@ from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import NotRedrivable, RunEnded, UnknownRun
 from pointsman.kernel.redriving import Plan
+from pointsman.kernel.state import RunState
 from pointsman.ports.event_log import EventLog, Head
 from pointsman.ports.human_tasks import TaskFilter
 from pointsman.ports.runs import Redrive
@@ -37,11 +39,14 @@ class Shop:
         self.app = App("shop")
         self.calls: list[tuple[str, int, str]] = []
         self.broken: set[str] = set()
+        self.slow: set[str] = set()
         self.bugged = False
 
         @self.app.agent(retry=Retry(attempts=1))
         async def work(what: str, ctx: Context) -> str:
             self.calls.append((what, ctx.attempt, ctx.idempotency_key))
+            if what in self.slow:
+                await asyncio.Event().wait()
             if what in self.broken:
                 raise AgentError("out of order", kind="refused", retryable=False)
             return what
@@ -88,6 +93,10 @@ class Shop:
         @self.app.workflow()
         async def family(run: Run, n: int) -> list[object]:
             return await run.call(siblings, n)
+
+        @self.app.workflow()
+        async def village(run: Run, n: int) -> list[str]:
+            return await run.call(household, n)
 
         @self.app.workflow()
         async def waiting(run: Run, n: int) -> str:
@@ -155,6 +164,11 @@ async def until(service: Coordinator, run: str, *statuses: str) -> None:
     async with asyncio.timeout(10):
         while (await CoordinatorRuns(service).get(run)).head.status not in statuses:
             await asyncio.sleep(0.01)
+
+
+async def children(service: Coordinator, run: str) -> list[str]:
+    events = await CoordinatorRuns(service).events(run)
+    return [msgspec.json.decode(event.data)["run"] for event in events if event.type == "ChildStarted"]
 
 
 async def types(service: Coordinator, run: str = "r") -> list[str]:
@@ -326,6 +340,35 @@ async def test_a_child_that_retention_deletes_while_its_parent_is_looked_at_is_m
         assert (await one.store.log.heads(["r"]))["r"].sequence == sequence
 
 
+async def test_a_child_that_cant_go_on_any_more_fails_its_parent_again(
+    stores: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own child was redriven alone and cancelled, between its parent's redrive and its own: once its parent was
+    quarantined for that, and again at each release."""
+    shop, revive = Shop(), redriving._revive
+    shop.broken = {"ship"}
+    lines: dict[str, list[str]] = {}
+
+    async def late(crew: Crew, parent: RunState, child: str, sequence: int) -> bool:
+        if parent.run == "r" and "order" not in lines:
+            lines["order"] = await children(one, child)
+            await CoordinatorRuns(one).redrive(Redrive(lines["order"][0]))
+            await CoordinatorRuns(one).cancel(lines["order"][0])
+            await until(one, lines["order"][0], "cancelled")
+        return await revive(crew, parent, child, sequence)
+
+    async with coordinators(shop, stores) as (one,):
+        await start(one, "village")
+        assert (await ended(one))[0] == "failed"
+        monkeypatch.setattr(redriving, "_revive", late)
+        shop.slow = {"ship"}
+        await CoordinatorRuns(one).redrive(Redrive("r"))
+        await until(one, "r", "failed")
+        assert (await types(one))[-2:] == ["ChildEnded", "RunFailed"]
+        with pytest.raises(NotRedrivable, match="was asked to stop"):
+            await CoordinatorRuns(one).redrive(Redrive("r"))
+
+
 async def test_a_child_that_failed_twice_fails_its_parent_twice(stores: list[Store]) -> None:
     shop = Shop()
     shop.broken = {"ship"}
@@ -348,8 +391,7 @@ async def test_a_child_redriven_alone_does_not_tell_its_parent_twice(stores: lis
     async with coordinators(shop, stores) as (one,):
         await start(one, "forgiving")
         await until(one, "r", "parked")
-        events = await CoordinatorRuns(one).events("r")
-        child = next(msgspec.json.decode(e.data)["run"] for e in events if e.type == "ChildStarted")
+        (child,) = await children(one, "r")
         async with asyncio.timeout(10):
             while "SignalAwaited" not in await types(one):
                 await asyncio.sleep(0.01)
@@ -367,8 +409,7 @@ async def test_a_child_redriven_alone_is_heard_when_its_parent_is_redriven_too(s
     async with coordinators(shop, stores) as (one,):
         await start(one, "patient")
         await until(one, "r", "parked")
-        events = await CoordinatorRuns(one).events("r")
-        child = next(msgspec.json.decode(e.data)["run"] for e in events if e.type == "ChildStarted")
+        (child,) = await children(one, "r")
         async with asyncio.timeout(10):
             while "SignalAwaited" not in await types(one):
                 await asyncio.sleep(0.01)
@@ -391,8 +432,7 @@ async def test_a_child_that_ended_while_its_parent_had_is_heard_after_all(stores
     async with coordinators(shop, stores) as (one,):
         await start(one, "household")
         assert (await ended(one))[0] == "failed"
-        events = await CoordinatorRuns(one).events("r")
-        child = next(msgspec.json.decode(e.data)["run"] for e in events if e.type == "ChildStarted")
+        (child,) = await children(one, "r")
         shop.broken.clear()
         await CoordinatorRuns(one).redrive(Redrive(child))
         assert (await ended(one, child))[0] == "completed"

@@ -77,33 +77,42 @@ async def revive_children(crew: Crew, parent: RunState) -> None:
     """See that the children which a redriven run waits for say something anew. Twice is once, so it is done whenever
     the run is brought back."""
     for call, sequence in dict(parent.revived).items():
-        while True:
+        is_done = False
+        while not is_done:
             try:
-                if await _revive(crew, parent, parent.children[call], sequence):
-                    break
+                is_done = await _revive(crew, parent, parent.children[call], sequence)
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
-            except NotRedrivable:
-                head = await _head(crew.store.log, parent.children[call])
-                if head.status == "failed" and head.sequence == sequence:
-                    raise  # else it changed at that instant: look again
 
 
 async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> bool:
     """False: it moved at that instant; look again."""
     head = await _head(crew.store.log, child)
     if head.status == "failed" and head.sequence == sequence:
-        found = await _find(crew.store.log, head)
+        try:
+            found = await _find(crew.store.log, head)
+        except NotRedrivable as error:
+            then = await _head(crew.store.log, child)
+            if (then.status, then.sequence) != (head.status, head.sequence):
+                return False
+            # A child of its own was redriven alone since, and cancelled. It will never say another word.
+            logger.warning("run %s: the failure of its child stands: %s", parent.run, error)
+            await _say_again(crew, head, f":stands:{parent.redrives}")
+            return True
         why = f"its parent {parent.run} was redriven"
         return await _carry_out(crew, found, by="pointsman", reason=why, has_fresh_key=False)
     if head.status in ENDED_STATUSES:  # it ended while its parent had ended too, and nobody heard of it
-        rows = await _read(crew.store.log, head)
-        facts = in_force(facts_of(rows))
-        letter = mails.letter_to_parent(folded(child, facts), facts[-1].event)
-        assert letter is not None
-        with suppress(DuplicateMail, RunEnded):
-            await crew.store.mailbox.post(letter.run, letter.key, letter.kind, letter.body)
+        await _say_again(crew, head)
     return True
+
+
+async def _say_again(crew: Crew, child: Head, mark: str = "") -> None:
+    """A child's last word once more. `mark`: makes another letter of it than the one that its parent took in before."""
+    facts = in_force(facts_of(await _read(crew.store.log, child)))
+    letter = mails.letter_to_parent(folded(child.id, facts), facts[-1].event)
+    assert letter is not None
+    with suppress(DuplicateMail, RunEnded):
+        await crew.store.mailbox.post(letter.run, letter.key + mark, letter.kind, letter.body)
 
 
 async def _head(log: EventLog, run: str) -> Head:
