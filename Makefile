@@ -37,6 +37,7 @@ check: $(STAMP) ## format, lint, types, import contracts, dead code
 simulate: $(STAMP) ## run the simulator over SEEDS=10000 schedules on all cores, and see each guard's mutant caught
 	$(BIN)/python -m pointsman.testing.sim --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m pointsman.testing.sim --seeds 200 --coverage
+	$(BIN)/python -m pointsman.testing.sim --store sqlite --seeds 300
 	$(BIN)/python -m pointsman.testing.sim --mutants --seeds 2000
 
 bench: $(STAMP) ## measure throughput (w1) and latency at rest (w5), one JSON object each

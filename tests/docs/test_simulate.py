@@ -48,6 +48,13 @@ def test_a_charge_without_its_key_is_found_and_its_seed_tells_the_story(simulate
     assert "renew" not in story
 
 
+def test_the_same_bug_is_found_on_the_sqlite_store(simulate: Any) -> None:
+    code, summary = simulate(SHOP, "--input", "1250", "--seeds", "12", "--store", "sqlite")
+    assert (code, checkers(summary)) == (1, {"effects_happen_once"})
+    found = summary["violations"][0]
+    assert found["reproduce"].endswith(f"--input 1250 --store sqlite --seed {found['seed']} --trace")
+
+
 def test_with_the_key_it_is_clean(simulate: Any) -> None:
     mended = SHOP.replace("provider.charge(cents)", "provider.charge(cents, key=ctx.idempotency_key)")
     code, summary = simulate(mended, "--input", "1250", "--seeds", "40")

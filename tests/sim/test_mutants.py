@@ -28,6 +28,12 @@ CATCHERS = {
     "deaths-without-progress": {"everything_ends"},
     "checksum-look": {"damage_is_found"},
     "retention-parents": {"only_the_past_is_deleted"},
+    "sqlite-commit": {"acked_is_durable", "sequences_are_dense"},
+    "sqlite-refusal": {"acked_is_durable", "requests_come_first", "everything_ends"},
+    "sqlite-resolve": {"acked_is_durable", "requests_come_first", "budgets_hold"},
+    "sqlite-lock+fence": {"checksums_fit", "nothing_is_called_in_vain", "only_what_harms_is_held_back"},
+    "sqlite-mail-barrier": {"mail_is_folded_once", "everything_ends"},
+    "sqlite-epoch": {"nothing_is_called_in_vain"},
 }
 USUAL = range(200)
 RARE = {"lease-gate": range(900), "checksum-look": range(900)}

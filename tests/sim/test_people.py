@@ -9,7 +9,7 @@ from typing import Any
 
 from pointsman import App, Run
 from pointsman.coordinator.driving import driver
-from pointsman.testing.sim.mutants import patched
+from pointsman.testing.sim.patching import patched
 from pointsman.testing.sim.scenario import Given, Start
 from pointsman.testing.sim.world import simulate
 

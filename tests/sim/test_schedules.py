@@ -77,7 +77,7 @@ def test_the_command_shows_one_seed_line_by_line(capsys):
 def test_a_violation_names_its_seed_and_fails_the_command(monkeypatch, capsys):
     report = simulate(0)
     report.violations = ["one_end_and_it_is_last: made up"]
-    monkeypatch.setattr("pointsman.testing.sim.campaign.simulate", lambda seed: report)
+    monkeypatch.setattr("pointsman.testing.sim.campaign.simulate", lambda seed, store: report)
     assert main(["--seeds", "1"]) == 1
     assert "python -m pointsman.testing.sim --seed 0 --trace" in capsys.readouterr().out
 

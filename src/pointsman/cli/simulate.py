@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +24,7 @@ from pointsman.kernel.events import Recorded
 from pointsman.testing.sim.campaign import chunks_of, summarise
 from pointsman.testing.sim.report import Report
 from pointsman.testing.sim.scenario import Given
+from pointsman.testing.sim.stores import MEMORY, SQLITE
 from pointsman.testing.sim.story import story
 from pointsman.testing.sim.users import given, replay_elsewhere
 from pointsman.testing.sim.world import simulate
@@ -33,6 +35,11 @@ ELSEWHERE_SEEDS = 10
 """Of so many schedules the runs are replayed in a process with other hashes."""
 
 
+class SimStore(StrEnum):
+    MEMORY = MEMORY
+    SQLITE = SQLITE
+
+
 @dataclass(frozen=True)
 class Source:
     """What to simulate, in words that a process can be given."""
@@ -40,6 +47,7 @@ class Source:
     app: str
     workflow: str | None
     inputs: tuple[str, ...]
+    store: SimStore
     command: str
 
 
@@ -55,6 +63,7 @@ def simulate_app(
         Path | None,
         typer.Option(metavar="FILE", help="JSON lines: inputs, or {workflow, input, signals, answers}."),
     ] = None,
+    store: Annotated[SimStore, typer.Option(help="What the schedules run on.")] = SimStore.MEMORY,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: what happened, line by line.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one a core without.")] = None,
     as_json: AsJson = False,
@@ -71,7 +80,8 @@ def simulate_app(
         raise Usage("give --input or --inputs, not both")
     words = ["pointsman", "simulate", app, *(["--workflow", workflow] if workflow else [])]
     words += ["--input", input_] if input_ is not None else ["--inputs", str(inputs)] if inputs is not None else []
-    source = Source(app, workflow, _texts(input_, inputs), shlex.join(words))
+    words += ["--store", store.value] if store is not SimStore.MEMORY else []
+    source = Source(app, workflow, _texts(input_, inputs), store, shlex.join(words))
     _scenario(source)  # what is wrong with it is said here, once
     wanted = range(start, start + seeds) if seed is None else range(seed, seed + 1)
     began = time.perf_counter()
@@ -122,7 +132,8 @@ def _in_processes(jobs: int, hash_seed: str, work: Callable[[Any], T], parts: Se
 
 def _work(source: Source, kept: Sequence[int], is_traced: bool, seeds: Sequence[int]) -> list[Report]:
     scenario = _scenario(source)
-    return [simulate(seed, scenario, is_traced=is_traced, keeps=seed in kept) for seed in seeds]
+    store = source.store.value
+    return [simulate(seed, scenario, store=store, is_traced=is_traced, keeps=seed in kept) for seed in seeds]
 
 
 def _replay(source: Source, streams: Mapping[str, Sequence[Recorded]]) -> list[str]:

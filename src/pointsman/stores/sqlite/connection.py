@@ -93,13 +93,9 @@ class Writer:
 
     def _run(self, prepare: Callable[[Connection], None], opened: SimpleQueue[PointsmanError | None]) -> None:
         try:
-            connection = self._connect()
-            prepare(connection)
+            connection = self._open(prepare)
         except PointsmanError as error:
             opened.put(error)
-            return
-        except (sqlite3.Error, OSError) as error:
-            opened.put(StoreUnavailable(f"{self._path} can't be used: {error}"))
             return
         opened.put(None)
         while group := self._next_group():
@@ -109,6 +105,18 @@ class Writer:
             if len(operations) < len(group):
                 break
         connection.close()
+
+    def _open(self, prepare: Callable[[Connection], None]) -> Connection:
+        """Raises StoreUnavailable, and what `prepare` raises."""
+        try:
+            connection = self._connect()
+            with contextlib.ExitStack() as failing:
+                failing.callback(connection.close)
+                prepare(connection)
+                failing.pop_all()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._path} can't be used: {error}") from error
+        return connection
 
     def _connect(self) -> Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=256)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pointsman.testing.sim.campaign import COMMAND, run_campaign
-from pointsman.testing.sim.judging import judge
+from pointsman.testing.sim.judging import judge, store_of
 from pointsman.testing.sim.mutants import MUTANTS
+from pointsman.testing.sim.stores import MEMORY, STORES
 from pointsman.testing.sim.world import simulate
 
 
@@ -23,14 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is not None:
         return _one(options)
     summary = run_campaign(
-        range(options.start, options.start + options.seeds), jobs=options.jobs, covers=options.coverage
-    )
+        range(options.start, options.start + options.seeds), jobs=options.jobs, store=options.store or MEMORY,
+        covers=options.coverage,
+    )  # fmt: skip
     print(json.dumps(summary) if options.json else _shown(summary))
     return 1 if summary["violations"] else 0
 
 
 def _one(options: argparse.Namespace) -> int:
-    report = simulate(options.seed, is_traced=options.trace)
+    report = simulate(options.seed, store=options.store or MEMORY, is_traced=options.trace)
     if options.trace:
         print("\n".join(report.trace))
     shown = dataclasses.asdict(report)
@@ -41,7 +43,8 @@ def _one(options: argparse.Namespace) -> int:
 
 def _judge_all(options: argparse.Namespace) -> int:
     seeds = range(options.start, options.start + options.seeds)
-    verdicts = [judge(name, seeds, enough=None if options.all_seeds else 1) for name in MUTANTS]
+    names = [name for name in MUTANTS if options.store in (None, store_of(name))]
+    verdicts = [judge(name, seeds, enough=None if options.all_seeds else 1) for name in names]
     shown = {"mutants": [dataclasses.asdict(verdict) for verdict in verdicts]}
     print(json.dumps(shown) if options.json else "\n".join(_shown(verdict) for verdict in shown["mutants"]))
     return 0 if all(verdict.seeds_caught for verdict in verdicts) else 1
@@ -69,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=200, help="how many schedules (default 200)")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, help="one schedule alone")
+    parser.add_argument(
+        "--store",
+        choices=tuple(STORES),
+        help="what schedules run on (default memory); with --mutants: only its own",
+    )
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened, line by line")
     parser.add_argument("--mutants", action="store_true", help="break each guard in turn: every one must be caught")
     parser.add_argument("--all-seeds", action="store_true", help="with --mutants: go on after one was caught")

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
 from pointsman.testing.sim.coverage import LEAST, Coverage, Lines, traced
 from pointsman.testing.sim.report import Report
+from pointsman.testing.sim.stores import MEMORY
 from pointsman.testing.sim.world import simulate
 
 COMMAND = "python -m pointsman.testing.sim"
@@ -28,7 +30,7 @@ KIND_SHARE_MIN = 0.01
 """A kind of fault counts when it struck in at least so many schedules, as a share of all."""
 
 
-def simulate_all(seeds: Sequence[int]) -> list[Report]:
+def simulate_all(seeds: Sequence[int], store: str = MEMORY) -> list[Report]:
     """One schedule after the other. What a schedule leaves behind is cycles, which are collected a few schedules at a
     time, and without a look at all that was imported: that is an eighth of the time."""
     reports: list[Report] = []
@@ -38,7 +40,7 @@ def simulate_all(seeds: Sequence[int]) -> list[Report]:
     gc.disable()
     try:
         for number, seed in enumerate(seeds, 1):
-            reports.append(simulate(seed))
+            reports.append(simulate(seed, store=store))
             if number % COLLECTED == 0:
                 gc.collect()
     finally:
@@ -48,18 +50,18 @@ def simulate_all(seeds: Sequence[int]) -> list[Report]:
     return reports
 
 
-def run_traced(seeds: Sequence[int]) -> tuple[list[Report], Lines]:
+def run_traced(seeds: Sequence[int], store: str = MEMORY) -> tuple[list[Report], Lines]:
     """Run schedules, and note which lines of production run."""
     with traced() as lines:
-        reports = simulate_all(seeds)
+        reports = simulate_all(seeds, store)
     return reports, lines
 
 
-def cover(seeds: Sequence[int], *, jobs: int) -> tuple[list[Report], dict[str, Any]]:
+def cover(seeds: Sequence[int], *, jobs: int, store: str = MEMORY) -> tuple[list[Report], dict[str, Any]]:
     """Run schedules as `run_seeds` does, and give the line coverage of production's rooms."""
     coverage, reports = Coverage(), []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for some, lines in pool.map(run_traced, chunks_of(seeds)):
+        for some, lines in pool.map(partial(run_traced, store=store), chunks_of(seeds)):
             reports += some
             coverage.add(lines)
     return reports, coverage.report()
@@ -69,12 +71,12 @@ def chunks_of(seeds: Sequence[int]) -> list[Sequence[int]]:
     return [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
 
 
-def run_seeds(seeds: Sequence[int], *, jobs: int = 1) -> list[Report]:
+def run_seeds(seeds: Sequence[int], *, jobs: int = 1, store: str = MEMORY) -> list[Report]:
     """Run schedules, in `jobs` processes; the reports are in the order of the seeds, whoever was quicker."""
     if jobs <= 1 or len(seeds) <= CHUNK:
-        return simulate_all(seeds)
+        return simulate_all(seeds, store)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return [report for reports in pool.map(run_seeds, chunks_of(seeds)) for report in reports]
+        return [report for reports in pool.map(partial(run_seeds, store=store), chunks_of(seeds)) for report in reports]
 
 
 def summarise(
@@ -122,14 +124,14 @@ def _vacuous(seeds: int, average: dict[str, float], kinds: Sequence[str]) -> Ite
         yield f"vacuous: {len(kinds)} kinds of fault struck ({', '.join(kinds)}), at least {KINDS_MIN} are needed"
 
 
-def run_campaign(seeds: Sequence[int], *, jobs: int, covers: bool = False) -> dict[str, Any]:
+def run_campaign(seeds: Sequence[int], *, jobs: int, store: str = MEMORY, covers: bool = False) -> dict[str, Any]:
     """Run and summarise. `covers`: with the line coverage of production, which must not be below LEAST."""
-    begin = time.perf_counter()
+    begin, command = time.perf_counter(), f"{COMMAND} --store {store}" if store != MEMORY else COMMAND
     if not covers:
-        reports = run_seeds(seeds, jobs=jobs)
-        return summarise(reports, time.perf_counter() - begin)
-    reports, coverage = cover(seeds, jobs=jobs)
-    summary = summarise(reports, time.perf_counter() - begin)
+        reports = run_seeds(seeds, jobs=jobs, store=store)
+        return summarise(reports, time.perf_counter() - begin, command=command)
+    reports, coverage = cover(seeds, jobs=jobs, store=store)
+    summary = summarise(reports, time.perf_counter() - begin, command=command)
     summary["coverage"] = coverage
     if len(seeds) >= ENOUGH_SEEDS and coverage["percent"] < LEAST:
         what = f"vacuous: {coverage['percent']} % of the lines of production ran, at least {LEAST:g} must"

@@ -14,6 +14,8 @@ from pointsman.testing.sim.journal import JOURNAL
 from pointsman.testing.sim.loop import PROCESS
 from pointsman.testing.sim.mutants import MUTANTS
 from pointsman.testing.sim.scenario import Given, Scenario, Start
+from pointsman.testing.sim.sqlite.mutants import SQLITE_MUTANTS
+from pointsman.testing.sim.stores import MEMORY, SQLITE
 from pointsman.testing.sim.workload import OWN
 from pointsman.testing.sim.world import simulate
 
@@ -91,7 +93,13 @@ class Verdict:
 def violations_of(name: str, seed: int) -> list[str]:
     """What the checkers say of a seed in the scenario that is this guard's."""
     scenario, checker = SPECIAL.get(name, (OWN, ""))
-    return [what for what in simulate(seed, scenario).violations if what.startswith(checker)]
+    report = simulate(seed, scenario, store=store_of(name))
+    return [what for what in report.violations if what.startswith(checker)]
+
+
+def store_of(name: str) -> str:
+    """The store on which a guard is broken."""
+    return SQLITE if name in SQLITE_MUTANTS else MEMORY
 
 
 def judge(name: str, seeds: Sequence[int], *, enough: int | None = None) -> Verdict:

@@ -36,17 +36,8 @@ from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.testing.sim.faulty import Network
-
-
-@contextmanager
-def patched(owner: Any, name: str, replacement: Any) -> Iterator[None]:
-    """Put another function in its place in a class or a module."""
-    before = owner.__dict__[name]
-    setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+from pointsman.testing.sim.patching import patched
+from pointsman.testing.sim.sqlite.mutants import SQLITE_MUTANTS
 
 
 @contextmanager
@@ -361,4 +352,5 @@ MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "deaths-without-progress": every_append_is_progress,
     "checksum-look": no_look_at_checksums,
     "retention-parents": no_thought_of_parents,
+    **SQLITE_MUTANTS,
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.databases import SimDatabase
 from pointsman.testing.sim.nemesis import Nemesis
 from pointsman.testing.sim.network_nemesis import NetworkNemesis
+from pointsman.testing.sim.sqlite.database import SimFile
+from pointsman.testing.sim.sqlite.nemesis import DiskNemesis
 
 
 class SimulatedStore(NamedTuple):
@@ -20,6 +22,9 @@ class SimulatedStore(NamedTuple):
     nodes_max: int
 
 
+MEMORY: Final = "memory"
+SQLITE: Final = "sqlite"
 STORES: Mapping[str, SimulatedStore] = {
-    "memory": SimulatedStore(Replica, NetworkNemesis, nodes_max=3),
+    MEMORY: SimulatedStore(Replica, NetworkNemesis, nodes_max=3),
+    SQLITE: SimulatedStore(SimFile, DiskNemesis, nodes_max=1),
 }

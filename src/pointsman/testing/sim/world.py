@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from pointsman.agents import record as records
 from pointsman.agents.card import HTTP, LOCAL
@@ -35,11 +35,10 @@ from pointsman.testing.sim.report import Report, listening
 from pointsman.testing.sim.rescue import Rescue
 from pointsman.testing.sim.scenario import Scenario
 from pointsman.testing.sim.shape import draw
-from pointsman.testing.sim.stores import STORES
+from pointsman.testing.sim.stores import MEMORY, STORES
 from pointsman.testing.sim.transport import SimHttp, SimLocal
 from pointsman.testing.sim.workload import OWN
 
-MEMORY: Final = "memory"
 SKIPPED_MS_MIN = 3_000
 """Rests that are shorter are waited for."""
 AGE_MS = 9 * 24 * 3600 * 1000
@@ -70,6 +69,7 @@ class World:
         }  # fmt: skip
         self.nodes: list[Node] = []
         self.past: list[Node] = []
+        self._lives: dict[str, int] = {}
         self._context = copy_context()
         self.is_healed = False
         self.is_over = False
@@ -115,9 +115,17 @@ class World:
             self.past.append(node)
             self.nodes[self.nodes.index(node)] = self._begin(node.name)
 
+    def begin_beside(self, node: Node) -> Node:
+        """A second process under the same name. Nobody asks it anything."""
+        return self._begin(node.name)
+
+    def end_beside(self, second: Node) -> None:
+        second.crash()
+        self.past.append(second)
+
     def _begin(self, name: str) -> Node:
-        life = sum(1 for node in self.past if node.name == name) + 1
-        node = Node(self.shape.settings(name), life, self._fork(), self)
+        self._lives[name] = self._lives.get(name, 0) + 1
+        node = Node(self.shape.settings(name), self._lives[name], self._fork(), self)
         node.start()
         return node
 
