@@ -47,7 +47,8 @@ bench: $(STAMP) ## measure throughput (w1) and latency at rest (w5), one JSON ob
 chaos: $(STAMP) ## real faults on real processes, the long form; writes docs/reference/failure-drills.md
 	@$(BIN)/pointsman chaos --page docs/reference/failure-drills.md $(ARGS)
 
-docs: $(STAMP) ## build the documentation into site/
+docs: $(STAMP) ## write the pages that follow from the code, and build the documentation into site/
+	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
 
 format: $(STAMP) ## format the code and repair what lint can repair

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "pointsman demo": "CI runs it",
     "pointsman chaos": "tests/chaos",
     "pointsman coordinator": "tests/acceptance",
+    "pointsman router": "tests/acceptance",
     "pointsman worker": "tests/acceptance",
     "pointsman simulate": "tests/docs/test_simulate.py",
     "pointsman runs start provoke": "tests/docs/test_fail_well.py, every kind of it",

@@ -28,7 +28,7 @@ def migrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply the migrations that the database lacks. Safe to repeat, and while coordinators run."""
+    """Apply the migrations that the database lacks. Safe to repeat; while coordinators run only with --pre."""
     if store is None:
         raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the PostgreSQL to migrate")
     if is_sqlite(store):

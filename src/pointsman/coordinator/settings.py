@@ -43,10 +43,13 @@ class CoordinatorSettings:
         worker_queue_max: calls of one agent that may wait for a worker here; the next fails at once.
         retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
         retry_floor: so many retries within that window are always allowed.
+        retry_window_s: the window of both.
         degraded_wait_s, emergency_wait_s: seconds that a call waits for its agent, queue over rate; the mode by it.
         degraded_lag_s, emergency_lag_s: seconds that the event loop is late.
         degraded_store_s, emergency_store_s: seconds that an append takes.
         degraded_errors, emergency_errors: share of attempts that fail, of `errors_min` or more in `errors_window_s`.
+        errors_min: fewer attempts than that say nothing.
+        errors_window_s: of so many seconds the attempts count.
         degraded_memory, emergency_memory: share of `runs_max` or `memory_bytes_max` that is taken.
         mode_leave: a mode is left when every signal is below this share of what it takes to enter it.
         mode_stay_s: and when it has lasted so long.

@@ -12,6 +12,9 @@ from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
 
 class RunStarted(Cause, frozen=True, omit_defaults=True):
+    """The first event of a run: which workflow, on what input, under which budget. `seed`: of its `run.random()`.
+    `parent`, `parent_call`: the run whose call this one is, if it is a child."""
+
     workflow: str
     seed: str
     workflow_version: int = 1
@@ -52,7 +55,8 @@ class RunRestarted(Cause, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class CallCompleted(Cause, frozen=True, omit_defaults=True):
-    """`spent`: what the attempt used up, where a budget had to be asked for it. `emitted`: what its agent emitted."""
+    """The call has a result. `spent`: what the attempt used up, where a budget had to be asked for it. `emitted`: what
+    its agent emitted."""
 
     call: str
     output: msgspec.Raw
@@ -108,10 +112,14 @@ class HumanTaskExpired(Cause, frozen=True, omit_defaults=True):
 
 
 class TimerFired(Cause, frozen=True):
+    """A timer of the body is over."""
+
     call: str
 
 
 class SignalReceived(Cause, frozen=True, omit_defaults=True):
+    """Somebody sent the run a signal. `key`: the idempotency key that it came with."""
+
     name: str
     key: str
     mail: int
@@ -119,7 +127,8 @@ class SignalReceived(Cause, frozen=True, omit_defaults=True):
 
 
 class ChildEnded(Cause, frozen=True, omit_defaults=True):
-    """`run`: the child's, as the call's request names it. `spent`: of the budget that it was given, all in all."""
+    """A child run has ended. `run`: the child's, as the call's request names it. `spent`: of the budget that it was
+    given, all in all."""
 
     call: str
     mail: int
@@ -131,6 +140,8 @@ class ChildEnded(Cause, frozen=True, omit_defaults=True):
 
 
 class CancelRequested(Cause, frozen=True, omit_defaults=True):
+    """Somebody asked the run to stop. The body may clean up, and ends then."""
+
     mail: int
     key: str = ""
     reason: str = ""

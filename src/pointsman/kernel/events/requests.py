@@ -29,14 +29,20 @@ class CallRequested(Request, frozen=True, omit_defaults=True):
 
 
 class TimerSet(Request, frozen=True):
+    """The body waits until `due`."""
+
     due: int
 
 
 class SignalAwaited(Request, frozen=True):
+    """The body waits for a signal of this name."""
+
     name: str
 
 
 class ChildStarted(Request, frozen=True, omit_defaults=True):
+    """The body started a child run; it is created in the same append."""
+
     run: str
     workflow: str
     workflow_version: int = 1
@@ -128,17 +134,21 @@ class CallCancelled(Request, frozen=True):
 
 
 class RunCompleted(Request, frozen=True, omit_defaults=True):
+    """The body returned `output`."""
+
     call: str = ""
     output: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class RunFailed(Request, frozen=True, omit_defaults=True, kw_only=True):
-    """`call`: the one whose failure the body did not survive; empty: none."""
+    """The body raised. `call`: the one whose failure the body did not survive; empty: none."""
 
     call: str = ""
     failure: Failure
 
 
 class RunWasCancelled(Request, frozen=True, omit_defaults=True):
+    """The body ended after it was asked to stop."""
+
     call: str = ""
     reason: str = ""

@@ -80,7 +80,9 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     """A limit on what may be used up; what is None is not limited.
 
     Attributes:
-        usd: dollars. tokens: of models, in and out. calls: attempts of agents.
+        usd: dollars.
+        tokens: of models, in and out.
+        calls: attempts of agents.
         seconds: of wall time, counted from the start of a run (only for a run's own budget).
         per: seconds after which it is whole again (only for an agent's or a tenant's budget; None: never).
     """

@@ -114,7 +114,10 @@ async def check_schema(connection: Connection) -> None:
     _refuse_future(done)
     missing = [m.title for m in known_migrations() if m.phase == "pre" and (m.number, m.phase) not in done]
     if missing:
-        raise SchemaMissing(f"the database's schema is older than this release ({missing[0]}): run `pointsman migrate`")
+        raise SchemaMissing(
+            f"the database's schema is older than this release ({missing[0]}): run `pointsman migrate`, with --pre "
+            "while coordinators of the release before run"
+        )
 
 
 async def _applied(connection: Connection) -> set[tuple[int, str]]:
