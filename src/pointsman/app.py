@@ -280,7 +280,7 @@ class App:
         remote = HttpTransport(http.addresses, callback=http.callback, token=http.token, bytes_max=self.value_bytes_max)
         pulled = PullTransport(
             silence_s=settings.worker_silence_ms / 1000, queue_max=settings.worker_queue_max,
-            bytes_max=self.value_bytes_max,
+            misses_max=settings.worker_misses_max, bytes_max=self.value_bytes_max,
         )  # fmt: skip
         local = LocalTransport(threads_max=settings.threads_max)
         transports: dict[str, Transport] = {LOCAL: local, HTTP: remote, PULL: pulled}

@@ -41,6 +41,7 @@ class CoordinatorSettings:
         slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
         worker_silence_ms: a worker without a poll for so long is lost, and what it held has failed.
         worker_queue_max: calls of one agent that may wait for a worker here; the next fails at once.
+        worker_misses_max: a call handed so often to a worker with room for it, and that never arrived, has failed.
         retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
         retry_floor: so many retries within that window are always allowed.
         retry_window_s: the window of both.
@@ -91,6 +92,7 @@ class CoordinatorSettings:
     slots_idle_ms: int = 500
     worker_silence_ms: int = 3_000
     worker_queue_max: int = 10_000
+    worker_misses_max: int = 10
     retry_share: float = 0.2
     retry_floor: int = 10
     retry_window_s: int = 30

@@ -20,7 +20,8 @@ from pointsman.ports.agents import AgentNotFound, AttemptOver
 
 REQUEST_TIMEOUT_S = 10.0
 BACKOFF_S, BACKOFF_S_MAX = 0.1, 2.0
-REPLY_BYTES_MAX = 4_000_000
+REPLY_BYTES_MAX = 64_000_000
+"""A guard against what is no answer: of calls, a coordinator hands over about 1 MB at once, or one that is larger."""
 COORDINATOR_HEADER = "Pointsman-Coordinator"
 MISDIRECTED = 421
 
@@ -61,10 +62,12 @@ class Cluster:
     """Args:
     url: base URL of a router or coordinator.
     token: for `Authorization: Bearer`.
+    reply_bytes_max: of one answer; a larger one is none.
     """
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
+    def __init__(self, url: str, *, token: str | None = None, reply_bytes_max: int = REPLY_BYTES_MAX) -> None:
         self.url = url.rstrip("/")
+        self._reply_bytes_max = reply_bytes_max
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
 
@@ -83,7 +86,7 @@ class Cluster:
             body: sent as JSON (bytes: as they are). until: `time.monotonic()` seconds, when it is given up.
 
         Raises:
-            StoreUnavailable: not answered in time. ClusterRefused, or the error that the cluster named.
+            StoreUnavailable: not answered in time, or by too much. ClusterRefused, or the error that the cluster named.
         """
         data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         wait = BACKOFF_S
@@ -150,7 +153,16 @@ class Cluster:
                 method, base + path, data=data, params=params, headers=headers, allow_redirects=False
             ) as response,
         ):
-            return response.status, await response.content.read(REPLY_BYTES_MAX)
+            return response.status, await self._whole(response)
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        """One read gives what has come so far, and not what is still under way."""
+        whole = bytearray()
+        async for piece in response.content.iter_any():
+            whole += piece
+            if len(whole) > self._reply_bytes_max:
+                raise StoreUnavailable(f"{self.url}: an answer of more than {self._reply_bytes_max} bytes")
+        return bytes(whole)
 
 
 def _refusal(status: int, answer: bytes) -> PointsmanError:

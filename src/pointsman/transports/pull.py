@@ -5,7 +5,8 @@ same attempt out again under its key. Must not know HTTP, nor who owns a run.
 
 Who has an attempt:
 - A poll is answered with calls, and they are the worker's from then on. Its next poll says what it holds: what it does
-  not hold never arrived, and waits again, first in line. What it once held and holds no more without a word has failed.
+  not hold never arrived, and waits again, first in line, for what is left of its `hold`; but what never arrives at
+  workers with room for it has failed. What it once held and holds no more without a word has failed.
 - A worker that holds an attempt which is laid out here (its run has a new owner) is not handed it: it is at it already.
 - A worker without a poll for `silence_s` is lost, and what it holds from here has failed as `worker_lost`.
 """
@@ -46,12 +47,15 @@ class PullTransport:
     Args:
         silence_s: a worker without a poll for so long is lost.
         queue_max: calls of one agent that may wait; the next fails at once as `no_worker`.
+        misses_max: so many times a call may be handed to a worker with room for it and not arrive; then it has failed
+            as `no_worker`.
         bytes_max: of one result, in bytes of JSON.
     """
 
-    def __init__(self, *, silence_s: float, queue_max: int, bytes_max: int = VALUE_BYTES_MAX) -> None:
+    def __init__(self, *, silence_s: float, queue_max: int, misses_max: int, bytes_max: int = VALUE_BYTES_MAX) -> None:
         self._silence_s = silence_s
         self._queue_max = queue_max
+        self._misses_max = misses_max
         self._bytes_max = bytes_max
         self.lost = 0
         self._line = Line()
@@ -106,7 +110,7 @@ class PullTransport:
             return
         self._line.put(waiting, first=first)
         loop = asyncio.get_running_loop()
-        waiting.alarm = loop.call_at(max(waiting.give_up_at, loop.time()), self._expire, waiting)
+        waiting.alarm = loop.call_at(waiting.give_up_at, self._expire, waiting)
 
     def _expire(self, waiting: Waiting) -> None:
         hold = waiting.agent.described.hold
@@ -220,8 +224,19 @@ class PullTransport:
         if waiting.is_confirmed:
             session.held.pop(waiting.name, None)
             waiting.fail(AgentError(f"worker {session.id} dropped it, and told no result", kind=WORKER_LOST))
-        else:
-            self._put_back(waiting)
+            return
+        if session.free > 0:  # else it may have come, and found the place taken by another coordinator's call
+            waiting.misses += 1
+        if waiting.misses < self._misses_max:
+            self._put_back(waiting, anew=False)
+            return
+        session.held.pop(waiting.name, None)
+        waiting.fail(
+            AgentError(
+                f"it was handed to workers {waiting.misses} times, and never arrived (worker_misses_max)",
+                kind="no_worker", retryable=False,
+            )
+        )  # fmt: skip
 
     def _hand_over(self, session: Session) -> Handed:
         """What is said to it now. Of calls that wait, a fair share: others that could take them may come any moment."""
@@ -251,17 +266,23 @@ class PullTransport:
         """What it was to be handed did not reach it."""
         out, session.outbox = session.outbox, []
         for waiting in reversed(out):
-            self._put_back(waiting)
+            self._put_back(waiting, anew=False)
 
-    def _put_back(self, waiting: Waiting) -> None:
-        """It waits again, before all others."""
+    def _put_back(self, waiting: Waiting, *, anew: bool) -> None:
+        """It waits again, before all others. `anew`: its worker had it, so its time in line begins again."""
         session, waiting.holder = waiting.holder, None
         if session is not None:
             session.held.pop(waiting.name, None)
-        if not waiting.outcome.done() and self._calls.get(waiting.name) is waiting:
-            waiting.runtime.given_back()
-            waiting.give_up_at = asyncio.get_running_loop().time() + waiting.agent.described.hold
+        if waiting.outcome.done() or self._calls.get(waiting.name) is not waiting:
+            return
+        waiting.runtime.given_back()
+        now = asyncio.get_running_loop().time()
+        if anew:
+            waiting.give_up_at = now + waiting.agent.described.hold
+        if now < waiting.give_up_at:
             self._line_up(waiting, first=True)
+        else:
+            self._expire(waiting)
 
     def _workers_of(self, agent: str) -> int:
         return sum(agent in session.agents for session in self._sessions.values())
@@ -301,7 +322,7 @@ class PullTransport:
         self._end(session)
         for waiting in reversed(list(session.held.values())):
             if waiting.agent.idempotent:
-                self._put_back(waiting)
+                self._put_back(waiting, anew=waiting.is_confirmed)
             else:
                 waiting.fail(AgentError(f"worker {worker} left in the middle of it", kind=WORKER_LOST))
         return True

@@ -21,6 +21,7 @@ from pointsman.serving import ClusterRefused, Worker
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 
 LIMIT_S = 30
+LARGE = "x" * 900_000
 T = TypeVar("T")
 
 
@@ -71,6 +72,11 @@ class Studio:
             if ctx.attempt == 1:
                 raise AgentError("out of paper", kind="out_of_paper")
             return f"charge {charged}"
+        if scene == "keeps":
+            kept = await ctx.once("keep", lambda: LARGE)
+            if ctx.attempt == 1:
+                raise AgentError("made, and lost", kind="lost")
+            return f"{len(kept)} kept"
         if scene == "odd" and ctx.attempt == 1:
             raise AgentError("come again three seconds ago", kind="rate_limited", retry_after=-3.0)
         return f"{scene} rendered"
@@ -173,6 +179,14 @@ async def test_effects_and_spending_outlive_an_attempt_that_fails() -> None:
         events = (await http.get(f"/v1/runs/{run}/events")).json()["events"]
         (failed,) = [event["data"] for event in events if event["type"] == "AttemptFailed"]
         assert failed["failure"]["kind"] == "out_of_paper"
+
+
+async def test_a_large_input_and_a_large_effect_arrive() -> None:
+    studio = Studio()
+    async with node(MemoryDatabase()) as one, client(one) as http, working(studio, one):
+        assert (await result(http, await started(http, LARGE)))["output"] == f"{LARGE} rendered"
+        assert (await result(http, await started(http, "keeps")))["output"] == "900000 kept"
+        assert [context.attempt for context in studio.contexts] == [1, 1, 2]
 
 
 async def test_one_coordinator_is_enough_to_find_and_reach_the_others() -> None:

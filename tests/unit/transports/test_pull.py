@@ -50,7 +50,9 @@ class Desk:
     """A dispatcher and its desk, and what became of each attempt."""
 
     def __init__(self, loop: SimLoop, **settings: Any) -> None:
-        self.transport = PullTransport(**{"silence_s": SILENCE_S, "queue_max": 5, "bytes_max": 1_000, **settings})
+        self.transport = PullTransport(
+            **{"silence_s": SILENCE_S, "queue_max": 5, "misses_max": 10, "bytes_max": 1_000, **settings}
+        )
         self.loop = loop
         effects = Effects(cast(Mailbox, None))
         self.dispatcher = Dispatcher(SimClock(loop), Stats(), {PULL: self.transport}, effects)
@@ -250,6 +252,66 @@ def test_what_a_worker_held_and_dropped_without_a_word_has_failed() -> None:
         assert desk.kind() == "worker_lost"
 
     tell(story)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_hold_ends_a_call_whose_answers_never_arrive(free: int) -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        desk.call(agent(hold=10.0))
+        while desk.loop.time() < 9.0:
+            await worker.poll(0)
+            worker.holding.clear()
+            await worker.poll(0, free=free)
+            worker.holding.clear()
+            assert not desk.ended
+            await asyncio.sleep(0.7)
+        await asyncio.sleep(1.5)
+        await worker.poll(0)
+        await asyncio.sleep(0.1)
+        assert desk.kind() == "no_worker"
+        assert desk.transport.waiting() == {}
+        assert desk.transport.workers()[0].holding == 0
+
+    tell(story, misses_max=1_000)
+
+
+def test_a_call_that_never_comes_where_there_is_room_for_it_is_in_the_way_for_a_while() -> None:
+    """Of a long `hold`: what comes before all others would keep them all from their workers."""
+
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        desk.call(agent(hold=100_000.0, idempotent=False), "r/1/poison")
+        await asyncio.sleep(0.1)
+        desk.call(agent(hold=100_000.0), "r/1/next")
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            assert keys(await worker.poll(0)) == ["r/1/poison"]
+            worker.holding.clear()
+        assert keys(await worker.poll(0)) == ["r/1/next"]
+        await asyncio.sleep(0.1)
+        assert desk.kind("r/1/poison") == "no_worker"
+        assert desk.finish("r/1/next")
+
+    tell(story, misses_max=3)
+
+
+def test_a_call_that_a_worker_had_no_room_for_is_no_miss() -> None:
+    """Several coordinators may hand over at once what there is one place for; however often that is."""
+
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        desk.call(agent(hold=100_000.0))
+        await asyncio.sleep(0.1)
+        for _ in range(20):
+            assert keys(await worker.poll(0)) == ["r/1/c"]
+            worker.holding.clear()
+            assert keys(await worker.poll(0, free=0)) == []
+            assert not desk.ended
+        assert keys(await worker.poll(0)) == ["r/1/c"]
+        assert desk.finish()
+
+    tell(story, misses_max=1)
 
 
 def test_what_is_given_back_waits_anew() -> None:
