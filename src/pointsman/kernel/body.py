@@ -100,6 +100,7 @@ class Body:
                 self._end(ev.RunFailed(failure=failure_of(error)))
 
     def _start(self, data: bytes) -> None:
+        self.requests.given_bytes += len(data)
         try:
             coroutine = self._workflow.body(Run(self.requests, self._state), data)
         except Exception as error:  # noqa: BLE001  whatever a body raises is its run's failure
@@ -133,7 +134,9 @@ class Body:
             misfit = NonDeterministicWorkflow(f"a result of {call}", f"a schema that refuses it: {error}")
             self.requests.break_off(misfit)
             return
+        self.requests.given_bytes += len(output)
         if emitted:
+            self.requests.given_bytes += sum(len(emission.data) for emission in emitted)
             self.requests.note_emitted(call, emitted)
         self._answer(call, value)
 
@@ -150,6 +153,7 @@ class Body:
             value = signature.decode_output(default)
         except PointsmanError:
             value = msgspec.json.decode(default)
+        self.requests.given_bytes += len(default)
         self._answer(call, value)
 
     def _task_over(self, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> None:
@@ -169,6 +173,8 @@ class Body:
             self._call_failed(event.call, failure)
 
     def _ask_over(self, handle: AskHandle, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> None:
+        if isinstance(event, ev.HumanTaskAnswered):
+            self.requests.given_bytes += len(event.output)
         try:
             self._answer(event.call, answer_of(handle, event, at))
         except PointsmanError as error:

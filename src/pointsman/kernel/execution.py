@@ -34,6 +34,8 @@ from pointsman.kernel.state import RunState
 
 EVENTS_MAX = 50_000
 """Default limit of events in one generation of a run."""
+RUN_BYTES = 4_500
+"""In memory, of a run that waits, without its values (measured)."""
 NOT_THERE = "nothing of the kind at this point"
 
 
@@ -249,12 +251,19 @@ class Execution:
 
     @property
     def size(self) -> int:
-        """Rough bytes in memory, for the coordinator's budget: 4.5 KB for a waiting run (measured), and payloads."""
-        payloads = sum(len(pending.data) for pending in self.state.calls.values())
-        payloads += self._requests.copies.size
+        """Rough bytes in memory, for the coordinator's budget: of the run itself, of the values that its body was given
+        in this generation, and of what waits. Not counted: what the body makes for itself."""
+        requests = self._requests
+        payloads = requests.given_bytes + requests.copies.size + requests.signals.size
+        payloads += sum(len(pending.data) for pending in self.state.calls.values())
         if self.state.kept is not None:
             payloads += len(self.state.kept.data)
-        return 4_500 + payloads + self._requests.signals.size
+        return RUN_BYTES + payloads
+
+    @property
+    def traffic(self) -> int:
+        """Bytes of values that came or went: it only grows, costs nothing to ask, and `size` changes by no more."""
+        return self._requests.traffic
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
@@ -266,6 +275,7 @@ class Execution:
         """What to record of what an attempt used up: nothing where nobody set it aside or said what it costs. More than
         the most is noted."""
         pending = self.state.calls[call]
+        self._requests.traffic += len(pending.data)
         most = pending.reserved
         if most is None:
             agent = self._directory.agent(pending.target)
@@ -308,6 +318,7 @@ class Execution:
             self._body = Body(self.state, self._workflow, self._directory, self._events_max)
             self._requests = self._body.requests
             self._requests.new = before.new
+            self._requests.traffic = before.traffic + before.given_bytes + before.copies.size
             self._requests.produce(event, self.state.last_at, data, tail)
             self._take_up(event)
             self._body.deliver(event, self.state.last_at, data)

@@ -58,6 +58,8 @@ class Requests(Asking):
         new: what was produced and not yet taken for an append.
         copies: what a large input may be copied from.
         signals: those that wait for the body, and where the body waits for one.
+        given_bytes: of the values that the body was given: its handles hold them until its generation is over.
+        traffic: bytes that came or went: as long as it has not grown much, the run's size has not changed much.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Requests(Asking):
         self.history: History | None = None
         self.new: list[Produced] = []
         self.copies = Copies()
+        self.given_bytes = self.traffic = 0
         self.given = NOTHING
         """In replay: what children of the cause being delivered were given; the state learns of it afterwards."""
         self.handles: dict[str, Handle[Any]] = {}
@@ -167,6 +170,8 @@ class Requests(Asking):
             return
         if handle.kind in ("branch", "workflow"):
             raise InvalidValue(f"a {handle.kind} can't be cancelled by its handle; let it end, or signal it")
+        if handle.call in self._state.calls:
+            self.traffic += len(self._state.calls[handle.call].data)
         if self._take(ev.CallCancelled, handle.call) is None:
             self.produce(ev.CallCancelled(call=handle.call), self.now)
         self.signatures.pop(handle.call, None)
@@ -205,6 +210,7 @@ class Requests(Asking):
             self._read_signal(self.handles[call], payload, expect)
 
     def _read_signal(self, handle: Handle[Any], payload: bytes, expect: Any) -> None:
+        self.given_bytes += len(payload)
         try:
             self.resolve(handle, self._directory.decode_as(expect, payload))
         except PointsmanError as error:
@@ -245,6 +251,7 @@ class Requests(Asking):
 
     def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None:
         body = ev.encode_event(event, tail)
+        self.traffic += len(body) + len(data)
         self.new.append(Produced(event, at, body, data))
         if self.history is None:
             self._state.evolve(event, at, data)

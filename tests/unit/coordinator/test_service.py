@@ -563,3 +563,41 @@ async def test_a_child_that_nobody_waited_for_is_stopped_when_its_parent_ends_at
         assert await result(one, "r") == "over"
         (other,) = [row for row in database.runs.values() if row.new.parent == "r"]
         await until(lambda: other.status == "cancelled")
+
+
+async def test_a_driven_run_weighs_what_it_was_given() -> None:
+    """Room, and the mode's memory signal, see the results that a run holds while it is driven; it gives them back."""
+    app, go, waiting = App("heavy"), asyncio.Event(), list[str]()
+
+    @app.agent
+    async def big(n: int) -> str:
+        return "x" * 900_000
+
+    @app.agent(timeout=600)
+    async def slow(ctx: Context) -> None:
+        waiting.append(ctx.run)
+        await go.wait()
+
+    @app.workflow()
+    async def hoard(run: Run) -> int:
+        kept = [await run.call(big, n) for n in range(3)]
+        await run.call(slow)
+        return len(kept)
+
+    async with coordinator(app, MemoryDatabase(), memory_bytes_max=6_000_000) as one:
+        runs = ("a", "b")
+        for run in runs:
+            await start(one, "hoard", run=run)
+        await until(lambda: len(waiting) == 2)
+        driver = one.roster.driver("a")
+        assert driver is not None
+        assert driver.size == pytest.approx(driver.execution.size, rel=0.13)
+        assert driver.execution.size > 3 * 900_000
+        assert one.roster.room() == 0
+        assert one.roster.taken() > 0.9
+        assert await start(one, "hoard", run="later")  # left to whoever has room
+        assert one.roster.driver("later") is None
+        go.set()
+        assert [await result(one, run) for run in (*runs, "later")] == [3, 3, 3]
+        await until(lambda: len(one.roster) == 0)
+        assert one.roster.taken() == 0

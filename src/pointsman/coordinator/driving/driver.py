@@ -10,6 +10,7 @@ import asyncio
 import enum
 import logging
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -21,7 +22,7 @@ from pointsman.coordinator.driving.draft import SAYS_MORE, Draft
 from pointsman.coordinator.driving.redriving import revive_children
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable
-from pointsman.kernel.execution import Execution
+from pointsman.kernel.execution import RUN_BYTES, Execution
 from pointsman.kernel.people import expired
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.requests import Produced
@@ -33,6 +34,8 @@ STORE_RETRY_S = 0.05
 DUE_MS = 100
 """A run that is handed over was due so long ago: however wrong the estimate of the database's clock, it is claimed at
 once."""
+WEIGHED_PARTS = 8
+"""A run is weighed again when an eighth of its size has come or gone: calls under way are not counted each time."""
 ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
 WITH_EFFECTS = frozenset(
     {
@@ -66,6 +69,11 @@ class Driver:
         self.epoch = head.epoch
         self.created: asyncio.Future[Exit | None] | None = None
         """Resolved once the first append is durable (None), or the run was found to exist."""
+        self.size = execution.size
+        """Rough bytes in memory, as it was last weighed."""
+        self.on_weighed: Callable[[int], None] | None = None
+        """Told by how much it has grown, or shrunk."""
+        self._weigh_at = execution.traffic + max(RUN_BYTES, self.size // WEIGHED_PARTS)
         self._crew = crew
         self._draft = Draft(crew, execution, head, create)
         self._mail = head.mail
@@ -295,6 +303,8 @@ class Driver:
             self.created.set_result(None)
         self._crew.on_moved(self.run)
         self.mail_came(mail)
+        if self.execution.traffic >= self._weigh_at:
+            self._weigh()
         attempts = self._attempts
         are_reserved = attempts.have_reserved
         for produced in decided:
@@ -303,6 +313,12 @@ class Driver:
                 self._take_effect(produced.event)
         if self.execution.ending is None:
             self._attempts.dispatch_ready()
+
+    def _weigh(self) -> None:
+        before, self.size = self.size, self.execution.size
+        self._weigh_at = self.execution.traffic + max(RUN_BYTES, self.size // WEIGHED_PARTS)
+        if self.on_weighed is not None:
+            self.on_weighed(self.size - before)
 
     # -- effects --------------------------------------------------------------------------------------------------
 

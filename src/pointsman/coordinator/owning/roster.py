@@ -23,15 +23,13 @@ from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import Draining, PointsmanError, StoreUnavailable
 from pointsman.kernel.events import Event, Failure, RunCompleted, RunFailed, RunStarted, RunWasCancelled
-from pointsman.kernel.execution import Execution
+from pointsman.kernel.execution import RUN_BYTES, Execution
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome, chained
 from pointsman.ports.ids import Ids
 from pointsman.ports.runs import RunView
 from pointsman.ports.store import Store
 
-RUN_BYTES = 4_500
-"""What a driven run is reckoned with, until it waits and is weighed (measured: a resident waiting run)."""
 ENDS_KEPT, ENDS_BYTES_MAX = 5_000, 32_000_000
 """How many results of ended runs are kept for those who wait for them, so that they need not be read again."""
 
@@ -63,6 +61,8 @@ class Roster:
         self._watcher = watcher
         self._on_room = on_room
         self._drivers: dict[str, Driver] = {}
+        self._driven_bytes = 0
+        """What all drivers together hold in memory."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._passed: dict[str, int] = {}
         """Claimed, at which epoch, while a driver of that run was here, which was to create it and is about to learn
@@ -89,15 +89,21 @@ class Roster:
     def room(self) -> int:
         """How many more runs may be driven."""
         runs = len(self._drivers) + len(self._loading.runs)
-        if self._cache.bytes + RUN_BYTES * runs > self._settings.memory_bytes_max:
+        if self._held() > self._settings.memory_bytes_max:
             return 0
         return self._settings.runs_max - runs
 
     def taken(self) -> float:
         """Share of the room that is taken, in runs or in bytes."""
         runs = len(self._drivers) + len(self._loading.runs)
-        held = self._cache.bytes + RUN_BYTES * runs
-        return max(runs / self._settings.runs_max, held / self._settings.memory_bytes_max)
+        return max(runs / self._settings.runs_max, self._held() / self._settings.memory_bytes_max)
+
+    def _held(self) -> int:
+        """Rough bytes of the runs in memory. One that is being brought back has not been weighed."""
+        return self._driven_bytes + self._cache.bytes + RUN_BYTES * len(self._loading.runs)
+
+    def _weighed(self, grown: int) -> None:
+        self._driven_bytes += grown
 
     def poke(self, run: str) -> None:
         """A timer of the run is due."""
@@ -173,6 +179,8 @@ class Roster:
             self._passed[driver.run] = driver.epoch
             return
         self._drivers[driver.run] = driver
+        self._driven_bytes += driver.size
+        driver.on_weighed = self._weighed
         self._watcher.driven_here(driver.run, True)
         self._tasks[driver.run] = asyncio.create_task(self._drive(driver), name=f"run {driver.run}")
 
@@ -213,7 +221,8 @@ class Roster:
         """The run is no longer driven here."""
         run = driver.run
         self._tasks.pop(run, None)
-        self._drivers.pop(run, None)
+        if self._drivers.pop(run, None) is not None:
+            self._driven_bytes -= driver.size
         if driver.created is not None and not driver.created.done():
             driver.created.set_exception(Draining())
         if keep and not self.is_closed:
