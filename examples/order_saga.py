@@ -62,6 +62,8 @@ async def order(run: Run, order: Order) -> str:
         await run.call(reserve, reservation, order.item, fallback=[])
         saga.undo(refund, payment)
         await run.call(charge, payment, order.cents, fallback=[])
-        with run.shield():  # what is shipped can't be undone: a cancel comes before it, or not at all
+        # What is shipped can't be undone: a cancel comes before it, or not at all. A timeout of `ship` still undoes the
+        # payment: where a parcel may have left all the same, give it person=.
+        with run.shield():
             parcel: str = await run.call(ship, order.item, fallback=[])
     return parcel

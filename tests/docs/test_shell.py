@@ -39,6 +39,7 @@ ELSEWHERE = {
     "pointsman chaos": "tests/chaos",
     "pointsman coordinator": "tests/acceptance",
     "pointsman router": "tests/acceptance",
+    "pointsman agents serve": "tests/acceptance/test_failing.py",
     "pointsman worker": "tests/acceptance",
     "pointsman simulate": "tests/docs/test_simulate.py",
     "pointsman runs start provoke": "tests/docs/test_fail_well.py, every kind of it",

@@ -29,8 +29,8 @@ COUNTED: Final = """
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """  # noqa: E501  a row of a table is one line
 MEANING: Final = """
-- **acknowledged**: starts, signals and results that a client was told of. **lost**: of these, what the log does not
-  have after all is whole again, or a run that has not ended well a minute later.
+- **acknowledged**: starts, signals and results that a client was told of. **lost**: of these, what is
+  missing from the log once every fault has been healed; and runs that have still not ended well a minute after that.
 - **committed calls repeated**: an agent was asked again although its result was in the log: never, or it is a bug.
   **ended, unrecorded: repeated**: it had ended, and the record of that was lost with its coordinator or its connection.
   **interrupted: repeated**: nobody saw its end. Both with the same idempotency key.

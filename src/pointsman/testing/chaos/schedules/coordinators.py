@@ -33,9 +33,11 @@ async def kill_one(drill: Drill) -> None:
 @schedule(
     "kill-all",
     fault="SIGKILL to all coordinators at once",
-    sees="503, or a connection that breaks, until the first one is back; then everything goes on by itself",
+    sees="503, or a connection that breaks, until the first one is back; then everything goes on by itself. That "
+    "is the time in the table: `pointsman up` starts what died after 0.5 s, and after 1, 2, 4, 8, 10 s where it dies "
+    "again within 30 s; and three processes that start at once on two busy cores take seconds",
     promised="as above; a start that was not acknowledged may be sent again with its id",
-    not_promised="service meanwhile: somebody must start a coordinator (`pointsman up` does so after 0.5 s)",
+    not_promised="service meanwhile: somebody must start a coordinator (`pointsman up` does)",
     long=3,
     needs=["processes"],
 )
@@ -53,7 +55,7 @@ async def kill_all(drill: Drill) -> None:
 @schedule(
     "stop-and-wake",
     fault="SIGSTOP to the coordinator that owns most runs, SIGCONT after its runs were taken over",
-    sees="its runs stand still for the lease's time to live (3 s) and up to a second",
+    sees="its runs stand still for the lease's time to live and until they are taken over: 3 to 4.5 s",
     promised="the woken one appends nothing and decides nothing new: it registers as a new incarnation",
     not_promised="a request that it had decided before may leave it late, with its old epoch and the same key",
     long=3,
@@ -74,7 +76,8 @@ async def stop_and_wake(drill: Drill) -> None:
 @schedule(
     "hung-loop",
     fault="an agent blocks the event loop of its coordinator for 4 s",
-    sees="runs of that coordinator stand still for 2 s, and are taken over",
+    sees="runs of that coordinator stand still for 2 s, until it ends itself, and until they are taken over: up to "
+    "4.5 s",
     promised="the coordinator names the agent and ends itself (exit code 70); the rest as for a kill",
     not_promised="whatever else that process was doing, up to the moment at which it gave itself up",
     long=3,
@@ -122,7 +125,9 @@ async def leave(drill: Drill) -> None:
 @schedule(
     "kill-router",
     fault="SIGKILL to the router",
-    sees="a broken or refused connection until there is a router again; the request may be sent again",
+    sees="a broken or refused connection until there is a router again; the request may be sent again. "
+    "`pointsman up` starts it after 0.5 s, and after 1, 2, 4 and 8 s where it dies again within 30 s: that is the time "
+    "in the table",
     promised="it holds no state: runs go on without it, and a start that is repeated with its id is the same run",
     not_promised="an answer to the requests that were under way; run two routers to have one at any time",
     work=Work(steps=4, step_s=0.1),

@@ -64,7 +64,8 @@ async def connections_ended(drill: Drill) -> None:
 @schedule(
     "partition",
     fault="nothing passes between one coordinator and PostgreSQL until its runs were taken over",
-    sees="its runs stand still for the lease's time to live (3 s) and up to a second; the router sends elsewhere",
+    sees="its runs stand still for the lease's time to live and until they are taken over: 3 to 4.5 s; the router "
+    "sends elsewhere",
     promised="it stops by its own reckoning before others may act, and what it still sends is fenced",
     not_promised="calls under way there are made again elsewhere with the same idempotency key",
     long=3,
