@@ -185,12 +185,12 @@ class TaskRoutes:
 
     @route(
         "assign_task", "POST", "/v1/tasks/{task}/assign", "Give it to a person or group", tag="human tasks",
-        parameters=(TASK, TENANT), body=ASSIGN, answers=ACCEPTED, errors=ON_TASK,
+        parameters=(TASK, TENANT), body=ASSIGN, answers=ACCEPTED[:1], errors=ON_TASK,
     )  # fmt: skip
     async def assign(self, request: ApiRequest) -> Reply:
         task, tenant = request.value(TASK), request.value(TENANT)
         body = await ASSIGN.read(request)
-        return _accepted(await self._inbox.assign(task, body.assignee, by=body.by, tenant=tenant))
+        return Reply(202, encode(await self._inbox.assign(task, body.assignee, by=body.by, tenant=tenant)))
 
 
 def _accepted(accepted: TaskAccepted) -> Reply:

@@ -61,9 +61,8 @@ class MemoryInbox:
 
     async def assign(self, task: str, assignee: str, *, by: str, tenant: str | None = None) -> TaskAccepted:
         self._check(task, tenant)
-        repeated = self.row.assignee == assignee
         self.row = msgspec.structs.replace(self.row, assignee=assignee)
-        return TaskAccepted(self.row.id, self.row.run, repeated)
+        return TaskAccepted(self.row.id, self.row.run)
 
     def _give(self, given: GivenAnswer) -> TaskAccepted:
         encode = msgspec.json.encode

@@ -108,9 +108,9 @@ async def test_an_answer_says_what_it_is_to() -> None:
 
 async def test_a_task_is_given_to_somebody() -> None:
     bench = Bench()
-    for assignee, status in (("bob", 202), ("bob", 200), ("", 202)):
+    for assignee in ("bob", "bob", ""):
         given = await bench.client.post(f"{PATH}/assign", json={"assignee": assignee, "by": "ann"})
-        assert given.status_code == status
+        assert given.status_code == 202
         assert bench.inbox.row.assignee == assignee
     for body in ({"by": "ann"}, {"assignee": "x" * 129, "by": "ann"}, {"assignee": "bob"}):
         assert code_of(await bench.client.post(f"{PATH}/assign", json=body)) == (422, "invalid_body")

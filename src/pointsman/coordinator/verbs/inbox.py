@@ -151,8 +151,6 @@ class CoordinatorInbox:
             _check_person(assignee)
         row = await self._row(task, tenant)
         await self._before(row, None)
-        if row.assignee == assignee:
-            return TaskAccepted(row.id, row.run, repeated=True)
         body = mails.encode(mails.AssignmentMail(row.call, task, assignee, by))
         key = mails.assignment_key(task, self._coordinator.ids.nonce())
         try:
