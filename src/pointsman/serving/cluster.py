@@ -33,6 +33,11 @@ class ClusterRefused(PointsmanError):
 
     code = "cluster_refused"
 
+    def __init__(self, message: str | None = None, *, http_status: int = 0) -> None:
+        """`http_status`: of its answer."""
+        super().__init__(message)
+        self.http_status = http_status
+
 
 class EffectMissing(PointsmanError):
     """Nothing is recorded under this name."""
@@ -79,8 +84,9 @@ class Cluster:
     async def ask(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None, until: float
     ) -> bytes:
-        """The body of a 2xx. No connection, no answer and 503 are tried again; so is the request that may have been
-        done already, wherefore only such may be asked that are done once however often they come.
+        """The body of a 2xx. No connection, no answer and every 5xx (a router's, when a coordinator died with the
+        request in its hands) are tried again; so is the request that may have been done already, wherefore only such
+        may be asked that are done once however often they come.
 
         Args:
             body: sent as JSON (bytes: as they are). until: `time.monotonic()` seconds, when it is given up.
@@ -98,9 +104,9 @@ class Cluster:
                 )
                 if status < 300:
                     return answer
-                if status != 503:
+                if status < 500:
                     raise _refusal(status, answer)
-                trouble = f"503 {_problem(answer).detail}"
+                trouble = f"HTTP {status} {_problem(answer).detail}"
             except (aiohttp.ClientError, OSError) as error:
                 trouble = faithful(error) or type(error).__name__
             if time.monotonic() + wait >= until:
@@ -170,7 +176,9 @@ def _refusal(status: int, answer: bytes) -> PointsmanError:
     known = _KNOWN.get(problem.code)
     if known is not None:
         return known(problem.detail or None)
-    return ClusterRefused(f"HTTP {status} {problem.code} {faithful(problem.detail)}".rstrip())
+    return ClusterRefused(
+        f"HTTP {status} {problem.code} {faithful(problem.detail)}".rstrip(), http_status=status
+    )  # fmt: skip
 
 
 def _problem(answer: bytes) -> _Problem:

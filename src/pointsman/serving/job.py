@@ -17,18 +17,20 @@ import msgspec
 from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
 from pointsman.agents.transport import Transport
-from pointsman.kernel.errors import PointsmanError, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.errors import PointsmanError, RunEnded, UnknownRun
 from pointsman.kernel.policy.amounts import MICROS
 from pointsman.kernel.policy.retry import SECONDS_MAX
 from pointsman.kernel.values import faithful
 from pointsman.ports.agents import AttemptOver
 from pointsman.ports.workers import HandedCall, HeldCall
 from pointsman.serving.attempt import RemoteAttempt
-from pointsman.serving.cluster import Cluster, Coordinator
+from pointsman.serving.cluster import Cluster, ClusterRefused, Coordinator
 from pointsman.transports.http_answers import DETAIL_CHARS_MAX, kind_of
 
 RESULT_S = 60.0
 """So long, at least, a result is brought again and again: its run may be on the way to another owner."""
+OF_THE_BODY = frozenset({400, 413, 422})
+"""HTTP statuses that refuse a request for what is in it."""
 
 logger = logging.getLogger("pointsman.serving")
 
@@ -126,23 +128,36 @@ class Job:
     async def _bring(self, said: dict[str, Any], *, is_refusal: bool = False) -> None:
         """Until the run's owner has it. One that is refused for what it is (too large, say) is told as a failure: else
         nobody would know that the attempt is over."""
-        path = f"/v1/runs/{self._call.run}/attempts/finish"
         body = {"key": self._call.key, "attempt": self._call.attempt, **said}
         try:
-            try:
-                await self._cluster.ask_coordinator(self._giver, "POST", path, body=body)
-            except StoreUnavailable as error:
-                logger.info("attempt %s: %s; asking the others", self._call.key, error)
-                until = max(self._deadline, time.monotonic() + RESULT_S)
-                await self._cluster.ask("POST", path, body=body, until=until)
-        except (AttemptOver, RunEnded, UnknownRun, StoreUnavailable) as error:
-            # Of a result that its run can't use any more, there is nothing else to do.
-            logger.warning("the result of %s, attempt %d: %s", self._call.key, self._call.attempt, error)
+            await self._tell(body)
         except PointsmanError as error:
             logger.warning("the result of %s, attempt %d: %s", self._call.key, self._call.attempt, error)
-            if not is_refusal:
+            if _is_for_what_it_is(error) and not is_refusal:
                 refused = f"the coordinator refused the result: {faithful(error)}"
                 await self._bring(_failure("invalid_output", refused), is_refusal=True)
+
+    async def _tell(self, body: dict[str, Any]) -> None:
+        """The coordinator that gave the call; where that one can't take it, whichever can.
+
+        Raises: what `Cluster.ask` does.
+        """
+        path = f"/v1/runs/{self._call.run}/attempts/finish"
+        try:
+            await self._cluster.ask_coordinator(self._giver, "POST", path, body=body)
+        except (AttemptOver, RunEnded, UnknownRun):
+            raise
+        except PointsmanError as error:
+            if _is_for_what_it_is(error):
+                raise
+            logger.info("attempt %s: %s; asking the others", self._call.key, error)
+            until = max(self._deadline, time.monotonic() + RESULT_S)
+            await self._cluster.ask("POST", path, body=body, until=until)
+
+
+def _is_for_what_it_is(error: PointsmanError) -> bool:
+    """Any other refusal says nothing of the result: it is the way there that failed."""
+    return isinstance(error, ClusterRefused) and error.http_status in OF_THE_BODY
 
 
 def _failure(kind: str, message: str, **more: Any) -> dict[str, Any]:
