@@ -34,6 +34,11 @@ CATCHERS = {
     "sqlite-lock+fence": {"checksums_fit", "nothing_is_called_in_vain", "only_what_harms_is_held_back"},
     "sqlite-mail-barrier": {"mail_is_folded_once", "everything_ends"},
     "sqlite-epoch": {"nothing_is_called_in_vain"},
+    "worker-attempt": {"results_are_of_their_attempt"},
+    "worker-poll-number": {"one_worker_an_attempt"},
+    "worker-call-forgotten": {"nothing_is_left_lying"},
+    "notice-until-told": {"everyone_is_told"},
+    "notice-id": {"everyone_is_told"},
 }
 USUAL = range(200)
 RARE = {"lease-gate": range(900), "checksum-look": range(900)}

@@ -162,6 +162,8 @@ class AgentApp:
             return _problem(409, "refused", "nobody waits for this attempt any more", spent=runtime.spent)
         except (RunEnded, AttemptOver, UnknownRun) as error:
             return _problem(409, "refused", str(error), spent=runtime.spent)
+        except PointsmanError as error:  # what the runtime said to the agent, such as that nothing can be recorded now
+            return _problem(500, error.code, faithful(error), error.retryable, spent=runtime.spent)
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 return _problem(504, "exception", "the deadline is over", spent=runtime.spent)

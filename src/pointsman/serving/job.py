@@ -121,6 +121,8 @@ class Job:
             return None
         except asyncio.CancelledError:
             return _failure("cancelled", "the agent cancelled itself")
+        except PointsmanError as error:  # what the runtime said to the agent, such as that nothing can be recorded now
+            return _failure(error.code, faithful(error), retryable=error.retryable)
         except Exception as error:
             logger.exception("agent %s crashed at %s", self._agent.name, self._call.key)
             return _failure("exception", f"{type(error).__name__}: {faithful(error)}")

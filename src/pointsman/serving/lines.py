@@ -36,7 +36,7 @@ class Offer:
 
     agents: tuple[str, ...]
     free: int
-    holding: frozenset[HeldCall]
+    holding: tuple[HeldCall, ...]
 
 
 class Side(Protocol):
@@ -63,15 +63,15 @@ class _Line:
     def __init__(self, address: str) -> None:
         self.coordinator = Coordinator(address)
         self.number = 0
-        self.told = Offer((), 0, frozenset())
+        self.told = Offer((), 0, ())
         self.backoff_s = BACKOFF_S
-        self.polls: set[asyncio.Task[None]] = set()
+        self.polls: dict[asyncio.Task[None], None] = {}
         self.retry: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
         if self.retry is not None:
             self.retry.cancel()
-        for poll in self.polls:
+        for poll in list(self.polls):
             poll.cancel()
 
 
@@ -136,7 +136,8 @@ class Lines:
             self._telling = None
         offer = self._side.offer()
         for line in list(self._lines.values()):
-            if line.number and (offer.holding - line.told.holding or (offer.free == 0) != (line.told.free == 0)):
+            is_news = set(offer.holding).difference(line.told.holding) or (offer.free == 0) != (line.told.free == 0)
+            if line.number and is_news:
                 self._poll(line)
 
     # -- who there is -------------------------------------------------------------------------------------------------
@@ -154,12 +155,13 @@ class Lines:
             await asyncio.sleep(LOOK_S)
 
     def _take(self, found: _Coordinators) -> None:
-        addresses = {coordinator.address for coordinator in found.coordinators}
-        for address in self._lines.keys() - addresses:
+        addresses = dict.fromkeys(coordinator.address for coordinator in found.coordinators)
+        for address in [address for address in self._lines if address not in addresses]:
             self._lines.pop(address).close()
-        for address in addresses - self._lines.keys():
-            line = self._lines[address] = _Line(address)
-            self._poll(line)
+        for address in addresses:
+            if address not in self._lines:
+                line = self._lines[address] = _Line(address)
+                self._poll(line)
 
     # -- polls --------------------------------------------------------------------------------------------------------
 
@@ -171,10 +173,10 @@ class Lines:
         self._number += 1
         line.number = self._number
         line.told = offer = self._side.offer()
-        poll = Poll(self._number, offer.agents, offer.free, tuple(offer.holding))
+        poll = Poll(self._number, offer.agents, offer.free, offer.holding)
         task = asyncio.create_task(self._ask(line, poll), name=f"poll of {line.coordinator.address}")
-        line.polls.add(task)
-        task.add_done_callback(line.polls.discard)
+        line.polls[task] = None
+        task.add_done_callback(line.polls.pop)
 
     async def _ask(self, line: _Line, poll: Poll) -> None:
         try:

@@ -167,7 +167,7 @@ class Worker:
         working = sum(job.is_working for job in self._tasks.values())
         free = 0 if self._is_draining else max(self._concurrency - working, 0)
         agents = tuple(name for name in self.agents if name not in self._unwell)
-        return Offer(agents, free, frozenset(self._jobs))
+        return Offer(agents, free, tuple(self._jobs))
 
     def handed(self, call: HandedCall, coordinator: Coordinator) -> None:
         """See `serving.lines.Side`. Several coordinators may hand over at once what there is one place for."""

@@ -207,7 +207,7 @@ class PullTransport:
         for name in reversed(lost):  # each goes to the front
             self._missed(session, session.held[name])
         session.claimed = holding.difference(session.held)
-        for name in list(session.claimed):
+        for name in [name for name in dict.fromkeys(poll.holding) if name in session.claimed]:
             waiting = self._calls.get(name)
             if name in self._over or (waiting is not None and waiting.holder is not None):
                 session.claimed.discard(name)

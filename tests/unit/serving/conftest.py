@@ -11,6 +11,7 @@ import pytest
 from pointsman import App, Context
 from pointsman.agents.agent import AgentError, AgentRefused, ContextOverflow, RateLimited
 from pointsman.api import ApiServer
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.transports.http import HttpTransport
 from tests.unit.api.memory_agents import MemoryAgents, MemoryAttempts
 from tests.unit.api.memory_runs import MemoryRuns, served
@@ -70,6 +71,7 @@ class Desk:
             "timeout": AgentError("it says so itself", kind="timeout"),
             "crash": KeyError("secret\x00"),
             "impatient": TimeoutError(),
+            "unrecorded": StoreUnavailable("nothing can be recorded now"),
         }
         raise errors[kind]
 

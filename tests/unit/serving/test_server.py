@@ -85,8 +85,8 @@ async def test_without_a_cluster_once_says_so_and_has_no_effect(desk: Desk, tran
     server = AgentServer(desk.app)
     await server.start()
     error = await failure(transport, remote(desk, server, "charge"))
-    assert error.kind == "exception"
-    assert "NoCallback" in str(error)
+    assert error.kind == "no_callback"
+    assert "nowhere to record its effect" in str(error)
     assert desk.charges == []
     await server.stop()
 
@@ -163,6 +163,7 @@ async def test_heartbeats_and_spending_reach_the_cluster_meanwhile(
         ("timeout", "exception", None, None),
         ("crash", "exception", None, None),
         ("impatient", "exception", None, None),
+        ("unrecorded", "store_unavailable", True, None),
     ],
 )
 async def test_failures_arrive_as_what_they_are(

@@ -15,6 +15,7 @@ from pointsman import App, Context, Run
 from pointsman.agents.agent import AgentError
 from pointsman.agents.card import Health
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.policy.retry import Retry
 from pointsman.node import Node, NodeSettings
 from pointsman.serving import ClusterRefused, Worker
@@ -77,6 +78,8 @@ class Studio:
             if ctx.attempt == 1:
                 raise AgentError("made, and lost", kind="lost")
             return f"{len(kept)} kept"
+        if scene == "unrecorded" and ctx.attempt == 1:
+            raise StoreUnavailable("nothing can be recorded now")
         if scene == "odd" and ctx.attempt == 1:
             raise AgentError("come again three seconds ago", kind="rate_limited", retry_after=-3.0)
         return f"{scene} rendered"
@@ -263,6 +266,18 @@ async def test_a_failure_that_the_api_would_refuse_is_told_all_the_same() -> Non
     async with node(database) as one, client(one) as http, working(studio, one):
         assert (await result(http, await started(http, "odd")))["output"] == "odd rendered"
     assert [context.attempt for context in studio.contexts] == [1, 2]
+
+
+async def test_what_the_runtime_says_to_an_agent_is_no_crash_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    """As in process: its kind is the error's own."""
+    studio, database = Studio(), MemoryDatabase()
+    async with node(database) as one, client(one) as http, working(studio, one):
+        run = await started(http, "unrecorded")
+        assert (await result(http, run))["output"] == "unrecorded rendered"
+        events = (await http.get(f"/v1/runs/{run}/events")).json()["events"]
+    (failed,) = [event["data"] for event in events if event["type"] == "AttemptFailed"]
+    assert failed["failure"]["kind"] == "store_unavailable"
+    assert not [record for record in caplog.records if "crashed" in record.getMessage()]
 
 
 async def test_a_cancelled_run_stops_its_worker() -> None:

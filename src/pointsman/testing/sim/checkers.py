@@ -13,8 +13,14 @@ from pointsman.kernel.redriving import Fact, in_force, misplaced
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.answers import one_answer_a_task
 from pointsman.testing.sim.evidence import Evidence
+from pointsman.testing.sim.fetching import (
+    nothing_is_left_lying,
+    one_worker_an_attempt,
+    results_are_of_their_attempt,
+)
 from pointsman.testing.sim.journal import Invocation
 from pointsman.testing.sim.ledgers import budget_violations
+from pointsman.testing.sim.notices import everyone_is_told
 from pointsman.testing.sim.promises import acked_is_durable
 from pointsman.testing.sim.replayed import SAMPLES, replays_identically
 
@@ -212,11 +218,12 @@ def nothing_is_called_in_vain(evidence: Evidence) -> Iterator[str]:
             elif isinstance(event, ev.RunRedriven):  # the calls that failed are made again
                 for call in event.calls:
                     over.pop((run, call), None)
-    started = Counter((made.run, made.call, made.attempt, made.epoch) for made in evidence.invocations)
+    decided = [*(made for made in evidence.invocations if not made.at_worker), *evidence.laid_out]
+    started = Counter((made.run, made.call, made.attempt, made.epoch) for made in decided)
     for (run, call, attempt, epoch), count in started.items():
         if count > 1:
             yield f"{run}: {call} attempt {attempt} was started {count} times in epoch {epoch}"
-    for made in evidence.invocations:
+    for made in decided:
         if made.was_held:
             continue
         if over.get((made.run, made.call), made.position) < made.position:
@@ -300,6 +307,7 @@ CHECKERS: tuple[Checker, ...] = (
     mail_is_folded_once, one_answer_a_task, timers_fire_once_and_never_early, one_outcome_a_call, requests_come_first,
     nothing_is_called_in_vain, children_belong, everything_ends, effects_happen_once, budgets_hold,
     only_what_harms_is_held_back, only_the_past_is_deleted, damage_is_found,
+    results_are_of_their_attempt, one_worker_an_attempt, nothing_is_left_lying, everyone_is_told,
 )  # fmt: skip
 
 

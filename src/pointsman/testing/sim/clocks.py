@@ -87,17 +87,23 @@ class EstimatedClock(PostgresClock):
 
 @contextmanager
 def skewed(loop: SimLoop, rng: random.Random) -> Iterator[None]:
-    """Give `time.time`, `os.urandom` and the `random` module to the schedule, so that a user's code is in its hands."""
+    """Give the clocks of `time`, `os.urandom` and the `random` module to the schedule, so that a user's code is in its
+    hands."""
 
     def wall() -> float:
         process = PROCESS.get()
         return process.clocks.wall() if process is not None and process.clocks else EPOCH_MS / 1000 + loop.time()
 
-    before = time.time, time.time_ns, os.urandom, random.getstate()
+    def monotonic() -> float:
+        process = PROCESS.get()
+        return process.clocks.monotonic() if process is not None and process.clocks else loop.time()
+
+    before = time.time, time.time_ns, os.urandom, time.monotonic, random.getstate()
     time.time, time.time_ns, os.urandom = wall, lambda: int(wall() * 1e9), rng.randbytes
+    time.monotonic = monotonic
     random.seed(rng.getrandbits(64))
     try:
         yield
     finally:
-        time.time, time.time_ns, os.urandom = before[:3]
-        random.setstate(before[3])
+        time.time, time.time_ns, os.urandom, time.monotonic = before[:4]
+        random.setstate(before[4])

@@ -82,6 +82,7 @@ class Replica(MemoryDatabase):
             "open_runs": {run: runs[run] for run in self.open_runs},
             "tasks": dict(self.tasks),
             "states": dict(self.states),
+            "notices": {notice: replace(entry) for notice, entry in self.notices.items()},
             "reservations": {tranche: set(rows) for tranche, rows in self.reservations.items()},
             "damaged": dict(self.damaged),
             "length": len(self.feed),
@@ -91,7 +92,7 @@ class Replica(MemoryDatabase):
         """Go on from what a standby has."""
         length = standby["length"]
         del self.feed[length:], self.feed.stamps[length:]
-        for name in ("runs", "open_runs", "tasks", "states", "reservations", "damaged"):
+        for name in ("runs", "open_runs", "tasks", "states", "notices", "reservations", "damaged"):
             setattr(self, name, standby[name])
 
     # -- what production changes in it ------

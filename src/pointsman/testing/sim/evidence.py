@@ -14,7 +14,8 @@ from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
 from pointsman.testing.sim.databases import Erased
-from pointsman.testing.sim.journal import Effect, Invocation
+from pointsman.testing.sim.journal import Effect, Invocation, Shift
+from pointsman.testing.sim.webhook import Told
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class Evidence:
     """What had ended by then was past retention; 0: nothing ever is."""
     takeovers_max: int = 1
     """With so many owners that died, one after the other and without progress, a run is held back."""
+    laid_out: Sequence[Invocation] = ()
+    """What coordinators laid out for workers."""
+    shifts: Sequence[Shift] = ()
+    """What workers made of it."""
+    left_over: Sequence[str] = ()
+    """What is laid out for a worker, or a worker is at, although every run has ended."""
+    told: Sequence[Told] | None = None
+    """What the receiver of a webhook was told; None: there is no webhook."""
     is_over: bool = True
     """The schedule came to its end, with everything healed; False: it ran out of time."""
     waited_for_budgets: bool = True

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextvars import ContextVar
+from math import inf
 from typing import NamedTuple
 
 from pointsman.agents.context import Context
@@ -18,6 +19,7 @@ class Invocation(NamedTuple):
         position: how many events the database held at that moment.
         was_held: its process had been stopped between the decision and now.
         epoch_now: the run's epoch in the database at that moment.
+        at_worker: by a worker, which was handed it a while ago.
     """
 
     run: str
@@ -31,6 +33,27 @@ class Invocation(NamedTuple):
     was_held: bool
     epoch_now: int
     agent: str = ""
+    at_worker: bool = False
+
+
+class Shift:
+    """One attempt at a worker.
+
+    Attributes:
+        made: its begin. ended_at: virtual seconds; infinite while it goes on.
+        output: what came of it; None: nothing, or a failure.
+    """
+
+    __slots__ = ("ended_at", "made", "output")
+
+    def __init__(self, made: Invocation, ended_at: float = inf, output: bytes | None = None) -> None:
+        self.made = made
+        self.ended_at = ended_at
+        self.output = output
+
+    def end(self, at_s: float) -> None:
+        """It was made to its end, or given up, or its process died: what was first."""
+        self.ended_at = min(self.ended_at, at_s)
 
 
 class Effect(NamedTuple):
@@ -54,6 +77,9 @@ class Journal:
         self.rng = rng
         self.invocations: list[Invocation] = []
         self.effects: list[Effect] = []
+        self.laid_out: list[Invocation] = []
+        """What coordinators laid out for workers, as if they began it themselves."""
+        self.shifts: list[Shift] = []
         self._invocation = invocation
         self._said = said
         self.poison = poison
@@ -64,6 +90,20 @@ class Journal:
         made = self._invocation(context, agent, data)
         self.invocations.append(made)
         CURRENT.set(made)
+
+    def lays_out(self, context: Context, agent: str, data: bytes) -> None:
+        """A coordinator lays an attempt out for workers."""
+        self.laid_out.append(self._invocation(context, agent, data))
+
+    def begins_at_worker(self, context: Context, agent: str, data: bytes) -> Shift:
+        """An attempt begins at a worker, in the task that calls this. By whom, and in which epoch, was decided before,
+        where it was laid out."""
+        self.begins(context, agent, data)
+        made = self.invocations[-1] = self.invocations[-1]._replace(at_worker=True)
+        CURRENT.set(made)
+        shift = Shift(made)
+        self.shifts.append(shift)
+        return shift
 
     def note(self, seen: Effect) -> None:
         self.effects.append(seen)

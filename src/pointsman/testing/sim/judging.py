@@ -16,7 +16,7 @@ from pointsman.testing.sim.mutants import MUTANTS
 from pointsman.testing.sim.scenario import Given, Scenario, Start
 from pointsman.testing.sim.sqlite.mutants import SQLITE_MUTANTS
 from pointsman.testing.sim.stores import MEMORY, SQLITE
-from pointsman.testing.sim.workload import OWN
+from pointsman.testing.sim.workload import FETCHING, OWN
 from pointsman.testing.sim.world import simulate
 
 
@@ -74,9 +74,10 @@ LASTING = Given(_lasting(), [Start("lasting", b"1", b"1", cancelled=0.0)], delay
 SPECIAL: dict[str, tuple[Scenario, str]] = {
     "replay-check": (FICKLE, "one_mind"),
     "retention-parents": (LASTING, "only_the_past_is_deleted"),
+    "worker-attempt": (FETCHING, "results_are_of_their_attempt"),
 }
-"""Guards that matter only to code that is wrong, or in the long run: the scenario that has it, and the one checker that
-counts there."""
+"""Guards that matter only to code that is wrong, in the long run, or to few runs: the scenario that has it, and the one
+checker that counts there."""
 
 
 @dataclass

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from asyncio import futures
 from collections.abc import AsyncGenerator, Callable
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
-from typing import Any, NoReturn, Protocol, TypeVarTuple
+from typing import Any, Protocol, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
 
@@ -37,6 +38,7 @@ class Clocks(Protocol):
     """What a process's machine says the time is."""
 
     def wall(self) -> float: ...
+    def monotonic(self) -> float: ...
 
 
 class Process:
@@ -210,6 +212,10 @@ class SimLoop(asyncio.BaseEventLoop):
             future.set_exception(error)
         return future
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> NoReturn:  # type: ignore[override]
-        del args, context
-        raise RuntimeError(f"no threads in a simulation: {callback!r}")
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """From a callback of this loop, that is `call_soon`."""
+        if threading.get_ident() != getattr(self, "_thread_id", None):
+            raise RuntimeError(f"no threads in a simulation: {callback!r}")
+        return self.call_soon(callback, *args, context=context)

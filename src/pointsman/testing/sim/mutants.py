@@ -36,6 +36,7 @@ from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.retention import MemoryRetention
 from pointsman.testing.sim.faulty import Network
+from pointsman.testing.sim.mutants_outside import OUTSIDE
 from pointsman.testing.sim.patching import patched
 from pointsman.testing.sim.sqlite.mutants import SQLITE_MUTANTS
 
@@ -353,4 +354,5 @@ MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "checksum-look": no_look_at_checksums,
     "retention-parents": no_thought_of_parents,
     **SQLITE_MUTANTS,
+    **OUTSIDE,
 }

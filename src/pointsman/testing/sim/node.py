@@ -6,10 +6,14 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from pointsman.agents.addresses import AgentAddresses
+from pointsman.agents.card import PULL
 from pointsman.agents.transport import Transport
+from pointsman.api.app import Api
+from pointsman.api.settings import ApiSettings
 from pointsman.app import App
 from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.coordinator.service import Coordinator
@@ -17,15 +21,26 @@ from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
+from pointsman.coordinator.verbs.workers import CoordinatorWorkers
 from pointsman.kernel.errors import CoordinatorExists, StoreUnavailable
+from pointsman.ports.telling import Teller
 from pointsman.testing.sim.clocks import ProcessClocks
 from pointsman.testing.sim.databases import Seat, SimDatabase, Surroundings
 from pointsman.testing.sim.faulty import Faults, Trace
+from pointsman.testing.sim.journal import Journal
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
+from pointsman.testing.sim.transport import SimDesk
 
 T = TypeVar("T")
 
 ADDRESSES = AgentAddresses(allow=("127.0.0.1",))
+API = ApiSettings()
+
+
+class Connection(Protocol):
+    """A request that this node is at."""
+
+    def break_off(self) -> None: ...
 
 
 class SimIds:
@@ -59,6 +74,9 @@ class Around(Protocol):
     def trace(self) -> Trace: ...
     @property
     def transports(self) -> Mapping[str, Transport]: ...
+    @property
+    def journal(self) -> Journal: ...
+    def teller(self, process: Process) -> Teller | None: ...
     async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None: ...
 
 
@@ -75,12 +93,17 @@ class Node:
         self.clock = self.seat.clock
         self.store = self.seat.store
         app = around.app
+        self.desk = SimDesk(around.journal, settings)
         self.coordinator = Coordinator(
-            settings, self.store, app.new_directory(), SimIds(rng), around.transports, app.tenant_budgets, ADDRESSES
+            settings, self.store, app.new_directory(), SimIds(rng), {**around.transports, PULL: self.desk},
+            app.tenant_budgets, ADDRESSES, desk=self.desk, teller=around.teller(self.process),
         )  # fmt: skip
         self.runs = CoordinatorRuns(self.coordinator)
         self.inbox = CoordinatorInbox(self.coordinator)
         self.reports = CoordinatorAttempts(self.coordinator, around.forward)
+        self.workers = CoordinatorWorkers(self.coordinator, self.desk, around.forward)
+        self.exchanges: dict[Connection, None] = {}
+        """Requests that came over HTTP, and are not answered yet."""
         self.budgets = Budgets(self.store.system, self.clock)
         self.is_up = False
         self.is_leaving = False
@@ -94,6 +117,19 @@ class Node:
     @property
     def is_dead(self) -> bool:
         return self.process.is_dead
+
+    @property
+    def is_reachable(self) -> bool:
+        """Does it take requests?"""
+        return self.is_up and not self.is_dead and not self.is_unreachable
+
+    @cached_property
+    def api(self) -> Api:
+        """What it serves over HTTP."""
+        return Api(
+            self.runs, self.coordinator, API, agents=self.coordinator.agents, attempts=self.reports,
+            workers=self.workers,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Start, and go on trying while the store can't be reached, or still knows a former life of it."""
@@ -114,13 +150,17 @@ class Node:
         """Run something inside this process."""
         return self.loop.create_task(_awaited(operation), context=self._context)
 
+    def run_soon(self, callback: Callable[[], None]) -> None:
+        """Have something happen inside this process."""
+        self.loop.call_soon(callback, context=self._context)
+
     async def ask(self, operation: Callable[[Node], Awaitable[T]], *, timeout_s: float, hangs_up: bool) -> T:
         """A request from outside, as over HTTP. Raises StoreUnavailable (nobody answers) and TimeoutError.
 
         Args:
             hangs_up: after the timeout the request is cancelled within the process; else it goes on unheard.
         """
-        if self.is_dead or not self.is_up or self.is_unreachable:
+        if not self.is_reachable:
             raise StoreUnavailable("connection refused")
         answer: asyncio.Future[T] = self.loop.create_future()
         task = self.spawn(lambda: operation(self))
@@ -160,6 +200,8 @@ class Node:
         self.is_up = False
         self.loop.hold(self.process)
         self.seat.crash()
+        for exchange in list(self.exchanges):
+            exchange.break_off()
 
     def heal(self) -> None:
         """It reaches everybody and is reached, and goes on if it was stopped."""

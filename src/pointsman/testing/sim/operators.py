@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -150,12 +149,3 @@ async def serve(any_node: Callable[[random.Random], Node], journal: Journal, con
     await journal.work(seconds=0.2)
     await tell(lambda reports: reports.find_effect(address, "carried"))
     return b'"carried"' if journal.rng.random() < 0.9 else b"7"
-
-
-async def report(reports: CoordinatorAttempts, path: str, body: Mapping[str, Any]) -> None:
-    """What another coordinator passed on."""
-    address, attempt = CallAddress.parse(str(body["key"])), int(body["attempt"])
-    if path.endswith("heartbeat"):
-        await reports.heartbeat(address, attempt)
-    else:
-        await reports.spend(address, attempt, Amount(usd_micros=round(body["usd"] * 1e6), tokens=body["tokens"]))

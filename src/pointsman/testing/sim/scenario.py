@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pointsman.agents.card import PULL
 from pointsman.app import App
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.testing.sim.evidence import Evidence
@@ -55,6 +56,10 @@ class Scenario(Protocol):
 
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]: ...
 
+    def needs_workers(self, starts: Sequence[Start]) -> bool:
+        """Do these runs, of `starts`, call agents whose calls workers fetch?"""
+        ...
+
     def answer(self, rng: random.Random, question: str) -> Any:
         """What a person says to a question: any JSON; None: he refuses."""
         ...
@@ -75,6 +80,10 @@ class Given:
 
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]:
         return [rng.choice(self.inputs) for _ in range(shape.runs)]
+
+    def needs_workers(self, starts: Sequence[Start]) -> bool:
+        del starts
+        return any(agent.transport == PULL for agent in self.app.directory.agents())
 
     def answer(self, rng: random.Random, question: str) -> Any:
         del rng

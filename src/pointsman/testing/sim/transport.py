@@ -8,8 +8,10 @@ from typing import Any
 
 from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
+from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.testing.sim.journal import Journal
 from pointsman.transports.local import LocalTransport
+from pointsman.transports.pull import PullTransport
 
 Service = Callable[[Context], Awaitable[bytes]]
 
@@ -37,6 +39,46 @@ class SimLocal(LocalTransport):
     async def _pause(self) -> None:
         if self._delay_s:
             await asyncio.sleep(self._journal.rng.random() * self._delay_s)
+
+    async def _in_thread(self, agent: Agent, arguments: dict[str, Any]) -> Any:
+        return agent(**arguments)
+
+
+class SimDesk(PullTransport):
+    """As in production, but that every attempt is noted that is laid out for workers."""
+
+    def __init__(self, journal: Journal, settings: CoordinatorSettings) -> None:
+        super().__init__(
+            silence_s=settings.worker_silence_ms / 1000, queue_max=settings.worker_queue_max,
+            misses_max=settings.worker_misses_max,
+        )  # fmt: skip
+        self._journal = journal
+
+    async def call(self, agent: Agent, context: Context, data: bytes) -> bytes:
+        """See `agents.transport.Transport`."""
+        self._journal.lays_out(context, agent.name, data)
+        return await super().call(agent, context, data)
+
+    def left_over(self) -> list[str]:
+        """What is laid out here."""
+        return [f"{name.key}, attempt {name.attempt}" for name in self._calls]
+
+
+class SimBench(LocalTransport):
+    """A worker's: each attempt is noted from its begin to its end."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(threads_max=1)
+        self._journal = journal
+
+    async def call(self, agent: Agent, context: Context, data: bytes) -> bytes:
+        """See `agents.transport.Transport`."""
+        shift = self._journal.begins_at_worker(context, agent.name, data)
+        try:
+            shift.output = await super().call(agent, context, data)
+            return shift.output
+        finally:
+            shift.end(asyncio.get_running_loop().time())
 
     async def _in_thread(self, agent: Agent, arguments: dict[str, Any]) -> Any:
         return agent(**arguments)

@@ -17,9 +17,9 @@ from pointsman.agents.context import Context
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
-from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import ENDED_STATUSES, Head
 from pointsman.ports.system_log import SystemHead
+from pointsman.ports.telling import Teller
 from pointsman.testing.sim.checkers import check
 from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.clocks import SimClock, skewed
@@ -27,9 +27,10 @@ from pointsman.testing.sim.databases import as_appended, has_past
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.journal import JOURNAL, Effect, Invocation, Journal
-from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, SimLoop
+from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, Process, SimLoop
 from pointsman.testing.sim.node import Node
-from pointsman.testing.sim.operators import Operators, report, serve
+from pointsman.testing.sim.notices import happened
+from pointsman.testing.sim.operators import Operators, serve
 from pointsman.testing.sim.reading import OPEN
 from pointsman.testing.sim.report import Report, listening
 from pointsman.testing.sim.rescue import Rescue
@@ -37,12 +38,16 @@ from pointsman.testing.sim.scenario import Scenario
 from pointsman.testing.sim.shape import draw
 from pointsman.testing.sim.stores import MEMORY, STORES
 from pointsman.testing.sim.transport import SimHttp, SimLocal
+from pointsman.testing.sim.webhook import Receiver
+from pointsman.testing.sim.wire import pass_on
+from pointsman.testing.sim.workers import Workforce
 from pointsman.testing.sim.workload import OWN
 
 SKIPPED_MS_MIN = 3_000
 """Rests that are shorter are waited for."""
 AGE_MS = 9 * 24 * 3600 * 1000
 """More than a week, so that the bucket in which everything began is past."""
+SOONER_MS = 500
 AGED_S = 10.0
 """Virtual seconds more for a schedule that ages."""
 
@@ -67,10 +72,13 @@ class World:
         self.transports: Mapping[str, Transport] = {
             LOCAL: SimLocal(self.journal, delay_s=scenario.delay_s), HTTP: SimHttp(self.journal, self._serve),
         }  # fmt: skip
+        self.receiver = Receiver(loop, self._fork(), self.trace) if self.shape.has_webhook else None
         self.nodes: list[Node] = []
         self.past: list[Node] = []
         self._lives: dict[str, int] = {}
         self._context = copy_context()
+        self._to_tell: tuple[int, set[tuple[str, str]]] = (0, set())
+        """At a position of the database: what a webhook has to be told."""
         self.is_healed = False
         self.is_over = False
         self.aged_at = 0
@@ -80,6 +88,7 @@ class World:
         self.operators = Operators(self.clients, self._fork(), span_s=self.shape.span_s)
         self.rescue = Rescue(self, self.clients, self._fork(), span_s=self.shape.span_s)
         self.nemesis = self.store.nemesis(self, self._fork(), self.faults, self.trace)
+        self.workforce = Workforce(self, self._fork()) if scenario.needs_workers(starts) else None
 
     def _fork(self) -> random.Random:
         """A chance of its own for each part, so that one drawing more does not shift the others."""
@@ -97,8 +106,8 @@ class World:
 
     def forget(self, position: int) -> None:
         """The database goes on from what its standby has. What it will hold behind that, nobody has seen any of yet."""
-        for place, made in enumerate(self.journal.invocations):
-            self.journal.invocations[place] = made._replace(position=min(made.position, position))
+        for all_made in (self.journal.invocations, self.journal.laid_out):
+            all_made[:] = [made._replace(position=min(made.position, position)) for made in all_made]
         for place, ack in enumerate(self.clients.acks):
             asked = min(ack.asked, position)
             self.clients.acks[place] = replace(ack, position=min(ack.position, position), asked=asked)
@@ -156,11 +165,12 @@ class World:
         return await serve(self.any_node, self.journal, context)
 
     async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None:
-        """Pass a report on to the coordinator that has the attempt. Raises StoreUnavailable."""
-        node = next((node for node in self.nodes if node.name == address), None)
-        if node is None:
-            raise StoreUnavailable(f"nobody is at {address}")
-        await node.ask(lambda node: report(node.reports, path, body), timeout_s=0.5, hangs_up=False)
+        """Pass a report on to the coordinator that has the attempt. Raises AttemptOver, StoreUnavailable."""
+        await pass_on(next((node for node in self.nodes if node.name == address), None), path, body)
+
+    def teller(self, process: Process) -> Teller | None:
+        """Who tells people's webhook for a process."""
+        return None if self.receiver is None else self.receiver.teller(process)
 
     # -- the schedule ------
 
@@ -169,8 +179,10 @@ class World:
         self.nodes = [self._begin(f"n{number}") for number in range(self.shape.nodes)]
         working = self.loop.create_task(self._work())
         rescuing = self.loop.create_task(self.rescue.keep_looking())
+        labouring = None if self.workforce is None else self.loop.create_task(self.workforce.work(self.shape.span_s))
         await self.nemesis.work(self.shape.span_s)
         await self.nemesis.heal()
+        await self._heal_the_rest(labouring)
         self.is_healed = True
         self.say("HEALED")
         deadline = self.loop.time() + self.shape.healed_s
@@ -193,6 +205,13 @@ class World:
             if task.done():
                 task.result()
 
+    async def _heal_the_rest(self, labouring: asyncio.Task[None] | None) -> None:
+        if self.receiver is not None:
+            self.receiver.is_well = True
+        if labouring is not None and self.workforce is not None:
+            await labouring
+            await self.workforce.heal()
+
     async def _age(self) -> None:
         """Nine days later: what ended before is deleted, while the rest goes on, and not everything goes well."""
         self.aged_at = self.database.true_clock.now()
@@ -209,7 +228,28 @@ class World:
 
     def _is_tidy(self) -> bool:
         """What has to come back has come back, and what had to be deleted is."""
-        return not (self.aged_at and has_past(self.database, self.aged_at)) and self._budgets_are_home()
+        is_due = bool(self.aged_at) and has_past(self.database, self.aged_at)
+        return not is_due and self._budgets_are_home() and not self._left_over() and self._is_told()
+
+    def _left_over(self) -> list[str]:
+        """Calls that wait for workers, or are at them."""
+        if self.workforce is None:
+            return []
+        at_desks = [f"{node.process.name}: {what}" for node in self.nodes for what in node.desk.left_over()]
+        return at_desks + self.workforce.left_over()
+
+    def _is_told(self) -> bool:
+        """What a webhook has to be told is told; else the next try is due sooner. To be asked when every run has
+        ended."""
+        if self.receiver is None:
+            return True
+        if self._to_tell[0] != self.position:
+            evidence = self.evidence()
+            self._to_tell = self.position, {what for run in evidence.streams for what in happened(evidence.events(run))}
+        is_told = self._to_tell[1] <= self.receiver.heard
+        if not is_told:
+            self.database.skip(SOONER_MS)
+        return is_told
 
     async def _work(self) -> None:
         tasks = [self.clients.work()]
@@ -255,6 +295,8 @@ class World:
             damaged={run: event.sequence for run, event in database.damaged.items()},
             erased=tuple(database.erased), aged_at=self.aged_at,
             takeovers_max=self.shape.settings("any").takeovers_max,
+            laid_out=tuple(self.journal.laid_out), shifts=tuple(self.journal.shifts), left_over=self._left_over(),
+            told=None if self.receiver is None else tuple(self.receiver.told),
         )  # fmt: skip
 
     def _directory(self) -> AgentDirectory:
@@ -291,6 +333,8 @@ class World:
         for node in [*self.past, *self.nodes]:
             node.seat.crash()
             self.loop.release(node.process)
+        if self.workforce is not None:
+            self.workforce.end()
         own = asyncio.current_task()
         for _ in range(50):
             others = [task for task in asyncio.all_tasks() if task is not own]

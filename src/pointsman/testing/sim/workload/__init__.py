@@ -9,6 +9,7 @@ from typing import Any
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.testing.sim.scenario import Invariant, Start
 from pointsman.testing.sim.shape import Shape
+from pointsman.testing.sim.workload import fetching as fetching
 from pointsman.testing.sim.workload import workflows as workflows
 from pointsman.testing.sim.workload.agents import app
 
@@ -17,6 +18,7 @@ NAMES = (
     "crowd", "asking", "effects", "effects", "talk", "circling", "thrifty", "picky", "clumsy",
     "hopeful", "hopeful",
     "tallying", "consulting", "consulting",
+    "fetching", "fetching",
 )  # fmt: skip
 POISONED = 0.08
 """The share of schedules in which a run ends its coordinators."""
@@ -46,10 +48,21 @@ class Own:
             budget=Budget(usd=1.0, tokens=10_000, calls=50) if rng.random() < 0.2 else None,
         )  # fmt: skip
 
+    def needs_workers(self, starts: Sequence[Start]) -> bool:
+        return any(start.workflow == "fetching" for start in starts)
+
     def answer(self, rng: random.Random, question: str) -> Any:
         if question.startswith("how many"):
             return rng.choice((1, 7, 7, None))
         return rng.choice(("a person says so", "a person says otherwise", None))
 
 
+class Fetching(Own):
+    """Only runs whose calls workers fetch."""
+
+    def starts(self, rng: random.Random, shape: Shape) -> list[Start]:
+        return [Start("fetching", str(rng.randrange(1, 4)).encode(), b"9") for _ in range(shape.runs)]
+
+
 OWN = Own()
+FETCHING = Fetching()
