@@ -30,7 +30,7 @@ from pointsman.kernel.values import VALUE_BYTES_MAX, decode, faithful
 from pointsman.ports.workers import AttemptResult, Handed, HandedCall, HeldCall, Poll, StalePoll, WorkerView
 from pointsman.transports.http_answers import DETAIL_CHARS_MAX, kind_of, read_result
 from pointsman.transports.http_headers import traceparent
-from pointsman.transports.pull_line import Line, Session, Waiting
+from pointsman.transports.pull_line import HANDED_BYTES_MAX, Line, Session, Waiting
 
 OVER_MAX = 10_000
 """Attempts that are over, of which it is remembered that a worker is to be told."""
@@ -105,7 +105,7 @@ class PullTransport:
         if able:
             chosen = min(able, key=lambda session: (len(session.held), session.polled_at))
             self._hand_to(chosen, waiting)
-            chosen.outbox.append(waiting)
+            chosen.put(waiting)
             chosen.wake()
             return
         self._line.put(waiting, first=first)
@@ -203,7 +203,7 @@ class PullTransport:
         session.number, session.agents, session.free = poll.number, frozenset(poll.agents), poll.free
         holding = set(poll.holding)
         lost = [name for name in session.held if name not in holding]
-        session.outbox.clear()
+        session.take()
         for name in reversed(lost):  # each goes to the front
             self._missed(session, session.held[name])
         session.claimed = holding.difference(session.held)
@@ -240,17 +240,19 @@ class PullTransport:
 
     def _hand_over(self, session: Session) -> Handed:
         """What is said to it now. Of calls that wait, a fair share: others that could take them may come any moment."""
-        out, session.outbox = session.outbox, []
+        out = session.take()
         shares = {
             agent: -(-self._line.waiting(agent) // max(self._workers_of(agent), 1)) for agent in session.agents
         }  # fmt: skip
-        while len(out) < session.free:
+        size = sum(waiting.size for waiting in out)
+        while len(out) < session.free and size < HANDED_BYTES_MAX:
             waiting = self._line.take([agent for agent, share in shares.items() if share > 0])
             if waiting is None:
                 break
             shares[waiting.agent.name] -= 1
             self._hand_to(session, waiting)
             out.append(waiting)
+            size += waiting.size
         session.free -= len(out)
         over, session.over = session.over, []
         return Handed(tuple(_handed(waiting) for waiting in out), tuple(over))
@@ -264,8 +266,7 @@ class PullTransport:
 
     def _take_back(self, session: Session) -> None:
         """What it was to be handed did not reach it."""
-        out, session.outbox = session.outbox, []
-        for waiting in reversed(out):
+        for waiting in reversed(session.take()):
             self._put_back(waiting, anew=False)
 
     def _put_back(self, waiting: Waiting, *, anew: bool) -> None:

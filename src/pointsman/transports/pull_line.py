@@ -11,6 +11,12 @@ from pointsman.agents.context import Context
 from pointsman.agents.transport import Pulled
 from pointsman.ports.workers import AttemptResult, HeldCall
 
+HANDED_BYTES_MAX = 1_000_000
+"""Of the calls in one answer to a poll; the last may go beyond it, so that one of any size goes out. The larger an
+answer is, the longer it is under way, and the more is lost with it; the worker's next poll comes at once."""
+CALL_BYTES = 500
+"""Of one call in an answer, beside its input; about."""
+
 
 class Waiting:
     """One attempt, from when it is laid out until it is over.
@@ -44,6 +50,11 @@ class Waiting:
         self.give_up_at = 0.0
         self.order = 0
         self.alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it is of an answer, about."""
+        return len(self.data) + CALL_BYTES
 
     def settle(self, result: AttemptResult) -> bool:
         """The first counts."""
@@ -123,7 +134,10 @@ class Session:
         clock: runs while it has none.
     """
 
-    __slots__ = ("agents", "claimed", "clock", "free", "held", "id", "number", "outbox", "over", "polled_at", "turn")
+    __slots__ = (
+        "agents", "claimed", "clock", "free", "held", "id", "number", "outbox", "outbox_bytes", "over", "polled_at",
+        "turn",
+    )  # fmt: skip
 
     def __init__(self, worker: str) -> None:
         self.id = worker
@@ -133,6 +147,7 @@ class Session:
         self.held: dict[HeldCall, Waiting] = {}
         self.claimed: set[HeldCall] = set()
         self.outbox: list[Waiting] = []
+        self.outbox_bytes = 0
         self.over: list[HeldCall] = []
         self.polled_at = 0.0
         self.turn: asyncio.Future[None] | None = None
@@ -140,7 +155,19 @@ class Session:
 
     def takes(self, agent: str) -> bool:
         """Does its poll that waits take another call of this agent?"""
-        return agent in self.agents and self.free > len(self.outbox)
+        return (
+            agent in self.agents and self.free > len(self.outbox) and self.outbox_bytes < HANDED_BYTES_MAX
+        )  # fmt: skip
+
+    def put(self, waiting: Waiting) -> None:
+        """Into the outbox."""
+        self.outbox.append(waiting)
+        self.outbox_bytes += waiting.size
+
+    def take(self) -> list[Waiting]:
+        """All that is in the outbox."""
+        out, self.outbox, self.outbox_bytes = self.outbox, [], 0
+        return out
 
     def wake(self) -> None:
         """Answer the poll that waits."""

@@ -62,7 +62,9 @@ class Desk:
         self.emitted: list[Emission] = []
         self.permit = FreePermit()
 
-    def call(self, who: Agent, key: str = "r/1/c", attempt: int = 1, **more: Any) -> Attempt:
+    def call(
+        self, who: Agent, key: str = "r/1/c", attempt: int = 1, *, data: bytes = b"[1]", **more: Any
+    ) -> Attempt:  # fmt: skip
         def on_end(
             call: str, attempt: int, result: bytes | Failure, spent: Amount | None, emitted: tuple[Emission, ...] = ()
         ) -> None:
@@ -70,7 +72,7 @@ class Desk:
             self.spent[HeldCall(call, attempt)] = spent
             self.emitted += emitted
 
-        pending = PendingCall(call=key, target=who.name, key=key, data=b"[1]", attempt=attempt)
+        pending = PendingCall(call=key, target=who.name, key=key, data=data, attempt=attempt)
         return self.dispatcher.dispatch(
             who, pending, run="r", tenant="default", epoch=1, on_end=on_end, permit=cast(Permit, self.permit), **more
         )
@@ -555,6 +557,30 @@ def test_the_oldest_call_goes_first_whichever_its_agent() -> None:
             desk.call(agent("cpu" if n % 2 else "gpu"), f"r/1/{n}")
             await asyncio.sleep(0.01)
         assert [keys(await worker.poll(0))[0] for _ in range(6)] == [f"r/1/{n}" for n in range(6)]
+
+    tell(story, queue_max=10)
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+@pytest.mark.parametrize(("size", "at_once"), [(400_000, 3), (900_000, 2), (5_000_000, 1)])
+def test_one_answer_has_about_a_megabyte_of_calls_and_at_least_one(size: int, at_once: int, is_waiting: bool) -> None:
+    """Whether they waited for the poll or it for them."""
+
+    async def story(desk: Desk) -> None:
+        worker, all_keys = Worker(desk, "w", free=7), [f"r/1/{n}" for n in range(7)]
+        poll = worker.polling() if is_waiting else None
+        await asyncio.sleep(0.1)
+        for key in all_keys:
+            desk.call(agent(), key, data=b'"' + b"x" * size + b'"')
+        await asyncio.sleep(0.1)
+        answers = [await poll] if poll is not None else []
+        while sum(len(answer.calls) for answer in answers) < len(all_keys):
+            worker.free = 7 - len(worker.holding)
+            answers.append(await worker.poll(0))
+            assert answers[-1].calls
+        told = [keys(answer) for answer in answers]
+        assert sorted(key for some in told for key in some) == all_keys
+        assert {len(some) for some in told[:-1]} == {at_once}
 
     tell(story, queue_max=10)
 
