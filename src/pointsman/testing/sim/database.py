@@ -12,7 +12,7 @@ from pointsman.kernel.events import Recorded
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.memory.database import HeadRow
 from pointsman.testing.sim.clocks import SimClock
-from pointsman.testing.sim.databases import Committed, Erased, Surroundings
+from pointsman.testing.sim.databases import Committed, Erased, OpenRun, Surroundings
 from pointsman.testing.sim.reading import Reader, at_once
 from pointsman.testing.sim.store import NetworkSeat
 
@@ -49,6 +49,13 @@ class Replica(MemoryDatabase):
     @property
     def position(self) -> int:
         return len(self.feed)
+
+    def open_runs_now(self) -> Sequence[OpenRun]:
+        return [OpenRun(row.id, row.status, row.wake_at) for row in self.open_runs.values()]
+
+    def epoch_of(self, run: str) -> int:
+        row = self.runs.get(run)
+        return row.epoch if row is not None else 0
 
     def join(self, around: Surroundings) -> NetworkSeat:
         return NetworkSeat(self, self.true_clock, around)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from pointsman.kernel.events import Recorded
 from pointsman.ports.clock import Clock
-from pointsman.ports.event_log import Head, RunFilter
+from pointsman.ports.event_log import Head
 from pointsman.ports.mailbox import Mail
 from pointsman.ports.store import Store
 from pointsman.testing.sim.clocks import ProcessClocks, SimClock
@@ -19,9 +19,16 @@ from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.loop import Process, SimLoop
 from pointsman.testing.sim.reading import Reader
 
-PARKED = RunFilter(status=("parked",))
 WAITING = ("TimerSet", "SignalAwaited")
 """Last events of runs that wait for a time, or for a signal."""
+
+
+class OpenRun(NamedTuple):
+    """A run that has not ended, and when it is due (ms), if it waits for a time."""
+
+    id: str
+    status: str
+    wake_at: int | None
 
 
 class Committed(NamedTuple):
@@ -105,6 +112,14 @@ class SimDatabase(Protocol):
         """How many events were ever committed, less those that a standby never got."""
         ...
 
+    def open_runs_now(self) -> Sequence[OpenRun]:
+        """The oldest first. What is asked all the time: `reader` has the rest."""
+        ...
+
+    def epoch_of(self, run: str) -> int:
+        """0: there is no such run."""
+        ...
+
     def join(self, around: Surroundings) -> Seat: ...
 
     def committed(self) -> Sequence[Committed]:
@@ -130,17 +145,17 @@ def rot(database: SimDatabase, rng: random.Random, is_cached: Callable[[str], bo
         is_cached: some process has it in memory, and would go on without reading it.
     """
     waiting: list[tuple[str, Recorded]] = []
-    for head in database.reader.heads(PARKED):
-        if head.id not in database.damaged and not is_cached(head.id):
-            last = database.reader.stream(head.id)[-1]
-            waiting += [(head.id, last)] * (last.type in WAITING)
+    for run in database.open_runs_now():
+        if run.status == "parked" and run.id not in database.damaged and not is_cached(run.id):
+            last = database.reader.stream(run.id)[-1]
+            waiting += [(run.id, last)] * (last.type in WAITING)
     if not waiting:
         return None
-    run, event = rng.choice(waiting)
-    if not database.alter(run, event):
+    name, event = rng.choice(waiting)
+    if not database.alter(name, event):
         return None
-    database.damaged[run] = event
-    return run
+    database.damaged[name] = event
+    return name
 
 
 def as_appended(database: SimDatabase, run: str) -> tuple[Recorded, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from pointsman.kernel.events import Recorded
-from pointsman.ports.event_log import OPEN_STATUSES, Head, RunFilter
+from pointsman.ports.event_log import Head, RunFilter
 from pointsman.ports.human_tasks import HumanTask, TaskFilter
 from pointsman.ports.mailbox import Mail
 from pointsman.ports.store import Store
@@ -20,7 +20,6 @@ T = TypeVar("T")
 ALL = 1_000_000
 """More than a schedule can have of anything."""
 EVERY = RunFilter()
-OPEN = RunFilter(status=OPEN_STATUSES)
 
 
 class Reader:
@@ -32,12 +31,9 @@ class Reader:
         self._system = store.system
         self._tasks = store.human_tasks
 
-    def heads(self, where: RunFilter = EVERY) -> list[Head]:
+    def heads(self) -> list[Head]:
         """Of the runs that are there, the oldest first."""
-        return at_once(self._log.list_runs(where, limit=ALL))[0][::-1]
-
-    def head(self, run: str) -> Head | None:
-        return at_once(self._log.heads((run,))).get(run)
+        return at_once(self._log.list_runs(EVERY, limit=ALL))[0][::-1]
 
     def stream(self, run: str) -> list[Recorded]:
         return at_once(self._log.read(run, limit=ALL))

@@ -15,7 +15,6 @@ from pointsman.testing.sim.client import Clients, Surroundings
 from pointsman.testing.sim.node import Node
 
 FAILED = RunFilter(status=("failed",))
-QUARANTINED = RunFilter(status=("quarantined",))
 LOOK_S = 0.1
 """Virtual seconds between two looks for what is quarantined."""
 
@@ -29,7 +28,7 @@ class Rescue:
 
     def __init__(self, world: Surroundings, clients: Clients, rng: random.Random, *, span_s: float) -> None:
         self.cured: set[str] = set()
-        self._reader = world.database.reader
+        self._database = world.database
         self._clients = clients
         self._rng = rng
         self._span_s = span_s
@@ -47,7 +46,7 @@ class Rescue:
             return "listed"
 
         await self._clients.operate("dead letters", "", "", listed)
-        heads = self._reader.heads()
+        heads = self._database.reader.heads()
         failed = {head.id: head.sequence for head in heads if head.status == "failed"}
         chosen = [run for run in failed if self._rng.random() < 0.6]
         if heads and self._rng.random() < 0.1:  # by mistake
@@ -74,7 +73,8 @@ class Rescue:
         """For what is held back, until the schedule is over."""
         while True:
             await asyncio.sleep(LOOK_S)
-            await asyncio.gather(*(self._see_to(head.id) for head in self._reader.heads(QUARANTINED)))
+            held = [run.id for run in self._database.open_runs_now() if run.status == "quarantined"]
+            await asyncio.gather(*(self._see_to(run) for run in held))
 
     async def _see_to(self, run: str) -> None:
         """Ask the doctor; what he can't repair needs other code, and is released with it."""

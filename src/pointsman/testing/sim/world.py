@@ -17,13 +17,13 @@ from pointsman.agents.context import Context
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.budgets.ledger import PREFIX, state_of
-from pointsman.ports.event_log import ENDED_STATUSES, Head
+from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.ports.system_log import SystemHead
 from pointsman.ports.telling import Teller
 from pointsman.testing.sim.checkers import check
 from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.clocks import SimClock, skewed
-from pointsman.testing.sim.databases import as_appended, has_past
+from pointsman.testing.sim.databases import OpenRun, as_appended, has_past
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.journal import JOURNAL, Effect, Invocation, Journal
@@ -31,7 +31,6 @@ from pointsman.testing.sim.loop import PROCESS, Deadlock, Livelock, Process, Sim
 from pointsman.testing.sim.node import Node
 from pointsman.testing.sim.notices import happened
 from pointsman.testing.sim.operators import Operators, serve
-from pointsman.testing.sim.reading import OPEN
 from pointsman.testing.sim.report import Report, listening
 from pointsman.testing.sim.rescue import Rescue
 from pointsman.testing.sim.scenario import Scenario
@@ -141,13 +140,12 @@ class World:
     def _invocation(self, context: Context, agent: str, data: bytes) -> Invocation:
         process = PROCESS.get()
         name = process.name if process is not None else "?"
-        head = self.database.reader.head(context.run)
         if self.trace.is_on:
             about = f"{context.run} {context.call} attempt {context.attempt} epoch {context.epoch}"
             self.trace.say(name, f"CALL {agent} {about}: {data[:80].decode(errors='replace')}")
         return Invocation(
             context.run, context.call, context.attempt, context.idempotency_key, context.epoch, name,
-            self.loop.time(), self.position, self.loop.was_held, head.epoch if head is not None else 0, agent,
+            self.loop.time(), self.position, self.loop.was_held, self.database.epoch_of(context.run), agent,
         )  # fmt: skip
 
     def _effect(self, seen: Effect) -> None:
@@ -190,7 +188,7 @@ class World:
         answering = self.loop.create_task(self.clients.keep_answering())
         while self.loop.time() < deadline:
             await asyncio.sleep(0.05)
-            opened = self.database.reader.heads(OPEN)
+            opened = self.database.open_runs_now()
             deadline += self._skip_rest(opened)
             if working.done() and self.shape.ages and not self.aged_at and self._may_age():
                 await self._age()
@@ -257,12 +255,12 @@ class World:
             tasks += [self.operators.work(), self.rescue.work()]
         await asyncio.gather(*tasks)
 
-    def _skip_rest(self, opened: Sequence[Head]) -> float:
+    def _skip_rest(self, opened: Sequence[OpenRun]) -> float:
         """When every open run rests until a time far away, that time is now: a workflow may sleep for a month.
         Returns: virtual seconds by which the schedule may last longer."""
-        if not opened or any(head.status != "parked" or head.wake_at is None for head in opened):
+        if not opened or any(run.status != "parked" or run.wake_at is None for run in opened):
             return 0.0
-        left_ms = min(head.wake_at or 0 for head in opened) - self.database.true_clock.now()
+        left_ms = min(run.wake_at or 0 for run in opened) - self.database.true_clock.now()
         if left_ms < SKIPPED_MS_MIN:
             return 0.0
         self.say(f"everything rests: {left_ms / 1000:.1f} s later")

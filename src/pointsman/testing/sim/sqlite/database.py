@@ -18,7 +18,7 @@ from pointsman.stores.sqlite.connection import Connection, Writer
 from pointsman.stores.sqlite.event_log import _feed
 from pointsman.stores.sqlite.migrate import migrate
 from pointsman.testing.sim.clocks import ProcessClocks, SimClock
-from pointsman.testing.sim.databases import Committed, Erased, Surroundings
+from pointsman.testing.sim.databases import Committed, Erased, OpenRun, Surroundings
 from pointsman.testing.sim.reading import ALL, Reader
 from pointsman.testing.sim.sqlite.writer import SimWriter
 
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 IN_MEMORY: Final = Path("/dev/shm")
 FILE: Final = "pointsman.db"
+OPEN_RUNS: Final = "SELECT id, status, wake_at FROM runs WHERE ended_at IS NULL ORDER BY number"
 ALTER: Final = """
 UPDATE streams SET body = body || ' '
 WHERE codec = 0 AND sequence = ? AND number = (SELECT number FROM runs WHERE id = ?)
@@ -123,6 +124,13 @@ class SimFile:
     @property
     def position(self) -> int:
         return len(self._committed)
+
+    def open_runs_now(self) -> Sequence[OpenRun]:
+        return [OpenRun(*row) for row in self._beside.connection.execute(OPEN_RUNS)]
+
+    def epoch_of(self, run: str) -> int:
+        row = self._beside.connection.execute("SELECT epoch FROM runs WHERE id = ?", (run,)).fetchone()
+        return row[0] if row is not None else 0
 
     def join(self, around: Surroundings) -> FileSeat:
         seat = FileSeat(self, around)
