@@ -43,7 +43,8 @@ class StatusRoutes:
         self._document = document
 
     @route(
-        "get_coordinator", "GET", "/v1/coordinator", "Name, incarnation, versions, effective limits", tag="coordinator",
+        "get_coordinator", "GET", "/v1/coordinator", "Name, incarnation, versions, hash seed, effective limits",
+        tag="coordinator",
         answers=(Answer(200, dict[str, Any], "What this coordinator is."),),
     )  # fmt: skip
     async def coordinator(self, _request: ApiRequest) -> Reply:

@@ -21,11 +21,10 @@ from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cluster import die_with_parent
 from pointsman.node import Limits, Node, NodeSettings, hash_seed
 from pointsman.node.recycling import MEGABYTE
-from pointsman.process import tune_process
+from pointsman.process import HASH_SEED, tune_process
 from pointsman.stores.urls import store_of
 from pointsman.transports.webhook import InvalidSecret, read_secrets
 
-SEED = "PYTHONHASHSEED"
 WEBHOOK_SECRET = "POINTSMAN_WEBHOOK_SECRET"
 
 
@@ -109,7 +108,7 @@ def coordinator(  # long because a command declares its options as parameters: 4
     tune_process()
     is_worn = serve(
         node,
-        lambda: _introduce({**node.describe(), "pid": os.getpid(), "hash_seed": os.environ[SEED]}, as_json),
+        lambda: _introduce({**node.describe(), "pid": os.getpid()}, as_json),
         hurry=node.hurry,
         worn=node.until_worn,
     )
@@ -158,11 +157,15 @@ def _addresses(allow: Sequence[str], allow_private: bool) -> AgentAddresses:
 
 def share_hash_seed(store: str) -> None:
     """A set of strings in a workflow's body must come in the same order on every coordinator, so this process
-    becomes one with the cluster's hash seed. Once: the environment says when it is done."""
-    wanted = str(asyncio.run(hash_seed(store)))
-    if os.environ.get(SEED) != wanted:
+    becomes one with the cluster's hash seed."""
+    take_hash_seed(str(asyncio.run(hash_seed(store))))
+
+
+def take_hash_seed(seed: str) -> None:
+    """Begin again with this one. Once: the environment says when it is done."""
+    if os.environ.get(HASH_SEED) != seed:
         sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, SEED: wanted})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, HASH_SEED: seed})
 
 
 def _introduce(about: dict[str, Any], as_json: bool) -> None:

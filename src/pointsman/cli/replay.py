@@ -14,7 +14,7 @@ import typer
 from pointsman.app import App
 from pointsman.cli import completing, output
 from pointsman.cli.client import Client
-from pointsman.cli.coordinator import share_hash_seed
+from pointsman.cli.coordinator import share_hash_seed, take_hash_seed
 from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.load import load_app
 from pointsman.cli.options import DEFAULT_URL, AsJson, Store, Token, Url
@@ -55,8 +55,8 @@ def replay(
         raise Usage("give --open for every open run of a cluster, or FILEs; one of them")
     if not open_ and (workflow is not None or limit is not None):
         raise Usage("--workflow and --limit say which open runs are meant: they go with --open")
-    if open_ and store is not None:
-        share_hash_seed(store)  # what depends on the order of a set is to be seen as the cluster sees it
+    if open_:  # what depends on the order of a set is to be seen as the cluster sees it
+        _share_hash_seed(store, url, token)
     program = load_app(app)
     if files:
         fits = [fit(program, run, events) for run, events in map(_of_file, files)]
@@ -68,6 +68,17 @@ def replay(
     _show(fits, as_json=as_json)
     if any(one.code for one in fits):
         raise typer.Exit(Exit.FAILED)
+
+
+def _share_hash_seed(store: str | None, url: str, token: str | None) -> None:
+    """Of a coordinator that has none of its cluster's, such as one in a test, nobody can take it."""
+    if store is not None:
+        share_hash_seed(store)
+        return
+    with Client(url, token) as client:
+        seed = client.get("/v1/coordinator").get("hash_seed")
+    if seed is not None:
+        take_hash_seed(str(seed))
 
 
 # -- where logs come from ---------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pointsman.cli.exits import Exit, Usage, guarded
 from pointsman.cli.load import load_app
 from pointsman.cli.options import AsJson
 from pointsman.kernel.events import Recorded
+from pointsman.process import HASH_SEED
 from pointsman.testing.sim.campaign import chunks_of, summarise
 from pointsman.testing.sim.report import Report
 from pointsman.testing.sim.scenario import Given
@@ -30,7 +31,6 @@ from pointsman.testing.sim.users import given, replay_elsewhere
 from pointsman.testing.sim.world import simulate
 
 T = TypeVar("T")
-HASH_SEED = "PYTHONHASHSEED"
 ELSEWHERE_SEEDS = 10
 """Of so many schedules the runs are replayed in a process with other hashes."""
 

@@ -32,6 +32,7 @@ from pointsman.node.peers import Peers
 from pointsman.node.recycling import Limits, Recycler
 from pointsman.node.turn import Turn
 from pointsman.ports.store import Store
+from pointsman.process import own_hash_seed
 
 API_STOP_S = 1.0
 """How long requests in flight delay the end of the incarnation. Those that take longer end meanwhile."""
@@ -104,7 +105,7 @@ class Node:
         )
         bytes_max = self._app.value_bytes_max
         self._api = ApiServer(
-            CoordinatorRuns(coordinator, bytes_max=bytes_max), coordinator, _with_port(api, port),
+            CoordinatorRuns(coordinator, bytes_max=bytes_max), self, _with_port(api, port),
             agents=coordinator.agents,
             attempts=CoordinatorAttempts(coordinator, self._peers.forward, bytes_max=bytes_max),
             inbox=CoordinatorInbox(coordinator, bytes_max=bytes_max),
@@ -178,6 +179,12 @@ class Node:
         hurried.cancel()
         await self._peers.close()
 
+    def is_ready(self) -> tuple[bool, str]:
+        return self.coordinator.is_ready()
+
+    def metrics(self) -> str:
+        return self.coordinator.metrics()
+
     def describe(self) -> Mapping[str, Any]:
         """What it is, with every limit that is in force."""
         said = dict(self.coordinator.describe())
@@ -188,6 +195,7 @@ class Node:
             "app": self._app.name,
             **said,
             "address": self.address,
+            "hash_seed": own_hash_seed(),
             "routers": list(self._settings.routers),
             "limits": {
                 **limits,

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from pointsman import App, Run, StartRun
+from pointsman.node import Node, NodeSettings
+from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.sqlite.store import SqliteStore
 from tests.unit.cli.conftest import Served
 
@@ -129,3 +131,34 @@ def test_a_store_is_read_without_a_coordinator(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert (said["checked"], said["misfits"]) == (2, 2)
     assert {run["run"] for run in said["runs"]} == {"run-1", "run-2"}
+
+
+SHOWS_ITS_SEED = """
+import os
+import sys
+
+from same import app
+
+print("hash seed", os.environ.get("PYTHONHASHSEED"), hash("text"), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(("of_the_cluster", "taken"), [("77", "77"), ("", "5")])
+async def test_by_the_api_too_the_hashes_are_those_of_the_cluster(
+    of_the_cluster: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shows.py").write_text(SHOWS_ITS_SEED)
+    monkeypatch.setenv("PYTHONHASHSEED", of_the_cluster)
+    node = Node(App("tests"), MemoryStore(MemoryDatabase()), NodeSettings())
+    await node.start()
+    assert node.describe()["hash_seed"] == (of_the_cluster or None)
+    command = [sys.executable, "-m", "pointsman.cli.main", "replay", "shows.py:app", "--open"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--url", f"http://{node.address}", env={**os.environ, "PYTHONHASHSEED": "5"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await process.communicate()
+    await node.stop()
+    shown = [line for line in said.decode().splitlines() if line.startswith("hash seed")]
+    assert (process.returncode, len(shown)) == (0, 1), said
+    assert shown[0].startswith(f"hash seed {taken} ")
