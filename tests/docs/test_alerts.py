@@ -77,3 +77,11 @@ def test_every_metric_of_the_rules_is_an_alarm_of_the_page_and_the_other_way_rou
     page = set(re.findall(r"pointsman_\w+", " ".join(rows)))
     asked = {name for rule in RULES for name, _ in SELECTOR.findall(rule["expr"])}
     assert asked ^ page <= {"pointsman_runs_taken_over_total"}
+
+
+def test_what_prometheus_is_told_to_ask_is_what_the_rules_are_about() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "howto" / "secure.md").read_text(), re.DOTALL | re.MULTILINE)
+    jobs = yaml.safe_load(block)["scrape_configs"]
+    assert [job["metrics_path"] for job in jobs] == ["/metrics", "/router/metrics"]
+    (pattern,) = [named for rule in RULES for named in re.findall(r'^up\{job=~"([^"]*)"\}', rule["expr"])]
+    assert all(re.fullmatch(pattern, job["job_name"]) for job in jobs)
