@@ -6,7 +6,7 @@ and status.
         ├── BadRequest              not HTTP that this server understands
         ├── InvalidJson, InvalidBody, UnknownField, UnexpectedBody, BodyTooLarge
         ├── InvalidQuery, InvalidHeader, InvalidId, TenantMismatch
-        ├── Unauthorized, CrossOrigin, ClusterOnly
+        ├── Unauthorized, CrossOrigin, ForeignHost, ClusterOnly
         ├── NotFound, EffectNotFound, MethodNotAllowed, UnsupportedMediaType, UnsupportedEncoding
         ├── RequestTimeout, HeadersTooLarge
         ├── TooManyConnections, TooManyStreams, NotReady
@@ -109,6 +109,14 @@ class CrossOrigin(ApiError):
     machine."""
 
     code = "cross_origin"
+    status = 403
+
+
+class ForeignHost(ApiError):
+    """An API that has no token answers to a loopback address or localhost in the header Host, and to no other name: a
+    web page could give any name this machine's address. Call it by 127.0.0.1 or localhost, or set a token."""
+
+    code = "foreign_host"
     status = 403
 
 

@@ -41,7 +41,8 @@ ALWAYS = (
     errors.Internal, errors.TooManyConnections,
 )  # fmt: skip
 UNLESS_PUBLIC = (
-    errors.Unauthorized, errors.CrossOrigin, StoreUnavailable, SchemaMissing, SchemaFromFuture, Draining,
+    errors.Unauthorized, errors.CrossOrigin, errors.ForeignHost, StoreUnavailable, SchemaMissing,
+    SchemaFromFuture, Draining,
 )  # fmt: skip
 WITH_BODY = (
     errors.InvalidJson, errors.BodyTooLarge, errors.UnsupportedMediaType, errors.UnsupportedEncoding,

@@ -29,7 +29,7 @@ QUERY_FIELDS_MAX = 64
 _ONCE = frozenset(
     (
         b"authorization", b"content-encoding", b"content-length", b"content-type", b"idempotency-key",
-        b"last-event-id",
+        b"host", b"last-event-id",
         b"origin", b"pointsman-coordinator", b"pointsman-run-id", b"pointsman-tenant", b"pointsman-request-id",
     )
 )  # fmt: skip

@@ -96,6 +96,12 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"ApiSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
+def host_in(header: bytes) -> str:
+    """The host of a header Host, without its port and brackets."""
+    text = header.decode("latin-1").strip()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+
+
 def is_loopback(host: str) -> bool:
     """Is this an address, or the name, of this machine alone? A name that only happens to resolve to it is
     not."""

@@ -38,6 +38,10 @@ class Exchange:
         added = placement.added
         if b"pointsman-request-id" not in request.named:
             added += b"Pointsman-Request-Id: %b\r\n" % router.new_request_id()
+        if router.settings.token is not None:
+            # Who asks was checked here, under whatever name. A coordinator without a token answers to its own only.
+            request.drop([b"host"])
+            added += b"Host: localhost\r\n"
         self._added = added
         self._bytes = request.serialized(added)
         request.body = b""  # held once, not twice

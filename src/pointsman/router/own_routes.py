@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ from pointsman.router import metrics, problems
 from pointsman.router.membership import Announcement, StaleIncarnation, TooManyCoordinators
 from pointsman.router.problems import JSON, Problem
 from pointsman.router.reading import Request
-from pointsman.router.settings import InvalidRouterSettings, parse_address
+from pointsman.router.settings import InvalidRouterSettings, host_in, is_loopback, parse_address
 from pointsman.router.state import RouterState
 
 _READ = (b"GET", b"HEAD")
@@ -36,8 +37,9 @@ def answer(router: RouterState, request: Request) -> Answer | Problem | None:
     if path == b"/ready":
         return _reading(request) or _ready(router)
     announces = path == b"/router/announce"
-    if not _authorized(router, request, announces=announces):
-        return problems.UNAUTHORIZED
+    refusal = _refusal(router, request, announces=announces)
+    if refusal is not None:
+        return refusal
     if path != b"/router" and not path.startswith(b"/router/"):
         return None
     if announces:
@@ -49,13 +51,20 @@ def answer(router: RouterState, request: Request) -> Answer | Problem | None:
     return problems.NOT_FOUND
 
 
-def _authorized(router: RouterState, request: Request, *, announces: bool) -> bool:
+def _refusal(router: RouterState, request: Request, *, announces: bool) -> Problem | None:
     settings = router.settings
     wanted = (settings.announce_token if announces else None) or settings.token
-    if wanted is None:
-        return True
+    if wanted is None:  # as the API does: a page may have given its own name this machine's address
+        host = request.named.get(b"host")
+        return None if host is None or _is_own(host) else problems.FOREIGN_HOST
     scheme, _, given = request.named.get(b"authorization", b"").partition(b" ")
-    return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted.encode())
+    is_right = scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted.encode())
+    return None if is_right else problems.UNAUTHORIZED
+
+
+@lru_cache(maxsize=16)
+def _is_own(host: bytes) -> bool:
+    return is_loopback(host_in(host))
 
 
 def _reading(request: Request) -> Problem | None:

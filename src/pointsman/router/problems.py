@@ -50,6 +50,10 @@ UNAUTHORIZED = Problem(
 CROSS_ORIGIN = Problem(
     403, "cross_origin", "Web pages may not announce coordinators", "Only a coordinator announces itself."
 )
+FOREIGN_HOST = Problem(
+    403, "foreign_host", "A router without a token answers to no foreign name",
+    "Call it by 127.0.0.1 or localhost, or set a token: a web page could give any name this machine's address.",
+)  # fmt: skip
 NOT_FOUND = Problem(
     404, "no_such_route", "The router has no such route",
     "Below /router there are /router/announce, /router/coordinators and /router/metrics.",

@@ -118,8 +118,14 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
             parse_address(address)
 
 
+def host_in(header: bytes) -> str:
+    """The host of a header Host, without its port and brackets."""
+    text = header.decode("latin-1").strip()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+
+
 def is_loopback(host: str) -> bool:
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -176,6 +176,26 @@ async def test_without_a_token_a_foreign_page_is_refused_and_a_local_one_not():
 
 
 @pytest.mark.parametrize(
+    "host", ["evil.test:7777", "127.0.0.1.evil.test", "localhost.evil.test", "10.0.0.1", "", "[", "a b"]
+)
+async def test_without_a_token_a_foreign_name_reaches_nothing(host):
+    """DNS rebinding: the page's own name has this machine's address by now, and its requests have no Origin."""
+    bench = Bench()
+    for path in ("/v1/runs", "/metrics", "/nowhere"):
+        response = await bench.client.get(path, headers={"Host": host})
+        assert (response.status_code, response.json()["code"]) == (403, "foreign_host")
+    assert "127.0.0.1 or localhost, or set a token" in response.json()["detail"]
+    assert (await bench.client.get("/health", headers={"Host": host})).status_code == 200
+
+
+async def test_without_a_token_every_name_of_this_machine_alone_is_its_own():
+    bench = Bench()
+    for host in ("127.0.0.1", "127.0.0.1:7777", "127.9.9.9:1", "[::1]:7777", "localhost", "LocalHost:80"):
+        assert (await bench.client.get("/v1/runs", headers={"Host": host})).status_code == 200
+        assert (await bench.client.get("/v1/runs", headers={"Host": "evil.test"})).status_code == 403
+
+
+@pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "", "10.0.0.1", "example.test", "127.0.0.1.evil.test", "localhost.x"]
 )
 def test_binding_elsewhere_than_loopback_needs_a_token(host):

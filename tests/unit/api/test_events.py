@@ -93,7 +93,7 @@ async def test_events_come_live_heartbeats_between_them_and_the_end_is_said():
         bench = Bench()
         bench.runs.entries = runs.entries
         await bench.start("patient", id="a")
-        await wire.send(b"GET /v1/runs/a/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.send(b"GET /v1/runs/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"id: 1" in await wire.until(b'"type":"RunStarted"')
         await wire.until(b": still here\n\n")
         await wire.until(b": still here\n\n")
@@ -123,7 +123,7 @@ async def test_the_number_of_streams_is_capped_and_a_closed_one_makes_room():
         bench = Bench()
         bench.runs.entries = runs.entries
         await bench.start("patient", id="a")
-        request = b"GET /v1/runs/a/stream HTTP/1.1\r\nHost: x\r\n\r\n"
+        request = b"GET /v1/runs/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
         async with connected(server.port) as first, connected(server.port) as second:
             await first.send(request)
             await first.until(b"id: 1")
@@ -145,7 +145,7 @@ async def test_a_stopping_server_closes_streams_with_a_word_and_without_waiting(
         bench = Bench()
         bench.runs.entries = runs.entries
         await bench.start("patient", id="a")
-        await wire.send(b"GET /v1/runs/a/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.send(b"GET /v1/runs/a/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await wire.until(b"id: 1")
         await asyncio.wait_for(server.stop(), 5)
         rest = await wire.rest()

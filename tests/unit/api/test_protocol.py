@@ -9,8 +9,8 @@ import pytest
 from pointsman.kernel.errors import UnknownRun
 from tests.unit.api.memory_runs import MemoryRuns, connected, served
 
-GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-POST = b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = b'{"workflow":"echo","input":1}'
 SMALL = {"headers_timeout_s": 0.2, "body_timeout_s": 0.2, "idle_timeout_s": 0.2}
 LONG = 60.0
@@ -52,7 +52,7 @@ async def test_requests_follow_each_other_on_one_connection():
 
 async def test_pipelined_requests_are_answered_in_order():
     async with served(MemoryRuns()) as server, connected(server.port) as wire:
-        await wire.send(GET + b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        await wire.send(GET + b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" + GET)
         bodies = [(await wire.response())[1] for _ in range(3)]
         assert bodies == [b'{"status":"alive"}', b"pointsman_up 1\n", b'{"status":"alive"}']
 
@@ -121,7 +121,7 @@ async def test_a_client_that_reads_nothing_is_cut():
         await wire.send(POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         await wire.response()
         wire.writer.transport.pause_reading()
-        await wire.send(b"GET /v1/runs/a HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        await wire.send(b"GET /v1/runs/a HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40)
         connections = server.connections
         async with asyncio.timeout(10):
             await connections.empty.wait()
@@ -149,15 +149,15 @@ async def test_too_many_connections_get_503_and_room_is_made_again():
 async def test_headers_over_the_limit_are_431(ended):
     async with served(MemoryRuns(), header_bytes_max=2000) as server, connected(server.port) as wire:
         tail = b"\r\n\r\n" if ended else b""
-        await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Big: " + b"x" * 2000 + tail)
+        await wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Big: " + b"x" * 2000 + tail)
         assert problem(await wire.rest())["code"] == "headers_too_large"
 
 
 async def test_many_small_headers_and_a_long_path_are_431_too():
     async with served(MemoryRuns(), header_bytes_max=2000) as server:
         for request in (
-            b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 400 + b"\r\n",
-            b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 400 + b"\r\n",
+            b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ):
             async with connected(server.port) as wire:
                 await wire.send(request)
@@ -182,13 +182,13 @@ async def test_a_body_over_the_limit_is_413_chunked_or_not():
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GARBAGE\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\nBad Header: x\r\n\r\n",
         POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nxxxxxx",
         POST + b"Content-Length: -1\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        b"CONNECT evil.test:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT evil.test:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
 async def test_what_is_not_http_is_a_400_problem(request_bytes):
@@ -209,13 +209,15 @@ async def test_the_host_header_changes_nothing(host):
 
 async def test_an_absolute_target_is_judged_by_its_path():
     async with served(MemoryRuns(), token="t") as server, connected(server.port) as wire:
-        await wire.send(b"GET http://127.0.0.1/v1/runs?x=/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.send(b"GET http://127.0.0.1/v1/runs?x=/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await wire.response())[0] == 401
 
 
 async def test_an_upgrade_is_not_taken():
     async with served(MemoryRuns()) as server, connected(server.port) as wire:
-        await wire.send(b"GET /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await wire.send(
+            b"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
         assert (await wire.response())[0] == 200
 
 
@@ -259,7 +261,7 @@ async def test_stopping_finishes_what_is_under_way_and_refuses_the_rest():
 
     runs.get = get
     async with served(runs) as server, connected(server.port) as busy, connected(server.port) as idle:
-        await busy.send(b"GET /v1/runs/a HTTP/1.1\r\nHost: x\r\n\r\n")
+        await busy.send(b"GET /v1/runs/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await asyncio.wait_for(entered.wait(), 5)
         stopping = asyncio.create_task(server.stop())
         assert await idle.rest() == b""
@@ -285,7 +287,7 @@ async def test_stopping_does_not_wait_for_ever():
 
     runs.get = get
     async with served(runs, stop_timeout_s=0.1) as server, connected(server.port) as wire:
-        await wire.send(b"GET /v1/runs/a HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.send(b"GET /v1/runs/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await asyncio.wait_for(entered.wait(), 5)
         await asyncio.wait_for(server.stop(), 5)
         assert problem(await wire.rest())["code"] == "draining"
@@ -307,5 +309,5 @@ async def test_time_in_which_the_process_stood_still_is_nobodys_fault():
         assert (await wire.response())[0] == 200
         now = asyncio.get_running_loop().time()
         server.connections.sweep(now + 20, late_s=20)
-        await wire.send(b"TP/1.1\r\nHost: x\r\n\r\n")
+        await wire.send(b"TP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await wire.response())[0] == 200

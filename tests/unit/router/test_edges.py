@@ -13,7 +13,7 @@ from tests.unit.router.test_router import OK, ask, header, post, router, shut, u
 
 
 def get(path: str, extra: str = "", version: str = "1.1", method: str = "GET") -> bytes:
-    return f"{method} {path} HTTP/{version}\r\nHost: r\r\nConnection: close\r\n{extra}\r\n".encode()
+    return f"{method} {path} HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n{extra}\r\n".encode()
 
 
 def bearer(token: str) -> str:
@@ -38,6 +38,31 @@ async def test_all_but_health_and_ready_ask_for_the_token(path: str):
         assert [await status(service, get(p)) for p in ("/health", "/ready")] == [200, 200]
 
 
+async def test_without_a_token_a_foreign_name_reaches_nothing():
+    """A page whose own name has this machine's address by now: its requests look like anybody's but for the name."""
+    async with upstream(lambda _: OK) as (up, a), router(a) as service:
+        for path in ("/v1/runs", "/router/metrics", "/router/x"):
+            for host in ("evil.test:7777", "127.0.0.1.evil.test", "10.0.0.1"):
+                answer = await ask(service, get(path).replace(b"localhost", host.encode()))
+                assert answer.startswith(b"HTTP/1.1 403")
+                assert b'"foreign_host"' in answer
+        announcement = post("/router/announce", said(a)).replace(b"localhost", b"evil.test")
+        assert await status(service, announcement) == 403
+        assert up.seen == []
+        for host in ("127.0.0.1:7777", "[::1]:1", "LOCALHOST"):
+            assert await status(service, get("/v1/runs/x").replace(b"localhost", host.encode())) == 200
+        assert header(up.seen[-1], b"host") == b"LOCALHOST"
+
+
+async def test_a_router_with_a_token_asks_coordinators_under_a_name_that_is_theirs():
+    """They may have no token, behind one that has: it checked who asks, and they would refuse the name."""
+    async with upstream(lambda _: OK) as (up, a), router(a, token="t") as service:
+        request = get("/v1/runs/x", bearer("t")).replace(b"localhost", b"api.example.org")
+        assert await status(service, request) == 200
+        assert up.seen[0].count(b"\r\nHost: localhost\r\n") == 1
+        assert b"api.example.org" not in up.seen[0]
+
+
 async def test_announcing_takes_its_own_token():
     async with router(token="t", announce_token="n") as service:
         for extra, wanted in (("", 401), (bearer("t"), 401), (bearer("n"), 200)):
@@ -57,7 +82,7 @@ async def test_metrics_and_coordinators_tell_what_happened():
 async def test_the_connection_over_the_cap_is_told():
     async with router(connections_max=1) as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        writer.write(b"GET /health HTTP/1.1\r\nHost: r\r\n\r\n")
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readuntil(b"}")
         assert b"too_many_connections" in await ask(service, b"")
         await shut(writer)
@@ -169,7 +194,7 @@ async def test_old_clients_pipelining_and_expect():
         old = await ask(service, get("/v1/runs/x", version="1.0"))
         assert old.endswith(b"\r\n\r\nok")
         assert b"chunked" not in old.lower()
-        two = await ask(service, b"GET /v1/runs/x HTTP/1.1\r\nHost: r\r\n\r\n" + get("/health"))
+        two = await ask(service, b"GET /v1/runs/x HTTP/1.1\r\nHost: localhost\r\n\r\n" + get("/health"))
         assert two.index(b"0\r\n\r\n") < two.index(b'{"status":"ok"}')
         expect = post("/v1/runs", b"{}", "Expect: 100-continue\r\n")[:-2]
         assert await ask(service, expect, until=b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"

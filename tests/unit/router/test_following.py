@@ -10,7 +10,7 @@ from tests.unit.router.test_holding import Scripted, announce
 from tests.unit.router.test_router import Cut, ask, header, post, router, shut, upstream
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-FOLLOW = b"GET /v1/runs/x/stream HTTP/1.1\r\nHost: r\r\nLast-Event-ID: 2\r\nConnection: close\r\n\r\n"
+FOLLOW = b"GET /v1/runs/x/stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 2\r\nConnection: close\r\n\r\n"
 DRAINING = b"HTTP/1.1 503 No\r\nPointsman-Retry-Elsewhere: 1\r\nContent-Length: 2\r\n\r\nno"
 LAST_CHUNK = b"0\r\n\r\n"
 

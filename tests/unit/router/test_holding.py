@@ -12,7 +12,7 @@ import pytest
 from pointsman.router import RouterService, RouterSettings
 from tests.unit.router.test_router import OK, Cut, ask, post, router, shut, upstream
 
-GET = b"GET /v1/runs/x HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
+GET = b"GET /v1/runs/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 HEAD = OK[:-2]
 
 
@@ -170,7 +170,7 @@ async def test_a_request_that_no_coordinator_answers_holds_nothing():
     "too_long",
     [
         post("/v1/runs", b"x" * 201),
-        b"POST /v1/runs HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         + (b"50\r\n" + b"x" * 80 + b"\r\n") * 3,
     ],
 )

@@ -85,7 +85,7 @@ async def shut(writer: asyncio.StreamWriter) -> None:
 
 
 def post(path: str, body: bytes = b"{}", extra: str = "") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -161,7 +161,7 @@ async def test_nothing_is_retried_after_bytes_were_passed_on():
         return b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nBROKEN"
 
     async with upstream(react) as (up, a), router(a) as service:
-        answer = await ask(service, b"GET /v1/runs/x HTTP/1.1\r\nHost: r\r\n\r\n")
+        answer = await ask(service, b"GET /v1/runs/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.endswith(b"2\r\nab\r\n")
     assert len(up.seen) == 1
 
@@ -192,7 +192,7 @@ async def test_a_shed_start_is_tried_at_one_other_and_its_id_is_the_same():
     async with upstream(react) as (_, a), upstream(react) as (_, b), router(a, b) as service:
         assert (await ask(service, post("/v1/runs"))).endswith(b"ok")
         assert len({header(request, b"pointsman-run-id") for request in seen}) == 1
-        assert b" 200 " in await ask(service, b"GET /ready HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in await ask(service, b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert len(seen) == 2
 
 
@@ -208,7 +208,9 @@ async def test_an_overload_does_not_send_each_start_to_every_coordinator():
         for _ in range(5):
             assert (await ask(service, post("/v1/runs"))).endswith(b"full")
         assert sum(len(up.seen) for up, _ in ups) == 7
-        text = (await ask(service, b"GET /router/metrics HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")).decode()
+        text = (
+            await ask(service, b"GET /router/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        ).decode()
         assert 'pointsman_router_retries_total{reason="shed"} 1' in text
 
 
@@ -221,7 +223,7 @@ async def test_a_shed_start_is_passed_on_where_there_is_no_other():
 async def test_events_flow_at_once_and_a_client_that_leaves_closes_the_upstream():
     stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nid: 1\r\n"
     async with upstream(lambda _: stream) as (up, a), router(a) as service:
-        answer = await ask(service, b"GET /v1/runs/x/stream HTTP/1.1\r\nHost: r\r\n\r\n", until=b"id: 1\r\n")
+        answer = await ask(service, b"GET /v1/runs/x/stream HTTP/1.1\r\nHost: localhost\r\n\r\n", until=b"id: 1\r\n")
         assert answer.endswith(b"5\r\nid: 1\r\n")
         async with asyncio.timeout(5):
             await up.closed.wait()
@@ -231,15 +233,15 @@ async def test_events_flow_at_once_and_a_client_that_leaves_closes_the_upstream(
     ("request_", "status"),
     [
         (
-            b"POST / HTTP/1.1\r\nHost: r\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             b"400",
         ),
-        (b"POST / HTTP/1.1\r\nHost: r\r\nContent-Length: 1001\r\n\r\n", b"413"),
-        (b"POST / HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, b"413"),
-        (b"GET / HTTP/1.1\r\nHost: r\r\nX: " + b"x" * 40_000, b"431"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, b"413"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000, b"431"),
         (b"GET / HTTP/1.1\r\nHost:", b"408"),
-        (b"POST / HTTP/1.1\r\nHost: r\r\nContent-Length: 9\r\n\r\nx", b"408"),
-        (b"GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"501"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx", b"408"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"501"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
     ],
 )
@@ -269,7 +271,7 @@ async def test_announced_leaving_and_silent():
             assert b" 200 " in await ask(service, post("/router/announce", json.dumps(said).encode()))
 
         async def status(path: str) -> bytes:
-            get = f"GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
+            get = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             return (await ask(service, get.encode())).split(b" ")[1]
 
         assert await status("/ready") == b"503"
