@@ -8,7 +8,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, overload
 
@@ -253,7 +253,9 @@ class App:
                 raise ValueError(f"events {start}: {limit}={value}: at least 1")
         body = triggers.event_driven(start, tuple(ends), turns_max, repeats_max)
         workflow = self.workflow(name=start, version=version, budget=budget)(body)
-        workflow = self._workflows[start, version] = with_settings(workflow, ends, turns_max, repeats_max)
+        begins_with = "" if triggers.CRASHED in ends else start
+        workflow = replace(with_settings(workflow, ends, turns_max, repeats_max), begins_with=begins_with)
+        self._workflows[start, version] = workflow
         return workflow
 
     @cached_property

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import PULL, Card
 from pointsman.agents.record import AgentRecord
@@ -139,6 +141,25 @@ class AgentDirectory:
         except (InvalidInput, InvalidValue):
             return False
         return True
+
+    def check_event(self, event: str, data: bytes, *, unless: str) -> None:
+        """Whoever subscribes to this event can take this data, as far as it is known what they take; or another agent
+        in their place, or somebody subscribes to their failure, the event `unless`.
+
+        Raises:
+            InvalidInput: of which subscriber, and where it does not fit.
+        """
+        now = self.now()
+        for name in () if self.subscribers(unless, now) else self.subscribers(event, now):
+            agent = self.agent(name)
+            if agent is None:
+                continue
+            try:
+                wanted = agent.signature.encode_input((msgspec.Raw(data),), {})
+                agent.signature.check_input(wanted)
+            except InvalidInput as error:
+                if not any(self.fits(other, wanted) for other in self.chain(name)):
+                    raise InvalidInput(f"{event}: its subscriber {name} can't take it: {error}") from error
 
     def chain(self, name: str) -> tuple[str, ...]:
         """See `kernel.program.Directory`."""

@@ -34,6 +34,8 @@ class Workflow:
     repeats_max: int | None = None
     state: StateSchema | None = None
     """Of `run.state`."""
+    begins_with: str = ""
+    """The event whose data its input is, where a subscriber that can't take it would fail the run."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self.function(*args, **kwargs)

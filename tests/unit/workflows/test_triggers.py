@@ -11,7 +11,7 @@ import pytest
 
 from pointsman import AgentRefused, App, Context, EndEvent, Run, StartRun
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import DeadEnd, InvalidValue, LoopDetected
+from pointsman.kernel.errors import DeadEnd, InvalidInput, InvalidValue, LoopDetected, UnknownRun
 from pointsman.kernel.state import PendingCall
 from pointsman.stores.memory.store import MemoryStore
 from tests.support.lab import Emitting, Lab
@@ -217,7 +217,11 @@ async def test_data_that_a_subscriber_can_not_take_is_its_failure() -> None:
     app = App("desk")
 
     @app.on("ticket.opened")
-    async def classify(number: int, ctx: Context) -> None: ...
+    async def classify(number: Any, ctx: Context) -> None:
+        ctx.emit("ticket.classified", number)
+
+    @app.on("ticket.classified")
+    async def answer(number: int, ctx: Context) -> None: ...
 
     app.events("ticket.opened")
     async with app.running(MemoryStore()) as runs:
@@ -225,6 +229,43 @@ async def test_data_that_a_subscriber_can_not_take_is_its_failure() -> None:
         view = await runs.wait("1", timeout_s=30)
     assert view.failure is not None
     assert view.failure.kind == "invalid_input"
+
+
+def a_desk(*, ends: tuple[str, ...] = (), generalist: str | None = None) -> App:
+    app = App("desk", generalist=generalist)
+
+    @app.on("ticket.opened")
+    async def classify(number: int, kind: str) -> None: ...
+
+    @app.on("ticket.opened")
+    async def count(number: Any) -> None: ...
+
+    @app.agent
+    async def anything(said: Any) -> None: ...
+
+    app.events("ticket.opened", ends=ends)
+    return app
+
+
+async def test_data_that_a_subscriber_can_not_take_begins_no_run() -> None:
+    async with a_desk().running(MemoryStore()) as runs:
+        for data in (b'"seven"', b'{"number":1}', b'{"number":"x","kind":"y"}'):
+            with pytest.raises(InvalidInput, match=r"^ticket\.opened: its subscriber classify can't take it: "):
+                await runs.start(StartRun("ticket.opened", data, id="1"))
+        with pytest.raises(UnknownRun):
+            await runs.get("1")
+        await runs.start(StartRun("ticket.opened", b'{"number":1,"kind":"x","more":true}', id="1"))
+        assert (await runs.wait("1", timeout_s=30)).failure is None
+
+
+async def test_data_that_somebody_else_takes_begins_a_run() -> None:
+    """Another agent in the subscriber's place, an end that is its failure, or who subscribes to that."""
+    told = a_desk()
+    told.on("agent.crashed")(told.agent(name="nurse")(an_agent))
+    for app in (a_desk(generalist="anything"), a_desk(ends=("agent.crashed",)), told):
+        async with app.running(MemoryStore()) as runs:
+            await runs.start(StartRun("ticket.opened", b'"seven"', id="1"))
+            assert (await runs.wait("1", timeout_s=30)).failure is None
 
 
 async def test_a_body_reads_what_its_agents_emitted() -> None:

@@ -30,6 +30,7 @@ from pointsman.kernel.errors import (
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
 from pointsman.ports.event_log import ENDED_STATUSES, Head, NewRun, RunFilter
 from pointsman.ports.runs import Accepted, EventView, Redrive, Redriven, RunView, Started, StartRun, StateView
+from pointsman.workflows.triggers import CRASHED
 
 logger = logging.getLogger("pointsman.coordinator")
 
@@ -59,6 +60,8 @@ class CoordinatorRuns:
         await coordinator.modes.shedding.check(workflow.name, request.id)
         data = encode(decode(request.input, bytes_max=self._bytes_max), bytes_max=self._bytes_max)
         workflow.signature.check_input(data)
+        if workflow.begins_with:
+            coordinator.directory.check_event(workflow.begins_with, data, unless=CRASHED)
         encode(dict(request.attributes))
         run = request.id if request.id is not None else coordinator.ids.run_id()
         if not RUN_ID.fullmatch(run):
