@@ -82,12 +82,12 @@ def main() -> None:
         "parcel": b"7", "planned": b"5", "deadlocked": b"1", "large": msgspec.json.encode("à propos " * 300),
         "rounds": b"[]", "risky": b"2",
         "thrifty": b"3",
-        "approving": b"4",
+        "approving": b"4", "escalating": b"8000",
     }  # fmt: skip
     signals = {"waiting": [("early", b"1"), ("order", b'{"id": 1}')],
                "rounds": [("word", b'"one"'), ("word", b'"two"'), ("word", b'"three"')]}  # fmt: skip
     names = "sequence parallel waiting derived selecting failing refused large foreign cleaning_up recovering repaired "
-    names += "rounds risky parcel planned deadlocked thrifty approving"
+    names += "rounds risky parcel planned deadlocked thrifty approving escalating"
     for name in names.split():
         path = HERE / f"{name}.v1.jsonl"
         workflow = programs.app.directory.workflow(WORKFLOWS.get(name, name))
@@ -98,6 +98,8 @@ def main() -> None:
         if name == "approving":
             no = ev.Failure("not_answered", "ann refused: too late", retryable=False)
             more = {"people": [b'{"id":0,"lines":[]}', b'{"id":5,"lines":["x"]}', no, "bob", None, None, None]}
+        if name == "escalating":
+            more = {"people": [None, "bob", *[None] * 9]}
         is_well = [name == "thrifty"]
         programs.app.directory.mode = "degraded" if name == "thrifty" else "full"
         lab = Lab(programs.app, workflow, inputs.get(name, b"null"), answer=partial(answer, is_well=is_well), **more)

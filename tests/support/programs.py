@@ -276,6 +276,14 @@ async def thrifty(run: Run, n: int) -> list[object]:
 
 
 @app.workflow()
+async def escalating(run: Run, until: float) -> list[str]:
+    steps = [(60, "leads"), (3_600, "head"), (5_000, "board")]
+    first = await run.ask("Sign?", assignee="auditor", escalate=steps, until=until)
+    who = Question("By hand?", escalate=[(1, "a"), (2, "b")], until=until + 5)
+    return [first.outcome, str(await run.call(double, 0, key="charge", person=who, default=7))]
+
+
+@app.workflow()
 async def approving(run: Run, n: int) -> list[str]:
     said = []
     for number in range(n):

@@ -79,6 +79,7 @@ class TaskBody(msgspec.Struct):
     expires_at: str | UnsetType | None = UNSET
     escalate_at: str | UnsetType | None = UNSET
     escalate_to: str | UnsetType = UNSET
+    escalations: list[EscalationBody] | UnsetType = UNSET
     handovers: list[HandoverBody] | UnsetType = UNSET
     answer: AnswerGivenBody | UnsetType | None = UNSET
 
@@ -88,6 +89,11 @@ class FailedAttemptBody(msgspec.Struct):
     agent: str
     at: str
     failure: Failure
+
+
+class EscalationBody(msgspec.Struct):
+    assignee: str
+    at: str
 
 
 class HandoverBody(msgspec.Struct):
@@ -226,6 +232,7 @@ def _view_body(view: TaskView) -> TaskBody:
     body.expires_at = None if view.expires_at is None else time(view.expires_at)
     body.escalate_at = None if view.escalate_at is None else time(view.escalate_at)
     body.escalate_to = view.escalate_to
+    body.escalations = [EscalationBody(one.assignee, time(one.at)) for one in view.escalations]
     body.handovers = [HandoverBody(one.assignee, time(one.at), one.by) for one in view.handovers]
     body.answer = None if view.answer is None else _answer_body(view.answer)
     return body

@@ -6,7 +6,9 @@ Both are the same from there on: one open task, one first answer.
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -21,6 +23,24 @@ NAME_CHARS_MAX = 128
 SECONDS_MAX = 1e10
 
 Outcome = Literal["answered", "accepted", "edited", "refused", "expired"]
+Steps = Sequence[tuple[float, str]]
+"""After how many seconds from the beginning who is asked."""
+
+
+class Moment(Protocol):
+    """A `datetime`; the kernel has no clock, and no calendar."""
+
+    @property
+    def tzinfo(self) -> object: ...
+
+    def timestamp(self) -> float: ...
+
+
+class Escalation(msgspec.Struct, frozen=True):
+    """Without an answer `after_ms` after the task was opened, `to` is asked."""
+
+    after_ms: int
+    to: str
 
 
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,14 +48,24 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         assignee: a person or a group; empty: whoever looks.
-        expires_ms: without an answer after so long, there will be none.
-        escalate_to, escalate_ms: without an answer after so long, somebody else is asked.
+        expires_ms: without an answer after so long, there will be none. expires_at: nor after that moment (ms, the
+            database's clock).
+        escalate_to, escalate_ms: without an answer after so long, somebody else is asked. then: and after them others.
     """
 
     assignee: str = ""
     expires_ms: int | None = None
     escalate_to: str = ""
     escalate_ms: int | None = None
+    expires_at: int | None = None
+    then: tuple[Escalation, ...] = ()
+
+    @property
+    def escalations(self) -> tuple[Escalation, ...]:
+        """All of them, the earliest first."""
+        if self.escalate_ms is None:
+            return ()
+        return Escalation(self.escalate_ms, self.escalate_to), *self.then
 
 
 ANYBODY = Terms()
@@ -54,6 +84,7 @@ class OpenTask(msgspec.Struct):
     Attributes:
         asked: the task in which the body first asked this; None: nobody asked, it is the end of a failure chain.
         requested: the sequence of its call's request.
+        escalated: how often somebody else was asked since. escalate_at, escalate_to: who is next, and when.
     """
 
     id: str
@@ -67,6 +98,22 @@ class OpenTask(msgspec.Struct):
     expires_at: int | None = None
     escalate_at: int | None = None
     requested: int = 0
+    escalated: int = 0
+
+    @property
+    def escalate_to(self) -> str:
+        return self.ahead[0].to if self.ahead else ""
+
+    @property
+    def ahead(self) -> tuple[Escalation, ...]:
+        """Who will be asked, if nobody answers."""
+        return self.terms.escalations[self.escalated :]
+
+    def go_to(self, assignee: str) -> None:
+        """Its time was up: `assignee` is asked, and after them the next."""
+        self.assignee = assignee
+        self.escalated += 1
+        self.escalate_at = self.opened_at + self.ahead[0].after_ms if self.ahead else None
 
     def next_due(self) -> int | None:
         """When time changes something about it."""
@@ -83,6 +130,8 @@ def opened(
     found = OpenTask(task, call, question, shown, terms, at, asked, terms.assignee, requested=requested)
     if terms.expires_ms is not None:
         found.expires_at = at + terms.expires_ms
+    elif terms.expires_at is not None:
+        found.expires_at = terms.expires_at
     if terms.escalate_ms is not None:
         found.escalate_at = at + terms.escalate_ms
     return found
@@ -107,7 +156,9 @@ class Question:
         text: for people.
         assignee: a person or a group, by any name that people know them by; nobody in particular without.
         expires_in: seconds; without an answer by then, the call goes on as if the person had refused.
+        until: the same, as a moment: a datetime with a time zone, or seconds since 1970.
         escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds.
+        escalate: the same in several steps, each (seconds from the beginning, who is asked then).
 
     Raises:
         InvalidValue: with what to change.
@@ -116,29 +167,58 @@ class Question:
     __slots__ = ("person",)
 
     def __init__(
-        self, text: str, *, assignee: str = "", expires_in: float | None = None, escalate_to: str = "",
-        escalate_in: float | None = None,
+        self, text: str, *, assignee: str = "", expires_in: float | None = None, until: Moment | float | None = None,
+        escalate_to: str = "", escalate_in: float | None = None, escalate: Steps = (),
     ) -> None:  # fmt: skip
         check_question(text)
-        self.person = Person(text, terms_of(assignee, expires_in, escalate_to, escalate_in))
+        self.person = Person(text, terms_of(assignee, expires_in, until, escalate_to, escalate_in, escalate))
 
 
-def terms_of(assignee: str, expires_in: float | None, escalate_to: str, escalate_in: float | None) -> Terms:
+def terms_of(
+    assignee: str, expires_in: float | None, until: Moment | float | None, escalate_to: str,
+    escalate_in: float | None, escalate: Steps,
+) -> Terms:  # fmt: skip
     """The arguments of a question, checked. Raises InvalidValue."""
-    for name in (assignee, escalate_to):
+    if bool(escalate_to) != (escalate_in is not None):
+        raise InvalidValue("escalate_to= (who is asked then) and escalate_in= (after how many seconds) go together")
+    if escalate_to and escalate:
+        raise InvalidValue("escalate= has all the steps: escalate_to= and escalate_in= are for one alone")
+    if expires_in is not None and until is not None:
+        raise InvalidValue("expires_in= (so many seconds) or until= (a moment), not both")
+    steps = [(escalate_in, escalate_to)] if escalate_in is not None else _steps(escalate)
+    for name in (assignee, *(to for _, to in steps)):
         check(name)
         if len(name) > NAME_CHARS_MAX or (name and not name.strip()):
             raise InvalidValue(f"{name!r}: a person or group is named in 1 to {NAME_CHARS_MAX} characters")
-    if bool(escalate_to) != (escalate_in is not None):
-        raise InvalidValue("escalate_to= (who is asked then) and escalate_in= (after how many seconds) go together")
-    expires_ms, escalate_ms = _ms("expires_in", expires_in), _ms("escalate_in", escalate_in)
-    if expires_ms is not None and escalate_ms is not None and escalate_ms >= expires_ms:
+    expires_ms, expires_at = _ms("expires_in", expires_in), _moment_ms(until)
+    found = [Escalation(_ms_of("escalate_in" if escalate_to else "escalate", after), to) for after, to in steps]
+    if any(after.after_ms <= before.after_ms for before, after in pairwise(found)):
+        raise InvalidValue(f"escalate={list(escalate)!r}: each step is later than the one before it")
+    if expires_ms is not None and found and found[-1].after_ms >= expires_ms:
         raise InvalidValue(
-            f"escalate_in={escalate_in}, expires_in={expires_in}: it would expire before anybody else is asked"
+            f"escalate_in={steps[-1][0]}, expires_in={expires_in}: it would expire before anybody else is asked"
         )
-    if not assignee and expires_ms is None and escalate_ms is None:
+    if not assignee and expires_ms is None and expires_at is None and not found:
         return ANYBODY  # the default itself is not written
-    return Terms(assignee, expires_ms, escalate_to, escalate_ms)
+    first = found[0] if found else None
+    return Terms(
+        assignee, expires_ms, first.to if first else "", first.after_ms if first else None, expires_at,
+        tuple(found[1:]),
+    )  # fmt: skip
+
+
+def _steps(escalate: Steps) -> list[tuple[float, str]]:
+    """Raises InvalidValue."""
+    steps: list[tuple[Any, Any]]
+    try:
+        steps = [(after, to) for after, to in escalate]
+    except (TypeError, ValueError):
+        steps = [(0, "")]
+    if not all(isinstance(after, int | float) and isinstance(to, str) and to for after, to in steps):
+        raise InvalidValue(
+            f"escalate={escalate!r}: a list of steps, each (seconds from the beginning, who is asked then)"
+        )
+    return steps
 
 
 def person_of(person: str | Question) -> Person | None:
@@ -173,9 +253,23 @@ def check_question(question: str) -> None:
         )
 
 
-def _ms(name: str, seconds: float | None) -> int | None:
-    if seconds is None:
+def _moment_ms(until: Moment | float | None) -> int | None:
+    """Raises InvalidValue."""
+    if until is None:
         return None
+    if not isinstance(until, int | float) and until.tzinfo is None:
+        raise InvalidValue(f"until={until}: it has no time zone; say datetime(..., tzinfo=UTC)")
+    seconds = until if isinstance(until, int | float) else until.timestamp()
+    if not 0 < seconds < SECONDS_MAX:
+        raise InvalidValue(f"until={until}: a datetime with a time zone, or seconds since 1970")
+    return round(seconds * 1000)
+
+
+def _ms(name: str, seconds: float | None) -> int | None:
+    return None if seconds is None else _ms_of(name, seconds)
+
+
+def _ms_of(name: str, seconds: float) -> int:
     if not 0 < seconds < SECONDS_MAX:
         raise InvalidValue(f"{name}={seconds}: a finite number of seconds, more than 0")
     return max(round(seconds * 1000), 1)

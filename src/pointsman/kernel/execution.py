@@ -204,8 +204,8 @@ class Execution:
                 self._cause(ev.TimerFired(call=call), now)
             elif (pending := self.state.calls.get(call)) is not None:
                 self._note(ev.CallRetried(call=call, attempt=pending.attempt + 1), now)
-        if self.state.tasks is not None:
-            for event in escalations(self.state.tasks, now):
+        while self.state.tasks is not None and (late := escalations(self.state.tasks, now)):
+            for event in late:
                 self._note(event, now)
 
     def mailed(self, event: ev.Mailed, now: int) -> bool:

@@ -145,7 +145,7 @@ def _assigned(state: RunState, event: ev.HumanTaskAssigned) -> None:
 def _escalated(state: RunState, event: ev.HumanTaskEscalated) -> None:
     task = (state.tasks or {}).get(event.call)
     if task is not None and task.id == event.task:
-        task.assignee, task.escalate_at = event.assignee, None
+        task.go_to(event.assignee)
 
 
 def _answered(state: RunState, event: ev.HumanTaskAnswered | ev.HumanTaskExpired) -> None:

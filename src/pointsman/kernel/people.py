@@ -11,8 +11,10 @@ import msgspec
 from pointsman.kernel import events as ev
 from pointsman.kernel.asking import (
     Answer,
+    Moment,
     OpenTask,
     Outcome,
+    Steps,
     Terms,
     check_question,
     shown_of_ask,
@@ -55,8 +57,8 @@ class AsksPeople:
 
     async def ask(
         self, question: str, *, context: Any = None, proposed: Any = NO_DEFAULT, schema: Any = None,
-        assignee: str = "", expires_in: float | None = None, escalate_to: str = "",
-        escalate_in: float | None = None, key: str | None = None,
+        assignee: str = "", expires_in: float | None = None, until: Moment | float | None = None,
+        escalate_to: str = "", escalate_in: float | None = None, escalate: Steps = (), key: str | None = None,
     ) -> Answer[Any]:  # fmt: skip
         """Ask a person, and wait for what comes of it. The run is parked meanwhile, for a minute or a year.
 
@@ -67,8 +69,10 @@ class AsksPeople:
             schema: what an answer must be: a type, or a JSON Schema as a dict. The proposed answer's type without, and
                 any JSON where nothing is proposed.
             assignee: a person or a group, by any name that people know them by.
-            expires_in: seconds until the answer is `expired`.
-            escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds.
+            expires_in: seconds until the answer is `expired`. until: the same, as a moment: a datetime with a time
+                zone, or seconds since 1970; by the database's clock.
+            escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds. escalate: the
+                same in several steps, each (seconds from the beginning, who is asked then).
             key: a call id of one's own.
 
         Raises:
@@ -77,17 +81,17 @@ class AsksPeople:
         """
         return await self.start_ask(
             question, context=context, proposed=proposed, schema=schema, assignee=assignee, expires_in=expires_in,
-            escalate_to=escalate_to, escalate_in=escalate_in, key=key,
+            until=until, escalate_to=escalate_to, escalate_in=escalate_in, escalate=escalate, key=key,
         )  # fmt: skip
 
     def start_ask(
         self, question: str, *, context: Any = None, proposed: Any = NO_DEFAULT, schema: Any = None,
-        assignee: str = "", expires_in: float | None = None, escalate_to: str = "",
-        escalate_in: float | None = None, key: str | None = None,
+        assignee: str = "", expires_in: float | None = None, until: Moment | float | None = None,
+        escalate_to: str = "", escalate_in: float | None = None, escalate: Steps = (), key: str | None = None,
     ) -> Handle[Answer[Any]]:  # fmt: skip
         """Like `ask`, without waiting: the handle stands for the answer. Cancel it, and the question is closed."""
         check_question(question)
-        terms = terms_of(assignee, expires_in, escalate_to, escalate_in)
+        terms = terms_of(assignee, expires_in, until, escalate_to, escalate_in, escalate)
         return self._requests.ask(self._call_id("ask", key), question, context, proposed, schema, terms)
 
 
@@ -158,7 +162,9 @@ def expired(tasks: Mapping[str, OpenTask], now: int) -> list[OpenTask]:
 def escalations(tasks: Mapping[str, OpenTask], now: int) -> list[ev.HumanTaskEscalated]:
     """For those that somebody else is to be asked of now."""
     return [
-        ev.HumanTaskEscalated(call=call, task=task.id, assignee=task.terms.escalate_to, before=task.assignee)
+        ev.HumanTaskEscalated(
+            call=call, task=task.id, assignee=task.escalate_to, before=task.assignee, step=task.escalated + 1
+        )
         for call, task in tasks.items()
         if task.escalate_at is not None and task.escalate_at <= now and (task.expires_at or now + 1) > now
     ]

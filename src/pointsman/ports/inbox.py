@@ -54,7 +54,8 @@ class TaskView(msgspec.Struct, frozen=True):
         input: what the agent was asked, as recorded.
         attempts: what was tried before, in order.
         context, proposed: what the workflow shows, and the answer that it proposes.
-        expires_at, escalate_at: ms by the database's clock. escalate_to: who is asked then.
+        expires_at, escalate_at: ms by the database's clock. escalate_to: who is asked then. escalations: to whom it
+            will be given if nobody answers, in order, that one and those after them.
         handovers: to whom it was given, in order.
     """
 
@@ -69,6 +70,7 @@ class TaskView(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     escalate_at: int | None = None
     escalate_to: str = ""
+    escalations: Sequence[Handover] = ()
     handovers: Sequence[Handover] = ()
     answer: GivenAnswer | None = None
 

@@ -42,7 +42,9 @@ class MemoryInbox:
         schema = {"type": "integer"}
         return TaskView(
             self.row, DIGEST, "pricer", schema, msgspec.Raw(b'{"n": 1}'), attempts, answer=self.given,
-            expires_at=NOW_MS + 1_000, handovers=[Handover("ann", NOW_MS, "bob")],
+            expires_at=NOW_MS + 1_000, escalate_at=NOW_MS + 500, escalate_to="leads",
+            escalations=[Handover("leads", NOW_MS + 500), Handover("board", NOW_MS + 800)],
+            handovers=[Handover("ann", NOW_MS, "bob")],
         )  # fmt: skip
 
     async def answer(

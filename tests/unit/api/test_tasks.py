@@ -70,7 +70,11 @@ async def test_a_task_has_what_a_person_needs() -> None:
     failure = {"kind": "timeout", "message": "no result within 2 s"}
     assert (await bench.client.get(PATH)).json() == {
         **ROW, "digest": DIGEST, "agent": "pricer", "output_schema": {"type": "integer"}, "input": {"n": 1},
-        "answer": None, "expires_at": "2026-01-01T00:00:01.007Z", "escalate_at": None, "escalate_to": "",
+        "answer": None, "expires_at": "2026-01-01T00:00:01.007Z", "escalate_at": "2026-01-01T00:00:00.507Z",
+        "escalate_to": "leads", "escalations": [
+            {"assignee": "leads", "at": "2026-01-01T00:00:00.507Z"},
+            {"assignee": "board", "at": "2026-01-01T00:00:00.807Z"},
+        ],
         "handovers": [{"assignee": "ann", "at": "2026-01-01T00:00:00.007Z", "by": "bob"}],
         "attempts": [{"attempt": 1, "agent": "pricer", "at": "2026-01-01T00:00:00.007Z", "failure": failure}],
     }  # fmt: skip

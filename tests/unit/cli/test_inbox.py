@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pointsman.cli.client import Client
+from pointsman.cli.inbox import show
 from tests.unit.cli.conftest import Served
 
 
@@ -44,6 +45,15 @@ def test_a_question_is_listed_shown_and_answered(served: Served) -> None:
     done = served.cli("inbox", "show", task).stdout
     assert "── answer of ann, " in done
     assert "pointsman inbox answer" not in done
+
+
+def test_who_is_asked_next_is_shown_while_a_question_is_open() -> None:
+    steps = [{"assignee": "leads", "at": "9:00"}, {"assignee": "board", "at": "12:00"}]
+    task = {"assignee": "ann", "status": "open", "escalations": steps, "expires_at": "17:00", "handovers": []}
+    (line,) = show._terms(task)
+    assert line.plain == "assigned to ann · goes to leads at 9:00 · goes to board at 12:00 · expires at 17:00"
+    (line,) = show._terms(task | {"status": "answered"})
+    assert line.plain == "assigned to ann · expires at 17:00"
 
 
 def test_runs_show_tells_who_failed_who_got_it_and_who_answered(served: Served) -> None:

@@ -52,6 +52,12 @@ async def must(run: Run, amount: int) -> int:
 
 
 @app.workflow()
+async def audit(run: Run, amount: int) -> str:
+    steps = [(60, "leads"), (7_200, "board")]
+    return (await run.ask("Sign?", assignee="auditor", escalate=steps, until=run.now() + WEEK_S)).outcome
+
+
+@app.workflow()
 async def ladder(run: Run, amount: int) -> int:
     who = Question("By hand?", assignee="finance", expires_in=60)
     return await run.call(clerk, amount, person=who, default=-1)  # type: ignore[no-any-return]
@@ -328,6 +334,28 @@ async def test_a_webhook_is_told_of_what_opens_escalates_and_expires() -> None:
         "question": "Pay 5?",
     }  # fmt: skip
     assert listener.told[1]["data"]["assignee"] == "leads"
+
+
+@simulated
+async def test_each_step_is_told_and_shown_and_a_parked_run_wakes_for_it() -> None:
+    listener = Listener()
+    database = new_database()
+    async with bench(database, teller=listener) as one:
+        task = await one.asked("audit")
+        ahead = [("leads", 60_000), ("board", 7_200_000)]
+        for number, who in enumerate(("auditor", "leads", "board")):
+            shown = await one.inbox.get(task.id)
+            assert shown.task.assignee == who
+            assert [(step.assignee, step.at - task.opened_at) for step in shown.escalations] == ahead[number:]
+            assert (shown.escalate_to, shown.escalate_at) == (
+                (shown.escalations[0].assignee, shown.escalations[0].at) if shown.escalations else ("", None)
+            )
+            assert shown.expires_at is not None
+            await pass_time(database, (60, 7_200, 2 * WEEK_S)[number])
+        assert await one.output() == "expired"
+    assert listener.tries == [
+        f"opened_{task.id}", f"escalated_{task.id}", f"escalated_2_{task.id}", f"expired_{task.id}"
+    ]  # fmt: skip
 
 
 @simulated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -159,6 +160,16 @@ def test_the_schema_is_recorded_with_the_question(schema: Any, proposed: Any, ex
         ({"escalate_to": "leads"}, "go together"),
         ({"escalate_in": 5}, "go together"),
         ({"escalate_to": "leads", "escalate_in": 5, "expires_in": 5}, "before anybody else"),
+        ({"escalate_to": "leads", "escalate_in": 5, "escalate": [(6, "board")]}, "has all the steps"),
+        ({"escalate": [(5, "leads"), (5, "board")]}, "later than the one before"),
+        ({"escalate": [(5, "leads"), (9, "board")], "expires_in": 9}, "before anybody else"),
+        ({"escalate": [(5, "")]}, "a list of steps"),
+        ({"escalate": [5, "leads"]}, "a list of steps"),
+        ({"escalate": [(0, "leads")]}, "escalate=0"),
+        ({"escalate": [(5, "x" * 129)]}, "128"),
+        ({"until": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001  that is what is wrong with it
+        ({"until": float("nan")}, "seconds since 1970"),
+        ({"until": 5, "expires_in": 5}, "not both"),
         ({"proposed": float("inf")}, "NaN and Infinity"),
         ({"context": object()}, "not a JSON value"),
         ({"schema": object()}, "described by a schema"),
@@ -210,6 +221,51 @@ def test_a_task_goes_to_somebody_else_and_then_expires() -> None:
     assert run.output == ["expired", "", "", None]
     kinds = [kind for kind in run.types if kind.startswith("HumanTask")]
     assert kinds == ["HumanTaskRequested", "HumanTaskAssigned", "HumanTaskEscalated", "HumanTaskExpired"]
+
+
+@pytest.mark.parametrize("evicts", [False, True])
+def test_a_task_goes_from_one_to_the_next_until_its_moment(evicts: bool) -> None:
+    """Each step counts from the beginning; who is asked by a person's word keeps it until the next step."""
+    end = 8_000
+    when: Any = datetime.fromtimestamp(end, UTC) if evicts else float(end)
+
+    async def body(run: Run) -> object:
+        steps = [(60, "leads"), (3_600, "head"), (5_000, "board")]
+        return told(await run.ask("Yes?", assignee="ann", escalate=steps, until=when))
+
+    run = lab(body, people=[None, "bob", None, None, None], evict=lambda _: evicts)
+    seen = []
+    while run.execution.state.tasks:
+        (task,) = run.execution.state.tasks.values()
+        seen.append((task.assignee, task.escalate_to, (task.next_due() or 0) - task.opened_at))
+        run.step()
+    last = end * 1000 - 1_000_000
+    assert seen == [
+        ("ann", "leads", 60_000), ("leads", "head", HOUR), ("bob", "head", HOUR), ("head", "board", 5_000_000),
+        ("board", "", last),
+    ]  # fmt: skip
+    assert run.output == ["expired", "", "", None]
+    steps = [msgspec.json.decode(row.body).get("step", 1) for row in run.log if row.type == "HumanTaskEscalated"]
+    assert steps == [1, 2, 3]
+
+
+def test_steps_whose_time_passed_while_nobody_looked_are_taken_one_after_the_other() -> None:
+    async def body(run: Run) -> object:
+        return (await run.ask("Yes?", escalate=[(60, "leads"), (3_600, "head"), (86_400, "board")])).outcome
+
+    run = lab(body)
+    run.now += 7_200_000
+    run._pass_time()
+    run._append()
+    assert run.types[-2:] == ["HumanTaskEscalated", "HumanTaskEscalated"]
+    (task,) = (run.execution.state.tasks or {}).values()
+    assert (task.assignee, task.escalate_to, task.next_due()) == ("head", "board", task.opened_at + 86_400_000)
+
+
+def test_a_question_of_a_failure_chain_has_its_moment_and_its_steps() -> None:
+    who = Question("By hand?", until=datetime(2030, 1, 1, tzinfo=UTC), escalate=[(1, "a"), (2, "b")])
+    assert who.person.terms.expires_at == 1_893_456_000_000
+    assert [(step.after_ms, step.to) for step in who.person.terms.escalations] == [(1_000, "a"), (2_000, "b")]
 
 
 def test_what_was_never_looked_at_in_time_expires_and_is_not_escalated() -> None:

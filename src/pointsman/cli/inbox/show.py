@@ -59,8 +59,8 @@ def lines(task: Mapping[str, Any]) -> Iterator[Text]:
 def _terms(task: Mapping[str, Any]) -> Iterator[Text]:
     """Whose it is, whose it was, and until when."""
     said = [f"assigned to {task['assignee']}" if task["assignee"] else "assigned to nobody"]
-    if task["escalate_at"] and task["status"] == "open":
-        said.append(f"goes to {task['escalate_to']} at {task['escalate_at']}")
+    if task["status"] == "open":
+        said += [f"goes to {step['assignee']} at {step['at']}" for step in task["escalations"]]
     if task["expires_at"]:
         said.append(f"expires at {task['expires_at']}")
     yield output.text(" · ".join(said), "dim")

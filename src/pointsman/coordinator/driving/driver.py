@@ -40,7 +40,7 @@ ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigne
 WITH_EFFECTS = frozenset(
     {
         ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved, ev.HumanTaskOpened,
-        ev.HumanTaskRequested,
+        ev.HumanTaskRequested, ev.HumanTaskEscalated,
     }
 )  # fmt: skip
 """Told by type in a set: a step has four events, and each `isinstance` costs it a microsecond of all."""
@@ -330,7 +330,7 @@ class Driver:
                 self._crew.timers.wake_at(due, self.run)
             case ev.ChildStarted():
                 self._crew.on_due(event.run)
-            case ev.HumanTaskOpened() | ev.HumanTaskRequested():
+            case ev.HumanTaskOpened() | ev.HumanTaskRequested() | ev.HumanTaskEscalated():
                 self._watch_tasks()
             case _:
                 pass

@@ -102,7 +102,7 @@ def _detail(task: OpenTask, fields: dict[str, Any]) -> bytes:
     if task.expires_at is not None:
         fields["expires_at"] = iso(task.expires_at)
     if task.escalate_at is not None:
-        fields |= {"escalate_at": iso(task.escalate_at), "escalate_to": task.terms.escalate_to}
+        fields |= {"escalate_at": iso(task.escalate_at), "escalate_to": task.escalate_to}
     return detail_of(**fields)
 
 
@@ -130,7 +130,8 @@ def _notice(event: Any, state: RunState, at: int) -> NoticeRow:
         said = _told(opened(event.task, event.call, event.question, event.digest, event.terms, at))
     elif isinstance(event, ev.HumanTaskEscalated):
         said = {"assignee": event.assignee, "before": event.before}
-    return _notice_of(NOTICED[type(event)], event.task, event.call, state, said, at)
+    again = event.step if isinstance(event, ev.HumanTaskEscalated) else 1
+    return _notice_of(NOTICED[type(event)], event.task, event.call, state, said, at, again)
 
 
 def _told(task: OpenTask) -> dict[str, Any]:
@@ -138,11 +139,15 @@ def _told(task: OpenTask) -> dict[str, Any]:
     return {"question": task.question, "assignee": task.assignee, "digest": task.digest, "expires_at": expires_at}
 
 
-def _notice_of(kind: str, task: str, call: str, state: RunState, said: dict[str, Any], at: int) -> NoticeRow:
-    """Its id is the same whenever and by whomever it is sent, so that a receiver can drop what it has had."""
+def _notice_of(
+    kind: str, task: str, call: str, state: RunState, said: dict[str, Any], at: int, again: int = 1
+) -> NoticeRow:
+    """Its id is the same whenever and by whomever it is sent, so that a receiver can drop what it has had. `again`: how
+    often there has been one of its kind."""
     who = {"task": task, "run": state.run, "call": call, "workflow": state.workflow, "tenant": state.tenant}
     body = msgspec.json.encode({"type": kind, "timestamp": iso(at), "data": who | said})
-    return NoticeRow(f"{kind.rpartition('.')[2]}_{task}", at, body)  # a signed id has no full stops
+    number = f"{again}_" if again > 1 else ""
+    return NoticeRow(f"{kind.rpartition('.')[2]}_{number}{task}", at, body)  # a signed id has no full stops
 
 
 # -- after a redrive ------------------------------------------------------------------------------------------------

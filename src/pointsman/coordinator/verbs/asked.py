@@ -115,6 +115,8 @@ class _Reader:
     def _handed_over(self, event: ev.HumanTaskAssigned | ev.HumanTaskEscalated, at: int) -> None:
         if self.told is None or event.task != self._task:
             return
+        if isinstance(event, ev.HumanTaskEscalated):
+            self.told.task.go_to(event.assignee)
         by = event.by if isinstance(event, ev.HumanTaskAssigned) else ""
         self.told.handovers.append(Handover(event.assignee, at, by))
 

@@ -32,7 +32,7 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, encode
 from pointsman.ports.human_tasks import HumanTask, TaskFilter
-from pointsman.ports.inbox import GivenAnswer, TaskAccepted, TaskView
+from pointsman.ports.inbox import GivenAnswer, Handover, TaskAccepted, TaskView
 from pointsman.ports.mailbox import Mail
 
 REASON_CHARS_MAX = 1_000
@@ -68,7 +68,8 @@ class CoordinatorInbox:
         return TaskView(
             task=row, digest=told.digest, agent=told.agent, output_schema=self._schema(told),
             input=await self._input(row, told), attempts=told.attempts, context=told.context, proposed=told.proposed,
-            expires_at=told.task.expires_at, escalate_at=told.task.escalate_at, escalate_to=told.task.terms.escalate_to,
+            expires_at=told.task.expires_at, escalate_at=told.task.escalate_at, escalate_to=told.task.escalate_to,
+            escalations=[Handover(step.to, told.task.opened_at + step.after_ms) for step in told.task.ahead],
             handovers=told.handovers, answer=None if mail is None else _given(mail),
         )  # fmt: skip
 

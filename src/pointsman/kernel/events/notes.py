@@ -96,13 +96,15 @@ class HumanTaskAssigned(Note, frozen=True, omit_defaults=True):
     assigned_at: int = 0
 
 
-class HumanTaskEscalated(Note, frozen=True):
-    """There was no answer for so long that somebody else is asked: `assignee`, instead of `before`."""
+class HumanTaskEscalated(Note, frozen=True, omit_defaults=True):
+    """There was no answer for so long that somebody else is asked: `assignee`, instead of `before`. `step`: how often
+    that was so by now."""
 
     call: str
     task: str
     assignee: str
     before: str
+    step: int = 1
 
 
 class EffectRecorded(Note, frozen=True, omit_defaults=True):
