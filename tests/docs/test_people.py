@@ -20,7 +20,7 @@ from pointsman.stores.memory.store import MemoryStore
 
 PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "people.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-ASK, CALL = range(2)
+ASK, STEPS, CALL = range(3)
 CLAIM = b'{"customer": "eve", "amount": 30}'
 
 

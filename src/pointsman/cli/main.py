@@ -1,64 +1,76 @@
 """The entry point: which verbs there are.
 
-Another verb joins as a function in a file of its own, under `guarded`: `app.command("name")(function)`.
+Another verb joins as a function in a file of its own, under `guarded`, with a line in `VERBS`. A verb is loaded when it
+is asked for: what a coordinator or the simulator needs would cost whoever lists runs a second.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import os
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 import pointsman
-from pointsman.cli.agents.group import agents
-from pointsman.cli.breakers import breakers
-from pointsman.cli.budgets import budgets
-from pointsman.cli.chaos import chaos
-from pointsman.cli.coordinator import coordinator
-from pointsman.cli.demo import demo
-from pointsman.cli.dev.command import dev
-from pointsman.cli.doctor import doctor
 from pointsman.cli.exits import HELP
-from pointsman.cli.inbox.group import inbox
-from pointsman.cli.init.command import init
-from pointsman.cli.migrate import migrate
-from pointsman.cli.mode import mode
-from pointsman.cli.openapi import openapi
-from pointsman.cli.replay import replay
-from pointsman.cli.retention import retention
-from pointsman.cli.router import router
-from pointsman.cli.runs.group import runs
-from pointsman.cli.simulate import simulate_app
-from pointsman.cli.up import up
-from pointsman.cli.worker import worker
 
-app = typer.Typer(
-    name="pointsman",
-    help=f"Durable coordination of multi-agent work.\n\n{HELP}",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("init")(init)
-app.command("dev")(dev)
-app.command("up")(up)
-app.command("coordinator")(coordinator)
-app.command("router")(router)
-app.command("worker")(worker)
-app.command("migrate")(migrate)
-app.command("doctor")(doctor)
-app.command("retention")(retention)
-app.command("demo")(demo)
-app.command("openapi")(openapi)
-app.command("chaos")(chaos)
-app.command("simulate")(simulate_app)
-app.command("replay")(replay)
-app.add_typer(runs, name="runs")
-app.add_typer(inbox, name="inbox")
-app.add_typer(agents, name="agents")
-app.add_typer(breakers, name="breakers")
-app.add_typer(budgets, name="budgets")
-app.add_typer(mode, name="mode")
+VERBS = {
+    "init": "init.command",
+    "dev": "dev.command",
+    "up": "up",
+    "coordinator": "coordinator",
+    "router": "router",
+    "worker": "worker",
+    "migrate": "migrate",
+    "doctor": "doctor",
+    "retention": "retention",
+    "demo": "demo",
+    "openapi": "openapi",
+    "chaos": "chaos",
+    "simulate": "simulate",
+    "replay": "replay",
+    "runs": "runs.group",
+    "inbox": "inbox.group",
+    "agents": "agents.group",
+    "breakers": "breakers",
+    "budgets": "budgets",
+    "mode": "mode",
+}
+"""In the order of the help, and the module of each, which has it under the same name."""
+COMPLETING = "_POINTSMAN_COMPLETE"
+"""Set by a shell that asks what it may offer."""
+
+
+def build(verbs: Iterable[str]) -> typer.Typer:
+    """The command with these verbs."""
+    built = typer.Typer(
+        name="pointsman", help=f"Durable coordination of multi-agent work.\n\n{HELP}", no_args_is_help=True,
+        rich_markup_mode=None, pretty_exceptions_enable=False,
+    )  # fmt: skip
+    built.callback()(options)
+    for name in verbs:
+        verb: Any = getattr(import_module(f"pointsman.cli.{VERBS[name]}"), name)
+        if isinstance(verb, typer.Typer):
+            built.add_typer(verb, name=name)
+        else:
+            built.command(name)(verb)
+    return built
+
+
+@functools.cache
+def _whole() -> typer.Typer:
+    return build(VERBS)
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """`app`: the whole command."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _whole()
 
 
 def _version(wanted: bool) -> None:
@@ -67,7 +79,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
@@ -77,8 +88,12 @@ def options(
 
 
 def main() -> None:
-    """The console script."""
-    app(prog_name="pointsman")
+    """The console script. Help, completion and what is no verb need all of them."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if COMPLETING not in os.environ and (first in VERBS or first == "--version"):
+        build([first] if first in VERBS else [])(prog_name="pointsman")
+    else:
+        _whole()(prog_name="pointsman")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ from pointsman.cli.load import load_app
 from pointsman.cli.options import AsJson
 from pointsman.kernel.events import Recorded
 from pointsman.process import HASH_SEED
+from pointsman.testing.sim import world
 from pointsman.testing.sim.campaign import chunks_of, summarise
 from pointsman.testing.sim.report import Report
 from pointsman.testing.sim.scenario import Given
 from pointsman.testing.sim.stores import MEMORY, SQLITE
 from pointsman.testing.sim.story import story
 from pointsman.testing.sim.users import given, replay_elsewhere
-from pointsman.testing.sim.world import simulate
 
 T = TypeVar("T")
 ELSEWHERE_SEEDS = 10
@@ -52,7 +52,7 @@ class Source:
 
 
 @guarded
-def simulate_app(
+def simulate(
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     seeds: Annotated[int, typer.Option(min=1, help="How many schedules.")] = 1000,
     start: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
@@ -133,7 +133,7 @@ def _in_processes(jobs: int, hash_seed: str, work: Callable[[Any], T], parts: Se
 def _work(source: Source, kept: Sequence[int], is_traced: bool, seeds: Sequence[int]) -> list[Report]:
     scenario = _scenario(source)
     store = source.store.value
-    return [simulate(seed, scenario, store=store, is_traced=is_traced, keeps=seed in kept) for seed in seeds]
+    return [world.simulate(seed, scenario, store=store, is_traced=is_traced, keeps=seed in kept) for seed in seeds]
 
 
 def _replay(source: Source, streams: Mapping[str, Sequence[Recorded]]) -> list[str]:

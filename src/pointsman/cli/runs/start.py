@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pointsman.app import SystemIds
 from pointsman.cli import completing, output
 from pointsman.cli.client import Client
 from pointsman.cli.exits import Usage, guarded
@@ -43,6 +42,8 @@ def start(
     if id == "":
         raise Usage("--id is empty: give one, or leave it out for a new one")
     # The id is made here, so that the request may be repeated when its answer is lost.
+    from pointsman.app import SystemIds  # it brings what a coordinator needs, which no other verb of `runs` does
+
     given: dict[str, Any] = {"version": version, "tenant": tenant, "attributes": attributes(attribute or [])}
     fields: dict[str, Any] = {"workflow": workflow, "id": id if id is not None else SystemIds().run_id()}
     fields |= {name: value for name, value in given.items() if value}
