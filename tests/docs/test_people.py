@@ -70,6 +70,24 @@ async def test_a_claim_is_decided_by_a_person(app: Any, value: bytes | None, out
     assert await said(app, value) == output
 
 
+@pytest.mark.parametrize("app", [STEPS], indirect=True)
+async def test_a_report_goes_from_one_to_the_next_until_its_moment(app: Any) -> None:
+    coordinator = app.coordinator(MemoryStore())
+    await coordinator.start()
+    try:
+        runs, inbox = CoordinatorRuns(coordinator), CoordinatorInbox(coordinator)
+        await runs.start(StartRun("sign", b'"the report"', id="1"))
+        async for batch in runs.follow("1"):
+            if any(event.type == "HumanTaskRequested" for event in batch):
+                break
+        ((task,), _) = await inbox.list(TaskFilter(assignee="auditor"), limit=10)
+        shown = await inbox.get(task.id)
+        assert [step.assignee for step in shown.escalations] == ["head of audit", "board"]
+        assert shown.expires_at == 1_896_109_200_000
+    finally:
+        await coordinator.stop()
+
+
 @pytest.mark.parametrize("app", [CALL], indirect=True)
 async def test_a_call_that_no_agent_could_do_goes_to_a_person_with_a_name(app: Any) -> None:
     coordinator = app.coordinator(MemoryStore())
