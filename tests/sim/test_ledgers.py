@@ -45,6 +45,7 @@ def test_a_sound_pair_passes():
         ({"ledger": (SET, GRANTED, SETTLED, GRANTED)}, "was granted twice"),
         ({"ledger": (SET, GRANTED, SETTLED, SETTLED)}, "was settled twice"),
         ({"ledger": (SET, GRANTED)}, "never came back"),
+        ({"ledger": (SET, TrancheSettled("1-2", Amount(1)))}, "and never granted"),
         ({"ledger": (SET, GRANTED, TrancheSettled("1-1", Amount(5, 0, 2)))}, "the logs say"),
         ({"run": (*RUN, RESERVED, COMPLETED)}, "the logs say"),
         ({"run": (RESERVED, COMPLETED, AGAIN)}, "and b has no end"),

@@ -17,6 +17,7 @@ from pointsman.kernel.policy import budget as ledgers
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 from pointsman.kernel.upcast import read_event
 
+GRANT_NEEDED = (ledgers.TrancheReduced, ledgers.TrancheSettled)
 PAST = -1
 """A window that ended before the length of windows was changed."""
 
@@ -116,6 +117,8 @@ def _read_stream(
             out = sum((a.amount if a.settled is None else a.settled for a in in_window), NOTHING)
             if not ledgers.limited(limits[-1], out).fits(limits[-1].limit):
                 yield f"{scope}: with tranche {event.tranche}, {out} is out in window {event.window}: {limits[-1]}"
+        elif isinstance(event, GRANT_NEEDED) and event.tranche not in accounts:
+            yield f"{scope}: tranche {event.tranche} was reduced or settled, and never granted"
         elif isinstance(event, ledgers.TrancheReduced):
             accounts[event.tranche].amount = event.amount
         elif isinstance(event, ledgers.TrancheSettled):
