@@ -4,6 +4,7 @@ of code."""
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,8 @@ from pointsman.kernel.errors import (
 from pointsman.ports.event_log import Append, AppendResult, RunFilter
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
+from pointsman.testing.sim.clocks import SimClock
+from pointsman.testing.sim.loop import SimLoop
 
 
 class Desk:
@@ -601,3 +604,34 @@ async def test_a_driven_run_weighs_what_it_was_given() -> None:
         assert [await result(one, run) for run in (*runs, "later")] == [3, 3, 3]
         await until(lambda: len(one.roster) == 0)
         assert one.roster.taken() == 0
+
+
+async def _reused() -> None:
+    app, loop = App("daily"), asyncio.get_running_loop()
+    assert isinstance(loop, SimLoop)
+
+    @app.workflow()
+    async def report(run: Run, n: int) -> int:
+        if n > 1:
+            await run.wait_for("go")
+        return n
+
+    clock = SimClock(loop)
+    database = MemoryDatabase(clock)
+    own: dict[str, object] = {"lease_ttl_ms": 10**11}  # nobody dies while the clock is put forward
+    async with coordinator(app, database, **own) as one, coordinator(app, database, "two", **own) as two:
+        await start(one, "report", b"1")
+        assert await result(one, "r") == 1
+        clock.skip(86_400_000)
+        assert await one.store.retention.delete(clock.now(), limit=10) == 1
+        with pytest.raises(UnknownRun):
+            await CoordinatorRuns(one).get("r")
+        assert await start(two, "report", b"2")
+        view = await CoordinatorRuns(one).get("r")
+        assert view.output is None
+        assert view.head.ended_at is None
+
+
+def test_an_id_that_was_deleted_and_used_again_is_never_answered_with_the_old_result() -> None:
+    with asyncio.Runner(loop_factory=lambda: SimLoop(random.Random(1), steps_max=1_000_000)) as runner:
+        runner.run(_reused())

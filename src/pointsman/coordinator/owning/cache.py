@@ -51,18 +51,30 @@ class ExecutionCache:
 
 
 class RecentEnds:
-    """Results of runs that lately ended here: the oldest go first, by number and by bytes."""
+    """Results of runs that lately ended here: the oldest go first, by number and by bytes.
 
-    def __init__(self, count_max: int, bytes_max: int) -> None:
+    None is told for longer than `age_max_ms`: far less than the shortest retention, after which the id may be another
+    run's, which is driven elsewhere.
+    """
+
+    def __init__(self, count_max: int, bytes_max: int, age_max_ms: int) -> None:
         self._views: OrderedDict[str, RunView] = OrderedDict()
         self._count_max = count_max
         self._bytes_max = bytes_max
+        self._age_max_ms = age_max_ms
         self._bytes = 0
 
-    def get(self, run: str) -> RunView | None:
-        return self._views.get(run)
+    def get(self, run: str, now: int) -> RunView | None:
+        """`now`: ms by the store's clock, as a run's end is."""
+        view = self._views.get(run)
+        if view is None or now - (view.head.ended_at or 0) > self._age_max_ms:
+            return None
+        return view
 
     def put(self, view: RunView) -> None:
+        before = self._views.pop(view.head.id, None)
+        if before is not None:
+            self._bytes -= _size(before)
         self._views[view.head.id] = view
         self._bytes += _size(view)
         while len(self._views) > self._count_max or (self._bytes > self._bytes_max and self._views):

@@ -30,8 +30,9 @@ from pointsman.ports.ids import Ids
 from pointsman.ports.runs import RunView
 from pointsman.ports.store import Store
 
-ENDS_KEPT, ENDS_BYTES_MAX = 5_000, 32_000_000
-"""How many results of ended runs are kept for those who wait for them, so that they need not be read again."""
+ENDS_KEPT, ENDS_BYTES_MAX, ENDS_AGE_MAX_MS = 5_000, 32_000_000, 60_000
+"""How many results of ended runs are kept for those who wait for them, so that they need not be read again; and for how
+long: a day later retention may have deleted the run, and its id may be another's."""
 
 logger = logging.getLogger("pointsman.coordinator")
 
@@ -69,7 +70,7 @@ class Roster:
         that it exists."""
         self._cache = ExecutionCache()
         self._loading = Loading(settings, store, directory, stats, self._cache, self, refresh)
-        self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX)
+        self._ended = RecentEnds(ENDS_KEPT, ENDS_BYTES_MAX, ENDS_AGE_MAX_MS)
 
     def __len__(self) -> int:
         return len(self._drivers)
@@ -116,7 +117,7 @@ class Roster:
         driver = self._drivers.get(run)
         if driver is not None:
             return RunView(driver.head) if driver.durable else None
-        return self._ended.get(run)
+        return self._ended.get(run, self._store.clock.now())
 
     # -- beginning ------------------------------------------------------------------------------------------------
 
