@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import first_damage
-from pointsman.kernel.errors import CorruptLog, PoisonedRun
+from pointsman.kernel.errors import CorruptLog, NonDeterministicWorkflow, PoisonedRun
 from pointsman.kernel.redriving import Fact, in_force, misplaced
 from pointsman.ports.event_log import ENDED_STATUSES
 from pointsman.testing.sim.answers import one_answer_a_task
@@ -63,7 +63,8 @@ def checksums_fit(evidence: Evidence) -> Iterator[str]:
 
 
 def only_what_harms_is_held_back(evidence: Evidence) -> Iterator[str]:
-    """A run is quarantined because its log was altered, or because it did not get on under several owners."""
+    """A run is quarantined because its log was altered, or because it did not get on under several owners; it is
+    stopped only by code of another release."""
     for run, stream in evidence.streams.items():
         epoch = 0
         for row, event in zip(stream, evidence.events(run), strict=True):
@@ -71,7 +72,9 @@ def only_what_harms_is_held_back(evidence: Evidence) -> Iterator[str]:
                 yield f"{run}: was repaired, and nobody had altered it: {event.reason}"
             if isinstance(event, ev.RunStopped):
                 is_poison = event.kind == PoisonedRun.code and row.epoch - epoch >= evidence.takeovers_max
-                if not is_poison and not (event.kind == CorruptLog.code and run in evidence.damaged):
+                is_corrupt = event.kind == CorruptLog.code and run in evidence.damaged
+                is_of_other_code = event.kind == NonDeterministicWorkflow.code and bool(evidence.releases_before)
+                if not (is_poison or is_corrupt or is_of_other_code):
                     yield f"{run}: was held back after {row.epoch - epoch} owners: {event.message}"
             elif not isinstance(event, ev.CallReserved):
                 epoch = row.epoch

@@ -57,6 +57,8 @@ class Evidence:
     effects: Sequence[Effect] = ()
     directory: AgentDirectory | None = None
     """The app's agents and workflows, to replay with."""
+    releases_before: Sequence[AgentDirectory] = ()
+    """The same, of the code that was deployed before."""
     early_ms: int = 0
     """How far ahead of the database's clock the coordinators' estimates of it were at most."""
     unfinished: Sequence[str] = ()

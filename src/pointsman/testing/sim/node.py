@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.agents.card import PULL
+from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.transport import Transport
 from pointsman.api.app import Api
 from pointsman.api.settings import ApiSettings
@@ -76,6 +77,7 @@ class Around(Protocol):
     def transports(self) -> Mapping[str, Transport]: ...
     @property
     def journal(self) -> Journal: ...
+    def new_directory(self) -> AgentDirectory: ...
     def teller(self, process: Process) -> Teller | None: ...
     async def forward(self, address: str, path: str, body: Mapping[str, Any]) -> None: ...
 
@@ -95,7 +97,7 @@ class Node:
         app = around.app
         self.desk = SimDesk(around.journal, settings)
         self.coordinator = Coordinator(
-            settings, self.store, app.new_directory(), SimIds(rng), {**around.transports, PULL: self.desk},
+            settings, self.store, around.new_directory(), SimIds(rng), {**around.transports, PULL: self.desk},
             app.tenant_budgets, ADDRESSES, desk=self.desk, teller=around.teller(self.process),
         )  # fmt: skip
         self.runs = CoordinatorRuns(self.coordinator)

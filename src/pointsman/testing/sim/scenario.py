@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pointsman.agents.card import PULL
+from pointsman.agents.directory import AgentDirectory
 from pointsman.app import App
 from pointsman.kernel.policy.amounts import Budget
 from pointsman.testing.sim.evidence import Evidence
@@ -56,6 +57,11 @@ class Scenario(Protocol):
 
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]: ...
 
+    def releases(self, starts: Sequence[Start]) -> Sequence[Callable[[], AgentDirectory]]:
+        """Of the code that is deployed, one after the other, where these runs are started; one at least. Each gives
+        the directory of a coordinator."""
+        ...
+
     def needs_workers(self, starts: Sequence[Start]) -> bool:
         """Do these runs, of `starts`, call agents whose calls workers fetch?"""
         ...
@@ -80,6 +86,10 @@ class Given:
 
     def starts(self, rng: random.Random, shape: Shape) -> list[Start]:
         return [rng.choice(self.inputs) for _ in range(shape.runs)]
+
+    def releases(self, starts: Sequence[Start]) -> Sequence[Callable[[], AgentDirectory]]:
+        del starts
+        return (self.app.new_directory,)
 
     def needs_workers(self, starts: Sequence[Start]) -> bool:
         del starts

@@ -24,6 +24,7 @@ from pointsman.testing.sim.checkers import check
 from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.clocks import SimClock, skewed
 from pointsman.testing.sim.databases import OpenRun, as_appended, has_past
+from pointsman.testing.sim.deploying import Deploying, Release
 from pointsman.testing.sim.evidence import Evidence
 from pointsman.testing.sim.faulty import Faults, Trace
 from pointsman.testing.sim.journal import JOURNAL, Effect, Invocation, Journal
@@ -87,6 +88,7 @@ class World:
         self.operators = Operators(self.clients, self._fork(), span_s=self.shape.span_s)
         self.rescue = Rescue(self, self.clients, self._fork(), span_s=self.shape.span_s)
         self.nemesis = self.store.nemesis(self, self._fork(), self.faults, self.trace)
+        self.deploying = Deploying(self, self._fork(), self.trace, scenario.releases(starts))
         self.workforce = Workforce(self, self._fork()) if scenario.needs_workers(starts) else None
 
     def _fork(self) -> random.Random:
@@ -166,6 +168,10 @@ class World:
         """Pass a report on to the coordinator that has the attempt. Raises AttemptOver, StoreUnavailable."""
         await pass_on(next((node for node in self.nodes if node.name == address), None), path, body)
 
+    def new_directory(self) -> AgentDirectory:
+        """Of a coordinator that begins now."""
+        return self.deploying.current()
+
     def teller(self, process: Process) -> Teller | None:
         """Who tells people's webhook for a process."""
         return None if self.receiver is None else self.receiver.teller(process)
@@ -177,8 +183,10 @@ class World:
         self.nodes = [self._begin(f"n{number}") for number in range(self.shape.nodes)]
         working = self.loop.create_task(self._work())
         rescuing = self.loop.create_task(self.rescue.keep_looking())
+        deploying = self.loop.create_task(self.deploying.work(self.shape.span_s))
         labouring = None if self.workforce is None else self.loop.create_task(self.workforce.work(self.shape.span_s))
         await self.nemesis.work(self.shape.span_s)
+        await deploying
         await self.nemesis.heal()
         await self._heal_the_rest(labouring)
         self.is_healed = True
@@ -285,7 +293,8 @@ class World:
             | {run: tuple(one.mails) for run, one in gone.items()},
             feed=[(run, event.sequence, at) for run, event, at in database.committed()],
             acks=tuple(self.clients.acks), invocations=tuple(self.journal.invocations),
-            effects=tuple(self.journal.effects), directory=self._directory(),
+            effects=tuple(self.journal.effects), directory=self._directory(self.deploying.current),
+            releases_before=[self._directory(release) for release in self.deploying.releases[:-1]],
             early_ms=max(node.clock.early_ms for node in [*self.past, *self.nodes]),
             unfinished=tuple(self.clients.unfinished), errors=tuple(self.errors), is_over=self.is_over,
             waited_for_budgets=self.shape.waits_for_budgets,
@@ -297,9 +306,9 @@ class World:
             told=None if self.receiver is None else tuple(self.receiver.told),
         )  # fmt: skip
 
-    def _directory(self) -> AgentDirectory:
+    def _directory(self, release: Release) -> AgentDirectory:
         """Of one that knows every agent that ever registered."""
-        directory = self.app.new_directory()
+        directory = release()
         streams = self.database.reader.system_heads(records.PREFIX)
         directory.apply({h.stream.removeprefix(records.PREFIX): records.read_record(h.state) for h in streams})
         return directory
