@@ -76,6 +76,8 @@ class Exchange:
         if member is not None:
             self._tried.append(member)
             self._send_to(member, fresh=not self._placement.retryable)
+        elif only and not router.membership.knows(only.decode("latin-1")):
+            self._fail(problems.OTHER_COORDINATOR)
         elif only or now - self._started_at >= settings.retry_for_s:
             self._fail(problems.NO_COORDINATOR)
         else:

@@ -139,6 +139,10 @@ class Membership:
         """The coordinator at this address, if it is used and was not tried."""
         return next((m for m in self._used(now) if m.address == address and m not in tried), None)
 
+    def knows(self, address: str) -> bool:
+        """Is there a coordinator of this address, used or not?"""
+        return any(m.address == address for m in (*self._announced.values(), *self.static))
+
     def refused(self, member: Member, now: float) -> None:
         """It did not take a connection, or asked to send elsewhere."""
         member.failing = True

@@ -80,6 +80,10 @@ INVALID_ANNOUNCEMENT = Problem(
     422, "invalid_announcement", "The announcement is not as it should be",
     "Send name, address (host:port), incarnation, load and leaving as JSON.",
 )  # fmt: skip
+OTHER_COORDINATOR = Problem(
+    421, "other_coordinator", "The router knows no coordinator of this address",
+    "Ask the coordinator itself; the router passes on what is for an address that it was given or that was announced.",
+)  # fmt: skip
 HEADERS_TOO_LARGE = Problem(
     431, "headers_too_large", "The headers are over the router's limit", "Send fewer or shorter headers."
 )

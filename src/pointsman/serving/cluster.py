@@ -19,6 +19,9 @@ from pointsman.kernel.values import faithful
 from pointsman.ports.agents import AgentNotFound, AttemptOver
 
 REQUEST_TIMEOUT_S = 10.0
+DIRECT_CONNECT_S = 2.0
+"""So long to connect to a coordinator past `url`. There may be no way: packets then vanish, and the way by a router
+that is about to hear of the coordinator is to be tried again soon."""
 BACKOFF_S, BACKOFF_S_MAX = 0.1, 2.0
 REPLY_BYTES_MAX = 64_000_000
 """A guard against what is no answer: of calls, a coordinator hands over about 1 MB at once, or one that is larger."""
@@ -149,14 +152,24 @@ class Cluster:
                 connector=aiohttp.TCPConnector(limit=0),
             )  # fmt: skip
         headers = {} if data is None else {"Content-Type": "application/json"}
-        base = self.url
+        base, limit = self.url, aiohttp.ClientTimeout(total=None)
         if coordinator is not None:
             headers[COORDINATOR_HEADER] = coordinator.address
-            base = f"http://{coordinator.address}" if coordinator.is_direct else self.url
+            if coordinator.is_direct:
+                base, limit = (
+                    f"http://{coordinator.address}",
+                    aiohttp.ClientTimeout(None, sock_connect=DIRECT_CONNECT_S),
+                )
         async with (
             asyncio.timeout(left_s),
             self._session.request(
-                method, base + path, data=data, params=params, headers=headers, allow_redirects=False
+                method,
+                base + path,
+                data=data,
+                params=params,
+                headers=headers,
+                allow_redirects=False,
+                timeout=limit,
             ) as response,
         ):
             return response.status, await self._whole(response)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from pointsman.kernel.errors import StoreUnavailable
+from pointsman.router.service import RouterService
+from pointsman.router.settings import RouterSettings
 from pointsman.serving import Cluster
+from pointsman.serving import cluster as module
 from pointsman.serving.cluster import Coordinator
-from tests.unit.transports.support import Handler, Seen, Server, response, says, serving
+from tests.unit.transports.support import Handler, Seen, Server, answer, response, says, serving
 
 BODY = b'"' + b"x" * 50_000 + b'"'
 
@@ -64,3 +68,34 @@ async def test_an_answer_beyond_the_limit_is_refused_and_not_asked_for_again(ser
     with pytest.raises(StoreUnavailable, match="more than 100000 bytes"):
         await cluster.ask_coordinator(Coordinator("127.0.0.1:1"), "GET", "/v1/coordinators")
     assert len(server.seen) == 2
+
+
+async def test_a_coordinator_that_the_router_has_other_words_for_is_asked_itself(server: Server) -> None:
+    server.handler = answer(200, b"1")
+    router = RouterService(RouterSettings(coordinators=(f"localhost:{server.port}",)))
+    await router.start()
+    cluster, coordinator = Cluster(f"http://127.0.0.1:{router.port}"), Coordinator(f"127.0.0.1:{server.port}")
+    assert await cluster.ask_coordinator(coordinator, "DELETE", "/v1/workers/w") == b"1"
+    assert coordinator.is_direct
+    await cluster.close()
+    await router.stop()
+
+
+async def test_a_coordinator_to_which_there_is_no_way_is_given_up_soon(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DIRECT_CONNECT_S", 0.05)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        backlog = [socket.socket() for _ in range(4)]
+        for connection in backlog:  # beyond its backlog a connection is neither taken nor refused
+            connection.setblocking(False)
+            connection.connect_ex(full.getsockname())
+        coordinator = Coordinator(f"127.0.0.1:{full.getsockname()[1]}")
+        coordinator.is_direct = True
+        async with asyncio.timeout(20):
+            with pytest.raises(StoreUnavailable):
+                await cluster.ask_coordinator(coordinator, "GET", "/v1/workers", timeout_s=60)
+        for connection in backlog:
+            connection.close()
