@@ -12,6 +12,7 @@ from pointsman.stores.inprocess.lease import InProcessLease
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.postgres import PostgresSettings, PostgresStore
 from pointsman.stores.postgres.lease import PostgresLease
+from pointsman.stores.redis import RedisStore
 from pointsman.stores.sqlite import SqliteDatabase, SqliteStore
 from pointsman.testing.conformance import Harness
 
@@ -78,3 +79,27 @@ class PostgresHarness(Harness):
             await connection.execute("UPDATE coordinators SET ended_at = now() WHERE incarnation = $1", incarnation)
         finally:
             await connection.close()
+
+
+class RedisHarness(Harness):
+    """Each store has connections of its own to one server; each case a prefix of its own."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__()
+        self._url = f"{url}?prefix={prefix}&unsafe=1"
+
+    def new_store(self) -> Store:
+        return RedisStore(self._url)
+
+    async def freeze(self, store: Store, lease: Lease) -> None:
+        """The lease is not renewed, and the connections stay."""
+        assert isinstance(lease, InProcessLease)
+        await lease.stop()
+
+    async def end(self, incarnation: int) -> None:
+        store = RedisStore(self._url)
+        await store.open()
+        try:
+            await store.liveness.end(incarnation)
+        finally:
+            await store.close()

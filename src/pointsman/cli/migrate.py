@@ -12,7 +12,7 @@ from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import AsJson, Store
 from pointsman.stores.postgres.migrate import check_database
 from pointsman.stores.postgres.migrate import migrate as apply
-from pointsman.stores.urls import is_sqlite
+from pointsman.stores.urls import is_redis, is_sqlite
 
 
 @guarded
@@ -33,6 +33,8 @@ def migrate(
         raise Usage("--store is missing (or POINTSMAN_STORE): the DSN of the PostgreSQL to migrate")
     if is_sqlite(store):
         raise Usage("a SQLite file is brought up to date by whoever opens it: there is nothing to migrate")
+    if is_redis(store):
+        raise Usage("Redis has no schema: there is nothing to migrate")
     if check and pre:
         raise Usage("--check changes nothing, so --pre has no meaning beside it")
     if check:

@@ -27,7 +27,7 @@ Store = Annotated[
         "--store",
         envvar="POINTSMAN_STORE",
         metavar="URL",
-        help="postgresql://user:password@host:port/db, or sqlite:///file.db for one process.",
+        help="postgresql://user:password@host:port/db, redis://host:port/db, or sqlite:///file.db for one process.",
     ),
 ]
 MaxAge = Annotated[

@@ -23,6 +23,7 @@ from pointsman.cli.options import AsJson, MaxAge, MaxRss, Store
 from pointsman.cli.process import log_to_stderr, serve
 from pointsman.cli.router import DEFAULT_PORT
 from pointsman.cluster import LocalCluster
+from pointsman.stores.urls import is_redis
 
 WATCH_EVERY_S = 0.3
 LOUD = re.compile(r" (?:WARNING|ERROR|CRITICAL) ")
@@ -109,7 +110,7 @@ def about(cluster: LocalCluster) -> dict[str, Any]:
         "directory": str(cluster.directory),
         "logs": str(cluster.logs),
         "dsn": cluster.dsn if cluster.postgres is not None else without_password(cluster.dsn or ""),
-        "postgres": "embedded" if cluster.postgres is not None else "given",
+        "postgres": _postgres(cluster),
         "processes": [
             {
                 "name": child.name,
@@ -127,6 +128,12 @@ def without_password(dsn: str) -> str:
     """A DSN that somebody gave, fit to be shown: the embedded server's password is ours to show, theirs is not."""
     password = urlsplit(dsn).password
     return dsn.replace(f":{password}@", ":***@") if password else dsn
+
+
+def _postgres(cluster: LocalCluster) -> str:
+    if cluster.postgres is not None:
+        return "embedded"
+    return "none" if is_redis(cluster.dsn or "") else "given"
 
 
 def introduce(cluster: LocalCluster, as_json: bool) -> None:

@@ -34,6 +34,7 @@ from pointsman.stores.postgres.embedded import (
     EmbeddedPostgresMissing,
 )
 from pointsman.stores.postgres.migrate import migrate
+from pointsman.stores.urls import is_redis
 
 PROCESSES: Final = "processes.json"
 HOST: Final = "127.0.0.1"
@@ -122,7 +123,8 @@ class LocalCluster:
 
     async def _start(self) -> None:
         self.dsn = self.dsn or await self._start_postgres()
-        await migrate(self.dsn)
+        if not is_redis(self.dsn):
+            await migrate(self.dsn)
         seed = await hash_seed(self.dsn)
         router = f"{HOST}:{free_port(HOST, self._port)}"
         self._add("router", "router", router, ["router"], {})

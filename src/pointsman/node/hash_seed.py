@@ -10,7 +10,7 @@ from pointsman.kernel.errors import SchemaMissing, StoreUnavailable
 from pointsman.stores.postgres.server import ConnectError, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 from pointsman.stores.sqlite.store import SqliteStore
-from pointsman.stores.urls import SQLITE, is_sqlite
+from pointsman.stores.urls import SQLITE, is_redis, is_sqlite, redis_store
 
 HASH_SEED_KEY = "hash_seed"
 HASH_SEED_MAX = 2**32 - 1
@@ -24,6 +24,8 @@ async def hash_seed(dsn: str) -> int:
     """
     if is_sqlite(dsn):
         return await _of_file(dsn)
+    if is_redis(dsn):
+        return await _of_redis(dsn)
     server = Server(dsn, PostgresSettings())
     connection = await server.reach()
     try:
@@ -44,6 +46,15 @@ async def hash_seed(dsn: str) -> int:
 
 async def _of_file(url: str) -> int:
     store = SqliteStore(url.removeprefix(SQLITE))
+    await store.open()
+    try:
+        return await store.hash_seed()
+    finally:
+        await store.close()
+
+
+async def _of_redis(url: str) -> int:
+    store = redis_store(url)
     await store.open()
     try:
         return await store.hash_seed()

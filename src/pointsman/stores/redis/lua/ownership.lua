@@ -1,0 +1,166 @@
+-- Ownership: a claim raises the epoch. `A.builds` are the builds that the claimer has, by KIND.
+
+local function claim(run, h)
+    h.epoch = num(h.epoch) + 1
+    h.owner, h.wake_at, h.status, h.build, h.updated_at = A.owner, '', 'running', A.builds[kind_of(h)], NOW
+    save(run, h)
+    return {run, flat(h)}
+end
+
+-- What is due of one kind, at most `limit`; not what stopped under this very build.
+local function due_of(kind, build, limit, out)
+    local passed, found = 0, 0
+    while found < limit do
+        local page = call('ZRANGEBYSCORE', P .. 'due:' .. kind, '-inf', NOW, 'WITHSCORES', 'LIMIT', passed, PAGE)
+        if #page == 0 then return end
+        for i = 1, #page, 2 do
+            local is_at = call('HMGET', P .. 'run:' .. page[i], 'status', 'build')
+            if not (is_at[1] == 'stopped' and is_at[2] == build) then
+                out[#out + 1] = {num(page[i + 1]), page[i]}
+                found = found + 1
+            end
+        end
+        passed = passed + #page / 2
+    end
+end
+
+local function due_among(runs, out)
+    local seen = {}
+    for _, run in ipairs(runs) do
+        local h = not seen[run] and hash('run:' .. run)
+        seen[run] = true
+        local build = h and A.builds[kind_of(h)]
+        local wake_at = build and call('ZSCORE', P .. 'due:' .. kind_of(h), run)
+        if wake_at and num(wake_at) <= NOW and not (h.status == 'stopped' and h.build == build) then
+            out[#out + 1] = {num(wake_at), run}
+        end
+    end
+end
+
+function F.claim_due()
+    local out, found = {}, {}
+    if not is_living(A.owner) then return out end
+    if A.runs then
+        due_among(A.runs, found)
+    else
+        for kind, build in pairs(A.builds) do due_of(kind, build, A.limit, found) end
+    end
+    table.sort(found, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+    for i = 1, math.min(#found, A.limit) do out[i] = claim(found[i][2], load(found[i][2])) end
+    return out
+end
+
+-- The run that this incarnation had on trial, unless that got on.
+local function culprit(number)
+    local trial = call('HGET', P .. 'inc:' .. number, 'trial')
+    if not trial or trial == '' then return nil end
+    local h = hash('run:' .. trial)
+    return h and not ENDED[h.status] and h.owner == number and num(h.takeovers) > 0 and trial or nil
+end
+
+local function orphans()
+    local out = {}
+    for _, number in ipairs(call('SMEMBERS', P .. 'owners')) do
+        if not is_living(number) then
+            local guilty = culprit(number)
+            for _, run in ipairs(call('SMEMBERS', P .. 'owned:' .. number)) do
+                local h = call('HMGET', P .. 'run:' .. run, 'version', 'workflow', 'status', 'takeovers', 'number')
+                if h[3] ~= 'quarantined' and A.builds[h[1] .. ' ' .. h[2]] then
+                    local takeovers = num(h[4])
+                    local is_suspect = takeovers > 0 and (guilty == nil or guilty == run)
+                    out[#out + 1] = {run = run, number = num(h[5]), takeovers = takeovers, is_suspect = is_suspect,
+                                     is_blamed = guilty == nil}
+                end
+            end
+        end
+    end
+    table.sort(out, function(a, b) return a.number < b.number end)
+    return out
+end
+
+local function take_over(one, is_blamed)
+    local h = load(one.run)
+    if is_blamed then h.takeovers = one.takeovers + 1 end
+    return claim(one.run, h)
+end
+
+function F.claim_orphans()
+    local out, left, may_claim = {}, 0, is_living(A.owner)
+    for _, one in ipairs(orphans()) do
+        if not one.is_suspect then
+            if may_claim and #out < A.limit then
+                out[#out + 1] = take_over(one, one.is_blamed)
+            else
+                left = left + 1
+            end
+        end
+    end
+    return {out, left}
+end
+
+function F.claim_suspect()
+    if not is_living(A.owner) then return false end
+    local chosen = nil
+    for _, one in ipairs(orphans()) do
+        if one.is_suspect and (not chosen or one.takeovers < chosen.takeovers) then chosen = one end
+    end
+    if not chosen then return false end
+    call('HSET', P .. 'inc:' .. A.owner, 'trial', chosen.run)
+    call('SADD', P .. 'tried:' .. chosen.run, A.owner)
+    return take_over(chosen, true)
+end
+
+function F.end_trial()
+    if is_living(A.owner) then call('HSET', P .. 'inc:' .. A.owner, 'trial', '') end
+    return 1
+end
+
+local function tried(run)
+    local out = {}
+    for _, number in ipairs(call('SMEMBERS', P .. 'tried:' .. run)) do
+        local row = hash('inc:' .. number)
+        if row and row.ended_at ~= '' and row.trial == run then out[#out + 1] = {number, row.name} end
+    end
+    table.sort(out, function(a, b) return num(a[1]) < num(b[1]) end)
+    return out
+end
+
+function F.died_on_trial() return tried(A.run) end
+
+function F.release()
+    local h = load(A.run)
+    if not h or h.status ~= 'quarantined' then return 0 end
+    h.status, h.owner, h.takeovers, h.wake_at = 'running', '', 0, NOW
+    save(A.run, h)
+    for _, victim in ipairs(tried(A.run)) do call('HSET', P .. 'inc:' .. victim[1], 'trial', '') end
+    return 1
+end
+
+function F.owned()
+    local out = {}
+    for _, run in ipairs(call('SMEMBERS', P .. 'owned:' .. A.owner)) do
+        out[#out + 1] = {run, call('HGET', P .. 'run:' .. run, 'epoch')}
+    end
+    return out
+end
+
+function F.hand_over()
+    local count = 0
+    for run, epoch in pairs(A.runs) do
+        local h = call('SISMEMBER', P .. 'owned:' .. A.owner, run) == 1 and load(run)
+        if h and num(h.epoch) == epoch then
+            h.owner, h.wake_at = '', NOW
+            save(run, h)
+            count = count + 1
+        end
+    end
+    return count
+end
+
+function F.needed()
+    local out, counted = {}, call('HGETALL', P .. 'kinds')
+    for i = 1, #counted, 2 do
+        if num(counted[i + 1]) > 0 then out[#out + 1] = counted[i] end
+    end
+    return out
+end
