@@ -431,7 +431,7 @@ async def test_a_trial_ends_when_its_time_is_over() -> None:
     desk, database = Desk(), MemoryDatabase()
     await driven_and_killed(desk, database, "first", calls=1, runs=("r",))
     await driven_and_killed(desk, database, "second", calls=2)
-    async with coordinator(desk.app, database, "last", trial_ms=1) as last:
+    async with coordinator(desk.app, database, "last", trial_ms=1, lease_ttl_ms=600_000) as last:
         await until(lambda: last.stats.trials == 1)
         await until(lambda: database.incarnations[last.incarnation].trial is None)
         assert database.open_runs["r"].takeovers == 2
@@ -440,8 +440,9 @@ async def test_a_trial_ends_when_its_time_is_over() -> None:
 async def driven_and_killed(
     desk: Desk, database: MemoryDatabase, name: str, *, calls: int, runs: Sequence[str] = ()
 ) -> None:
-    """A coordinator that starts `runs` and dies once its agents were called so often in all."""
-    async with coordinator(desk.app, database, name) as one:
+    """A coordinator that starts `runs` and dies once its agents were called so often in all. Its lease would outlive a
+    machine that stands still: else it lost its runs to itself, which counts as another death."""
+    async with coordinator(desk.app, database, name, lease_ttl_ms=600_000) as one:
         for run in runs:
             await start(one, "ask", b'"a"', run=run)
         await until(lambda: len(desk.calls) == calls)
