@@ -44,6 +44,7 @@ class Ask(Generic[T]):
         type: of the answer's JSON, T.
         repeats: done twice it is done once.
         wait_s: how long the API may hold the answer back.
+        until: by `time.monotonic`: nobody waits for the answer after it. None: as long as the client has patience.
     """
 
     type: Any
@@ -54,6 +55,7 @@ class Ask(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     repeats: bool = True
     wait_s: float = 0.0
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ def state(run: str) -> Ask[StateBody]:
     return Ask(StateBody, "GET", path("runs", run, "state"))
 
 
-def result(run: str, wait_s: float) -> Ask[ResultBody]:
+def result(run: str, wait_s: float, *, until: float | None = None) -> Ask[ResultBody]:
     """The run's outcome, or that it has none yet, after at most `wait_s` seconds."""
-    return Ask(ResultBody, "GET", path("runs", run, "result"), given_params(timeout=f"{wait_s:.3f}"), wait_s=wait_s)
+    params = given_params(timeout=f"{wait_s:.3f}")
+    return Ask(ResultBody, "GET", path("runs", run, "result"), params, wait_s=wait_s, until=until)
 
 
 def list_runs(

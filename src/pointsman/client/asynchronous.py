@@ -77,7 +77,7 @@ class AsyncClient(Verbs):
         return response.status_code, exchange.decoded(self.url, ask, response)
 
     async def _exchange(self, ask: Ask[Any]) -> httpx.Response:
-        trying = Trying(self._patience, repeats=ask.repeats)
+        trying = Trying(self._patience, repeats=ask.repeats, until=ask.until)
         while True:
             try:
                 return await self._once(ask)
@@ -117,7 +117,11 @@ class AsyncClient(Verbs):
         """
         polling = Polling(run, timeout)
         while True:
-            answer = await self.send(polling.ask())
+            try:
+                answer = await self.send(polling.ask())
+            except PointsmanError as error:
+                polling.check(error)
+                raise
             if polling.is_over(answer):
                 return answer
 

@@ -77,7 +77,7 @@ class Client(Verbs):
         return response.status_code, exchange.decoded(self.url, ask, response)
 
     def _exchange(self, ask: Ask[Any]) -> httpx.Response:
-        trying = Trying(self._patience, repeats=ask.repeats)
+        trying = Trying(self._patience, repeats=ask.repeats, until=ask.until)
         while True:
             try:
                 return self._once(ask)
@@ -116,7 +116,11 @@ class Client(Verbs):
         """
         polling = Polling(run, timeout)
         while True:
-            answer = self.send(polling.ask())
+            try:
+                answer = self.send(polling.ask())
+            except PointsmanError as error:
+                polling.check(error)
+                raise
             if polling.is_over(answer):
                 return answer
 

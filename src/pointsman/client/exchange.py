@@ -6,6 +6,7 @@ Must not know which verbs there are, nor how a client waits.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:7777"
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
+GRACE_S = 2.0
+"""An answer that was due when nobody waits any longer may be so late."""
 STREAM_TIMEOUT = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S)
 
 
@@ -52,9 +55,11 @@ def arguments(ask: Ask[Any]) -> dict[str, Any]:
     headers = dict(ask.headers)
     if ask.body is not None:
         headers["Content-Type"] = "application/json"
+    longest_s = math.inf if ask.until is None else max(ask.until - time.monotonic(), 0.0) + GRACE_S
+    read_s, connect_s = min(ask.wait_s + READ_TIMEOUT_S, longest_s), min(CONNECT_TIMEOUT_S, longest_s)
     return {
         "method": ask.method, "url": ask.path, "params": list(ask.params), "content": ask.body, "headers": headers,
-        "timeout": httpx.Timeout(ask.wait_s + READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        "timeout": httpx.Timeout(read_s, connect=connect_s),
     }  # fmt: skip
 
 
@@ -137,10 +142,11 @@ def output(answer: ResultBody, type_: Any) -> Any:
 
 
 class Trying:
-    """One request and its repetitions."""
+    """One request and its repetitions, none of them after `until`."""
 
-    def __init__(self, patience: Patience, *, repeats: bool = True) -> None:
+    def __init__(self, patience: Patience, *, repeats: bool = True, until: float | None = None) -> None:
         self._patience = patience
+        self._until = math.inf if until is None else until
         self._repeats = repeats
         self._began = time.monotonic()
         self._tries = 0
@@ -152,7 +158,11 @@ class Trying:
     def pause_s(self, error: PointsmanError, *, has_answered: bool) -> float:
         """Seconds until the next try. Raises `error` when it is time to give up."""
         self._tries += 1
-        return self._patience.pause_s(
-            error, tries=self._tries, trying_s=time.monotonic() - self._began, has_answered=has_answered,
+        now = time.monotonic()
+        if now >= self._until:
+            raise error
+        pause_s = self._patience.pause_s(
+            error, tries=self._tries, trying_s=now - self._began, has_answered=has_answered,
             repeats=self._repeats, retry_after_s=error.__dict__.get("retry_after_s", 0.0),
         )  # fmt: skip
+        return min(pause_s, self._until - now)

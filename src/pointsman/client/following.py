@@ -14,6 +14,7 @@ from pointsman.api.views import EventBody, ResultBody
 from pointsman.client import asks
 from pointsman.client.asks import Ask, path
 from pointsman.client.errors import DeadlinePassed, from_problem
+from pointsman.kernel.errors import PointsmanError
 from pointsman.ports.event_log import ENDED_STATUSES
 
 SILENCE_S = 45.0
@@ -94,7 +95,14 @@ class Polling:
         poll_s = POLLS_S[min(self._polls, len(POLLS_S) - 1)]
         self._polls += 1
         left_s = poll_s if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
-        return asks.result(self._run, min(poll_s, left_s))
+        return asks.result(self._run, min(poll_s, left_s), until=self._deadline)
+
+    def check(self, error: PointsmanError) -> None:
+        """There was no answer. Raises DeadlinePassed: one might still have come, and the wait for it is over."""
+        if error.retryable and self._deadline is not None and time.monotonic() >= self._deadline:
+            raise DeadlinePassed(
+                f"nobody said within {self._timeout_s:g} s what became of run {self._run} ({error}); ask again"
+            ) from error
 
     def is_over(self, answer: ResultBody) -> bool:
         """Raises: DeadlinePassed."""

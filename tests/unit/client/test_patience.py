@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import Any
 
 import pytest
 
-from pointsman.client import Refused, Unreachable
+from pointsman.client import DeadlinePassed, Refused, Unreachable, exchange
 from pointsman.client.patience import ConnectionRefused, Patience
 from pointsman.kernel.errors import StoreUnavailable, UnknownRun
 from tests.unit.client.conftest import scripted
@@ -153,3 +154,27 @@ def test_patience(error: Any, repeats: bool, trying_s: float, has_answered: bool
     else:
         with pytest.raises(type(error)):
             pause_s()
+
+
+def test_a_wait_ends_with_its_deadline_where_nobody_answers(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "GRACE_S", 0.05)
+    with socket.socket() as silent:  # takes connections, and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(20)
+        with (
+            kind(f"http://127.0.0.1:{silent.getsockname()[1]}") as client,
+            pytest.raises(DeadlinePassed, match="nobody said within") as caught,
+        ):
+            client.result("a", timeout=0.02)
+    assert isinstance(caught.value.__cause__, Unreachable)
+
+
+def test_a_wait_ends_with_its_deadline_where_every_answer_is_to_come_back_later(kind: Any) -> None:
+    busy = problem("503 Service Unavailable", "store_unavailable", "retry-after: 5")
+    with (
+        scripted(busy, busy, busy) as (script, url),
+        kind(url, retry_for=7, connect_for=7) as client,
+        pytest.raises(DeadlinePassed, match="nobody said"),
+    ):
+        client.result("a", timeout=0.02)
+    assert len(script.requests) <= 2, "perhaps one more at the deadline"
