@@ -8,6 +8,8 @@ Who has an attempt:
   not hold never arrived, and waits again, first in line, for what is left of its `hold`; but what never arrives at
   workers with room for it has failed. What it once held and holds no more without a word has failed.
 - A worker that holds an attempt which is laid out here (its run has a new owner) is not handed it: it is at it already.
+  If its next poll does not say so again, it had brought the result to the owner before, which died with it: the attempt
+  waits for a worker like any other, unless it must not be repeated.
 - A worker without a poll for `silence_s` is lost, and what it holds from here has failed as `worker_lost`.
 """
 
@@ -82,7 +84,8 @@ class PullTransport:
         self._over.pop(name, None)
         if holder is not None:
             self._hand_to(holder, waiting)
-            waiting.is_confirmed = True
+            waiting.is_claimed = True
+            holder.wake()  # what it said may be old: is it still at it?
         else:
             self._line_up(waiting, first=False)
         try:
@@ -219,11 +222,14 @@ class PullTransport:
             session.held[name].is_confirmed = True
 
     def _missed(self, session: Session, waiting: Waiting) -> None:
-        """Its worker does not hold it: it never came there, or was begun and dropped. Then the attempt has failed, and
-        counts: handed out again it might be made for ever."""
-        if waiting.is_confirmed:
+        """Its worker does not hold it: it never came there, was over before it was laid out here, or was begun and
+        dropped. Then the attempt has failed, and counts: handed out again it might be made for ever."""
+        if waiting.is_confirmed or (waiting.is_claimed and not waiting.agent.idempotent):
             session.held.pop(waiting.name, None)
             waiting.fail(AgentError(f"worker {session.id} dropped it, and told no result", kind=WORKER_LOST))
+            return
+        if waiting.is_claimed:
+            self._put_back(waiting, anew=True)
             return
         if session.free > 0:  # else it may have come, and found the place taken by another coordinator's call
             waiting.misses += 1
@@ -259,7 +265,7 @@ class PullTransport:
 
     def _hand_to(self, session: Session, waiting: Waiting) -> None:
         waiting.stop_alarm()
-        waiting.holder, waiting.is_confirmed = session, False
+        waiting.holder, waiting.is_claimed, waiting.is_confirmed = session, False, False
         session.claimed.discard(waiting.name)
         session.held[waiting.name] = waiting
         waiting.seconds = waiting.runtime.taken()
@@ -323,7 +329,7 @@ class PullTransport:
         self._end(session)
         for waiting in reversed(list(session.held.values())):
             if waiting.agent.idempotent:
-                self._put_back(waiting, anew=waiting.is_confirmed)
+                self._put_back(waiting, anew=waiting.is_claimed or waiting.is_confirmed)
             else:
                 waiting.fail(AgentError(f"worker {worker} left in the middle of it", kind=WORKER_LOST))
         return True

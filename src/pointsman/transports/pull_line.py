@@ -23,15 +23,16 @@ class Waiting:
 
     Attributes:
         holder: the worker that has it; None: it is in line.
-        is_confirmed: the holder has said itself that it has it.
+        is_claimed: the holder had said that it has it before it was laid out here.
+        is_confirmed: the holder has said since that it has it.
         misses: how often it was handed to a worker with room for it, and did not arrive.
         seconds: that the worker has for it.
         give_up_at: by the loop's clock; so long it may be in line.
     """
 
     __slots__ = (
-        "agent", "alarm", "context", "data", "give_up_at", "holder", "is_confirmed", "misses", "name", "order",
-        "outcome", "runtime", "seconds",
+        "agent", "alarm", "context", "data", "give_up_at", "holder", "is_claimed", "is_confirmed", "misses", "name",
+        "order", "outcome", "runtime", "seconds",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,7 @@ class Waiting:
         self.outcome = outcome
         self.name = HeldCall(context.idempotency_key, context.attempt)
         self.holder: Session | None = None
+        self.is_claimed = False
         self.is_confirmed = False
         self.misses = 0
         self.seconds = 0.0

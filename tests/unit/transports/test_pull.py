@@ -466,11 +466,84 @@ def test_the_next_owner_takes_the_result_of_the_worker_that_is_at_it_already() -
         busy, idle = worker.polling(free=0), other.polling()
         await asyncio.sleep(0.1)
         desk.call(agent(), attempt=3)
+        assert await busy == Handed(), "it is asked whether it is still at it"
+        busy = worker.polling(free=0)
         assert (await idle).calls == (), "nobody else is given it"
         assert desk.finish(attempt=3)
         await asyncio.sleep(0.1)
         assert desk.outcome(attempt=3) == b'"done"'
         assert await busy == Handed()
+
+    tell(story)
+
+
+def test_what_a_worker_no_longer_holds_when_the_next_owner_lays_it_out_waits_for_another() -> None:
+    """It brought the result, and the coordinator died before it was recorded: none of that is the attempt's fault."""
+
+    async def story(desk: Desk) -> None:
+        worker, other = Worker(desk, "w"), Worker(desk, "o")
+        worker.holding = {HeldCall("r/1/c", 3)}
+        told = worker.polling()
+        await asyncio.sleep(0.1)
+        worker.holding.clear()  # brought elsewhere; nobody tells of that
+        began = desk.loop.time()
+        desk.call(agent(hold=0.5), attempt=3)
+        assert await told == Handed(), "it is to say anew what it holds"
+        waits = other.polling()
+        await asyncio.sleep(0.1)
+        worker.free = 0
+        again = worker.polling()
+        assert keys(await waits) == ["r/1/c"]
+        assert desk.loop.time() - began < 0.2, "nor does it wait for the end of a poll"
+        assert not desk.ended
+        assert desk.finish(attempt=3)
+        await again
+
+    tell(story)
+
+
+def test_the_time_in_line_of_what_a_worker_held_before_begins_when_it_is_known_that_it_does_not() -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        worker.holding = {HeldCall("r/1/c", 3)}
+        await worker.poll(0)
+        desk.call(agent(hold=0.5), attempt=3)
+        await asyncio.sleep(1.0)
+        worker.holding.clear()
+        assert keys(await worker.poll(0)) == ["r/1/c"]
+
+    tell(story)
+
+
+def test_what_must_not_be_repeated_is_lost_when_its_worker_no_longer_holds_it() -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        worker.holding = {HeldCall("r/1/c", 3)}
+        told = worker.polling()
+        await asyncio.sleep(0.1)
+        worker.holding.clear()
+        desk.call(agent(idempotent=False), attempt=3)
+        await told
+        assert (await worker.poll(0)).calls == (), "it may have been made"
+        await asyncio.sleep(0.1)
+        assert desk.kind(attempt=3) == "worker_lost"
+
+    tell(story)
+
+
+def test_what_is_taken_from_a_worker_that_held_it_before_has_failed_when_it_drops_it_after() -> None:
+    async def story(desk: Desk) -> None:
+        worker = Worker(desk, "w")
+        worker.holding = {HeldCall("r/1/c", 3)}
+        told = worker.polling()
+        await asyncio.sleep(0.1)
+        desk.call(agent(), attempt=3)
+        await told
+        assert (await worker.poll(0)).calls == (), "it says so once more"
+        worker.holding.clear()
+        assert (await worker.poll(0)).calls == ()
+        await asyncio.sleep(0.1)
+        assert desk.kind(attempt=3) == "worker_lost"
 
     tell(story)
 
