@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from pointsman.kernel.errors import CompensationFailed, PointsmanError
+from pointsman.kernel.errors import CompensationFailed, PointsmanError, RunRestarting
 from pointsman.kernel.run import Run
 
 
@@ -18,6 +18,9 @@ class Saga:
 
     Say `undo` after a step when it needs the step's result. Say it before the step, with an id of your own
     (`run.uuid()`), when it must also undo a step of which nobody knows whether it happened.
+
+    `run.restart` in the block leaves it as its end does: what was done stays done, and nothing is undone. The next
+    generation begins without this saga.
     """
 
     def __init__(self, run: Run) -> None:
@@ -39,7 +42,7 @@ class Saga:
         Raises:
             CompensationFailed: something could not be undone; the rest was. The block's own error is its cause.
         """
-        if error is None:
+        if error is None or isinstance(error, RunRestarting):
             return
         left: list[str] = []
         with self._run.shield():

@@ -215,6 +215,23 @@ def test_a_saga_that_ends_well_undoes_nothing(evict: Evict) -> None:
     assert calls_of(lab) == ["book flight", "book car"]
 
 
+@app.workflow()
+async def tour(run: Run, towns: list[str]) -> str:
+    async with Saga(run) as saga:
+        saga.undo(release, towns[0])
+        await run.call(book, towns[0])
+        if len(towns) > 1:
+            run.restart(towns[1:])
+    return "booked"
+
+
+@evicting
+def test_a_restart_leaves_a_saga_as_its_end_does_and_undoes_nothing(evict: Evict) -> None:
+    lab = Lab(app, tour, b'["Rome","Bern"]', answer=failing(), evict=evict).run()
+    assert calls_of(lab) == ["book Rome", "book Bern"]
+    assert lab.output == "booked"
+
+
 @evicting
 def test_a_cancelled_saga_is_undone_and_then_cancelled(evict: Evict) -> None:
     def answer(pending: PendingCall) -> bytes | ev.Failure:
