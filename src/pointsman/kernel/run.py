@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SECONDS_MAX = 1e10
 """Three hundred years: no timer is longer."""
+KEY_CHARS_MAX = 128
+"""Of the `key` of a call."""
 
 
 class Run(AsksPeople):
@@ -314,8 +316,8 @@ class Run(AsksPeople):
         suffix = f"@{generation}" if generation > 1 else ""
         if key is None:
             return self._count(name) + suffix
-        if not key or "#" in key or len(key) > 128:
-            raise InvalidValue(f"key={key!r}: 1 to 128 characters, and no '#'")
+        if not key or "#" in key or len(key) > KEY_CHARS_MAX:
+            raise InvalidValue(f"key={key!r}: 1 to {KEY_CHARS_MAX} characters, and no '#'")
         return self._prefix(self._path) + key + suffix
 
     @staticmethod

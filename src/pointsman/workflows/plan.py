@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
 
 from pointsman.kernel.errors import InvalidPlan, InvalidValue, PlanFailed, PointsmanError
-from pointsman.kernel.run import Run
+from pointsman.kernel.run import KEY_CHARS_MAX, Run
 from pointsman.kernel.strands import Handle
 
 Arguments = Callable[[Mapping[str, Any]], Any]
@@ -63,7 +63,8 @@ class Plan:
         name: of the plan, in the ids of its calls: a run that executes several needs several.
 
     Raises:
-        InvalidPlan: two tasks of one name, a task that needs one that is not there, or a circle, which is shown.
+        InvalidPlan: two tasks of one name, a name that is too long for the ids of its calls, a task that needs one that
+            is not there, or a circle, which is shown.
     """
 
     def __init__(self, tasks: Sequence[Task], *, name: str = "plan") -> None:
@@ -78,6 +79,12 @@ class Plan:
                 raise InvalidPlan(f"a task can't be named {task.name!r}")
             if task.retries < 0:
                 raise InvalidPlan(f"task {task.name}: retries={task.retries}: 0 or more")
+            longest = self._key(task, task.retries + 1)
+            if len(longest) > KEY_CHARS_MAX:
+                raise InvalidPlan(
+                    f"task {task.name[:40]}…: its call would be {longest[:60]}…, of {len(longest)} characters, and the "
+                    f"limit is {KEY_CHARS_MAX}: give the task or the plan a shorter name"
+                )
             for name in task.after:
                 if name not in self.tasks:
                     raise InvalidPlan(f"{task.name} needs {name}, and there is no such task")
@@ -124,10 +131,14 @@ class Plan:
         self, run: Run, task: Task, tries: Counter[str], given: Any, results: Mapping[str, Any]
     ) -> Handle[Any]:  # fmt: skip
         tries[task.name] += 1
-        key = f"{self.name}/{task.name}" + (f"/{tries[task.name]}" if tries[task.name] > 1 else "")
+        key = self._key(task, tries[task.name])
         arguments = given if task.arguments is None else task.arguments({**results, "given": given})
         several = arguments if isinstance(arguments, tuple) else (arguments,)
         return run.start(task.target, *several, key=key, **task.options)
+
+    def _key(self, task: Task, number: int) -> str:
+        """Of the n-th time that its call is made."""
+        return f"{self.name}/{task.name}" + (f"/{number}" if number > 1 else "")
 
     def _ready(self, executed: Executed, under_way: Mapping[str, Handle[Any]]) -> list[Task]:
         return [

@@ -473,11 +473,27 @@ def test_a_log_of_before_plans_were_recorded_still_replays() -> None:
         ([Task("given", work)], "can't be named 'given'"),
         ([Task("a", work, after=["b"]), Task("b", work, after=["c"]), Task("c", work, after=["a"])], "a circle: "),
         ([Task("a", work, after=["a"])], "a circle: a is needed by a"),
+        ([Task("t" * 124, work)], "of 129 characters, and the limit is 128"),
+        ([Task("t" * 121, work, retries=99)], "of 130 characters"),
     ],
 )
 def test_a_plan_that_can_not_be_done_is_refused_when_it_is_declared(tasks: list[Task], says: str) -> None:
     with pytest.raises(InvalidPlan, match=says):
         Plan(tasks)
+
+
+def test_the_longest_names_of_a_plan_make_ids_of_calls() -> None:
+    plan = Plan([Task("t" * 123, work), Task("r" * 121, work, retries=8)])
+    long = App("long")
+
+    @long.workflow()
+    async def planned(run: Run) -> int:
+        return len((await plan.execute(run, 1)).results)
+
+    lab = Lab(app, planned, b"{}", answer=lambda pending: b"1").run()
+    assert lab.output == 2
+    asked = [ev.decode_event(row) for row in lab.log if row.type == "CallRequested"]
+    assert max(len(c.call) for c in asked if isinstance(c, ev.CallRequested)) == 128
 
 
 # -- supervised routing -----------------------------------------------------------------------------------------------
