@@ -60,7 +60,11 @@ class Connection:
             self._streams = await asyncio.open_connection(self._host, self.port)
         reader, writer = self._streams
         data = b"" if body is None else json.dumps(body).encode()
-        lines = [f"{method} {path} HTTP/1.1", "Host: test", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"Host: {self._host}:{self.port}",
+            *(f"{k}: {v}" for k, v in (headers or {}).items()),
+        ]
         if body is not None:
             lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
         try:
