@@ -201,8 +201,9 @@ class RunRoutes:
         """A page of events; `events.py` has the route, which also gives a stream."""
         limit = request.value(LIMIT)
         after, inputs = request.value(AFTER), request.value(INPUTS)
-        page = await self._runs.events(await self.visible(request), after=after, limit=limit, inputs=inputs)
-        return Reply(200, views.events(page, limit))
+        bytes_max, run = request.settings.page_bytes_max, await self.visible(request)
+        page = await self._runs.events(run, after=after, limit=limit, inputs=inputs, bytes_max=bytes_max)
+        return Reply(200, views.events(page, limit, bytes_max))
 
     @route(
         "signal_run", "POST", "/v1/runs/{run}/signals/{name}", "Send a signal; the body is its payload", tag="runs",

@@ -32,6 +32,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
         body_bytes_max: body of one request, counted as it comes in (413).
         json_depth_max: levels of nesting of an input or payload (422).
         page_limit_default, page_limit_max: runs or events in one response.
+        page_bytes_max: data of events in one response; the event that reaches it is the last.
         wait_default_s, wait_max_s: how long a request for a result may wait for it.
         streams_max: live event streams (503).
         heartbeat_s: silence on a live event stream before a comment is sent.
@@ -51,6 +52,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     json_depth_max: int = DEPTH_MAX
     page_limit_default: int = 50
     page_limit_max: int = 500
+    page_bytes_max: int = 4_000_000
     wait_default_s: float = 30.0
     wait_max_s: float = 300.0
     streams_max: int = 1_024

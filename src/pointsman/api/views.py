@@ -128,8 +128,10 @@ def runs(heads: Sequence[Head], cursor: str | None) -> bytes:
     return encode(RunsBody([_run_body(head) for head in heads], cursor))
 
 
-def events(page: Sequence[EventView], limit: int) -> bytes:
-    next_after = page[-1].sequence if len(page) >= limit else None
+def events(page: Sequence[EventView], limit: int, bytes_max: int) -> bytes:
+    """One that is not full is the last: in events or in bytes."""
+    is_full = len(page) >= limit or sum(len(event.data) for event in page) >= bytes_max
+    next_after = page[-1].sequence if is_full else None
     return encode(EventsBody([event_body(event) for event in page], next_after))
 
 

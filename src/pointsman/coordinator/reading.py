@@ -16,7 +16,11 @@ from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import EventLog, Head
 from pointsman.ports.runs import EventView
 
-PAGE = 500
+PAGE, PAGE_BYTES = 500, 4_000_000
+"""Of the events that are shown in one go."""
+EVENTS_FIRST, GROWTH_MAX = 16, 8
+"""Where bytes count, so many events are read to see how large they are, and then at most so many times as many: a value
+may have a megabyte."""
 TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: what a calendar takes."""
 
@@ -25,16 +29,37 @@ def corrupt(run: str, damage: Damage) -> CorruptLog:
     return CorruptLog(f"run {run}: {damage.message}. `pointsman doctor --run {run}` says more, and offers the repair")
 
 
-async def view_events(log: EventLog, run: str, *, after: int, limit: int, inputs: bool) -> list[EventView]:
-    """Events of a run with sequence > `after`, each verified."""
+async def view_events(
+    log: EventLog, run: str, *, after: int, limit: int, inputs: bool, bytes_max: int | None = None
+) -> list[EventView]:
+    """Events of a run with sequence > `after`, each verified: at most `limit`, and none after the one with which they
+    have `bytes_max` bytes."""
     before = max(after, 0)
+    size = limit if bytes_max is None else min(limit, EVENTS_FIRST)
     # The event before the first one asked for: its checksum is what the next chains from.
-    rows = await log.read(run, after=max(before - 1, 0), limit=limit + (before > 0))
+    rows = await log.read(run, after=max(before - 1, 0), limit=size + (before > 0))
     checksum: int | None = None
     if before > 0 and rows and rows[0].sequence == before:
         checksum = rows.pop(0).checksum
-    rows = rows[:limit]
     chain = Chain(run, before, checksum)
+    views: list[EventView] = []
+    held = 0
+    while True:
+        rows = rows[:size]
+        for view in await _views(log, run, rows, chain, inputs=inputs):
+            views.append(view)
+            held += len(view.data)
+            if bytes_max is not None and held >= bytes_max:
+                return views
+        if len(rows) < size or len(views) >= limit:
+            return views
+        size = min(limit - len(views), size * GROWTH_MAX)
+        if bytes_max is not None:
+            size = min(size, (bytes_max - held) * len(views) // max(held, 1) + 1)
+        rows = await log.read(run, after=rows[-1].sequence, limit=size)
+
+
+async def _views(log: EventLog, run: str, rows: list[ev.Recorded], chain: Chain, *, inputs: bool) -> list[EventView]:
     damages = {row.sequence: damage for row in rows if (damage := chain.look(row)) is not None}
     headers = await _with_inputs(log, run, rows) if inputs else {}
     return [_view(row, damages.get(row.sequence), headers.get(row.sequence)) for row in rows]

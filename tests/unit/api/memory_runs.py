@@ -115,8 +115,15 @@ class MemoryRuns:
         start = int(cursor or 0)
         return heads[start : start + limit], str(start + limit) if len(heads) > start + limit else None
 
-    async def events(self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False) -> Sequence[EventView]:
-        return self._entry(run).events[after : after + limit]
+    async def events(
+        self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False, bytes_max: int | None = None
+    ) -> Sequence[EventView]:
+        page: list[EventView] = []
+        for event in self._entry(run).events[after : after + limit]:
+            page.append(event)
+            if bytes_max is not None and sum(len(one.data) for one in page) >= bytes_max:
+                break
+        return page
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
         entry = self._entry(run)

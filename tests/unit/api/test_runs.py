@@ -243,6 +243,15 @@ async def test_events_come_in_pages():
     assert rest["next_after"] is None
 
 
+async def test_a_page_of_events_is_full_in_bytes_too():
+    bench = Bench(page_bytes_max=10)
+    await bench.start(id="a", data="x" * 100)
+    page = (await bench.client.get("/v1/runs/a/events")).json()
+    assert ([event["sequence"] for event in page["events"]], page["next_after"]) == ([1], 1)
+    rest = (await bench.client.get("/v1/runs/a/events?after=1")).json()
+    assert [event["sequence"] for event in rest["events"]] == [2]
+
+
 async def test_a_signal_is_202_repeated_200_and_with_other_content_409():
     bench = Bench()
     await bench.start("patient", id="a")

@@ -211,7 +211,7 @@ async def test_an_event_that_nothing_can_be_made_of_is_shown_as_nothing() -> Non
         events = await CoordinatorRuns(two).events("r", inputs=True)
         bodies = [(event.sequence, bytes(event.data)) for event in events if event.damage]
         assert bodies == [(5, b"null"), (6, b"null")]
-        assert views.events(events, 100)
+        assert views.events(events, 100, 4_000_000)
         line = msgspec.json.decode(views.encode(views.event_body(events[4])))
         assert "event 5" in drawing.event_line(line, 0).plain
         assert folding.build([msgspec.json.decode(views.encode(views.event_body(event))) for event in events])

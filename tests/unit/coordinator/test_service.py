@@ -14,6 +14,7 @@ import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.verbs import runs as verbs
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import (
     Draining,
@@ -25,7 +26,9 @@ from pointsman.kernel.errors import (
     UnknownRun,
     UnknownWorkflow,
 )
+from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import Append, AppendResult, RunFilter
+from pointsman.ports.runs import EventView
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
 from pointsman.testing.sim.clocks import SimClock
@@ -636,3 +639,43 @@ async def _reused() -> None:
 def test_an_id_that_was_deleted_and_used_again_is_never_answered_with_the_old_result() -> None:
     with asyncio.Runner(loop_factory=lambda: SimLoop(random.Random(1), steps_max=1_000_000)) as runner:
         runner.run(_reused())
+
+
+async def test_a_page_and_a_step_of_a_stream_end_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its events hold, no page is larger than its limit and one event, nor is much more read for it."""
+    app, limit = App("large"), 100_000
+
+    @app.agent
+    async def big(n: int) -> str:
+        return "x" * (30_000 if n % 7 == 0 else 10)
+
+    @app.workflow()
+    async def talk(run: Run) -> None:
+        for n in range(60):
+            await run.call(big, n)
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "talk")
+        await result(one, "r")
+        runs = CoordinatorRuns(one)
+        whole = await runs.events("r")
+        read, reads = one.store.log.read, list[int]()
+
+        async def counting(run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+            page = await read(run, after=after, limit=limit)
+            reads.append(sum(len(event.body) for event in page))
+            return page
+
+        monkeypatch.setattr(one.store.log, "read", counting)
+        paged: list[EventView] = []
+        while page := await runs.events("r", after=len(paged), limit=500, bytes_max=limit):
+            assert sum(len(event.data) for event in page[:-1]) < limit
+            paged += page
+            assert sum(reads) < 4 * limit
+            reads.clear()
+        assert paged == list(whole)
+        monkeypatch.setattr(verbs, "PAGE_BYTES", limit)
+        batches = [batch async for batch in runs.follow("r")]
+        assert [event for batch in batches for event in batch] == list(whole)
+        assert len(batches) > 2
+        assert all(sum(len(event.data) for event in batch[:-1]) < limit for batch in batches)

@@ -12,7 +12,7 @@ from pointsman.coordinator.driving import mail as mails
 from pointsman.coordinator.driving import redriving
 from pointsman.coordinator.driving.driver import Exit
 from pointsman.coordinator.owning.roster import result_of
-from pointsman.coordinator.reading import PAGE, corrupt, first_damage, last_event, view_events
+from pointsman.coordinator.reading import PAGE, PAGE_BYTES, corrupt, first_damage, last_event, view_events
 from pointsman.coordinator.service import Coordinator
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
@@ -144,8 +144,12 @@ class CoordinatorRuns:
     ) -> tuple[Sequence[Head], str | None]:
         return await self._store.log.list_runs(where, limit=limit, cursor=cursor)
 
-    async def events(self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False) -> Sequence[EventView]:
-        views = await view_events(self._store.log, run, after=after, limit=limit, inputs=inputs)
+    async def events(
+        self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False, bytes_max: int | None = None
+    ) -> Sequence[EventView]:
+        views = await view_events(
+            self._store.log, run, after=after, limit=limit, inputs=inputs, bytes_max=bytes_max
+        )  # fmt: skip
         if not views and not await self._store.log.heads([run]):
             raise UnknownRun(f"no run has the id {run!r}")
         return views
@@ -154,7 +158,7 @@ class CoordinatorRuns:
         seen = 0
         with self._coordinator.watcher.watch(run, each=True) as watch:
             while True:
-                batch = await self.events(run, after=after, limit=PAGE)
+                batch = await self.events(run, after=after, limit=PAGE, bytes_max=PAGE_BYTES)
                 if batch:
                     after = batch[-1].sequence
                     yield batch
