@@ -50,7 +50,7 @@ class Child:
     is_leaving: bool = False
     stop_timeout_s: float = STOP_TIMEOUT_S
     on_spawn: Callable[[], None] = field(default=lambda: None, repr=False)
-    """Called when it has another process."""
+    """Called when it has another process; must not raise."""
 
     @property
     def pid(self) -> int | None:
@@ -100,11 +100,24 @@ class Child:
             if code == 0:  # it was told to, and not by us: whoever replaces it so wants it back at once
                 logger.warning("%s; starting it again", what)
             else:
-                logger.warning("%s; starting it again in %g s", what, self.backoff_s)
-                await asyncio.sleep(self.backoff_s)
-                self.backoff_s = min(self.backoff_s * 2, BACKOFF_S_MAX)
-            await self.spawn()
+                await self._pause(what)
+            while not await self._has_spawned():
+                await self._pause(f"{self.name} is dead")
             logger.warning("%s is pid %d now", self.name, self.process.pid)
+
+    async def _pause(self, what: str) -> None:
+        logger.warning("%s; starting it again in %g s", what, self.backoff_s)
+        await asyncio.sleep(self.backoff_s)
+        self.backoff_s = min(self.backoff_s * 2, BACKOFF_S_MAX)
+
+    async def _has_spawned(self) -> bool:
+        """No room on the disk, no more files, no more processes: all of that passes."""
+        try:
+            await self.spawn()
+        except OSError as error:
+            logger.error("%s can't be started: %s", self.name, error)
+            return False
+        return True
 
     def send(self, number: signal.Signals) -> int:
         """Send a signal; the pid that got it. Raises: ProcessLookupError (it is dead)."""

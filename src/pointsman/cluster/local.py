@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import time
@@ -40,6 +41,8 @@ PROCESSES: Final = "processes.json"
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.03
+
+logger = logging.getLogger("pointsman.cluster")
 
 
 class LocalCluster:
@@ -224,10 +227,14 @@ class LocalCluster:
         self.children[name] = child
 
     def _write_processes(self) -> None:
-        """For whoever wants to do something to one of them (`pointsman chaos --data`)."""
+        """For whoever wants to do something to one of them (`pointsman chaos --data`). Without it the cluster runs as
+        well, so a full disk is no reason to end."""
         new = self.directory / f"{PROCESSES}.new"
-        new.write_text(json.dumps({"url": self.url, "processes": self.pids()}))
-        new.rename(self.directory / PROCESSES)
+        try:
+            new.write_text(json.dumps({"url": self.url, "processes": self.pids()}))
+            new.rename(self.directory / PROCESSES)
+        except OSError as error:
+            logger.error("%s is not up to date: %s", self.directory / PROCESSES, error)
 
     async def _start_postgres(self) -> str:
         assert self.postgres is not None

@@ -103,8 +103,11 @@ class Recycler:
         age_s = self._clock() - self._born
         if self._age_s is not None and age_s >= self._age_s:
             return f"it is {age_s:.0f} s old"
-        if self._limits.rss_bytes is not None and (rss := self._rss()) > self._limits.rss_bytes:
-            return f"it has {rss / MEGABYTE:.0f} MB"
+        try:
+            if self._limits.rss_bytes is not None and (rss := self._rss()) > self._limits.rss_bytes:
+                return f"it has {rss / MEGABYTE:.0f} MB"
+        except MemoryUnknown as error:  # no file can be opened just now, say
+            logger.warning("the memory of this process: %s; asking again", error)
         return ""
 
     async def _has_turn(self) -> bool:
@@ -122,5 +125,5 @@ def rss_bytes() -> int:
     try:
         status = Path("/proc/self/status").read_text()
     except OSError as error:
-        raise MemoryUnknown from error
+        raise MemoryUnknown(f"/proc/self/status can't be read: {error}") from error
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pointsman.kernel.errors import StoreUnavailable
-from pointsman.node.recycling import MEGABYTE, Limits, Recycler, rss_bytes
+from pointsman.node.recycling import MEGABYTE, Limits, MemoryUnknown, Recycler, rss_bytes
 from pointsman.node.turn import STREAM, Turn
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.testing.sim.clocks import SimClock
@@ -180,6 +180,29 @@ def test_a_store_out_of_reach_puts_it_off(in_virtual_time: Any) -> None:
         recycler.start()
         await asyncio.sleep(10)
         assert not recycler.is_due.is_set()
+        await recycler.stop()
+
+    in_virtual_time(scenario)
+
+
+def test_memory_that_is_not_known_for_a_while_puts_it_off(in_virtual_time: Any) -> None:
+    """/proc/self/status is a file, and a process may have too many open."""
+
+    async def scenario(cluster: Cluster) -> None:
+        known_at = cluster.loop.time() + 30
+
+        def rss() -> int:
+            if cluster.loop.time() < known_at:
+                raise MemoryUnknown("too many open files")
+            return 11 * MEGABYTE
+
+        recycler = Recycler(
+            Limits(rss_bytes=10 * MEGABYTE), await cluster.turn("a"), away_ms=1_000, clock=cluster.loop.time, rss=rss
+        )
+        recycler.start()
+        async with asyncio.timeout(60):
+            await recycler.is_due.wait()
+        assert known_at <= cluster.loop.time() < known_at + 2
         await recycler.stop()
 
     in_virtual_time(scenario)
