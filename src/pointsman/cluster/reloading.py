@@ -99,15 +99,23 @@ class ReloadingCoordinator:
     async def _reload_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            found = set(self._watch.changed())
-            while found:
-                await asyncio.sleep(SETTLE_S)
-                more = self._watch.changed()
-                if not more:
-                    break
-                found.update(more)
-            if found:
-                await self._replace(_named(sorted(found)))
+            try:
+                found = await self._found()
+                if found:
+                    await self._replace(_named(sorted(found)))
+            except Exception as error:  # noqa: BLE001  else no change would be seen any more, without a word
+                self._say("error", f"not reloaded: {type(error).__name__}: {error} (waiting for the next change)")
+
+    async def _found(self) -> set[Path]:
+        """What has changed, once it is still."""
+        found = set(self._watch.changed())
+        while found:
+            await asyncio.sleep(SETTLE_S)
+            more = self._watch.changed()
+            if not more:
+                break
+            found.update(more)
+        return found
 
     async def _replace(self, why: str) -> None:
         """A new process, if the program can be loaded."""

@@ -13,7 +13,8 @@ Seen = dict[Path, tuple[int, int]]
 
 
 class FileWatch:
-    """Python files below `roots`, and every file of `more` (files, or folders with all that is in them)."""
+    """Python files below `roots`, and every file of `more` (files, or folders with all that is in them). What this user
+    may not read is not there. (`os.path` takes it so; of `Path`, `exists` and `is_dir` raise.)"""
 
     def __init__(self, roots: Sequence[Path], more: Sequence[Path] = ()) -> None:
         self._roots = roots
@@ -39,7 +40,7 @@ class FileWatch:
         for root in self._roots:
             yield from (path for path in _below(root) if path.suffix == ".py")
         for path in self._more:
-            yield from _below(path) if path.is_dir() else [path]
+            yield from _below(path) if os.path.isdir(path) else [path]  # noqa: PTH112  see FileWatch
 
 
 def _below(root: Path) -> Iterator[Path]:
@@ -47,6 +48,10 @@ def _below(root: Path) -> Iterator[Path]:
         here = Path(folder)
         folders[:] = [
             name for name in folders
-            if name not in NOT_OURS and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
+            if name not in NOT_OURS and not name.startswith(".") and not _is_environment(here / name)
         ]  # fmt: skip
         yield from (here / name for name in files if not name.startswith("."))
+
+
+def _is_environment(folder: Path) -> bool:
+    return os.path.exists(folder / "pyvenv.cfg")  # noqa: PTH110  see FileWatch

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from pointsman.cluster import FileWatch
+from pointsman.cluster import FileWatch, reloading
+from pointsman.cluster.child import Child
 from pointsman.cluster.errors import ClusterFailed, DirectoryInUse
 from pointsman.cluster.locking import take_directory
 
@@ -49,6 +51,55 @@ def test_more_files_may_be_watched_whatever_they_are(tmp_path: Path) -> None:
     prompt.write_text("longer")
     config.write_text("longer")
     assert watch.changed() == [config, prompt]
+
+
+def test_a_folder_that_can_not_be_looked_into_is_passed_by(tmp_path: Path) -> None:
+    """As the data of another user's server. Root may look into all, so here it is a path that is too long."""
+    deep = tmp_path
+    while len(str(deep)) < 3_900:
+        deep /= "d" * 100
+    deep /= "d" * (4_095 - len(str(deep)) - 6)
+    deep.mkdir(parents=True)
+    (deep / "data").mkdir()  # its pyvenv.cfg would have more than the 4,095 characters that a path may have
+    app = write(tmp_path / "app.py")
+    watch = FileWatch([tmp_path], [deep / "data" / "also_too_long"])
+    app.write_text("longer")
+    assert watch.changed() == [app]
+
+
+async def test_a_look_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(reloading, "SETTLE_S", 0.001)
+    app, heard, said = write(tmp_path / "app.py"), asyncio.Event(), []
+
+    class Interrupted(FileWatch):
+        looks = 0
+
+        def changed(self) -> list[Path]:
+            self.looks += 1
+            if self.looks == 1:
+                raise OSError(24, "Too many open files")
+            if self.looks == 2:
+                app.write_text("longer")
+            return super().changed()
+
+    def say(kind: str, sentence: str) -> None:
+        said.append((kind, sentence))
+        if "does not compile" in sentence:
+            heard.set()
+
+    coordinator = reloading.ReloadingCoordinator(
+        "app.py:app", directory=tmp_path, store="", port=0, watch=Interrupted([tmp_path]),
+        check=lambda: "it does not compile", say=say, settings={},
+    )  # fmt: skip
+    coordinator.child = Child("coordinator", "coordinator", "x:1", tmp_path / "log", [], {})
+    task = asyncio.create_task(coordinator._reload_for_ever())
+    async with asyncio.timeout(30):
+        await heard.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert "Too many open files" in said[0][1]
+    assert said[1] == ("info", "changed: app.py")
 
 
 def test_a_directory_has_one_supervisor(tmp_path: Path) -> None:
