@@ -128,10 +128,12 @@ class Node:
     @cached_property
     def api(self) -> Api:
         """What it serves over HTTP."""
-        return Api(
+        api = Api(
             self.runs, self.coordinator, API, agents=self.coordinator.agents, attempts=self.reports,
             workers=self.workers,
         )  # fmt: skip
+        api.routes.reverse()  # routes are tried in their order, and those of workers come last
+        return api
 
     def start(self) -> None:
         """Start, and go on trying while the store can't be reached, or still knows a former life of it."""

@@ -21,13 +21,13 @@ def replays_identically(evidence: Evidence, rng: random.Random, prefixes: int = 
     directory = evidence.directory
     if directory is None:
         return
-    directories = (directory, *evidence.releases_before)
     for run, stream in evidence.streams.items():
         causes = [place for place, event in enumerate(evidence.events(run)) if isinstance(event, ev.Cause)]
         for place in [None, *rng.sample(causes, min(prefixes, len(causes)))]:
-            wrong = [replay_differs(directory, run, stream, place) for directory in directories]
-            if None not in wrong:  # of several releases, one has done it
-                yield f"{run}: {wrong[0]}"
+            wrong = replay_differs(directory, run, stream, place)
+            # Of several releases, one has done it.
+            if wrong and all(replay_differs(other, run, stream, place) for other in evidence.releases_before):
+                yield f"{run}: {wrong}"
                 break
 
 

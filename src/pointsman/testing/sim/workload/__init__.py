@@ -20,10 +20,10 @@ NAMES = (
     "crowd", "asking", "effects", "effects", "talk", "circling", "thrifty", "picky", "clumsy",
     "hopeful", "hopeful",
     "tallying", "consulting", "consulting",
-    "fetching", "fetching",
+    "fetching",
 )  # fmt: skip
 RELEASES = [changing.directory_of(release) for release in changing.RELEASES]
-CHANGED = 0.12
+CHANGED = 0.06
 """The share of schedules in which other code is deployed."""
 POISONED = 0.08
 """The share of schedules in which a run ends its coordinators."""
