@@ -262,7 +262,8 @@ class Execution:
 
     @property
     def traffic(self) -> int:
-        """Bytes of values that came or went: it only grows, costs nothing to ask, and `size` changes by no more."""
+        """Bytes of values that came or went: it only grows, costs nothing to ask, and `size` changes by at most twice
+        as much."""
         return self._requests.traffic
 
     # -- delivery --------------------------------------------------------------------------------------------------

@@ -314,3 +314,44 @@ def test_an_answer_to_what_an_earlier_generation_gave_up_is_recorded_and_no_more
     run._append()
     assert run.run().output == "done"
     replay_prefixes(app, "run-1", run.log)
+
+
+heavy = App("heavy")
+
+
+@heavy.agent
+async def shorten(text: str) -> str:
+    return text[:1]
+
+
+@heavy.agent
+async def lengthen(text: str) -> str:
+    return text * 20_000
+
+
+@heavy.workflow()
+async def breathe(run: Run, left: int) -> int:
+    await run.call(shorten, "first")
+    await run.gather(*(run.start(shorten, letter * 30_000) for letter in "abcd"))
+    await run.call(lengthen, "f")
+    await run.call(shorten, "last")
+    if left:
+        run.restart(left - 1)
+    return left
+
+
+def test_a_run_changes_its_size_only_as_values_come_and_go() -> None:
+    """Whoever weighs runs looks at one number, and weighs again when that has grown enough."""
+
+    def work(pending: PendingCall) -> bytes:
+        return b'"x"' if pending.target == "shorten" else msgspec.json.encode("f" * 20_000)
+
+    lab = Lab(heavy, breathe, b"2", answer=work)
+    size, traffic, shrank = lab.execution.size, lab.execution.traffic, 0
+    while lab.step():
+        grown, passed = lab.execution.size - size, lab.execution.traffic - traffic
+        assert abs(grown) <= 2 * passed, "a value is counted once as the body has it, and once as it may be copied"
+        shrank = max(shrank, -grown)
+        size, traffic = size + grown, traffic + passed
+    assert lab.output == 0
+    assert shrank > 20_000
