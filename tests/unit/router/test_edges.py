@@ -158,7 +158,7 @@ async def test_stop_waits_for_what_is_under_way_up_to_its_deadline():
         await seen.wait()
         began = time.monotonic()
         await service.stop()
-        assert 0.15 < time.monotonic() - began < 1.5
+        assert 0.15 < time.monotonic() - began < 5
         await asyncio.gather(waiting, return_exceptions=True)
 
 
