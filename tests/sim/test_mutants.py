@@ -43,6 +43,11 @@ CATCHERS = {
 USUAL = range(200)
 RARE = {"lease-gate": range(900), "checksum-look": range(900)}
 """Guards of a moment that few schedules hit; tests/unit/coordinator aims at them too."""
+SEEN = {
+    "lease-gate": 594, "redrive-keeps": 165, "checksum-look": 92, "certain-grant": 30, "notice-id": 29,
+    "notice-until-told": 29,
+}  # fmt: skip
+"""A seed in which it was caught: looked at first, which saves a minute. Any other will do."""
 
 
 def test_every_mutant_is_expected():
@@ -53,7 +58,9 @@ def test_every_mutant_is_expected():
 def test_a_broken_guard_is_caught(name):
     """By a checker that is meant to."""
     seeds = RARE.get(name, USUAL)
-    assert any(CATCHERS[name] & judge(name, [seed]).caught_by.keys() for seed in seeds), f"{name} survived {len(seeds)}"
+    first = [seed for seed in seeds if seed == SEEN.get(name)]
+    caught = any(CATCHERS[name] & judge(name, [seed]).caught_by.keys() for seed in (*first, *seeds))
+    assert caught, f"{name} survived {len(seeds)}"
 
 
 @pytest.mark.parametrize("name", SPECIAL)

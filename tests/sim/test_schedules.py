@@ -36,7 +36,7 @@ def test_seeds_are_clean_and_not_vacuous():
 
 
 def test_the_work_is_divided_and_the_reports_are_the_same():
-    assert run_seeds(range(60, 110), jobs=2) == run_seeds(range(60, 110), jobs=1)
+    assert run_seeds(range(60, 90), jobs=2) == run_seeds(range(60, 90), jobs=1)
 
 
 def test_a_seed_is_a_schedule():
