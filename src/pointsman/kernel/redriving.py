@@ -21,6 +21,8 @@ from pointsman.kernel.state import RunState
 from pointsman.kernel.upcast import read_event
 
 _TASK_OVER = ev.HumanTaskAnswered | ev.HumanTaskExpired
+_MAIL = ev.SignalReceived | ev.CancelRequested
+"""What is kept of what is void, whatever became of the calls."""
 _ABOUT_TASKS = (
     ev.CallRequested | ev.HumanTaskOpened | ev.HumanTaskRequested | ev.CallCancelled | ev.CallSkipped | ev.RunRedriven
     | ev.RunRestarted | _TASK_OVER
@@ -107,7 +109,7 @@ def _kept(before: Sequence[Fact], void: Sequence[Fact], again: Sequence[str]) ->
             continue
         if isinstance(event, ev.ChildEnded) and ends[event.call] != fact.sequence:
             continue
-        if isinstance(event, ev.SignalReceived | ev.CancelRequested) or getattr(event, "call", None) in known:
+        if isinstance(event, _MAIL) or getattr(event, "call", None) in known:
             if getattr(event, "spent", None) is not None:  # the redrive says what all of it cost
                 event = msgspec.structs.replace(event, spent=None)
             kept.append(Fact(fact.sequence, fact.at, event, is_again=True))
@@ -187,10 +189,13 @@ def _decisive(facts: Sequence[Fact], stray: Set[int]) -> tuple[int, ev.Event | N
             event = facts[n].event
             if _was_refused(event):
                 return n, event
-    causes = [n for n, fact in enumerate(facts) if isinstance(fact.event, ev.Cause) and fact.sequence not in stray]
+    stay = len(facts) - 1
+    while isinstance(facts[stay - 1].event, _MAIL):  # it came before the end was recorded: other code goes on before it
+        stay -= 1
+    causes = [n for n in range(stay) if isinstance(facts[n].event, ev.Cause) and facts[n].sequence not in stray]
     if failures and failures[-1] == causes[-1]:
         return failures[-1], facts[failures[-1]].event
-    return len(facts) - 1, None
+    return stay, None
 
 
 def _was_refused(event: ev.Event) -> bool:

@@ -368,6 +368,34 @@ def test_a_run_that_failed_by_its_own_code_goes_on_with_other_code() -> None:
     assert script.count("work#1") == 1
 
 
+@pytest.mark.parametrize("with_same_code_first", [False, True])
+def test_mail_that_came_before_the_end_was_recorded_is_not_where_a_bug_goes_on(with_same_code_first: bool) -> None:
+    """Seed 1668: the mended code went on where the bug had been, and was stopped, for the log had mail there."""
+    is_broken = True
+
+    @app.workflow(name=f"bugged-{with_same_code_first}")
+    async def bugged(run: Run, n: int) -> list[Any]:
+        m = await run.call(work, n)
+        if is_broken:
+            raise ValueError("a bug")
+        return [m, await run.call(work, n), await run.wait_for("word")]
+
+    script = Script()
+    run = lab(bugged, script)
+    run.execution.completed("work#1", 1, b"5", run.now)
+    run.execution.mailed(ev.SignalReceived(name="word", key="1", mail=1, payload=msgspec.Raw(b'"late"')), run.now)
+    run._append()
+    assert "a bug" in run.failure.message
+    if with_same_code_first:
+        run.redrive()
+        run.execution.mailed(ev.SignalReceived(name="word", key="2", mail=2, payload=msgspec.Raw(b'"later"')), run.now)
+        run.run()
+        assert "a bug" in run.failure.message
+    is_broken = False
+    assert run.redrive().failed is None
+    assert run.run().output == [5, 5, "late"]
+
+
 def test_a_failure_of_a_caught_call_is_not_where_a_bug_goes_on() -> None:
     """The call failed, the body went on, and later its own code failed: what was done since stands."""
     is_broken = True
