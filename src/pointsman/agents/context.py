@@ -47,7 +47,7 @@ class AttemptRuntime(Protocol):
         ...
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
+class Context(msgspec.Struct, frozen=True):
     """See the module. An agent asks for it with a parameter of this type.
 
     Attributes:

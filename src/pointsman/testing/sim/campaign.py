@@ -6,9 +6,9 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.pool import Pool
 from typing import Any
 
 from pointsman.testing.sim.coverage import LEAST, Coverage, Lines, traced
@@ -19,8 +19,6 @@ from pointsman.testing.sim.world import simulate
 COMMAND = "python -m pointsman.testing.sim"
 CHUNK = 25
 """Schedules that a worker does before it is given more."""
-CHUNKS = 4
-"""Chunks that a process does before another takes its place."""
 COLLECTED = 5
 """Schedules between two collections of garbage: some 10 MB each."""
 ENOUGH_SEEDS = 50
@@ -62,8 +60,8 @@ def run_traced(seeds: Sequence[int], store: str = MEMORY) -> tuple[list[Report],
 def cover(seeds: Sequence[int], *, jobs: int, store: str = MEMORY) -> tuple[list[Report], dict[str, Any]]:
     """Run schedules as `run_seeds` does, and give the line coverage of production's rooms."""
     coverage, reports = Coverage(), []
-    with _processes(jobs) as pool:
-        for some, lines in pool.imap(partial(run_traced, store=store), chunks_of(seeds)):
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for some, lines in pool.map(partial(run_traced, store=store), chunks_of(seeds)):
             reports += some
             coverage.add(lines)
     return reports, coverage.report()
@@ -77,14 +75,8 @@ def run_seeds(seeds: Sequence[int], *, jobs: int = 1, store: str = MEMORY) -> li
     """Run schedules, in `jobs` processes; the reports are in the order of the seeds, whoever was quicker."""
     if jobs <= 1 or len(seeds) <= CHUNK:
         return simulate_all(seeds, store)
-    with _processes(jobs) as pool:
-        return [report for some in pool.imap(partial(run_seeds, store=store), chunks_of(seeds)) for report in some]
-
-
-def _processes(jobs: int) -> Pool:
-    """Fresh ones now and then: what a schedule with workers leaves behind is not all collected, and to look through it
-    takes longer and longer."""
-    return get_context("spawn").Pool(jobs, maxtasksperchild=CHUNKS)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return [report for reports in pool.map(partial(run_seeds, store=store), chunks_of(seeds)) for report in reports]
 
 
 def summarise(
