@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pointsman.kernel.errors import PointsmanError, StoreUnavailable
 from pointsman.ports.event_log import Append
 from pointsman.testing.sim.loop import PROCESS, Process, SimLoop
+from pointsman.testing.sim.reading import at_once
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ class Network:
         def serve() -> None:
             for append in appends:
                 self._under_way[append.run] -= 1
-            self._serve(reply, what, lambda: sender.run(_drive, operation()), fate, back)
+            self._serve(reply, what, lambda: sender.run(at_once, operation()), fate, back)
 
         if fate == "lost":
             self._under_way.update((append.run, self._under_way[append.run] - 1) for append in appends)
@@ -235,16 +236,6 @@ def _fail(reply: asyncio.Future[Any], why: str) -> None:
 def _refuse(reply: asyncio.Future[Any], error: PointsmanError) -> None:
     if not reply.done():
         reply.set_exception(error)
-
-
-def _drive(operation: Coroutine[Any, Any, T]) -> T:
-    """Run an operation of the memory store to its end; it only ever yields."""
-    try:
-        while True:
-            operation.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
 
 
 def _shown(result: Any) -> str:
