@@ -12,6 +12,7 @@ from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewRun
 from pointsman.testing.sim.__main__ import main
 from pointsman.testing.sim.campaign import run_seeds, summarise
+from pointsman.testing.sim.client import Clients
 from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.evidence import Ack
 from pointsman.testing.sim.journal import Invocation
@@ -105,6 +106,39 @@ def test_what_was_seen_of_a_database_that_is_gone_is_no_evidence():
     loop.close()
     assert (world.position, world.journal.invocations[0].position) == (0, 0)
     assert (world.clients.acks[0].position, world.clients.acks[0].asked) == (0, 0)
+
+
+class Place:
+    """As much of a world and its nodes as one client needs."""
+
+    def __init__(self):
+        self.position = 3
+
+    def any_node(self, rng):
+        return self
+
+    async def ask(self, ask, *, timeout_s, hangs_up):
+        return await ask(self)
+
+    def say(self, what):
+        """Nobody reads it."""
+
+
+def test_what_is_asked_during_a_failover_was_asked_of_the_database_that_goes_on():
+    place = Place()
+    clients = Clients(place, random.Random(1), [], span_s=1.0, answer=lambda rng, question: None)
+
+    async def fail_over(node):
+        place.position = 1
+        clients.forget(place.position)
+        place.position = 2
+        return "accepted"
+
+    loop = SimLoop(random.Random(1))
+    loop.run_until_complete(clients.operate("signal", "r", "k", fail_over))
+    loop.close()
+    assert clients.acks == [Ack("signal", "r", "accepted", 2, "k", asked=1)]
+    assert clients.unfinished == {}
 
 
 @pytest.mark.parametrize("seed", [3344, 5204])

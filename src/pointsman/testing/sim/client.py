@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from pointsman.doctor.repair import NotRepairable
@@ -60,7 +61,7 @@ class Clients:
     Attributes:
         acks: answers, in the order in which they came.
         operations: how many operations were begun.
-        unfinished: operations under way or given up.
+        unfinished: operations under way or given up, and how many events the database held when each asked last.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Clients:
     ) -> None:  # fmt: skip
         self.acks: list[Ack] = []
         self.operations = 0
-        self.unfinished: dict[str, None] = {}
+        self.unfinished: dict[str, int] = {}
         self._world = world
         self._rng = rng
         self._span_s = span_s
@@ -144,6 +145,13 @@ class Clients:
         await asyncio.sleep(seconds)
         await operation(*args)
 
+    def forget(self, position: int) -> None:
+        """The database goes on from so many events: nobody has heard, nor asked, of one behind that."""
+        self.acks[:] = [
+            replace(ack, position=min(ack.position, position), asked=min(ack.asked, position)) for ack in self.acks
+        ]
+        self.unfinished = {name: min(asked, position) for name, asked in self.unfinished.items()}
+
     # -- operations ------
 
     async def start(self, run: str, start: Start, is_other: bool) -> None:
@@ -204,7 +212,7 @@ class Clients:
         """Ask one node after another until one answers, and note the answer."""
         self.operations += 1
         name = f"{what} {run} {key} #{self.operations}"
-        self.unfinished[name] = None
+        self.unfinished[name] = self._world.position
         try:
             return await self._operate(name, what, run, key, ask)
         except asyncio.CancelledError:  # the schedule is over
@@ -214,7 +222,7 @@ class Clients:
     async def _operate(self, name: str, what: str, run: str, key: str, ask: Callable[[Node], Awaitable[Any]]) -> str:
         for _ in range(TRIES_MAX):
             await asyncio.sleep(0.0005 + self._rng.random() * 0.004)
-            was_started, asked = self._is_started(run), self._world.position
+            was_started, self.unfinished[name] = self._is_started(run), self._world.position
             try:
                 answer, seen = await self._ask(ask)
             except (StoreUnavailable, Draining, Overloaded, TimeoutError):
@@ -224,8 +232,8 @@ class Clients:
                 await asyncio.sleep(0.1 + self._rng.random() * 0.2)
                 continue
             self._world.say(f"{name}: {answer}")
+            asked = self.unfinished.pop(name)
             self.acks.append(Ack(what, run, answer, self._world.position, key, seen, asked))
-            del self.unfinished[name]
             return answer
         return "nothing"
 

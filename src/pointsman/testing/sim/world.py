@@ -109,9 +109,7 @@ class World:
         """The database goes on from what its standby has. What it will hold behind that, nobody has seen any of yet."""
         for all_made in (self.journal.invocations, self.journal.laid_out):
             all_made[:] = [made._replace(position=min(made.position, position)) for made in all_made]
-        for place, ack in enumerate(self.clients.acks):
-            asked = min(ack.asked, position)
-            self.clients.acks[place] = replace(ack, position=min(ack.position, position), asked=asked)
+        self.clients.forget(position)
 
     def say(self, what: str) -> None:
         self.trace.say("client", what)
