@@ -1,7 +1,8 @@
 """Notices as a duty: what human tasks' appends left to tell is told to a webhook, at least once, by any coordinator.
 
 A notice is taken for longer than a try lasts, so of several coordinators one tells it; where that one dies, it is due
-again by itself. Retries wait 5 s at first and four times as long each time, up to an hour.
+again by itself. Retries wait 5 s at first and four times as long each time, up to an hour. What counts as a try is what
+the webhook did not take: a notice that was taken by a coordinator that never told it is not told later for that.
 """
 
 from __future__ import annotations
@@ -81,13 +82,14 @@ class NoticeDuty:
 
     async def _failed(self, notice: Notice, error: NotTold) -> None:
         self._stats.notices_failed += 1
+        tries = notice.tries + 1
         age_ms = self._store.clock.now() - notice.at
         if error.is_final or age_ms > self._settings.webhook_give_up_h * HOUR_MS:
             await self._store.notices.settle([notice.id])
             self._stats.notices_given_up += 1
-            logger.error("notice %s is given up after %d tries: %s", notice.id, notice.tries, error)
+            logger.error("notice %s is given up after %d tries: %s", notice.id, tries, error)
             return
-        delay = min(FIRST_DELAY_MS * FACTOR ** min(notice.tries - 1, 10), DELAY_MS_MAX)
+        delay = min(FIRST_DELAY_MS * FACTOR ** min(tries - 1, 10), DELAY_MS_MAX)
         delay = round(delay * (1 + JITTER * (2 * random.random() - 1)))
-        logger.warning("notice %s: %s; try %d follows in %d s", notice.id, error, notice.tries + 1, delay // 1000)
-        await self._store.notices.postpone(notice.id, delay_ms=delay)
+        logger.warning("notice %s: %s; try %d follows in %d s", notice.id, error, tries + 1, delay // 1000)
+        await self._store.notices.postpone(notice.id, tries=tries, delay_ms=delay)

@@ -3,7 +3,8 @@
 Obligations, each with a case in the conformance suite:
 - a notice is there exactly if its append moved; said again under the same id, it is one;
 - `take` gives each to one of those who ask at the same time, and to nobody for `hold_ms` after that;
-- what was taken and not settled comes again, whoever took it: a notice is told at least once.
+- what was taken and not settled comes again, whoever took it: a notice is told at least once;
+- taking is no try: who took may never have heard of it. Whoever told in vain says so, with `postpone`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class NoticeRow(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A notice to tell. `tries`: how often it was taken, this time included."""
+    """A notice to tell. `tries`: how often it was told in vain, as the latest `postpone` says."""
 
     id: str
     at: int
@@ -44,8 +45,9 @@ class Notices(Protocol):
         """Notices that are due, the oldest first; they are due again in `hold_ms`, unless they are settled."""
         ...
 
-    async def postpone(self, notice: str, *, delay_ms: int) -> None:
-        """It is due again in `delay_ms`. One that is not there is none."""
+    async def postpone(self, notice: str, *, tries: int, delay_ms: int) -> None:
+        """It was told in vain `tries` times in all, and is due again in `delay_ms`. Said twice, it counts once. One
+        that is not there is none."""
         ...
 
     async def settle(self, notices: Sequence[str]) -> None:

@@ -75,8 +75,32 @@ class PostponedForNothing(MemoryNotices):
 
     caught_by = ("notices.a_postponed_notice_waits",)
 
-    async def postpone(self, notice, *, delay_ms):
+    async def postpone(self, notice, *, tries, delay_ms):
         await self.take(limit=0, hold_ms=0)
+
+
+class TakingIsATry(MemoryNotices):
+    """Also when nobody heard what was taken."""
+
+    caught_by = ("notices.what_is_not_settled_comes_again",)
+
+    async def take(self, *, limit, hold_ms):
+        taken = await super().take(limit=limit, hold_ms=hold_ms)
+        for notice in taken:
+            entry = self._database.notices[notice.id]
+            entry.notice = msgspec.structs.replace(notice, tries=notice.tries + 1)
+        return taken
+
+
+class EachPostponementIsATry(MemoryNotices):
+    """Also one that is said again."""
+
+    caught_by = ("notices.tries_are_what_a_postponement_says",)
+
+    async def postpone(self, notice, *, tries, delay_ms):
+        entry = self._database.notices.get(notice)
+        tried = tries if entry is None else entry.notice.tries + 1
+        await super().postpone(notice, tries=tried, delay_ms=delay_ms)
 
 
 class IdsTrimmed(MemoryNotices):

@@ -25,17 +25,17 @@ class MemoryNotices:
         taken = due[: max(limit, 0)]
         for entry in taken:
             entry.due_at = now + hold_ms
-            entry.notice = msgspec.structs.replace(entry.notice, tries=entry.notice.tries + 1)
         notices = sorted((entry.notice for entry in taken), key=lambda notice: (notice.at, notice.id))
         await asyncio.sleep(0)
         return notices
 
-    async def postpone(self, notice: str, *, delay_ms: int) -> None:
+    async def postpone(self, notice: str, *, tries: int, delay_ms: int) -> None:
         check_text(notice)
         await self._session.enter()
         entry = self._database.notices.get(notice)
         if entry is not None:
             entry.due_at = self._database.clock.now() + delay_ms
+            entry.notice = msgspec.structs.replace(entry.notice, tries=tries)
         await asyncio.sleep(0)
 
     async def settle(self, notices: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ class PostgresNotices:
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["take"], max(limit, 0), hold_ms))
         return sorted((Notice(*row) for row in rows), key=lambda notice: (notice.at, notice.id))
 
-    async def postpone(self, notice: str, *, delay_ms: int) -> None:
-        await self._readers.call(lambda connection: connection.execute(_SQL["postpone"], notice, delay_ms))
+    async def postpone(self, notice: str, *, tries: int, delay_ms: int) -> None:
+        await self._readers.call(lambda connection: connection.execute(_SQL["postpone"], notice, delay_ms, tries))
 
     async def settle(self, notices: Sequence[str]) -> None:
         await self._readers.call(lambda connection: connection.execute(_SQL["settle"], list(notices)))

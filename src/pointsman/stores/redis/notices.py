@@ -18,9 +18,9 @@ class RedisNotices:
         taken = [Notice(id_.decode(), int(at), body, int(tries)) for id_, at, body, tries in found]
         return sorted(taken, key=lambda notice: (notice.at, notice.id))
 
-    async def postpone(self, notice: str, *, delay_ms: int) -> None:
+    async def postpone(self, notice: str, *, tries: int, delay_ms: int) -> None:
         check_text(notice)
-        await self._session.call("notices.postpone", notice=notice, delay_ms=delay_ms)
+        await self._session.call("notices.postpone", notice=notice, tries=tries, delay_ms=delay_ms)
 
     async def settle(self, notices: Sequence[str]) -> None:
         check_text(*notices)

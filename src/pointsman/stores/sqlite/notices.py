@@ -25,10 +25,10 @@ class SqliteNotices:
         taken = [Notice(key, at, body.encode(), tries) for key, at, body, tries in rows]
         return sorted(taken, key=lambda notice: (notice.at, notice.id))
 
-    async def postpone(self, notice: str, *, delay_ms: int) -> None:
+    async def postpone(self, notice: str, *, tries: int, delay_ms: int) -> None:
         check_text(notice)
-        due_at = self._clock.now() + delay_ms
-        await self._session.call(lambda connection: connection.execute(_SQL["postpone"], (due_at, notice)).rowcount)
+        wanted = {"id": notice, "tries": tries, "due_at": self._clock.now() + delay_ms}
+        await self._session.call(lambda connection: connection.execute(_SQL["postpone"], wanted).rowcount)
 
     async def settle(self, notices: Sequence[str]) -> None:
         check_text(*notices)

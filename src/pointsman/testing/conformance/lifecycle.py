@@ -57,7 +57,7 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.states.rewrite("run", 1, 1, NO_STATE),
         lambda: store.human_tasks.list(TaskFilter()),
         lambda: store.notices.take(limit=1, hold_ms=1),
-        lambda: store.notices.postpone("n", delay_ms=1),
+        lambda: store.notices.postpone("n", tries=1, delay_ms=1),
         lambda: store.notices.settle(["n"]),
         lambda: store.reservations.of("tranche"),
         lambda: store.reservations.forget("tranche"),

@@ -22,7 +22,7 @@ async def an_append_leaves_a_notice(harness: Harness) -> None:
     await a.moved(_with(a.create("run"), _row("late", at=AT + 9)))
     await a.moved(_with(a.step("run", 1), _row("early", body=b' {"z": 1, "a": "\xc3\xa9"} ')))
     taken = await b.store.notices.take(limit=10, hold_ms=HOLD_MS)
-    assert taken == [Notice("early", AT, b' {"z": 1, "a": "\xc3\xa9"} ', 1), Notice("late", AT + 9, b"{}", 1)]
+    assert taken == [Notice("early", AT, b' {"z": 1, "a": "\xc3\xa9"} ', 0), Notice("late", AT + 9, b"{}", 0)]
     for store in (a.store, b.store):
         assert await store.notices.take(limit=10, hold_ms=HOLD_MS) == []
 
@@ -58,17 +58,17 @@ async def what_is_said_again_is_one_notice(harness: Harness) -> None:
 
 
 async def what_is_not_settled_comes_again(harness: Harness) -> None:
-    """When its time is over; and it is counted how often. Whoever took it first may be gone."""
+    """When its time is over. Whoever took it first may be gone, or never heard that it had: that was no try."""
     a, b = await coordinators(harness, 2)
     await a.moved(_with(a.create("run"), _row("kept"), _row("settled")))
     assert len(await a.store.notices.take(limit=10, hold_ms=1)) == 2
     await a.store.notices.settle(["settled", "nobody's"])
     await harness.crash(a.store)
     again = await until(lambda: b.store.notices.take(limit=10, hold_ms=HOLD_MS))
-    assert [(notice.id, notice.tries) for notice in again] == [("kept", 2)]
+    assert [(notice.id, notice.tries) for notice in again] == [("kept", 0)]
     await b.store.notices.settle(["kept"])
     await b.store.notices.settle([])
-    await b.store.notices.postpone("kept", delay_ms=0)
+    await b.store.notices.postpone("kept", tries=1, delay_ms=0)
     assert await _ids(b.store) == []
 
 
@@ -77,10 +77,19 @@ async def a_postponed_notice_waits(harness: Harness) -> None:
     a = await coordinator(harness)
     await a.moved(_with(a.create("run"), _row("sooner"), _row("later", at=AT + 1)))
     assert await _ids(a.store) == ["sooner", "later"]
-    await a.store.notices.postpone("sooner", delay_ms=0)
-    await a.store.notices.postpone("later", delay_ms=HOLD_MS * 2)
-    (notice,) = await a.store.notices.take(limit=10, hold_ms=HOLD_MS)
-    assert (notice.id, notice.tries) == ("sooner", 2)
+    await a.store.notices.postpone("sooner", tries=1, delay_ms=0)
+    await a.store.notices.postpone("later", tries=1, delay_ms=HOLD_MS * 2)
+    assert await _ids(a.store) == ["sooner"]
+
+
+async def tries_are_what_a_postponement_says(harness: Harness) -> None:
+    """However often the notice was taken, and however often that was said: whose answer is lost says it again."""
+    a, b = await coordinators(harness, 2)
+    await a.moved(_with(a.create("run"), _row("n"), _row("other", at=AT + 1)))
+    for tries in (1, 1, 7):
+        await a.store.notices.postpone("n", tries=tries, delay_ms=0)
+        taken = await b.store.notices.take(limit=10, hold_ms=0)
+        assert [(notice.id, notice.tries) for notice in taken] == [("n", tries), ("other", 0)]
 
 
 async def of_many_who_take_each_gets_others(harness: Harness) -> None:
@@ -104,7 +113,7 @@ async def notices_may_have_any_text(harness: Harness) -> None:
     for text in HOSTILE[1:]:
         await a.store.notices.settle([text])
     for text in HOSTILE:
-        await a.store.notices.postpone(text, delay_ms=0)
+        await a.store.notices.postpone(text, tries=1, delay_ms=0)
     assert await _ids(a.store, limit=1000) == [HOSTILE[0]]
 
 
@@ -116,7 +125,7 @@ async def what_no_store_can_hold_is_refused(harness: Harness) -> None:
     for text in ("a\x00b", "\ud800"):
         bad.append(_row(text))
         await raises(InvalidValue, a.store.notices.settle([text]))
-        await raises(InvalidValue, a.store.notices.postpone(text, delay_ms=0))
+        await raises(InvalidValue, a.store.notices.postpone(text, tries=1, delay_ms=0))
     for row in bad:
         await raises(InvalidValue, a.store.log.append([_with(a.step("run", 1), row), a.create("other")]))
     assert await a.store.log.heads(["other"]) == {}
@@ -143,6 +152,7 @@ CASES = (
     what_is_said_again_is_one_notice,
     what_is_not_settled_comes_again,
     a_postponed_notice_waits,
+    tries_are_what_a_postponement_says,
     of_many_who_take_each_gets_others,
     notices_may_have_any_text,
     what_no_store_can_hold_is_refused,

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import msgspec
-
 from pointsman.coordinator.notices import NoticeDuty
 from pointsman.ports.notices import Notice
 from pointsman.ports.telling import NotTold
@@ -85,11 +83,15 @@ def every_notice_is_settled() -> Iterator[None]:
 @contextmanager
 def each_try_has_an_id() -> Iterator[None]:
     """A notice that is told again is another one to its receiver."""
-    tell = NoticeDuty._tell
 
     async def careless(self: NoticeDuty, notice: Notice) -> None:
-        await tell(self, msgspec.structs.replace(notice, id=f"{notice.id}-{notice.tries}"))
-        await self._store.notices.settle([notice.id])
+        assert self._teller is not None
+        try:
+            await self._teller.tell(f"{notice.id}-{notice.tries}", notice.body)
+        except NotTold as error:
+            await self._failed(notice, error)
+        else:
+            await self._store.notices.settle([notice.id])
 
     with patched(NoticeDuty, "_tell", careless):
         yield

@@ -6,13 +6,13 @@
 WITH due AS MATERIALIZED (
     SELECT id FROM notices WHERE due_at <= now() ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-UPDATE notices n SET due_at = now() + $2 * interval '1 millisecond', tries = n.tries + 1
+UPDATE notices n SET due_at = now() + $2 * interval '1 millisecond'
 FROM due d WHERE n.id = ANY (ARRAY [d.id])
 RETURNING n.id, n.at, n.body, n.tries
 
 -- name: postpone
--- Due again later.
-UPDATE notices SET due_at = now() + $2 * interval '1 millisecond' WHERE id = $1
+-- Told in vain so often, and due again later.
+UPDATE notices SET due_at = now() + $2 * interval '1 millisecond', tries = $3 WHERE id = $1
 
 -- name: settle
 -- Told, or given up.
