@@ -77,7 +77,7 @@ class Lab:
         base = self.execution.state.base
         self.execution = Execution("run-1", self.workflow, self.app.directory)
         self.execution.replay(self.log[base - 1 :])
-        assert not self.execution.peek(), "a replay of what was appended asks for nothing new"
+        assert not self.execution.new, "a replay of what was appended asks for nothing new"
 
     def repair(self, kept: int) -> None:
         """What stood behind event `kept` could not be trusted, and was moved away."""

@@ -64,11 +64,11 @@ class Body:
             return
         requests.now = at
         self._causes += 1
-        match event:
-            case ev.RunStarted() | ev.RunRestarted():
-                self._start(data)
+        match event:  # the most frequent one first: each case costs those behind it
             case ev.CallCompleted():
                 self._call_completed(event.call, event.output, event.emitted)
+            case ev.RunStarted() | ev.RunRestarted():
+                self._start(data)
             case ev.CallSkipped():
                 self._call_skipped(event.call, bytes(event.output))
             case ev.HumanTaskAnswered() | ev.HumanTaskExpired():
@@ -193,6 +193,7 @@ class Body:
         """Let it leave memory. The author's `finally` runs and nothing that it does counts."""
         self.requests.is_closed = True
         self._scheduler.close()
+        self.requests.handles.clear()  # each holds the requests; nothing asks for one any more
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

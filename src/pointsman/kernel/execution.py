@@ -215,19 +215,15 @@ class Execution:
         self._record(event, now)
         return True
 
+    @property
+    def new(self) -> Sequence[Produced]:
+        """What `take` would give."""
+        return self._requests.new
+
     def take(self) -> list[Produced]:
         """What is new since the last time, in the order to append."""
         new, self._requests.new = self._requests.new, []
         return new
-
-    @property
-    def has_new(self) -> bool:
-        """Would `take` give anything?"""
-        return bool(self._requests.new)
-
-    def peek(self) -> Sequence[Produced]:
-        """What `take` would give."""
-        return self._requests.new
 
     def close_log(self, now: int) -> None:
         """Produce the terminal event; nothing may follow it."""

@@ -78,7 +78,7 @@ class Observing(Waiting):
     ) -> str | None:
         """`named`: whom a selector chose; `why`: who chose, or why nobody did; `default`: see `Run.select`."""
         self._check_room()
-        self._deliver_cancel()
+        self.deliver_cancel()
         recorded = self._take(ev.AgentSelected, call)
         if isinstance(recorded, ev.AgentSelected):
             if recorded.needs != needs:

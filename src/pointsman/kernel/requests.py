@@ -110,7 +110,7 @@ class Requests(Asking):
         data = agent.signature.encode_input(args, kwargs)
         if self._guard is not None:
             self._guard.count(target, data)
-        recorded = self._take(ev.CallRequested, call)
+        recorded = self._take(ev.CallRequested, call) if self.recorded else None
         if isinstance(recorded, ev.CallRequested):
             if recorded.target != target:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of agent {target!r}"))
@@ -254,8 +254,9 @@ class Requests(Asking):
         self.traffic += len(body) + len(data)
         self.new.append(Produced(event, at, body, data))
         if self.history is None:
-            self._state.evolve(event, at, data)
-            self.copies.note(self._state.sequence, event, body, data)
+            state = self._state
+            state.evolve(event, at, data)
+            self.copies.note(state.sequence, event, body, data)
         else:  # what is new follows the whole of what is recorded
             self.copies.note(self.history.sequence + len(self.new), event, body, data)
 
@@ -265,9 +266,8 @@ class Requests(Asking):
         return handle
 
     def _enter(self, handle: Handle[Any]) -> None:
-        if handle.call in self.handles:
+        if self.handles.setdefault(handle.call, handle) is not handle:
             raise InvalidValue(f"call id {handle.call!r} was used before in this run; give another key=")
-        self.handles[handle.call] = handle
 
     def _check_room(self) -> None:
         self._check_open()

@@ -35,12 +35,12 @@ KEY_CHARS_MAX = 128
 class Run(AsksPeople):
     """One execution of a workflow, seen from inside its body."""
 
-    __slots__ = ("_counts", "_path", "_requests", "_state")
+    __slots__ = ("_counts", "_prefix", "_requests", "_state")
 
     def __init__(self, requests: Requests, state: RunState, path: str = "") -> None:
         self._requests = requests
         self._state = state
-        self._path = path
+        self._prefix = f"{path}." if path else ""
         self._counts: dict[str, int] = {}
 
     @property
@@ -223,8 +223,7 @@ class Run(AsksPeople):
     def branch(self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Handle[T]:
         """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what
         it does."""
-        self._count(f"{name}/")
-        path = f"{self._prefix(self._path)}{name}/{self._counts[f'{name}/']}"
+        path = f"{self._prefix}{name}/{self._number(f'{name}/')}"
         return self._requests.start_branch(path, body(Run(self._requests, self._state, path), *args, **kwargs))
 
     @contextmanager
@@ -290,11 +289,11 @@ class Run(AsksPeople):
 
     def random(self) -> float:
         """A float in [0, 1) that is the same in every replay."""
-        return entropy.random_float(self._state.seed, self._count("random"))
+        return entropy.random_float(self._state.seed, f"{self._prefix}random#{self._number('random')}")
 
     def uuid(self) -> str:
         """A random UUID that is the same in every replay."""
-        return entropy.random_uuid(self._state.seed, self._count("uuid"))
+        return entropy.random_uuid(self._state.seed, f"{self._prefix}uuid#{self._number('uuid')}")
 
     def mode(self) -> str:
         """The cluster's mode: full, degraded or emergency. Recorded: each call of this is an event."""
@@ -302,23 +301,20 @@ class Run(AsksPeople):
 
     # -- names ---------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _prefix(path: str) -> str:
-        return f"{path}." if path else ""
-
-    def _count(self, name: str) -> str:
-        self._counts[name] = self._counts.get(name, 0) + 1
-        return f"{self._prefix(self._path)}{name}#{self._counts[name]}"
+    def _number(self, name: str) -> int:
+        """How often this name was used in this branch, this time included."""
+        number = self._counts[name] = self._counts.get(name, 0) + 1
+        return number
 
     def _call_id(self, name: str, key: str | None) -> str:
         """The same in every replay, and another in every generation: what is late for one is not taken for the next."""
         generation = self._state.generation
         suffix = f"@{generation}" if generation > 1 else ""
         if key is None:
-            return self._count(name) + suffix
+            return f"{self._prefix}{name}#{self._number(name)}{suffix}"
         if not key or "#" in key or len(key) > KEY_CHARS_MAX:
             raise InvalidValue(f"key={key!r}: 1 to {KEY_CHARS_MAX} characters, and no '#'")
-        return self._prefix(self._path) + key + suffix
+        return self._prefix + key + suffix
 
     @staticmethod
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:

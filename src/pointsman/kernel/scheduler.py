@@ -62,16 +62,19 @@ class Scheduler:
         for strand in strands:
             self.current = strand
             strand.close()
+        self._on_over = _nobody  # it would hold the body that holds this: a circle waits for the garbage collector
 
     def _resume(self, strand: Strand) -> None:
         refusal: ForeignAwaitable | None = None
         try:
             while True:
                 asked = strand.coroutine.throw(refusal) if refusal else strand.coroutine.send(None)
+                if isinstance(asked, Handle):
+                    asked.wake_then(strand)
+                    return
                 if isinstance(asked, Wait):
                     for handle in asked.handles:
-                        if strand not in handle.waiters:
-                            handle.waiters.append(strand)
+                        handle.wake_then(strand)
                     return
                 refusal = _refusal(asked)
         except StopIteration as stop:
@@ -91,6 +94,10 @@ class Scheduler:
         strand.is_over = True
         if strand in self._strands:
             self._strands.remove(strand)
+
+
+def _nobody(strand: Strand, value: Any, error: BaseException | None) -> None:
+    """To be told, once there is nobody to tell."""
 
 
 def _refusal(asked: Any) -> ForeignAwaitable:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 
 class Wait:
-    """What a strand yields to the kernel, and the only thing that it may."""
+    """What a strand yields to the kernel to wait for any of several handles. Besides it, it may yield one handle, and
+    nothing else."""
 
     __slots__ = ("handles",)
 
@@ -41,8 +42,8 @@ class Handle(Generic[T]):
         self.kind = kind
         self.order = 0
         """When it was done, counted over the run: what `run.first` goes by. 0 while it is not."""
-        self.waiters: list[Strand] = []
-        self.followers: list[Callable[[Handle[Any]], None]] = []
+        self.waiters: tuple[Strand, ...] = ()
+        self.followers: tuple[Callable[[Handle[Any]], None], ...] = ()
         """Told when it is done, after its waiters were woken."""
 
     @property
@@ -69,14 +70,23 @@ class Handle(Generic[T]):
         """Give up on it. A call under way is cancelled at its agent; whoever awaits the handle gets `CallError`."""
         self._requests.cancel(self)
 
-    def resolve(self, order: int, value: Any = None, error: BaseException | None = None) -> list[Strand]:
+    def wake_then(self, strand: Strand) -> None:
+        """Kernel only: wake this strand once it is done."""
+        if strand not in self.waiters:
+            self.waiters += (strand,)
+
+    def resolve(self, order: int, value: Any = None, error: BaseException | None = None) -> tuple[Strand, ...]:
         """Kernel only: make it done, and give the strands that waited for it."""
         self._value, self._error, self.order = value, error, order
-        woken, self.waiters = self.waiters, []
+        woken, self.waiters = self.waiters, ()
         return woken
 
-    def __await__(self) -> Generator[Wait, None, T]:
-        yield from self._requests.until_done(self)
+    def __await__(self) -> Generator[Handle[T], None, T]:
+        requests = self._requests
+        requests.about_to_wait()
+        while not self.order:
+            yield self
+            requests.deliver_cancel()
         return self.result()
 
 

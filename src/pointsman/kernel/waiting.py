@@ -63,21 +63,17 @@ class Waiting(ABC):
         self._scheduler.spawn(coroutine, handle)
         return handle
 
-    def until_done(self, handle: Handle[Any]) -> Generator[Wait, None, None]:
-        """Wait for one."""
-        self._check_open()
-        self._deliver_cancel()
-        while not handle.order:
-            yield Wait((handle,))
-            self._deliver_cancel()
-
     def until_any_done(self, handles: Sequence[Handle[Any]]) -> Generator[Wait, None, None]:
         """Wait. A cancel is delivered here, again at each await, unless the strand is shielded."""
-        self._check_open()
-        self._deliver_cancel()
+        self.about_to_wait()
         while not any(handle.done for handle in handles):
             yield Wait(handles)
-            self._deliver_cancel()
+            self.deliver_cancel()
+
+    def about_to_wait(self) -> None:
+        """To be called by a strand before it waits."""
+        self._check_open()
+        self.deliver_cancel()
 
     def all_of(self, handles: Sequence[Handle[Any]], *, until_failure: bool) -> Handle[None]:
         """A handle that is done when all are, or fails as the first of them does. Each of them costs one step."""
@@ -100,10 +96,11 @@ class Waiting(ABC):
             self.resolve(latch)
         else:
             for handle in waiting.values():
-                handle.followers.append(on_done)
+                handle.followers += (on_done,)
         return latch
 
-    def _deliver_cancel(self) -> None:
+    def deliver_cancel(self) -> None:
+        """To be called by a strand that has waited, too."""
         if self._state.cancel_reason is not None and not self.current.shields:
             raise RunCancelled(self._state.cancel_reason or "cancelled")
 
@@ -112,6 +109,7 @@ class Waiting(ABC):
         self._done += 1
         for strand in handle.resolve(self._done, value, error):
             self._scheduler.wake(strand)
-        followers, handle.followers = handle.followers, []
-        for follow in followers:
-            follow(handle)
+        if handle.followers:
+            followers, handle.followers = handle.followers, ()
+            for follow in followers:
+                follow(handle)

@@ -29,7 +29,7 @@ Stored = tuple[bytes | None, bytes | None, int | None]
 
 def store(body: bytes, plain_bytes_max: int) -> Stored:
     """The columns of a body. What looks like JSON is not parsed: `is_json` is asked when the server refuses it."""
-    if len(body) <= plain_bytes_max and body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body:
+    if len(body) <= plain_bytes_max and body.startswith(b"{") and body.endswith(b"}") and b"\n" not in body:
         return body, None, None
     return pack(body)
 

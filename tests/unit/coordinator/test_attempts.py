@@ -331,11 +331,14 @@ async def test_an_attempt_under_way_is_not_made_again(shop: Shop) -> None:
 
 def test_a_call_that_is_dropped_waits_for_nothing() -> None:
     unused: Any = None
-    admission = Admission(unused, unused, lambda: None, lambda call: False, unused)
+    admission = Admission(unused, unused, lambda: None, (), unused)
     admission._deferred["c"] = 1
-    assert admission.has_to_look()
+    admission._ring()
+    assert admission.wanted == ["c"]
+    admission.wanted.clear()
     admission.drop("c")
-    assert not admission.has_to_look()
+    admission._ring()
+    assert not admission.wanted
 
 
 async def test_what_an_agent_reports_reaches_its_attempt_wherever_it_is_said(shop: Shop) -> None:

@@ -44,7 +44,7 @@ async def test_one_bad_run_does_not_stop_its_neighbours() -> None:
             results = await asyncio.gather(*answers.values())
     finally:
         await recorder.stop()
-    assert [result[0].outcome for result in results] == [Outcome.MOVED] * 100
+    assert [result.outcome for result in results] == [Outcome.MOVED] * 100
     assert log.statements <= 2 + 2 * 6, "two for each halving of the batch that holds it, of 64 at most"
     assert 1 <= stats.appends_refused <= 6
 

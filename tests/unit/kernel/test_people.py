@@ -334,7 +334,7 @@ def test_code_that_asks_something_else_stops_under_an_open_question() -> None:
         return (await run.ask("Send 10?", context={"n": 1}, proposed=True)).value
 
     run = lab(body)
-    assert not replayed(run.log, "Send 10?", context={"n": 1}, proposed=True, assignee="bob").peek()
+    assert not replayed(run.log, "Send 10?", context={"n": 1}, proposed=True, assignee="bob").new
     for question, options in (
         ("Send 99?", {"context": {"n": 1}, "proposed": True}),
         ("Send 10?", {"context": {"n": 2}, "proposed": True}),

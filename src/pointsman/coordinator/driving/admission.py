@@ -7,7 +7,9 @@ agent for as long as the agent's `hold`, in the memory of the owner of its run, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
+
+import msgspec
 
 from pointsman.agents.agent import Agent
 from pointsman.coordinator.driving.crew import Crew
@@ -26,88 +28,77 @@ RETRY_LOOK_MS = 250
 LEAVING = ev.Failure("busy", "its coordinator leaves, and has not made the attempt", retryable=True)
 NO_MORE_RETRIES = ev.Failure("retry_budget_spent", FAILURE_KINDS["retry_budget_spent"].meaning, retryable=False)
 
-OnAdmitted = Callable[["Wish", Permit, int], None]
-"""(wish, its permit, now): set aside what the attempt needs; asked again after `Admission.again`."""
+OnAdmitted = Callable[["Wish", PendingCall, Permit, int], None]
+"""(wish, its call, its permit, now): set aside what the attempt needs; asked again after `Admission.again`."""
 
 
 def nothing() -> None:
     """To be called in place of what is over."""
 
 
-def _nobody(wish: Wish, permit: Permit, now: int) -> None:
+def _nobody(wish: Wish, pending: PendingCall, permit: Permit, now: int) -> None:
     """Likewise."""
 
 
-class Wish:
-    """A call that wants an attempt; the gates' waiter."""
+class Wish(msgspec.Struct, eq=False):
+    """A call that wants an attempt; the gates' waiter. A struct, for each call makes one: its defaults cost nothing.
 
-    __slots__ = (
-        "_admitted",
-        "agent",
-        "call",
-        "failure",
-        "give_up_at",
-        "is_continuing",
-        "is_ready",
-        "obstacle",
-        "permit",
-        "priority",
-        "workflow",
-    )
+    Attributes:
+        workflow: of its run. Only who waits is asked for it, and most never do.
+        is_ready: all is set aside for it: the attempt may be made as soon as the log has it.
+        failure: why it waits.
+        obstacle: why it should not wait any more, where another agent can be had.
+    """
 
-    def __init__(
-        self, agent: Agent, pending: PendingCall, is_continuing: bool, admitted: Callable[[str], None]
-    ) -> None:
-        self.agent = agent
-        self.workflow: str
-        """Of its run. Only who waits is asked for it, and most never do."""
-        self.call = pending.call
-        self.priority = pending.options.priority
-        self.is_continuing = is_continuing
-        self.permit: Permit | None = None
-        self.is_ready = False
-        """All is set aside for it: the attempt may be made as soon as the log has it."""
-        self.failure: ev.Failure | None = None
-        """Why it waits."""
-        self.obstacle: ev.Failure | None = None
-        """Why it should not wait any more, where another agent can be had."""
-        self.give_up_at: int | None = None
-        self._admitted = admitted
+    agent: Agent
+    call: str
+    priority: int
+    is_continuing: bool
+    again: Callable[[str], None]
+    workflow: str = ""
+    permit: Permit | None = None
+    is_ready: bool = False
+    failure: ev.Failure | None = None
+    obstacle: ev.Failure | None = None
+    give_up_at: int | None = None
 
     def admitted(self, permit: Permit) -> None:
         self.permit = permit
-        self._admitted(self.call)
+        self.again(self.call)
 
     def obstructed(self, failure: ev.Failure) -> None:
         self.obstacle = failure
-        self._admitted(self.call)
+        self.again(self.call)
 
 
 class Admission:
     """See the module.
 
+    Attributes:
+        wanted: calls to look at: those of which the log says that an attempt is to be made, and those whose time has
+            come, or what they waited for. As long as it is empty there is nothing to decide.
+
     Args:
         wake: called when there is something to look at again.
-        is_under_way: is an attempt of this call being made?
+        under_way: calls of which an attempt is being made.
     """
 
     __slots__ = (
-        "_alarm", "_begun", "_crew", "_deferred", "_execution", "_is_under_way", "_on_admitted", "_waiting", "_wake",
-        "_wanted", "_wishes",
+        "_alarm", "_begun", "_crew", "_deferred", "_execution", "_on_admitted", "_under_way", "_waiting", "_wake",
+        "_wishes", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, crew: Crew, execution: Execution, wake: Callable[[], None], is_under_way: Callable[[str], bool],
+        self, crew: Crew, execution: Execution, wake: Callable[[], None], under_way: Container[str],
         on_admitted: OnAdmitted,
     ) -> None:  # fmt: skip
+        self.wanted: list[str] = []
         self._crew = crew
         self._execution = execution
         self._wake = wake
-        self._is_under_way = is_under_way
+        self._under_way = under_way
         self._on_admitted = on_admitted
         self._wishes: dict[str, Wish] = {}
-        self._wanted: list[str] = []
-        """Calls to look at: new, admitted, or granted."""
         self._waiting: dict[str, None] = {}
         """Calls whose wish has a time to give up."""
         self._begun: set[str] = set()
@@ -116,29 +107,25 @@ class Admission:
         """Retries that wait for the agent's retry budget, and since when (ms)."""
         self._alarm: asyncio.TimerHandle | None = None
 
-    def has_to_look(self) -> bool:
-        """Is there something to decide? Something new, or something that waits and whose time may have come."""
-        return bool(self._wanted) or (self._alarm is None and bool(self._waiting or self._deferred))
-
     @property
     def are_left(self) -> bool:
         """Calls that the log does not say yet are not made here."""
         return bool(self._wishes)
 
-    def want(self, call: str, *, may_have_begun: bool = False) -> None:
-        """The log says that an attempt of this call is to be made. `may_have_begun`: by an owner before this one."""
+    def go_on(self, call: str, *, may_have_begun: bool) -> None:
+        """The log says that an attempt of this call is under way. `may_have_begun`: by an owner before this one."""
         if may_have_begun:
             self._begun.add(call)
-        self._wanted.append(call)
+        self.wanted.append(call)
 
     def again(self, call: str) -> None:
         """Something that this call waited for is there."""
-        self._wanted.append(call)
+        self.wanted.append(call)
         self._wake()
 
     def withdraw(self) -> None:
         """The coordinator drains: what has not begun does not begin here, and the log must say so where it matters."""
-        self._wanted.extend(self._wishes)
+        self.wanted.extend(self._wishes)
 
     def take(self, wish: Wish) -> Permit | None:
         """Its attempt is made now. None: it was dropped meanwhile."""
@@ -171,24 +158,27 @@ class Admission:
 
     def look(self, now: int) -> None:
         """Decide what can be decided now; what came of it is in `Execution.take`."""
-        while self._wanted:
-            wanted, self._wanted = self._wanted, []
-            for call in wanted:
-                self._advance(call, now)
-        for call in list(self._waiting) if self._waiting else ():
+        for call in self.wanted:  # and those that come to it meanwhile
+            self._advance(call, now)
+        self.wanted.clear()
+        if self._waiting:
+            self._give_up_late(now)
+        if self._waiting or self._deferred:
+            self._set_alarm(now)
+
+    def _give_up_late(self, now: int) -> None:
+        for call in list(self._waiting):
             wish = self._wishes.get(call)
             if wish is None or wish.permit is not None or wish.give_up_at is None or wish.failure is None:
                 del self._waiting[call]
             elif wish.give_up_at <= now:
                 del self._waiting[call]
                 self.turn_away(wish, self._out_of_time(now) or wish.failure, now)
-        if self._waiting or self._deferred:
-            self._set_alarm(now)
 
     def _advance(self, call: str, now: int) -> None:
         state = self._execution.state
         pending = state.calls.get(call)
-        if self._is_under_way(call):
+        if call in self._under_way:
             return
         if pending is None or pending.retry_at is not None or pending.task is not None:
             self.drop(call)
@@ -206,13 +196,13 @@ class Admission:
                 failure = ev.Failure("unknown_agent", f"no agent is named {pending.target!r} here", retryable=False)
                 self._execution.attempt_failed(call, pending.attempt, failure, now)
                 return
-            if self._waits_to_retry(call, pending, agent, now):
+            if pending.attempt != pending.first_attempt and self._waits_to_retry(call, pending, agent, now):
                 return
             misfit = _misfit(agent, pending.data) if agent.function is None else None
             if misfit is not None:
                 self._execution.attempt_failed(call, pending.attempt, misfit, now)
                 return
-            wish = self._wishes[call] = Wish(agent, pending, state.sequence > 2, self.again)
+            wish = self._wishes[call] = Wish(agent, call, pending.options.priority, state.sequence > 2, self.again)
             answer = self._crew.gates.enter(agent, wish)
             if isinstance(answer, ev.Failure):
                 self._hold(wish, pending, answer, now)
@@ -221,7 +211,7 @@ class Admission:
         if wish.permit is None:
             self._avoid(wish, now)
         elif not wish.is_ready:
-            self._on_admitted(wish, wish.permit, now)
+            self._on_admitted(wish, pending, wish.permit, now)
 
     def _avoid(self, wish: Wish, now: int) -> None:
         """It waits for an agent that is not to be had soon any more: another one, as for a call that comes now."""
@@ -263,13 +253,13 @@ class Admission:
 
     def _ring(self) -> None:
         self._alarm = None
-        self._wanted.extend(self._deferred)
+        self.wanted += [*self._deferred, *self._waiting]
         self._wake()
 
     def _waits_to_retry(self, call: str, pending: PendingCall, agent: Agent, now: int) -> bool:
         """Retries of an agent are rationed, so that those that fail together do not fall on it together. One that is
         not allowed goes to the next agent at once, and waits where there is none."""
-        if pending.attempt == pending.first_attempt or call in self._begun:
+        if call in self._begun:
             return False
         if self._crew.gates.may_retry(agent):
             self._deferred.pop(call, None)

@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from pointsman.agents.agent import Agent
 from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.events import Emission, Failure
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
-from pointsman.kernel.state import PendingCall
 from pointsman.ports.clock import Clock
 
 ONE_CALL = Amount(calls=1)
@@ -35,38 +36,35 @@ def nobody(
     """Of an attempt that is over."""
 
 
-class Attempt:
-    """One attempt under way; the runtime behind its agent's Context."""
+class Attempt(msgspec.Struct, eq=False):
+    """One attempt under way; the runtime behind its agent's Context. A struct, for each call makes one.
 
-    __slots__ = (
-        "agent", "asked", "beat_at", "call", "clock", "deadline", "effects", "emitted", "has_begun", "is_over", "key",
-        "number", "on_end", "permit", "run", "so_far", "spent", "started", "task",
-    )  # fmt: skip
+    Attributes:
+        asked: the agent that the workflow called, where a fallback has the call.
+        started, beat_at, deadline: by the monotonic clock.
+        spent: what the agent added up, in process or with its answer.
+        so_far: the largest total that an agent behind HTTP reported meanwhile.
+    """
 
-    def __init__(
-        self, agent: Agent, asked: Agent | None, pending: PendingCall, run: str, permit: Permit, on_end: OnEnd,
-        clock: Clock, effects: Effects, deadline: float,
-    ) -> None:  # fmt: skip
-        self.agent = agent
-        self.asked = asked
-        self.call = pending.call
-        self.key = pending.key
-        self.number = pending.attempt
-        self.run = run
-        self.permit = permit
-        self.on_end = on_end
-        self.clock = clock
-        self.effects = effects
-        self.started = self.beat_at = clock.monotonic()
-        self.deadline = deadline
-        self.spent: Amount | None = None
-        """What the agent added up, in process or with its answer."""
-        self.so_far: Amount | None = None
-        """The largest total that an agent behind HTTP reported meanwhile."""
-        self.emitted: tuple[Emission, ...] = ()
-        self.has_begun = False
-        self.is_over = False
-        self.task: asyncio.Task[None] | None = None
+    agent: Agent
+    asked: Agent | None
+    call: str
+    key: str
+    number: int
+    run: str
+    permit: Permit
+    on_end: OnEnd
+    clock: Clock
+    effects: Effects
+    started: float
+    beat_at: float
+    deadline: float
+    spent: Amount | None = None
+    so_far: Amount | None = None
+    emitted: tuple[Emission, ...] = ()
+    has_begun: bool = False
+    is_over: bool = False
+    task: asyncio.Task[None] | None = None
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
@@ -120,7 +118,11 @@ class Attempt:
         return cost.expected if cost is not None else ONE_CALL
 
 
-class PulledAttempt(Attempt):
+def unwatched(attempt: PulledAttempt, heartbeat_s: float | None) -> None:
+    """As long as nobody holds it to its deadline."""
+
+
+class PulledAttempt(Attempt, eq=False):
     """One that waits for a worker; implements `agents.transport.Pulled`. Its time begins when a worker has it: what
     waits is not the agent's failure.
 
@@ -128,7 +130,10 @@ class PulledAttempt(Attempt):
         goes_on_elsewhere: the worker that is at it, if any, is to go on: the run's next owner takes its result.
     """
 
-    __slots__ = ("_latest", "_timeout", "_watch", "goes_on_elsewhere")
+    goes_on_elsewhere: bool = False
+    _watch: Callable[[PulledAttempt, float | None], None] = unwatched
+    _timeout: float = 0.0
+    _latest: float = math.inf
 
     def begin_waiting(self, watch: Callable[[PulledAttempt, float | None], None], seconds_left: float | None) -> None:
         """To be called once, first. While it waits, its deadline is the run's own.
@@ -139,7 +144,6 @@ class PulledAttempt(Attempt):
         self._watch = watch
         self._timeout = self.agent.timeout
         self._latest = math.inf if seconds_left is None else self.started + seconds_left
-        self.goes_on_elsewhere = False
         self.given_back()
 
     def taken(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pointsman.coordinator.driving.admission import Admission, Wish, nothing
 from pointsman.coordinator.driving.attempt import ONE_CALL, Attempt, OnEnd, PulledAttempt, nobody
@@ -17,6 +18,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.spending import refusal, seconds_left
+from pointsman.kernel.state import PendingCall
 
 ATTEMPT_ENDS = (ev.CallCompleted, ev.CallFailed, ev.AttemptFailed)
 WITHHELD_MS = 50
@@ -35,14 +37,19 @@ class Reserved:
 class Attempts:
     """See the module.
 
+    Attributes:
+        wanted, look, go_on: see `Admission`.
+        under_way: attempts that are being made, by call.
+        reserved: what is set aside, by call and attempt.
+
     Args:
         wake: called when there is something to look at again.
         on_end: called when an attempt is over.
     """
 
     __slots__ = (
-        "_admission", "_crew", "_epoch", "_execution", "_is_created", "_later", "_on_end", "_ready", "_reserved",
-        "_wake", "have_to_look", "look", "under_way", "want",
+        "_admission", "_crew", "_epoch", "_execution", "_is_created", "_later", "_on_end", "_ready", "_wake", "go_on",
+        "look", "reserved", "under_way", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -55,21 +62,16 @@ class Attempts:
         self._wake = wake
         self._on_end = on_end
         self.under_way: dict[str, Attempt] = {}
-        """By call."""
-        self._admission = Admission(crew, execution, wake, self.under_way.__contains__, self._reserve)
+        self._admission = Admission(crew, execution, wake, self.under_way, self._reserve)
         self._ready: list[Wish] = []
         """Their attempts may be made as soon as the log has them."""
-        self._reserved: dict[tuple[str, int], Reserved] = {}
+        self.reserved: dict[tuple[str, int], Reserved] = {}
         self._later: list[str] = []
         """Calls that reserve only once the run is known to be created."""
         self._is_created = is_created
-        self.want = self._admission.want
+        self.wanted = self._admission.wanted
         self.look = self._admission.look
-        self.have_to_look = self._admission.has_to_look
-
-    @property
-    def have_reserved(self) -> bool:
-        return bool(self._reserved)
+        self.go_on = self._admission.go_on
 
     @property
     def are_left(self) -> bool:
@@ -88,44 +90,43 @@ class Attempts:
     def created(self) -> None:
         """The run's creation is durable."""
         self._is_created = True
-        for call in self._later:
-            self._admission.want(call)
+        self.wanted += self._later
         self._later.clear()
 
     def over(self, call: str) -> None:
         """The attempt that was under way is over."""
         self.under_way.pop(call, None)
 
-    def _reserve(self, wish: Wish, permit: Permit, now: int) -> None:
+    def _reserve(self, wish: Wish, pending: PendingCall, permit: Permit, now: int) -> None:
         state = self._execution.state
-        cost = wish.agent.described.cost
-        amount = ONE_CALL if cost is None else cost.most
-        failure = refusal(state, amount, now) if state.budget is not None else None
-        tranches: tuple[str, ...] = ()
-        if failure is None:
-            call = wish.call
-            if not self._is_created and self._crew.purses.applies(wish.agent, state.tenant):
-                # A creation is not fenced: one that comes late must not name a tranche that others settled meanwhile.
-                self._later.append(call)
+        is_shared = self._crew.purses.applies(wish.agent, state.tenant)
+        if state.budget is not None or is_shared:
+            cost = wish.agent.described.cost
+            amount = ONE_CALL if cost is None else cost.most
+            tranches = refusal(state, amount, now) or (self._reserve_shared(wish, amount) if is_shared else ())
+            if tranches is None:
                 return
-            got = self._crew.purses.reserve(wish.agent, state.tenant, amount, lambda: self._admission.again(call))
-            if got is None:
-                return  # a grant is being asked for
-            if isinstance(got, ev.Failure):
-                failure = got
-            else:
-                tranches = got
-        if failure is not None:
-            permit.give_back()
-            wish.permit = None
-            self._admission.turn_away(wish, failure, now)
-            return
-        if state.budget is not None or tranches:
-            self._execution.reserve(wish.call, amount, tranches, now)
-            self._reserved[wish.call, state.calls[wish.call].attempt] = Reserved(tranches, amount)
-        self._execution.admitted(wish.call, now)
+            if isinstance(tranches, ev.Failure):
+                permit.give_back()
+                wish.permit = None
+                self._admission.turn_away(wish, tranches, now)
+                return
+            if state.budget is not None or tranches:
+                self._execution.reserve(wish.call, amount, tranches, now)
+                self.reserved[wish.call, pending.attempt] = Reserved(tranches, amount)
+        if pending.held_at is not None:
+            self._execution.admitted(wish.call, now)
         wish.is_ready = True
         self._ready.append(wish)
+
+    def _reserve_shared(self, wish: Wish, amount: Amount) -> tuple[str, ...] | ev.Failure | None:
+        """Tranches of shared budgets; None: not now, and it is looked at again."""
+        if not self._is_created:
+            # A creation is not fenced: one that comes late must not name a tranche that others settled meanwhile.
+            self._later.append(wish.call)
+            return None
+        again = partial(self._admission.again, wish.call)
+        return self._crew.purses.reserve(wish.agent, self._execution.state.tenant, amount, again)
 
     # -- the attempt ------------------------------------------------------------------------------------------------
 
@@ -166,13 +167,13 @@ class Attempts:
             if attempt is not None:
                 attempt.abandon()
         if isinstance(event, ev.CallReserved):
-            reserved = self._reserved.get((event.call, event.attempt))
+            reserved = self.reserved.get((event.call, event.attempt))
             if reserved is not None:
                 reserved.is_durable = True
-        elif self._reserved and isinstance(event, ev.CallCancelled):
-            for key in [key for key in self._reserved if key[0] == event.call]:
+        elif self.reserved and isinstance(event, ev.CallCancelled):
+            for key in [key for key in self.reserved if key[0] == event.call]:
                 self._settle(key, None)
-        elif self._reserved and isinstance(event, ATTEMPT_ENDS):
+        elif self.reserved and isinstance(event, ATTEMPT_ENDS):
             self._settle((event.call, event.attempt), event.spent)
 
     def close(self, *, was_refused: bool, has_ended: bool) -> None:
@@ -188,7 +189,7 @@ class Attempts:
                 attempt.abandon()
             else:
                 attempt.let_go()
-        for key, reserved in list(self._reserved.items()):
+        for key, reserved in list(self.reserved.items()):
             if was_refused and not reserved.is_durable:
                 self._crew.purses.release(reserved.tranches, reserved.amount)
             else:
@@ -197,6 +198,6 @@ class Attempts:
 
     def _settle(self, attempt: tuple[str, int], spent: Amount | None) -> None:
         """Only once the log has it: another owner would count by the log."""
-        reserved = self._reserved.pop(attempt, None)
+        reserved = self.reserved.pop(attempt, None)
         if reserved is not None and reserved.tranches:
             self._crew.purses.settle(reserved.tranches, reserved.amount, spent)

@@ -93,16 +93,20 @@ class Dispatcher:
             seconds_left: of the run's wall time; an attempt has no longer than that.
         """
         timeout = agent.timeout if seconds_left is None else max(min(agent.timeout, seconds_left), 0.0)
-        deadline = self._clock.monotonic() + timeout
+        now = self._clock.monotonic()
+        deadline = now + timeout
         kind = Attempt if agent.transport != PULL else PulledAttempt
-        attempt = kind(agent, asked, pending, run, permit, on_end, self._clock, self._effects, deadline)
+        attempt = kind(
+            agent, asked, pending.call, pending.key, pending.attempt, run, permit, on_end, self._clock, self._effects,
+            now, now, deadline,
+        )  # fmt: skip
         context = Context(
             run=run, call=pending.call, attempt=pending.attempt, idempotency_key=pending.key, epoch=epoch,
             deadline=deadline, tenant=tenant, runtime=attempt,
         )  # fmt: skip
         self._stats.calls_dispatched += 1
         self._under_way[attempt] = None
-        attempt.task = asyncio.create_task(
+        attempt.task = asyncio.get_running_loop().create_task(
             self._attempt(attempt, context, pending.data), name=pending.key
         )  # a name for the watchdog of a hung loop
         if isinstance(attempt, PulledAttempt):
@@ -148,8 +152,9 @@ class Dispatcher:
                 result = failure_of(error, attempt.agent)
             except Exception as odd:  # noqa: BLE001  its attributes may be anything
                 result = Failure("exception", f"{type(error).__name__}, of which can't be told: {faithful(odd)}")
-        self._under_way.pop(attempt, None)
-        self._beating.pop(attempt, None)
+        del self._under_way[attempt]
+        if self._beating:
+            self._beating.pop(attempt, None)
         if self._pulled:
             self._pulled.pop(attempt, None)  # type: ignore[call-overload]
         if not attempt.is_over:

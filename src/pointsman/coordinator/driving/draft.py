@@ -69,10 +69,12 @@ class Draft:
         self, status: str, owner: int | None, *, closes: bool, wake_at: int | None, last: Produced | None
     ) -> list[Append]:
         """The run's append, `last` at its end, and those that create the children which it starts."""
-        run = self._execution.state
+        run, epoch = self._execution.state, self._head.epoch
         append = Append(
-            run=run.run, epoch=self._head.epoch, expected=self.durable, nonce=self._crew.ids.nonce(),
-            events=chained(self._with(last), self._execution.checksum, self.durable, self._head.epoch),
+            run=run.run, epoch=epoch, expected=self.durable, nonce=self._crew.ids.nonce(),
+            events=chained(
+                self.entries if last is None else self._with(last), self._execution.checksum, self.durable, epoch
+            ),
             status=status, owner=owner, folded=run.folded, closes=closes, wake_at=wake_at, create=self.create,
             letter=None if last is None else mails.letter_to_parent(run, last.event),
         )  # fmt: skip
@@ -90,18 +92,18 @@ class Draft:
 
     def moved(self, append: Append, last: Produced | None) -> list[Produced]:
         """The append is in the log. Gives what was decided, `last` not among it; the draft is empty."""
-        if append.events:
-            self._execution.checksum = append.events[-1].checksum
-        before = self.durable
-        self.durable += len(append.events)
-        self._crew.stats.events += len(append.events)
+        events, before = append.events, self.durable
+        if events:
+            self._execution.checksum = events[-1].checksum
+            self.durable += len(events)
+            self._crew.stats.events += len(events)
         if self.durable >= self._warn_at:
             self._warn_of_limit()
         if self.says_more or self._tasks.by_call:
-            events = self._with(last)
-            self.noted += 0 if append.is_progress else len(append.events)
-            self._tasks.moved(events)
-            self._note_generation(generations(events, before))
+            produced = self._with(last)
+            self.noted += 0 if append.is_progress else len(events)
+            self._tasks.moved(produced)
+            self._note_generation(generations(produced, before))
             self.says_more = False
             if append.notices and self._crew.on_notice is not None:
                 self._crew.on_notice()

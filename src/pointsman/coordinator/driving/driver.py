@@ -43,7 +43,8 @@ WITH_EFFECTS = frozenset(
         ev.HumanTaskRequested, ev.HumanTaskEscalated,
     }
 )  # fmt: skip
-"""Told by type in a set: a step has four events, and each `isinstance` costs it a microsecond of all."""
+NOTEWORTHY = WITH_EFFECTS | SAYS_MORE
+"""Told by type in a set: each `isinstance` of every event would cost a step a microsecond of all."""
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
 
 
@@ -80,6 +81,8 @@ class Driver:
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None, tuple[ev.Emission, ...]]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
         self._is_hinted = False
+        self._has_effects = False
+        """Something that is decided and not durable yet will have effects."""
         self._is_closed = False
         """The append that parks or ends the run is durable."""
         self._is_awake = False
@@ -160,18 +163,17 @@ class Driver:
             await self._expire(now)
         if crew.is_draining:
             attempts.withdraw()
-        while execution.has_new or attempts.have_to_look():
-            self._collect()
+        while self._collect() or attempts.wanted:
             attempts.look(now)
         if execution.ending is not None:
             return await self._end()
-        if self._can_park(now):
+        if execution.state.is_idle() and self._can_park(now):
             return await self._park()
         if crew.is_draining and not attempts.are_left and self._draft.create is None:
             return await self._hand_over()
         if self._draft.entries or self._draft.create is not None:
             over = await self._append("running", crew.lease.incarnation)
-            if over is not None or self._is_awake or attempts.have_to_look() or not attempts.under_way:
+            if over is not None or self._is_awake or attempts.wanted or not attempts.under_way:
                 return over
             # An attempt has just been made and nothing else happened: a look around would find nothing to do.
         else:
@@ -194,17 +196,20 @@ class Driver:
             execution.mailed(mails.event_of(letter), clock.now())
         self._mail = max(self._mail, execution.state.folded)
 
-    def _collect(self) -> None:
-        """Take over what the kernel produced; attempts that it asks for are wished for."""
+    def _collect(self) -> bool:
+        """Take over what the kernel produced, if anything; attempts that it asks for are wished for."""
+        if not self.execution.new:
+            return False
         new = self.execution.take()
         for produced in new:
-            event = produced.event
-            kind = type(event)
+            kind = type(produced.event)
             if kind in ATTEMPT_REQUESTS:
-                self._attempts.want(event.call)  # type: ignore[attr-defined]
-            elif kind in SAYS_MORE:
-                self._draft.says_more = True
+                self._attempts.wanted.append(produced.event.call)  # type: ignore[attr-defined]
+            elif kind in NOTEWORTHY:
+                self._draft.says_more |= kind in SAYS_MORE
+                self._has_effects |= kind in WITH_EFFECTS
         self._draft.entries += new
+        return True
 
     def _take_in(self, now: int) -> None:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
@@ -233,10 +238,9 @@ class Driver:
         return agent is None or self._crew.gates.has_retries(agent)
 
     def _can_park(self, now: int) -> bool:
-        state = self.execution.state
-        if self._draft.create is not None or self._outcomes or self._attempts.under_way or not state.is_idle():
+        if self._draft.create is not None or self._outcomes or self._attempts.under_way:
             return False
-        due = state.next_due()
+        due = self.execution.state.next_due()
         return due is None or due - now > self._crew.settings.park_after_ms
 
     async def _park(self) -> Exit | None:
@@ -281,11 +285,13 @@ class Driver:
         happened."""
         draft = self._draft
         appends = draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
-        result = (await self._crew.recorder.submit(appends))[0]
+        result = await self._crew.recorder.submit(appends)
         if result.outcome is Outcome.MOVED:
             self._is_closed = closes
             if draft.create is not None:
                 self._attempts.created()
+                if self.created is not None and not self.created.done():
+                    self.created.set_result(None)
             self._moved(draft.moved(appends[0], last), result.mail)
             return None
         if result.outcome is Outcome.MAIL_ARRIVED:
@@ -299,20 +305,19 @@ class Driver:
 
     def _moved(self, decided: list[Produced], mail: int) -> None:
         """It is durable: now it may have effects."""
-        if self.created is not None and not self.created.done():
-            self.created.set_result(None)
+        attempts = self._attempts
         self._crew.on_moved(self.run)
-        self.mail_came(mail)
+        if mail > self._mail:
+            self.mail_came(mail)
         if self.execution.traffic >= self._weigh_at:
             self._weigh()
-        attempts = self._attempts
-        are_reserved = attempts.have_reserved
-        for produced in decided:
-            if are_reserved or type(produced.event) in WITH_EFFECTS:
+        if self._has_effects or attempts.reserved:
+            self._has_effects = False
+            for produced in decided:
                 attempts.became_durable(produced.event)
                 self._take_effect(produced.event)
         if self.execution.ending is None:
-            self._attempts.dispatch_ready()
+            attempts.dispatch_ready()
 
     def _weigh(self) -> None:
         before, self.size = self.size, self.execution.size
@@ -348,7 +353,7 @@ class Driver:
             if due is not None:
                 self._crew.timers.wake_at(due, self.run)
         self._watch_tasks()
-        new = {p.event.call for p in self.execution.peek() if isinstance(p.event, ev.CallRequested)}
+        new = {p.event.call for p in self.execution.new if isinstance(p.event, ev.CallRequested)}
         for pending in list(state.calls.values()):
             if pending.retry_at is not None or pending.task is not None or pending.call in new:
                 continue
@@ -357,4 +362,4 @@ class Driver:
                 lost = ev.Failure("attempt_lost", "its coordinator died, and it must not be repeated", retryable=False)
                 self.post(pending.call, pending.attempt, lost, None)
             else:
-                self._attempts.want(pending.call, may_have_begun=pending.held_at is None)
+                self._attempts.go_on(pending.call, may_have_begun=pending.held_at is None)

@@ -12,6 +12,7 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable
@@ -27,20 +28,26 @@ that batch, which are being answered just now, are ready again after three, and 
 run."""
 
 logger = logging.getLogger("pointsman.recorder")
+_body_of = attrgetter("body")
 
 
 class Ticket:
-    """Appends that must travel in one statement (a run, and children that it starts), and where the answer goes."""
+    """Appends that must travel in one statement (a run, and children that it starts), and where the answer to the first
+    of them goes."""
 
-    __slots__ = ("appends", "done", "size")
+    __slots__ = ("appends", "done", "letters", "runs", "size")
 
-    def __init__(self, appends: Sequence[Append], done: asyncio.Future[list[AppendResult]]) -> None:
+    def __init__(self, appends: Sequence[Append], done: asyncio.Future[AppendResult]) -> None:
         self.appends = appends
         self.done = done
+        self.runs: list[str] = []
+        self.letters: list[str] = []
         self.size = 0
         for append in appends:
-            for event in append.events:
-                self.size += len(event.body)
+            self.runs.append(append.run)
+            self.size += sum(map(len, map(_body_of, append.events)))
+            if append.letter is not None:
+                self.letters.append(append.letter.run)
 
 
 class Recorder:
@@ -70,17 +77,19 @@ class Recorder:
             while queue:
                 _give_up(queue.popleft().done)
 
-    def submit(self, appends: Sequence[Append]) -> asyncio.Future[list[AppendResult]]:
-        """Queue appends that belong together, the owner's run first. One run is queued once until its answer
-        is there. Raises StoreUnavailable, when it is awaited: this recorder is stopped, and what became of them is
-        unknown."""
-        done: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
+    def submit(self, appends: Sequence[Append]) -> asyncio.Future[AppendResult]:
+        """Queue appends that belong together, the owner's run first: the answer is of that one. One run is queued once
+        until its answer is there. Raises StoreUnavailable, when it is awaited: this recorder is stopped, and what
+        became of them is unknown."""
+        done: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
         if self._is_stopped:
             _give_up(done)
             return done
         lane = zlib.crc32(appends[0].run.encode()) % LANES
-        self._queues[lane].append(Ticket(appends, done))
-        self._wakes[lane].set()
+        queue = self._queues[lane]
+        if not queue:  # else its lane is on its way to it
+            self._wakes[lane].set()
+        queue.append(Ticket(appends, done))
         return done
 
     @property
@@ -140,15 +149,15 @@ class Recorder:
         runs = size = 0
         while queue and runs < self._settings.batch_runs_max and size < self._settings.batch_bytes_max:
             ticket = queue.popleft()
-            own = {append.run for append in ticket.appends}
-            letters = {append.letter.run for append in ticket.appends if append.letter is not None}
-            if own & moved or own & addressed or letters & moved or letters & own:
+            own, letters = ticket.runs, ticket.letters
+            is_apart = moved.isdisjoint(own) and addressed.isdisjoint(own) and moved.isdisjoint(letters)
+            if not is_apart or (letters and not set(own).isdisjoint(letters)):
                 left.append(ticket)
                 continue
             tickets.append(ticket)
-            moved |= own
-            addressed |= letters
-            runs += len(ticket.appends)
+            moved.update(own)
+            addressed.update(letters)
+            runs += len(own)
             size += ticket.size
         queue.extendleft(reversed(left))
         return tickets
@@ -170,7 +179,8 @@ class Recorder:
         self._stats.appended_runs += len(batch)
         position = 0
         for ticket in tickets:
-            _answer(ticket, results[position : position + len(ticket.appends)])
+            if not ticket.done.done():
+                ticket.done.set_result(results[position])
             position += len(ticket.appends)
 
     async def _find_out(self, batch: list[Append], lane: int) -> list[AppendResult]:
@@ -196,11 +206,6 @@ class Recorder:
         return [results[append.run] for append in batch]
 
 
-def _give_up(done: asyncio.Future[list[AppendResult]]) -> None:
+def _give_up(done: asyncio.Future[AppendResult]) -> None:
     if not done.done():
         done.set_exception(StoreUnavailable("this coordinator has lost its lease, or leaves: ask again"))
-
-
-def _answer(ticket: Ticket, results: list[AppendResult]) -> None:
-    if not ticket.done.done():
-        ticket.done.set_result(results)

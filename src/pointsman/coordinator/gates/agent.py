@@ -124,7 +124,7 @@ class Gate:
         if limits.rate is not None:
             self._rate.take(now // 1000)
         plain = probe is None and ramp is None and limits.concurrency is None and limits.rate is None
-        return Permit(self, not plain, probe, ramp)
+        return Permit(self, self.breaker.term, not plain, probe, ramp)
 
     def _pump(self, now: int) -> None:
         """Let in who may come."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from pointsman.coordinator.gates.breaker import BreakerSide
 from pointsman.coordinator.gates.ramp import Ramp
 
@@ -26,27 +28,23 @@ class PermitGate(Protocol):
         ...
 
 
-class Permit:
+class Permit(msgspec.Struct, eq=False):
     """See the module. `ended` once the outcome is known and `release` once it is really over; or `give_back` alone.
 
     Attributes:
+        term: of the gate's breaker, when it was given.
+        is_special: it is a probe, has a ramp, or holds a slot.
         probe: the id of the probe that it is, through a half-open breaker.
         ramp: what let it in, while traffic is raised slowly.
-        is_special: it is a probe, has a ramp, or holds a slot.
     """
 
-    __slots__ = ("_gate", "_is_counted", "_is_over", "_term", "is_special", "probe", "ramp")
-
-    def __init__(
-        self, gate: PermitGate, is_special: bool = False, probe: str | None = None, ramp: Ramp | None = None
-    ) -> None:
-        self._gate = gate
-        self._term = gate.breaker.term
-        self._is_counted = False
-        self._is_over = False
-        self.is_special = is_special
-        self.probe = probe
-        self.ramp = ramp
+    _gate: PermitGate
+    term: int
+    is_special: bool = False
+    probe: str | None = None
+    ramp: Ramp | None = None
+    _is_counted: bool = False
+    _is_over: bool = False
 
     def ended(self, kind: str | None, seconds: float) -> None:
         """The outcome is known (None: completed, else the kind of failure), after that many seconds. An attempt that
@@ -55,7 +53,7 @@ class Permit:
             return
         self._is_counted = True
         breaker = self._gate.breaker
-        if breaker.term == self._term:
+        if breaker.term == self.term:
             breaker.calls += 1
             if kind is not None or seconds >= breaker.slow_after:
                 self._gate.look_at(kind, seconds)

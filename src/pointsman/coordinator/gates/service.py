@@ -104,7 +104,7 @@ class Gates:
             gate = self._gate_of(agent)
         if gate.is_clear:
             if self._problem(agent.name, self._looked_at) is None:
-                return Permit(gate)
+                return Permit(gate, gate.breaker.term)
             gate.look_around(self.clock.now())
         return gate.enter(waiter, self.clock.now())
 

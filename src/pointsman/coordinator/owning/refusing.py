@@ -43,7 +43,7 @@ async def refuse(
     )  # fmt: skip
     crew.stats.runs_stopped += fits_later
     crew.stats.runs_quarantined += not fits_later
-    result = (await crew.recorder.submit([append]))[0]
+    result = await crew.recorder.submit([append])
     if result.outcome is Outcome.CONFLICT:  # the log has events behind its head: there is no place for another
         append = Append(
             run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None, events=[],

@@ -74,10 +74,10 @@ class Appender:
         for _ in range(ATTEMPTS_MAX):
             if not left:
                 return {}
-            sql = _SQL[batches.statement(left)]
-            values = batches.parameters(left, self._server.settings.plain_json_bytes_max, store)
+            kind = batches.statement(left)
+            values = batches.parameters(kind, left, self._server.settings.plain_json_bytes_max, store)
             try:
-                rows = await self._execute(lane, sql, values)
+                rows = await self._execute(lane, _SQL[kind], values)
             except asyncpg.CheckViolationError as error:
                 if error.constraint_name is not None:
                     raise _refused(error) from error

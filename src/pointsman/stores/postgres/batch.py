@@ -7,7 +7,8 @@ are named by number, and nonces lie one after the other in one value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ NONCE_BYTES: Final = 8
 EVENTS_MAX: Final = 2**20 - 1
 
 _encoder = msgspec.json.Encoder()
+_of_move = attrgetter("run", "epoch", "expected", "status", "owner", "folded", "wake_at")
 
 
 def check(batch: Sequence[Append]) -> None:
@@ -76,12 +78,13 @@ class _Words(dict[str, int]):
 
 
 def parameters(
-    ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
+    kind: str, ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
 ) -> Parameters:
     """Words, nonces, columns of heads to move, heads to create, and events; for a family also letters and all heads to
     lock; for a family or a batch with rows, these; and typed states.
 
     Args:
+        kind: what `statement` gave.
         ordered: what `in_order` gave.
     """
     words = _Words()
@@ -91,7 +94,6 @@ def parameters(
         *_moves(moves, words), len(moves), *_creates(creates, words), *_events(ordered, words, plain_bytes_max, store)
     ]  # fmt: skip
     values = [list(words), b"".join([append.nonce for append in ordered]), *columns]
-    kind = statement(ordered)
     if kind in ("append_family", "append_states"):
         values += _letters(ordered)
     if kind != "append":
@@ -102,15 +104,16 @@ def parameters(
 
 
 def _moves(moves: Sequence[Append], words: _Words) -> Parameters:
+    runs, epochs, expected, statuses, owners, folded, wakes = _columns(map(_of_move, moves), 7)
     return [
-        [a.run for a in moves],
-        _integers([a.epoch for a in moves]),
-        _integers([a.expected for a in moves]),
+        runs,
+        _integers(epochs),
+        _integers(expected),
         _integers([_shape(a) for a in moves]),
-        _integers([words[a.status] for a in moves]),
-        _integers([a.owner for a in moves]),
-        _integers(_unless_all([a.folded for a in moves], 0)),
-        _unless_all([a.wake_at for a in moves], None),
+        _integers([words[status] for status in statuses]),
+        _integers(owners),
+        _integers(_unless_all(folded, 0)),
+        _unless_all(wakes, None),
     ]
 
 
@@ -153,16 +156,17 @@ def _events(
         first = (n << 32) + append.expected + 1
         places += range(first, first + len(append.events))
     events = [event for append in ordered for event in append.events]
-    stored = [store(event.body, plain_bytes_max) for event in events]
+    types, versions, times, bodies, checksums = _columns(map(msgspec.structs.astuple, events), 5)
+    plain, packed, codecs = _columns((store(body, plain_bytes_max) for body in bodies), 3)
     return [
         _integers(places),
-        _integers([event.at for event in events]),
-        _integers([words[event.type] for event in events]),
-        [body for body, _, _ in stored],
-        _integers(_unless_all([event.version for event in events], 1)),
-        _unless_all([packed for _, packed, _ in stored], None),
-        _integers(_unless_all([codec for _, _, codec in stored], None)),
-        _integers([event.checksum for event in events]),
+        _integers(times),
+        _integers([words[kind] for kind in types]),
+        plain,
+        _integers(_unless_all(versions, 1)),
+        _unless_all(packed, None),
+        _integers(_unless_all(codecs, None)),
+        _integers(checksums),
     ]
 
 
@@ -176,6 +180,11 @@ def _letters(ordered: Sequence[Append]) -> Parameters:
         [letter.body for _, letter in letters],
         sorted({append.run for append in ordered} | {letter.run for _, letter in letters}),
     ]
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows on their side; so many empty columns where there is no row."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
 
 
 def _unless_all(column: list[Any], value: object) -> list[Any]:
