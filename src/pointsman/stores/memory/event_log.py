@@ -104,18 +104,20 @@ class MemoryEventLog:
     def _commit(self, batch: Sequence[Append]) -> list[AppendResult]:
         by_run = {item.run: item for item in batch}
         settled: dict[str, AppendResult] = {}
-
-        def settle(item: Append) -> None:
-            settled[item.run] = AppendResult(Outcome.MISSING)
-            parent = item.create.parent if item.create is not None else None
-            if parent in by_run and parent not in settled:
-                settle(by_run[parent])
-            settled[item.run] = self._settle(item, settled)
-
         for item in batch:
-            if item.run not in settled:
-                settle(item)
+            self._settle_after_parents(item, by_run, settled)
         return [settled[item.run] for item in batch]
+
+    def _settle_after_parents(
+        self, item: Append, by_run: dict[str, Append], settled: dict[str, AppendResult]
+    ) -> None:
+        if item.run in settled:
+            return
+        settled[item.run] = AppendResult(Outcome.MISSING)
+        parent = item.create.parent if item.create is not None else None
+        if parent in by_run:
+            self._settle_after_parents(by_run[parent], by_run, settled)
+        settled[item.run] = self._settle(item, settled)
 
     def _settle(self, item: Append, settled: dict[str, AppendResult]) -> AppendResult:
         row = self._database.runs.get(item.run)
