@@ -111,8 +111,9 @@ class Body:
     def _answer(self, call: str, value: Any = None, error: BaseException | None = None) -> None:
         handle = self.requests.handles[call]
         self.requests.signatures.pop(call, None)
-        self.requests.defaults.pop(call, None)
-        if not handle.done:
+        if self.requests.defaults:
+            self.requests.defaults.pop(call, None)
+        if not handle.order:
             self.requests.resolve(handle, value, error)
 
     def check_progress(self) -> None:

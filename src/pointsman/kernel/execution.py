@@ -30,7 +30,7 @@ from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.program import Directory, WorkflowSpec
 from pointsman.kernel.requests import Produced
 from pointsman.kernel.restarting import restarted
-from pointsman.kernel.state import RunState
+from pointsman.kernel.state import PendingCall, RunState
 
 EVENTS_MAX = 50_000
 """Default limit of events in one generation of a run."""
@@ -133,9 +133,10 @@ class Execution:
         emitted: tuple[ev.Emission, ...] = (),
     ) -> bool:  # fmt: skip
         """An attempt gave a result. False: nobody waits for it any more."""
-        if not self._is_current(call, attempt):
+        pending = self._current(call, attempt)
+        if pending is None:
             return False
-        spent = self._settled(call, spent, now)
+        spent = self._settled(pending, spent, now)
         event = ev.CallCompleted(call=call, output=msgspec.Raw(output), attempt=attempt, spent=spent, emitted=emitted)
         self._cause(event, now)
         return True
@@ -150,10 +151,10 @@ class Execution:
             spent: None: its end is unknown, and it counts in full.
             may_retry: asked before a retry; False: the agent has had so many already that another one is better.
         """
-        if not self._is_current(call, attempt):
+        pending = self._current(call, attempt)
+        if pending is None:
             return False
-        spent = self._settled(call, spent, now)
-        pending = self.state.calls[call]
+        spent = self._settled(pending, spent, now)
         for event in after_attempt(pending, failure, spent, self._directory, self.state.seed, now, may_retry):
             self._record(event, now)
         return True
@@ -264,14 +265,14 @@ class Execution:
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
-    def _is_current(self, call: str, attempt: int) -> bool:
+    def _current(self, call: str, attempt: int) -> PendingCall | None:
+        """The call, if this is the attempt that it waits for."""
         pending = self.state.calls.get(call)
-        return pending is not None and pending.attempt == attempt and pending.retry_at is None
+        return pending if pending is not None and pending.attempt == attempt and pending.retry_at is None else None
 
-    def _settled(self, call: str, spent: Amount | None, now: int) -> Amount | None:
+    def _settled(self, pending: PendingCall, spent: Amount | None, now: int) -> Amount | None:
         """What to record of what an attempt used up: nothing where nobody set it aside or said what it costs. More than
         the most is noted."""
-        pending = self.state.calls[call]
         self._requests.traffic += len(pending.data)
         most = pending.reserved
         if most is None:
@@ -281,7 +282,7 @@ class Execution:
             return spent if spent is not None and (spent.usd_micros or spent.tokens) else None
         if spent is not None and spent.exceeds(most):
             over = ev.CallOverspent(
-                call=call, attempt=pending.attempt, agent=pending.target, reserved=most, spent=spent
+                call=pending.call, attempt=pending.attempt, agent=pending.target, reserved=most, spent=spent
             )
             self._note(over, now)
         return spent
@@ -298,7 +299,7 @@ class Execution:
     def _cause(self, event: ev.Event, now: int, data: bytes = b"") -> None:
         """A live cause: record it, then let the body answer."""
         at = max(now, self.state.last_at)
-        tail = data if isinstance(event, ev.RunStarted) and event.pieces else b""
+        tail = data if data and isinstance(event, ev.RunStarted) and event.pieces else b""
         self._requests.produce(event, at, data, tail)
         self._body.deliver(event, at, data)
         if self._body.restart is not None:

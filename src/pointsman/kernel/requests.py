@@ -41,7 +41,7 @@ from pointsman.kernel.values import digest
 from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted, special_of
 
 
-class Produced(msgspec.Struct, frozen=True):
+class Produced(msgspec.Struct, frozen=True, gc=False):
     """A new event, to be appended; `data` is the full input of an event that has one."""
 
     event: ev.Event
@@ -270,10 +270,12 @@ class Requests(Asking):
             raise InvalidValue(f"call id {handle.call!r} was used before in this run; give another key=")
 
     def _check_room(self) -> None:
-        self._check_open()
-        if self.history is None and self._state.length >= self._events_max:
+        if self.is_closed or self.broken is not None:
+            raise RunEvicted
+        state = self._state
+        if self.history is None and state.sequence - state.base + 1 >= self._events_max:
             raise EventLimitReached(
-                f"generation {self._state.generation} of run {self._state.run} has {self._state.length} events, and "
+                f"generation {state.generation} of run {state.run} has {state.length} events, and "
                 f"the limit is {self._events_max}: end long loops in run.restart(...), split the work into child runs, "
                 "or raise events_max"
             )

@@ -79,9 +79,8 @@ class Run(AsksPeople):
             CallError: it failed for good; `kind` says how (see kernel/policy/failures.py). UnknownAgent: no such
             agent, and no generalist. InvalidInput, InvalidValue.
         """
-        return await self.start(
-            target, *args, key=key, fallback=fallback, person=person, default=default, optional=optional,
-            priority=priority, budget=budget, **kwargs,
+        return await self._request(
+            target, args, kwargs, key, fallback, person, default, optional, priority, budget
         )  # fmt: skip
 
     def start(
@@ -90,6 +89,13 @@ class Run(AsksPeople):
         budget: Budget | None = None, **kwargs: Any,
     ) -> Handle[Any]:  # fmt: skip
         """Like `call`, without waiting: the handle stands for the result."""
+        return self._request(target, args, kwargs, key, fallback, person, default, optional, priority, budget)
+
+    def _request(
+        self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None,
+        fallback: Sequence[Any] | None, person: str | Question, default: Any, optional: str, priority: int,
+        budget: Budget | None,
+    ) -> Handle[Any]:  # fmt: skip
         is_usual = fallback is None and not person and default is NO_DEFAULT and not (priority or optional)
         if getattr(target, "is_workflow", False):
             if not is_usual:

@@ -36,7 +36,7 @@ AS_USUAL = Options()
 NO_LIMIT = Budget().limit
 
 
-class PendingCall(msgspec.Struct):
+class PendingCall(msgspec.Struct, gc=False):
     """A call without an outcome.
 
     Attributes:
@@ -113,7 +113,8 @@ class RunState(msgspec.Struct):
     def evolve(self, event: ev.Event, at: int, data: bytes = b"") -> None:
         """Fold one event in. `data` is the full input of an event that has one."""
         self.sequence += 1
-        self.last_at = max(at, self.last_at)
+        if at > self.last_at:
+            self.last_at = at
         if isinstance(event, ev.CallRequested):
             pending = self.calls[event.call] = PendingCall(event.call, event.target, self.key_of(event.call), data)
             pending.asked, pending.requested = event.target, self.sequence

@@ -70,7 +70,7 @@ def chained(previous: int, sequence: int, epoch: int, *, type: str, version: int
     return NewEvent(type, version, at, body, following(previous, sequence, at, type, version, epoch, body))
 
 
-class Append(msgspec.Struct):
+class Append(msgspec.Struct, gc=False):
     """One run's part of a batch.
 
     Attributes:

@@ -132,7 +132,8 @@ class Admission:
         if self._wishes.get(wish.call) is not wish:
             return None
         del self._wishes[wish.call]
-        self._begun.discard(wish.call)
+        if self._begun:
+            self._begun.discard(wish.call)
         return wish.permit
 
     def drop(self, call: str) -> None:

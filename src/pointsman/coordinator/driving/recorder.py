@@ -35,19 +35,11 @@ class Ticket:
     """Appends that must travel in one statement (a run, and children that it starts), and where the answer to the first
     of them goes."""
 
-    __slots__ = ("appends", "done", "letters", "runs", "size")
+    __slots__ = ("appends", "done")
 
     def __init__(self, appends: Sequence[Append], done: asyncio.Future[AppendResult]) -> None:
         self.appends = appends
         self.done = done
-        self.runs: list[str] = []
-        self.letters: list[str] = []
-        self.size = 0
-        for append in appends:
-            self.runs.append(append.run)
-            self.size += sum(map(len, map(_body_of, append.events)))
-            if append.letter is not None:
-                self.letters.append(append.letter.run)
 
 
 class Recorder:
@@ -149,16 +141,16 @@ class Recorder:
         runs = size = 0
         while queue and runs < self._settings.batch_runs_max and size < self._settings.batch_bytes_max:
             ticket = queue.popleft()
-            own, letters = ticket.runs, ticket.letters
-            is_apart = moved.isdisjoint(own) and addressed.isdisjoint(own) and moved.isdisjoint(letters)
-            if not is_apart or (letters and not set(own).isdisjoint(letters)):
+            if not _fits(ticket, moved, addressed):
                 left.append(ticket)
                 continue
             tickets.append(ticket)
-            moved.update(own)
-            addressed.update(letters)
-            runs += len(own)
-            size += ticket.size
+            for append in ticket.appends:
+                moved.add(append.run)
+                if append.letter is not None:
+                    addressed.add(append.letter.run)
+                runs += 1
+                size += sum(map(len, map(_body_of, append.events)))
         queue.extendleft(reversed(left))
         return tickets
 
@@ -204,6 +196,15 @@ class Recorder:
                 self._stats.append_errors += 1
                 await asyncio.sleep(RECONNECT_S)
         return [results[append.run] for append in batch]
+
+
+def _fits(ticket: Ticket, moved: set[str], addressed: set[str]) -> bool:
+    """May it go with runs that move, and those that get letters from them?"""
+    for append in ticket.appends:
+        letter = append.letter
+        if append.run in moved or append.run in addressed or (letter is not None and letter.run in moved):
+            return False
+    return True
 
 
 def _give_up(done: asyncio.Future[AppendResult]) -> None:

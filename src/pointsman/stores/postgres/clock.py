@@ -17,11 +17,12 @@ class PostgresClock:
         self._latest = 0
 
     def now(self) -> int:
-        self._latest = max(self._latest, int(time.monotonic() * 1000 + self._offset_ms))
+        now = int(time.monotonic() * 1000 + self._offset_ms)
+        if now > self._latest:
+            self._latest = now
         return self._latest
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def measured(self, now_ms: int, sent: float, received: float) -> None:
         """The database said `now_ms` between two moments of the monotonic clock.
