@@ -223,7 +223,9 @@ class Execution:
 
     def take(self) -> list[Produced]:
         """What is new since the last time, in the order to append."""
-        new, self._requests.new = self._requests.new, []
+        new = self._requests.new
+        if new:
+            self._requests.new = []
         return new
 
     def close_log(self, now: int) -> None:

@@ -73,7 +73,7 @@ def _ask_again(state: RunState, event: ev.RunRedriven) -> None:
 
 def _call_ended(state: RunState, event: ev.CallCompleted | ev.CallFailed) -> None:
     pending = state.calls.pop(event.call, None)
-    if pending is not None:
+    if pending is not None and (pending.reserved is not None or event.spent is not None):
         state.settle(pending, event.spent)
 
 

@@ -87,7 +87,10 @@ class Handle(Generic[T]):
         while not self.order:
             yield self
             requests.deliver_cancel()
-        return self.result()
+        if self._error is not None:
+            raise self._error
+        value: T = self._value
+        return value
 
 
 class Strand:

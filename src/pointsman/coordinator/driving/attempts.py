@@ -93,10 +93,6 @@ class Attempts:
         self.wanted += self._later
         self._later.clear()
 
-    def over(self, call: str) -> None:
-        """The attempt that was under way is over."""
-        self.under_way.pop(call, None)
-
     def _reserve(self, wish: Wish, pending: PendingCall, permit: Permit, now: int) -> None:
         state = self._execution.state
         is_shared = self._crew.purses.applies(wish.agent, state.tenant)

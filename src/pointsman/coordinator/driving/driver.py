@@ -111,7 +111,7 @@ class Driver:
         emitted: tuple[ev.Emission, ...] = (),
     ) -> None:  # fmt: skip
         """An attempt is over. `spent` None: how it ended is unknown."""
-        self._attempts.over(call)
+        self._attempts.under_way.pop(call, None)
         self._outcomes.append((call, attempt, result, spent, emitted))
         self._wake()
 
@@ -198,9 +198,9 @@ class Driver:
 
     def _collect(self) -> bool:
         """Take over what the kernel produced, if anything; attempts that it asks for are wished for."""
-        if not self.execution.new:
-            return False
         new = self.execution.take()
+        if not new:
+            return False
         for produced in new:
             kind = type(produced.event)
             if kind in ATTEMPT_REQUESTS:
