@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from base64 import urlsafe_b64encode
+from base64 import b32hexencode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -33,20 +33,20 @@ from pointsman.transports.pull import PullTransport
 from pointsman.transports.webhook import WebhookTeller, read_secrets
 from pointsman.workflows import triggers
 
-BASE32 = "0123456789abcdefghijklmnopqrstuv"
-
 
 class SystemIds:
     """Ids from the operating system's entropy. Run ids are 22 characters that begin with the time, so that an index
-    takes
-    them in order: 48 bits of milliseconds and 62 at random, in the alphabet of base 32 that sorts as it counts."""
+    takes them in order: 48 bits of milliseconds and 62 at random, in the alphabet of base 32 that sorts as it
+    counts."""
 
     def run_id(self) -> str:
         number = (time.time_ns() // 1_000_000) << 62 | int.from_bytes(os.urandom(8)) >> 2
-        return "".join(BASE32[number >> shift & 31] for shift in range(105, -1, -5))
+        return b32hexencode(number.to_bytes(15))[2:].lower().decode()
 
     def nonce(self) -> bytes:
-        return random.randbytes(8)  # tells appends apart and keeps no secret, at a tenth of urandom's cost
+        return random.getrandbits(64).to_bytes(
+            8
+        )  # tells appends apart and keeps no secret, at a tenth of urandom's cost
 
     def seed(self) -> str:
         return urlsafe_b64encode(os.urandom(12)).decode()

@@ -194,9 +194,10 @@ class Roster:
             if over is Exit.LOST:
                 await self.give_back(run, driver.epoch, driver)
             if over is Exit.ENDED:
-                if driver.head.status != "failed":  # which may be redriven elsewhere, and is asked for in the store
-                    self._ended.put(RunView(driver.head, *result_of(execution.state.outcome)))
-                self._stats.count_run(driver.head.status)
+                head = driver.head
+                if head.status != "failed":  # which may be redriven elsewhere, and is asked for in the store
+                    self._ended.put(RunView(head, *result_of(execution.state.outcome)))
+                self._stats.count_run(head.status)
                 self._stats.run_latency.observe((execution.state.last_at - execution.state.started_at) / 1000)
             if driver.created is not None and not driver.created.done():
                 driver.created.set_result(over if over is not Exit.ENDED else None)

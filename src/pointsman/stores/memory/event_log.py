@@ -108,9 +108,7 @@ class MemoryEventLog:
             self._settle_after_parents(item, by_run, settled)
         return [settled[item.run] for item in batch]
 
-    def _settle_after_parents(
-        self, item: Append, by_run: dict[str, Append], settled: dict[str, AppendResult]
-    ) -> None:
+    def _settle_after_parents(self, item: Append, by_run: dict[str, Append], settled: dict[str, AppendResult]) -> None:
         if item.run in settled:
             return
         settled[item.run] = AppendResult(Outcome.MISSING)
