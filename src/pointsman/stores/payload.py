@@ -7,6 +7,8 @@ refuses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -25,6 +27,14 @@ _decompressor = zstandard.ZstdDecompressor()
 
 Stored = tuple[bytes | None, bytes | None, int | None]
 """The columns body, packed, codec; None for what the statement fills in."""
+_first, _last = itemgetter(0), itemgetter(-1)
+
+
+def are_plain(bodies: Sequence[bytes], plain_bytes_max: int) -> bool:
+    """Would `store` leave every one of them as it is? Asked of whole batches, and so without a loop of Python's."""
+    if not all(bodies) or max(map(len, bodies), default=0) > plain_bytes_max or b"\n" in b"".join(bodies):
+        return False
+    return {*map(_first, bodies)} == {ord("{")} and {*map(_last, bodies)} == {ord("}")}
 
 
 def store(body: bytes, plain_bytes_max: int) -> Stored:
@@ -32,6 +42,12 @@ def store(body: bytes, plain_bytes_max: int) -> Stored:
     if len(body) <= plain_bytes_max and body.startswith(b"{") and body.endswith(b"}") and b"\n" not in body:
         return body, None, None
     return pack(body)
+
+
+def store_safely(body: bytes, plain_bytes_max: int) -> Stored:
+    """For a batch that was refused: what is not certainly JSON is packed."""
+    stored = store(body, plain_bytes_max)
+    return stored if stored[0] is None or is_json(body) else pack(body)
 
 
 def pack(body: bytes) -> Stored:

@@ -66,8 +66,9 @@ class Draft:
         return msgspec.structs.replace(self._head, sequence=self.durable, updated_at=self._execution.state.last_at)
 
     def appends(
-        self, status: str, owner: int | None, *, closes: bool, wake_at: int | None, last: Produced | None
-    ) -> list[Append]:
+        self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
+        last: Produced | None = None,
+    ) -> list[Append]:  # fmt: skip
         """The run's append, `last` at its end, and those that create the children which it starts."""
         run, epoch = self._execution.state, self._head.epoch
         append = Append(

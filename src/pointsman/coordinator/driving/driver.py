@@ -26,7 +26,7 @@ from pointsman.kernel.execution import RUN_BYTES, Execution
 from pointsman.kernel.people import expired
 from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.requests import Produced
-from pointsman.ports.event_log import Head, NewRun, Outcome
+from pointsman.ports.event_log import Append, AppendResult, Head, NewRun, Outcome
 
 logger = logging.getLogger("pointsman.driver")
 
@@ -172,7 +172,8 @@ class Driver:
         if crew.is_draining and not attempts.are_left and self._draft.create is None:
             return await self._hand_over()
         if self._draft.entries or self._draft.create is not None:
-            over = await self._append("running", crew.lease.incarnation)
+            appends = self._draft.appends("running", crew.lease.incarnation)
+            over = self._answered(await crew.recorder.submit(appends), appends[0])
             if over is not None or self._is_awake or attempts.wanted or not attempts.under_way:
                 return over
             # An attempt has just been made and nothing else happened: a look around would find nothing to do.
@@ -281,18 +282,21 @@ class Driver:
         self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
         last: Produced | None = None,
     ) -> Exit | None:  # fmt: skip
-        """Append what is decided. None: it is durable, or mail came first (then `_mail` says so) and nothing
+        """Append what is decided; the answer is that of `_answered`."""
+        appends = self._draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
+        return self._answered(await self._crew.recorder.submit(appends), appends[0], last)
+
+    def _answered(self, result: AppendResult, append: Append, last: Produced | None = None) -> Exit | None:
+        """What became of an append. None: it is durable, or mail came first (then `_mail` says so) and nothing
         happened."""
         draft = self._draft
-        appends = draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
-        result = await self._crew.recorder.submit(appends)
         if result.outcome is Outcome.MOVED:
-            self._is_closed = closes
+            self._is_closed = append.closes
             if draft.create is not None:
                 self._attempts.created()
                 if self.created is not None and not self.created.done():
                     self.created.set_result(None)
-            self._moved(draft.moved(appends[0], last), result.mail)
+            self._moved(draft.moved(append, last), result.mail)
             return None
         if result.outcome is Outcome.MAIL_ARRIVED:
             self.mail_came(max(result.mail, self.execution.state.folded + 1))

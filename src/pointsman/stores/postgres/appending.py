@@ -8,7 +8,6 @@ import asyncpg
 
 from pointsman.kernel.errors import InvalidValue, StoreRefused, StoreUnavailable
 from pointsman.ports.event_log import Append, AppendResult, Outcome
-from pointsman.stores import payload
 from pointsman.stores.postgres import batch as batches
 from pointsman.stores.postgres.connection import Link, Pool
 from pointsman.stores.postgres.partitions import make_partitions
@@ -69,13 +68,13 @@ class Appender:
         self, batch: Sequence[Append], lane: int, refused: dict[str, AppendResult]
     ) -> dict[str, AppendResult]:
         """Send it until it is taken; runs whose place in the log is taken go to `refused`."""
-        left, store = batches.in_order(batch), payload.store
+        left, is_safe = batches.in_order(batch), False
         refusal: Exception | None = None
         for _ in range(ATTEMPTS_MAX):
             if not left:
                 return {}
             kind = batches.statement(left)
-            values = batches.parameters(kind, left, self._server.settings.plain_json_bytes_max, store)
+            values = batches.parameters(kind, left, self._server.settings.plain_json_bytes_max, safely=is_safe)
             try:
                 rows = await self._execute(lane, _SQL[kind], values)
             except asyncpg.CheckViolationError as error:
@@ -90,9 +89,9 @@ class Appender:
             except asyncpg.IntegrityConstraintViolationError as error:
                 raise _refused(error) from error
             except InvalidValue:
-                if store is _store_safely:
+                if is_safe:
                     raise
-                store = _store_safely
+                is_safe = True
             else:
                 return {left[n - 1].run: AppendResult(Outcome.MOVED, mail) if mail else MOVED for n, mail in rows}
         if isinstance(refusal, asyncpg.PostgresError):
@@ -144,8 +143,3 @@ def _why(append: Append, head: asyncpg.Record | None) -> AppendResult:
         return AppendResult(Outcome.MAIL_ARRIVED, mail)
     return AppendResult(Outcome.CONFLICT, mail)
 
-
-def _store_safely(body: bytes, plain_bytes_max: int) -> payload.Stored:
-    """For a batch that was refused: what is not certainly JSON is packed."""
-    stored = payload.store(body, plain_bytes_max)
-    return stored if stored[0] is None or payload.is_json(body) else payload.pack(body)

@@ -7,7 +7,7 @@ are named by number, and nonces lie one after the other in one value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -77,21 +77,20 @@ class _Words(dict[str, int]):
         return number
 
 
-def parameters(
-    kind: str, ordered: Sequence[Append], plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
-) -> Parameters:
+def parameters(kind: str, ordered: Sequence[Append], plain_bytes_max: int, *, safely: bool = False) -> Parameters:
     """Words, nonces, columns of heads to move, heads to create, and events; for a family also letters and all heads to
     lock; for a family or a batch with rows, these; and typed states.
 
     Args:
         kind: what `statement` gave.
         ordered: what `in_order` gave.
+        safely: the batch was refused before: what is not certainly JSON is packed.
     """
     words = _Words()
     moves = [append for append in ordered if append.create is None]
     creates = [(append, new) for append in ordered if (new := append.create) is not None]
     columns = [
-        *_moves(moves, words), len(moves), *_creates(creates, words), *_events(ordered, words, plain_bytes_max, store)
+        *_moves(moves, words), len(moves), *_creates(creates, words), *_events(ordered, words, plain_bytes_max, safely)
     ]  # fmt: skip
     values = [list(words), b"".join([append.nonce for append in ordered]), *columns]
     if kind in ("append_family", "append_states"):
@@ -148,16 +147,17 @@ def _creates(creates: Sequence[tuple[Append, NewRun]], words: _Words) -> Paramet
     ]
 
 
-def _events(
-    ordered: Sequence[Append], words: _Words, plain_bytes_max: int, store: Callable[[bytes, int], payload.Stored]
-) -> Parameters:
+def _events(ordered: Sequence[Append], words: _Words, plain_bytes_max: int, safely: bool) -> Parameters:
     places: list[int] = []
     for n, append in enumerate(ordered, 1):
         first = (n << 32) + append.expected + 1
         places += range(first, first + len(append.events))
     events = [event for append in ordered for event in append.events]
     types, versions, times, bodies, checksums = _columns(map(msgspec.structs.astuple, events), 5)
-    plain, packed, codecs = _columns((store(body, plain_bytes_max) for body in bodies), 3)
+    plain, packed, codecs = bodies, [], []
+    if safely or not payload.are_plain(bodies, plain_bytes_max):
+        store = payload.store_safely if safely else payload.store
+        plain, packed, codecs = _columns((store(body, plain_bytes_max) for body in bodies), 3)
     return [
         _integers(places),
         _integers(times),

@@ -180,7 +180,7 @@ def test_the_shortest_statement_is_chosen() -> None:
     ):
         ordered = batches.in_order(batch)
         assert batches.statement(batch) == name
-        assert len(batches.parameters(name, ordered, 2_560, payload.store)) == STATEMENTS[name]
+        assert len(batches.parameters(name, ordered, 2_560)) == STATEMENTS[name]
 
 
 def test_what_no_statement_can_hold_is_refused_before() -> None:
