@@ -142,4 +142,3 @@ def _why(append: Append, head: asyncpg.Record | None) -> AppendResult:
     if head["sequence"] == append.expected and append.closes and mail != append.folded:
         return AppendResult(Outcome.MAIL_ARRIVED, mail)
     return AppendResult(Outcome.CONFLICT, mail)
-
