@@ -197,7 +197,7 @@ class Admission:
                 failure = ev.Failure("unknown_agent", f"no agent is named {pending.target!r} here", retryable=False)
                 self._execution.attempt_failed(call, pending.attempt, failure, now)
                 return
-            if pending.attempt != pending.first_attempt and self._waits_to_retry(call, pending, agent, now):
+            if pending.attempt != pending.first_attempt and self._waits_to_retry(call, agent, now):
                 return
             misfit = _misfit(agent, pending.data) if agent.function is None else None
             if misfit is not None:
@@ -257,7 +257,7 @@ class Admission:
         self.wanted += [*self._deferred, *self._waiting]
         self._wake()
 
-    def _waits_to_retry(self, call: str, pending: PendingCall, agent: Agent, now: int) -> bool:
+    def _waits_to_retry(self, call: str, agent: Agent, now: int) -> bool:
         """Retries of an agent are rationed, so that those that fail together do not fall on it together. One that is
         not allowed goes to the next agent at once, and waits where there is none."""
         if call in self._begun:
