@@ -44,9 +44,8 @@ class SystemIds:
         return b32hexencode(number.to_bytes(15))[2:].lower().decode()
 
     def nonce(self) -> bytes:
-        return random.getrandbits(64).to_bytes(
-            8
-        )  # tells appends apart and keeps no secret, at a tenth of urandom's cost
+        # It tells appends apart and keeps no secret, at a tenth of urandom's cost.
+        return random.getrandbits(64).to_bytes(8)
 
     def seed(self) -> str:
         return urlsafe_b64encode(os.urandom(12)).decode()
