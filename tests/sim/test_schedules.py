@@ -1,10 +1,12 @@
 """Seeds that must be clean, and proof that they are worth something: enough happens, and a seed is a schedule."""
 
+import asyncio
 import json
 import random
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +19,7 @@ from pointsman.testing.sim.database import Replica
 from pointsman.testing.sim.evidence import Ack
 from pointsman.testing.sim.journal import Invocation
 from pointsman.testing.sim.loop import SimLoop
+from pointsman.testing.sim.rescue import Rescue
 from pointsman.testing.sim.workload import OWN
 from pointsman.testing.sim.world import World, simulate
 
@@ -109,10 +112,13 @@ def test_what_was_seen_of_a_database_that_is_gone_is_no_evidence():
 
 
 class Place:
-    """As much of a world and its nodes as one client needs."""
+    """As much of a world, its database and its nodes as clients need."""
 
-    def __init__(self):
+    def __init__(self, tasks=(), runs=()):
         self.position = 3
+        self.database = self.reader = self
+        self.open_tasks = lambda: tasks
+        self.open_runs_now = lambda: runs
 
     def any_node(self, rng):
         return self
@@ -139,6 +145,52 @@ def test_what_is_asked_during_a_failover_was_asked_of_the_database_that_goes_on(
     loop.close()
     assert clients.acks == [Ack("signal", "r", "accepted", 2, "k", asked=1)]
     assert clients.unfinished == {}
+
+
+class Dead(Place):
+    """Its one node never answers."""
+
+    async def ask(self, ask, *, timeout_s, hangs_up):
+        await asyncio.Event().wait()
+
+
+def left_by(begin):
+    """The operations that are under way when two are and what they belong to is cancelled, and has ended: in many
+    orders of what is due at one time."""
+
+    async def play():
+        clients, work = begin()
+        task = asyncio.ensure_future(work)
+        while len(clients.unfinished) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait((task,))
+        return list(clients.unfinished)
+
+    left = []
+    for seed in range(20):
+        loop = SimLoop(random.Random(seed))
+        left += loop.run_until_complete(play())
+        loop.close()
+    return left
+
+
+def test_of_two_who_answer_one_question_none_is_left_when_the_schedule_is_over():
+    def begin():
+        world = Dead(tasks=[SimpleNamespace(id="t", run="r", question="Well?")])
+        clients = Clients(world, random.Random(5), [], span_s=1.0, answer=lambda rng, question: 1)
+        return clients, clients.keep_answering()
+
+    assert left_by(begin) == []
+
+
+def test_of_two_runs_that_are_mended_none_is_left_when_the_schedule_is_over():
+    def begin():
+        world = Dead(runs=[SimpleNamespace(id=run, status="quarantined") for run in ("r", "s")])
+        clients = Clients(world, random.Random(1), [], span_s=1.0, answer=lambda rng, question: 1)
+        return clients, Rescue(world, clients, random.Random(1), span_s=1.0).keep_looking()
+
+    assert left_by(begin) == []
 
 
 @pytest.mark.parametrize("seed", [3344, 5204])

@@ -135,10 +135,11 @@ class Clients:
             if (task := row.id) not in self._answered:
                 self._answered.add(task)
                 said = [self._answer(self._rng, row.question) for _ in range(self._rng.choice((1, 2)))]
-                heard = await asyncio.gather(
-                    *(self.answer(row.run, task, f"p{n}", value) for n, value in enumerate(said))
-                )
-                if "accepted" not in heard:  # its run had ended; it is asked again when that is redriven
+                async with asyncio.TaskGroup() as people:  # waits for each of them, also when the schedule is over
+                    asked = [
+                        people.create_task(self.answer(row.run, task, f"p{n}", value)) for n, value in enumerate(said)
+                    ]
+                if all(one.result() != "accepted" for one in asked):  # its run had ended; asked again if redriven
                     self._answered.discard(task)
 
     async def after(self, seconds: float, operation: Callable[..., Awaitable[None]], *args: Any) -> None:

@@ -74,7 +74,9 @@ class Rescue:
         while True:
             await asyncio.sleep(LOOK_S)
             held = [run.id for run in self._database.open_runs_now() if run.status == "quarantined"]
-            await asyncio.gather(*(self._see_to(run) for run in held))
+            async with asyncio.TaskGroup() as people:  # waits for each of them, also when the schedule is over
+                for run in held:
+                    people.create_task(self._see_to(run))
 
     async def _see_to(self, run: str) -> None:
         """Ask the doctor; what he can't repair needs other code, and is released with it."""
