@@ -36,6 +36,7 @@ from tests.conformance.mutants import (
     mail,
     notices,
     ownership,
+    reading,
     reservations,
     retention,
     states,
@@ -47,8 +48,8 @@ Mutant = type[Any]
 """It takes the place of the class that it derives from; its `caught_by` names the cases that must fail."""
 
 THEMES = (
-    append, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks, notices,
-    reservations, retention, inspection, generations, states,
+    append, reading, children, feed, listing, values, mail, ownership, liveness, system_log, board, human_tasks,
+    notices, reservations, retention, inspection, generations, states,
 )  # fmt: skip
 MUTANTS: list[Mutant] = [
     item for theme in THEMES for item in vars(theme).values() if isinstance(item, type) and "caught_by" in vars(item)

@@ -13,14 +13,11 @@ from pointsman.kernel.errors import CorruptLog, UnknownEvent
 from pointsman.kernel.history import whole_input
 from pointsman.kernel.pieces import sources_of, split_body
 from pointsman.kernel.upcast import read_event
-from pointsman.ports.event_log import EventLog, Head
+from pointsman.ports.event_log import EventLog, Head, was_cut
 from pointsman.ports.runs import EventView
 
 PAGE, PAGE_BYTES = 500, 4_000_000
 """Of the events that are shown in one go."""
-EVENTS_FIRST, GROWTH_MAX = 16, 8
-"""Where bytes count, so many events are read to see how large they are, and then at most so many times as many: a value
-may have a megabyte."""
 TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: what a calendar takes."""
 
@@ -35,9 +32,10 @@ async def view_events(
     """Events of a run with sequence > `after`, each verified: at most `limit`, and none after the one with which they
     have `bytes_max` bytes."""
     before = max(after, 0)
-    size = limit if bytes_max is None else min(limit, EVENTS_FIRST)
-    # The event before the first one asked for: its checksum is what the next chains from.
-    rows = await log.read(run, after=max(before - 1, 0), limit=size + (before > 0))
+    size, left = limit + (before > 0), bytes_max
+    # The event before the first one asked for is read too: its checksum is what the next chains from.
+    rows = await log.read(run, after=max(before - 1, 0), limit=size, bytes_max=left)
+    goes_on = was_cut(rows, size, left)
     checksum: int | None = None
     if before > 0 and rows and rows[0].sequence == before:
         checksum = rows.pop(0).checksum
@@ -45,18 +43,16 @@ async def view_events(
     views: list[EventView] = []
     held = 0
     while True:
-        rows = rows[:size]
-        for view in await _views(log, run, rows, chain, inputs=inputs):
+        for view in await _views(log, run, rows[: limit - len(views)], chain, inputs=inputs):
             views.append(view)
             held += len(view.data)
             if bytes_max is not None and held >= bytes_max:
                 return views
-        if len(rows) < size or len(views) >= limit:
+        if not goes_on or len(views) >= limit:
             return views
-        size = min(limit - len(views), size * GROWTH_MAX)
-        if bytes_max is not None:
-            size = min(size, (bytes_max - held) * len(views) // max(held, 1) + 1)
-        rows = await log.read(run, after=rows[-1].sequence, limit=size)
+        size, left = limit - len(views), None if bytes_max is None else bytes_max - held
+        rows = await log.read(run, after=chain.sequence, limit=size, bytes_max=left)
+        goes_on = was_cut(rows, size, left)
 
 
 async def _views(log: EventLog, run: str, rows: list[ev.Recorded], chain: Chain, *, inputs: bool) -> list[EventView]:
@@ -69,12 +65,12 @@ async def first_damage(log: EventLog, head: Head) -> Damage | None:
     """What is wrong with a run's stream: the first place."""
     chain = Chain(head.id)
     while True:
-        page = await log.read(head.id, after=chain.sequence, limit=PAGE)
+        page = await log.read(head.id, after=chain.sequence, limit=PAGE, bytes_max=PAGE_BYTES)
         for row in page:
             damage = chain.look(row)
             if damage is not None:
                 return damage
-        if len(page) < PAGE:
+        if not was_cut(page, PAGE, PAGE_BYTES):
             return chain.end(head.sequence)
 
 

@@ -29,6 +29,8 @@ class CoordinatorSettings:
         sweep_ms: how often to look for what every other way missed.
         claim_batch: due runs claimed in one statement.
         takeover_batch: runs of the dead claimed in one statement: survivors share them in portions of this size.
+        load_bytes_max: bytes of bodies that one answer of the store may have when claimed runs are read; a larger log
+            comes in several. Of claimed runs two batches may be on their way, each with one answer and one whole run.
         takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is quarantined.
         trial_ms: how long a suspect of such deaths is driven before the next one is; four times as long at each death.
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over. Runs without one are
@@ -81,6 +83,7 @@ class CoordinatorSettings:
     sweep_ms: int = 5_000
     claim_batch: int = 50
     takeover_batch: int = 25
+    load_bytes_max: int = 16_000_000
     takeovers_max: int = 5
     trial_ms: int = 500
     drain_s: float = 5.0

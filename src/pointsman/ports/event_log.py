@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from math import inf
 from typing import Any, Protocol
 
 import msgspec
@@ -171,6 +172,20 @@ class RunFilter(msgspec.Struct, frozen=True):
     attributes: Mapping[str, Any] = {}
 
 
+def was_cut(page: Sequence[Recorded], limit: int, bytes_max: int | None) -> bool:
+    """May the run have events behind this page, which was read with these limits? If not, it had none.
+
+    Bodies are compared as they were appended: as they are stored they are never larger. What is damaged has no body,
+    and is as large as it may be.
+    """
+    return len(page) >= limit or (bytes_max is not None and size_of(page) >= bytes_max)
+
+
+def size_of(page: Sequence[Recorded]) -> float:
+    """The bytes of its bodies; infinite where one can't be read."""
+    return sum(inf if row.damage else len(row.body) for row in page)
+
+
 class FeedEvent(msgspec.Struct, frozen=True):
     run: str
     recorded: Recorded
@@ -200,17 +215,29 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+    async def read(
+        self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
+    ) -> list[Recorded]:
         """Events of a run with sequence > `after`, in order, with their bodies as they were appended, byte for byte.
 
         What can't be read has its `damage` said, and an empty body; it does not keep its neighbours from being read.
+
+        Args:
+            bytes_max: the page ends behind the event with which its bodies, as they are stored, come to so many bytes.
+                So it has one event at least, if there is one. None: only `limit` counts. `was_cut` tells what ended it.
         """
         ...
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
+    ) -> dict[str, list[Recorded]]:
         """The first `limit` events of each of several runs whose sequence is > the run's number in `after`: what is
         claimed together is brought back together. Every run of `after` is in the answer, one that does not exist with
         no events. A run that has `limit` of them may have more: `read` goes on.
+
+        Args:
+            bytes_max: as for `read`, of all runs together in the order of `after`: behind the event with which that is
+                reached, neither its run nor the later ones have any.
         """
         ...
 

@@ -303,8 +303,8 @@ class ReadsOnePage(MemoryEventLog):
 
     caught_by = ("append.reads_come_in_pages",)
 
-    async def read(self, run, *, after=0, limit=1000):
-        return (await super().read(run, after=0, limit=limit))[after:]
+    async def read(self, run, *, after=0, limit=1000, bytes_max=None):
+        return (await super().read(run, after=0, limit=limit, bytes_max=bytes_max))[after:]
 
 
 class DeadlockSurfaces(MemoryEventLog):
@@ -347,8 +347,10 @@ class ReadsAllFromTheFirst(MemoryEventLog):
 
     caught_by = ("append.many_streams_are_read_together",)
 
-    async def read_many(self, after, *, limit):
-        return await super().read_many(dict.fromkeys(after, next(iter(after.values()), 0)), limit=limit)
+    async def read_many(self, after, *, limit, bytes_max=None):
+        return await super().read_many(
+            dict.fromkeys(after, next(iter(after.values()), 0)), limit=limit, bytes_max=bytes_max
+        )
 
 
 class OneLimitForAll(MemoryEventLog):
@@ -356,8 +358,8 @@ class OneLimitForAll(MemoryEventLog):
 
     caught_by = ("append.many_streams_are_read_together",)
 
-    async def read_many(self, after, *, limit):
-        read = await super().read_many(after, limit=limit)
+    async def read_many(self, after, *, limit, bytes_max=None):
+        read = await super().read_many(after, limit=limit, bytes_max=bytes_max)
         for run, events in read.items():
             read[run], limit = events[:limit], max(limit - len(events), 0)
         return read
@@ -368,5 +370,6 @@ class SilentOnTheMissing(MemoryEventLog):
 
     caught_by = ("append.many_streams_are_read_together",)
 
-    async def read_many(self, after, *, limit):
-        return {run: events for run, events in (await super().read_many(after, limit=limit)).items() if events}
+    async def read_many(self, after, *, limit, bytes_max=None):
+        read = await super().read_many(after, limit=limit, bytes_max=bytes_max)
+        return {run: events for run, events in read.items() if events}

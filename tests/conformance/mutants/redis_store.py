@@ -56,4 +56,17 @@ MUTANTS = (
         "leave_feed(run, 0)", "",
         ("retention.the_feed_goes_on_over_what_was_deleted",),
     ),
+    ScriptMutant(
+        "the_whole_row_counts", "log",
+        "return length and #raw > place + 5 and struct.unpack(length, raw, place + 2) or #raw", "return #raw",
+        (
+            "reading.a_page_ends_behind_the_event_that_reaches_its_bytes",
+            "reading.what_a_page_leaves_is_told_by_its_bytes",
+        ),
+    ),
+    ScriptMutant(
+        "what_came_before_is_not_counted", "log",
+        "for _, earlier in ipairs(read) do exact = exact + size(earlier) end", "",
+        ("reading.runs_that_are_read_together_share_the_bytes",),
+    ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -152,9 +153,9 @@ def reads_of(inbox: CoordinatorInbox) -> Iterator[list[int]]:
     log = inbox._store.log
     read = log.read
 
-    async def noting(run: str, *, after: int = 0, limit: int = 1_000) -> list[Recorded]:
+    async def noting(run: str, *, after: int = 0, **limits: Any) -> list[Recorded]:
         reads.append(after)
-        return await read(run, after=after, limit=limit)
+        return await read(run, after=after, **limits)
 
     log.read = noting  # type: ignore[method-assign]
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -143,8 +144,8 @@ async def test_rows_behind_the_head_leave_no_place_for_a_reason_and_the_run_is_q
 
     read, stray = MemoryEventLog.read_many, Recorded(99, 0, "CallCompleted", 1, b"{}")
 
-    async def reading(self: MemoryEventLog, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
-        return {run: [*rows, stray] for run, rows in (await read(self, after, limit=limit)).items()}
+    async def reading(self: MemoryEventLog, after: Mapping[str, int], **limits: Any) -> dict[str, list[Recorded]]:
+        return {run: [*rows, stray] for run, rows in (await read(self, after, **limits)).items()}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryEventLog, "_refuse_move", occupied)
@@ -242,8 +243,8 @@ async def test_who_follows_a_run_whose_last_event_is_lost_is_told() -> None:
         assert await result(two, "r") == 34
     read, last = MemoryEventLog.read, len(database.runs["r"].events)
 
-    async def reading(self: MemoryEventLog, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        return [row for row in await read(self, run, after=after, limit=limit) if row.sequence < last]
+    async def reading(self: MemoryEventLog, run: str, **limits: Any) -> list[Recorded]:
+        return [row for row in await read(self, run, **limits) if row.sequence < last]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryEventLog, "read", reading)

@@ -40,7 +40,7 @@ class Log:
         self.asked = asyncio.Event()
         self.answer: asyncio.Queue[Exception] = asyncio.Queue()
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> Any:
+    async def read_many(self, after: Mapping[str, int], *, limit: int, bytes_max: int) -> Any:
         self.asked.set()
         raise await self.answer.get()
 
@@ -163,7 +163,7 @@ def test_an_agent_that_registered_elsewhere_a_moment_ago_stops_no_run() -> None:
     rows = _log_of_run()
     driven: list[Any] = []
 
-    async def read_many(after: Mapping[str, int], *, limit: int) -> Any:
+    async def read_many(after: Mapping[str, int], *, limit: int, bytes_max: int) -> Any:
         return {"run": rows}
 
     async def scenario() -> None:

@@ -661,8 +661,8 @@ async def test_a_page_and_a_step_of_a_stream_end_by_bytes(monkeypatch: pytest.Mo
         whole = await runs.events("r")
         read, reads = one.store.log.read, list[int]()
 
-        async def counting(run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-            page = await read(run, after=after, limit=limit)
+        async def counting(run: str, **limits: Any) -> list[Recorded]:
+            page = await read(run, **limits)
             reads.append(sum(len(event.body) for event in page))
             return page
 

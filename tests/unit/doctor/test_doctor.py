@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -314,10 +316,10 @@ async def test_a_run_that_goes_on_meanwhile_is_not_taken_for_damaged() -> None:
         await store.open()
         read_many = store.log.read_many
 
-        async def slowly(after: dict[str, int], *, limit: int) -> object:
+        async def slowly(after: dict[str, int], **limits: Any) -> object:
             desk.go.set()
             assert await result(one, "r") == "a again"
-            return await read_many(after, limit=limit)
+            return await read_many(after, **limits)
 
         store.log.read_many = slowly  # type: ignore[method-assign, assignment]
         assert [f async for f in examine(store, counts) if f.level == "problem"] == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pointsman.agents.directory import AgentDirectory
@@ -15,6 +15,7 @@ from pointsman.agents.workflow import Workflow
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.driving.driver import Driver
 from pointsman.coordinator.owning.cache import ExecutionCache
+from pointsman.coordinator.owning.logs import ClaimedLogs
 from pointsman.coordinator.owning.refusing import refuse
 from pointsman.coordinator.owning.verdict import verdict
 from pointsman.coordinator.reading import corrupt
@@ -37,10 +38,6 @@ from pointsman.ports.store import Store
 
 BATCHES_MAX = 2
 """While one is being brought back, the next may be claimed: more would be taken from coordinators that have time."""
-PAGE = 1_000
-"""Events of one run read in one statement."""
-FIRST_PAGE = 200
-"""Events of each run read in the statement for a whole batch: most runs have fewer, and none may fill the memory."""
 
 logger = logging.getLogger("pointsman.coordinator")
 
@@ -109,9 +106,12 @@ class Loading:
             if crew is None or not mine:
                 return
             cached.update((head.id, self._cache.take(head.id, head.sequence, head.epoch)) for head in mine)
-            logs = await self._read({head.id: before(head) for head in mine if cached[head.id] is None})
+            logs = ClaimedLogs(
+                self._log, {head.id: before(head) for head in mine if cached[head.id] is None},
+                bytes_max=self._settings.load_bytes_max, retry_ms=self._settings.takeover_retry_ms,
+            )  # fmt: skip
             for head in mine:
-                await self._load(crew, head, cached.pop(head.id), logs.get(head.id, ()))
+                await self._load(crew, head, cached.pop(head.id), logs)
                 self._loaded(head)
                 await asyncio.sleep(0)  # the first are dispatched while the last are still replayed
         finally:
@@ -129,18 +129,18 @@ class Loading:
         if self.runs.get(head.id) == head.epoch:  # else it was given back and claimed again meanwhile
             del self.runs[head.id]
 
-    async def _load(self, crew: Crew, head: Head, execution: Execution | None, events: Sequence[Recorded]) -> None:
+    async def _load(self, crew: Crew, head: Head, execution: Execution | None, logs: ClaimedLogs) -> None:
         workflow = self._directory.workflow(head.workflow, head.version)
         if workflow is None or self._to.crew is not crew:
             if execution is not None:
                 execution.close()
             return
+        events: list[Recorded] = []
         try:
+            if execution is None:
+                events = await logs.of(head.id)
             if head.takeovers >= self._settings.takeovers_max:
-                log = list(events)
-                if len(log) >= FIRST_PAGE:
-                    log += await self._rest(head.id, log[-1].sequence)
-                raise verdict(head, log, await self._surely(lambda: self._ownership.died_on_trial(head.id)))
+                raise verdict(head, events, await self._surely(lambda: self._ownership.died_on_trial(head.id)))
             execution = execution or await self._bring_back(workflow, head, events)
         except (CodeChanged, CorruptLog, InvalidInput, InvalidState, PoisonedRun) as error:
             logger.warning("run %s: %s", head.id, error)
@@ -161,12 +161,12 @@ class Loading:
             return
         self._to.take_on(Driver(crew, execution, head))
 
-    async def _bring_back(self, workflow: Workflow, head: Head, events: Sequence[Recorded]) -> Execution:
+    async def _bring_back(self, workflow: Workflow, head: Head, events: list[Recorded]) -> Execution:
         try:
-            return await self._replay(workflow, head, list(events))
+            return self._replay(workflow, head, events)
         except CodeChanged:  # or it called an agent that registered elsewhere, and has not been heard of here
             await self._surely(self._look_for_agents)
-            return await self._replay(workflow, head, list(events))
+            return self._replay(workflow, head, events)
 
     async def _look_for_agents(self) -> None:
         try:
@@ -174,12 +174,10 @@ class Loading:
         except InvalidValue:  # the database is another than it was: what it holds is read from the beginning
             await self._refresh()
 
-    async def _replay(self, workflow: Workflow, head: Head, events: list[Recorded]) -> Execution:
+    def _replay(self, workflow: Workflow, head: Head, events: list[Recorded]) -> Execution:
         execution = Execution(head.id, workflow, self._directory, events_max=self._settings.events_max)
         self._stats.replays += 1
         try:
-            if len(events) >= FIRST_PAGE:
-                events += await self._rest(head.id, events[-1].sequence)
             damage = first_damage(head.id, events, head.sequence, before(head))
             if damage is not None:
                 raise corrupt(head.id, damage)
@@ -189,21 +187,6 @@ class Loading:
             execution.close()
             raise
         return execution
-
-    async def _read(self, after: Mapping[str, int]) -> dict[str, list[Recorded]]:
-        """Of each run what is behind a sequence. A claimed run is not forgotten because the store could not be reached
-        for a moment."""
-        return await self._surely(lambda: self._log.read_many(after, limit=FIRST_PAGE)) if after else {}
-
-    async def _rest(self, run: str, after: int) -> list[Recorded]:
-        """All events of a run behind `after`."""
-        out: list[Recorded] = []
-        while True:
-            last = out[-1].sequence if out else after
-            page = await self._surely(lambda last=last: self._log.read(run, after=last, limit=PAGE))  # type: ignore[misc]
-            out += page
-            if len(page) < PAGE:
-                return out
 
     async def _surely(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer."""

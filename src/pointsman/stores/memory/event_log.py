@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from pointsman.kernel.errors import DuplicateMail, InvalidValue, RunEnded, UnknownRun
 from pointsman.kernel.events import Recorded
@@ -57,20 +58,22 @@ class MemoryEventLog:
         await asyncio.sleep(0)
         return resolution
 
-    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+    async def read(
+        self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
+    ) -> list[Recorded]:
         await self._session.enter()
-        row = self._database.runs.get(run)
-        first = max(after, 0)
-        events = row.events[first : first + max(limit, 0)] if row else []
+        page, _ = self._page(run, after, limit, inf if bytes_max is None else max(bytes_max, 1))
         await asyncio.sleep(0)
-        return events
+        return page
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
+    ) -> dict[str, list[Recorded]]:
         await self._session.enter()
         events: dict[str, list[Recorded]] = {}
+        left = inf if bytes_max is None else max(bytes_max, 1)
         for run, sequence in after.items():
-            row, first = self._database.runs.get(run), max(sequence, 0)
-            events[run] = row.events[first : first + max(limit, 0)] if row else []
+            events[run], left = self._page(run, sequence, limit, left)
         await asyncio.sleep(0)
         return events
 
@@ -98,6 +101,17 @@ class MemoryEventLog:
         events = [FeedEvent(*entry) for entry in page if entry is not ERASED]
         await asyncio.sleep(0)
         return events, str(first + len(page))
+
+    def _page(self, run: str, after: int, limit: int, left: float) -> tuple[list[Recorded], float]:
+        """Events up to the one that takes the last of `left` bytes, and how many are left then."""
+        row, first = self._database.runs.get(run), max(after, 0)
+        page = row.events[first : first + max(limit, 0)] if row else []
+        if left < inf:
+            for n, event in enumerate(page):
+                if left <= 0:
+                    return page[:n], left
+                left -= len(event.body)
+        return page, left
 
     # -- settling a batch ------------------------------------------------------------------------------------
 

@@ -49,20 +49,27 @@ class PostgresEventLog:
     async def resolve(self, append: Append) -> Resolution:
         return await self._resolver.resolve(append)
 
-    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+    async def read(
+        self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
+    ) -> list[Recorded]:
+        if bytes_max is not None:
+            return (await self.read_many({run: after}, limit=limit, bytes_max=bytes_max))[run]
         rows = await self._readers.call(
             lambda connection: connection.fetch(_SQL["read"], run, max(after, 0), max(limit, 0))
         )
         return [_recorded(row) for row in rows]
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
+    ) -> dict[str, list[Recorded]]:
         runs = list(after)
         events: dict[str, list[Recorded]] = {run: [] for run in runs}
-        rows = await self._readers.call(
-            lambda connection: connection.fetch(
-                _SQL["read_many"], runs, [max(sequence, 0) for sequence in after.values()], max(limit, 0)
-            )
-        )
+        asked = (runs, [max(sequence, 0) for sequence in after.values()], max(limit, 0))
+        if bytes_max is None:
+            rows = await self._readers.call(lambda connection: connection.fetch(_SQL["read_many"], *asked))
+        else:
+            within = max(bytes_max, 1)
+            rows = await self._readers.call(lambda connection: connection.fetch(_SQL["read_within"], *asked, within))
         for row in rows:
             events[runs[row["n"] - 1]].append(_recorded(row))
         return events

@@ -62,15 +62,23 @@ class RedisEventLog:
             return Resolution.ABSENT
         return Resolution.OURS if rows.nonce(found[0]) == append.nonce else Resolution.OTHERS
 
-    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        return (await self.read_many({run: after}, limit=limit))[run]
+    async def read(
+        self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
+    ) -> list[Recorded]:
+        return (await self.read_many({run: after}, limit=limit, bytes_max=bytes_max))[run]
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
+    ) -> dict[str, list[Recorded]]:
         self._session.enter()
         if limit <= 0 or not after:
             return {run: [] for run in after}
         firsts = {run: max(sequence, 0) for run, sequence in after.items()}
-        found = await self._session.call("log.read", runs=list(firsts), after=list(firsts.values()), limit=limit)
+        asked: dict[str, Any] = {"runs": list(firsts), "after": list(firsts.values()), "limit": limit}
+        if bytes_max is None:
+            found = await self._session.call("log.read", **asked)
+        else:
+            found = await self._session.call("log.read_within", **asked, bytes_max=max(bytes_max, 1))
         return {
             run: [rows.recorded(raw, first + n) for n, raw in enumerate(events, 1)]
             for (run, first), events in zip(firsts.items(), found, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 
 import msgspec
 
@@ -60,14 +61,15 @@ class SqliteEventLog:
             return Resolution.ABSENT
         return Resolution.OURS if row[0] == append.nonce else Resolution.OTHERS
 
-    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        found = await self._session.call(lambda connection: _read(connection, run, after, limit))
-        return [rows.recorded(row) for row in found]
+    async def read(
+        self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
+    ) -> list[Recorded]:
+        return (await self.read_many({run: after}, limit=limit, bytes_max=bytes_max))[run]
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
-        found = await self._session.call(
-            lambda connection: {run: _read(connection, run, sequence, limit) for run, sequence in after.items()}
-        )
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
+    ) -> dict[str, list[Recorded]]:
+        found = await self._session.call(lambda connection: _read(connection, after, limit, bytes_max))
         return {run: [rows.recorded(row) for row in of_run] for run, of_run in found.items()}
 
     async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
@@ -220,8 +222,23 @@ def _write_rows(connection: Connection, number: int, item: Append) -> None:
     )
 
 
-def _read(connection: Connection, run: str, after: int, limit: int) -> list[rows.Row]:
-    return connection.execute(_SQL["read"], (run, max(after, 0), max(limit, 0))).fetchall()
+def _read(
+    connection: Connection, after: Mapping[str, int], limit: int, bytes_max: int | None
+) -> dict[str, list[rows.Row]]:
+    found: dict[str, list[rows.Row]] = {run: [] for run in after}
+    left = inf if bytes_max is None else max(bytes_max, 1)
+    for run, sequence in after.items():
+        cursor = connection.execute(_SQL["read"], (run, max(sequence, 0), max(limit, 0)))
+        if bytes_max is None:
+            found[run] = cursor.fetchall()
+            continue
+        for row in cursor:  # each is read from the file as it is asked for
+            found[run].append(row)
+            left -= rows.size(row)
+            if left <= 0:
+                cursor.close()
+                return found
+    return found
 
 
 def _feed(connection: Connection, after: int, limit: int) -> tuple[list[rows.Row], int]:

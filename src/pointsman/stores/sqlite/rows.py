@@ -34,6 +34,13 @@ def recorded(row: Row) -> Recorded:
     return Recorded(sequence, at, type_, version, data, epoch, checksum, damage)
 
 
+def size(row: Row) -> int:
+    """The bytes of an event's body as it is stored. `row`: as for `recorded`."""
+    *_, body, packed = row
+    text = 0 if body is None else len(body) if body.isascii() else len(body.encode())
+    return text + len(packed or b"")
+
+
 def stored(event: NewEvent, plain_bytes_max: int) -> tuple[int, str | None, bytes | None]:
     """Codec, body, packed. What is not certainly text stays bytes."""
     plain, packed, codec = payload.store(event.body, plain_bytes_max)

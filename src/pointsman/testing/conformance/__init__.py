@@ -28,6 +28,7 @@ from pointsman.testing.conformance import (
     notices,
     ownership,
     races,
+    reading,
     reservations,
     retention,
     states,
@@ -42,6 +43,7 @@ Case = Callable[[Harness], Awaitable[None]]
 
 CASES: tuple[Case, ...] = (
     *append.CASES,
+    *reading.CASES,
     *fencing.CASES,
     *mailbox.CASES,
     *children.CASES,

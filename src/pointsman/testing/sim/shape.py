@@ -15,6 +15,8 @@ from pointsman.testing.sim.webhook import HOLD_MS, POLL_MS, TIMEOUT_S
 
 PROFILES = ("hinted",) * 9 + ("polled",) * 2 + ("production",)
 WEBHOOK = {"webhook_poll_ms": POLL_MS, "webhook_hold_ms": HOLD_MS, "webhook_timeout_s": TIMEOUT_S}
+LOAD_BYTES_MAX = 400
+"""Of those that poll often: so small that the log of nearly every run that is claimed comes in several answers."""
 RETENTION = {"retention_days": 1, "retention_every_s": 1, "retention_batch": 2, "retention_pause_ms": 10}
 
 
@@ -57,7 +59,8 @@ class Shape:
             return CoordinatorSettings(
                 name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=100, mail_poll_ms=200,
                 watch_poll_ms=100, sweep_ms=500, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=400,
-                board_ms=300, takeovers_max=3, trial_ms=150, worker_silence_ms=1_000, **more,
+                board_ms=300, takeovers_max=3, trial_ms=150, worker_silence_ms=1_000,
+                load_bytes_max=LOAD_BYTES_MAX, **more,
             )  # fmt: skip
         return CoordinatorSettings(
             name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500,

@@ -57,11 +57,19 @@ class FaultyEventLog:
 
         return await self._network.resolve(append, find)
 
-    async def read(self, run: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        return await self._network.call("read", lambda: _same(self._inner.read(run, after=after, limit=limit)))
+    async def read(
+        self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
+    ) -> list[Recorded]:
+        return await self._network.call(
+            "read", lambda: _same(self._inner.read(run, after=after, limit=limit, bytes_max=bytes_max))
+        )
 
-    async def read_many(self, after: Mapping[str, int], *, limit: int) -> dict[str, list[Recorded]]:
-        return await self._network.call("read_many", lambda: _same(self._inner.read_many(after, limit=limit)))
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
+    ) -> dict[str, list[Recorded]]:
+        return await self._network.call(
+            "read_many", lambda: _same(self._inner.read_many(after, limit=limit, bytes_max=bytes_max))
+        )
 
     async def heads(self, runs: Sequence[str]) -> dict[str, Head]:
         return await self._network.call("heads", lambda: _same(self._inner.heads(runs)))
