@@ -20,11 +20,11 @@ from pointsman.cli.load import load_app
 from pointsman.cli.options import DEFAULT_URL, AsJson, Store, Token, Url
 from pointsman.cli.runs.show import all_events
 from pointsman.kernel.events import Recorded
-from pointsman.ports.event_log import OPEN_STATUSES, RunFilter
+from pointsman.ports.event_log import OPEN_STATUSES, EventLog, RunFilter, size_of, was_cut
 from pointsman.stores.urls import store_of
 from pointsman.testing.replay import Fit, fit, load
 
-PAGE = 500
+PAGE, PAGE_BYTES = 500, 4_000_000
 READ_TOGETHER = 50
 Log = tuple[str, Sequence[Recorded]]
 
@@ -93,18 +93,31 @@ async def _of_store(app: App, dsn: str, workflow: str | None, limit: int | None)
     try:
         while (left := PAGE if limit is None else min(limit - len(fits), PAGE)) > 0:
             heads, cursor = await store.log.list_runs(where, limit=min(left, READ_TOGETHER), cursor=cursor)
-            logs = await store.log.read_many({head.id: 0 for head in heads}, limit=PAGE)
-            for run, events in logs.items():
-                whole, page = list(events), events
-                while len(page) >= PAGE:
-                    page = await store.log.read(run, after=whole[-1].sequence, limit=PAGE)
-                    whole += page
-                fits.append(fit(app, run, whole))
+            asked = {head.id: 0 for head in heads}
+            logs = await store.log.read_many(asked, limit=PAGE, bytes_max=PAGE_BYTES)
+            size: float = 0
+            for run in asked:
+                events = logs.pop(run)
+                size += size_of(events)
+                if len(events) >= PAGE or size >= PAGE_BYTES:
+                    events += await _rest(store.log, run, events[-1].sequence if events else 0)
+                fits.append(fit(app, run, events))
             if cursor is None:
                 break
     finally:
         await store.close()
     return fits
+
+
+async def _rest(log: EventLog, run: str, after: int) -> list[Recorded]:
+    """All its events behind `after`; each may be large, and comes in an answer that is not much larger."""
+    events: list[Recorded] = []
+    while True:
+        page = await log.read(run, after=after, limit=PAGE, bytes_max=PAGE_BYTES)
+        events += page
+        if not was_cut(page, PAGE, PAGE_BYTES) or page[-1].sequence <= after:
+            return events
+        after = page[-1].sequence
 
 
 def _of_api(client: Client, workflow: str | None, limit: int | None) -> Iterator[Log]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.doctor.states import described, read_rows, wrong_state
-from pointsman.doctor.streams import EVENTS_PAGE, damage_of, last_kept, why_not_repaired
+from pointsman.doctor.streams import EVENTS_BYTES, EVENTS_PAGE, damage_of, last_kept, why_not_repaired
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage
 from pointsman.kernel.errors import CorruptLog, PointsmanError, UnknownEvent, UnknownRun
@@ -128,13 +128,14 @@ async def _read_kept(store: Store, run: str, kept: int) -> tuple[_Kept, int]:
     """What events 1 to `kept` add up to, and the last sequence that the log has."""
     chain, good = Chain(run), _Kept(0)
     while chain.sequence < kept:
-        for row in await store.log.read(run, after=chain.sequence, limit=min(EVENTS_PAGE, kept - chain.sequence)):
+        left = min(EVENTS_PAGE, kept - chain.sequence)
+        for row in await store.log.read(run, after=chain.sequence, limit=left, bytes_max=EVENTS_BYTES):
             if chain.look(row) is not None:
                 raise NotRepairable(f"run {run} changed meanwhile: look at it again")
             _fold(good, run, row)
     good.checksum = chain.checksum or 0
     last = kept
-    while page := await store.log.read(run, after=last, limit=EVENTS_PAGE):
+    while page := await store.log.read(run, after=last, limit=EVENTS_PAGE, bytes_max=EVENTS_BYTES):
         last = page[-1].sequence
     return good, last
 
@@ -179,7 +180,7 @@ async def _read_lost(store: Store, run: str, kept: int) -> list[str]:
     """Calls that the events to be moved away ask for, as far as these can be read: they may have been made."""
     calls: list[str] = []
     after = kept
-    while page := await store.log.read(run, after=after, limit=EVENTS_PAGE):
+    while page := await store.log.read(run, after=after, limit=EVENTS_PAGE, bytes_max=EVENTS_BYTES):
         after = page[-1].sequence
         for row in page:
             try:

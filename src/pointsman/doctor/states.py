@@ -11,7 +11,7 @@ from pointsman.ports.event_log import EventLog, Head
 from pointsman.ports.states import NO_STATE, StateRow, row_at
 from pointsman.ports.store import Store
 
-PAGE = 1_000
+PAGE, PAGE_BYTES = 1_000, 4_000_000
 LOOKS_MAX = 5
 
 
@@ -59,7 +59,7 @@ async def read_rows(log: EventLog, run: str, first: int, last: int) -> list[ev.R
     """Events `first` to `last` of a run."""
     rows: list[ev.Recorded] = []
     while (left := last - first + 1 - len(rows)) > 0:
-        page = await log.read(run, after=first - 1 + len(rows), limit=min(PAGE, left))
+        page = await log.read(run, after=first - 1 + len(rows), limit=min(PAGE, left), bytes_max=PAGE_BYTES)
         if not page:
             break
         rows += page

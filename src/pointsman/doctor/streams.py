@@ -13,12 +13,14 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage, beyond
 from pointsman.kernel.errors import CorruptLog, UnknownEvent
 from pointsman.kernel.upcast import read_event
-from pointsman.ports.event_log import ENDED_STATUSES, EventLog, Head, RunFilter
+from pointsman.ports.event_log import ENDED_STATUSES, EventLog, Head, RunFilter, size_of, was_cut
 
 RUNS_PAGE = 100
 EVENTS_FIRST = 100
 """Events of each run that come with the page; most runs have fewer."""
 EVENTS_PAGE = 1_000
+EVENTS_BYTES = 4_000_000
+"""Of bodies in one answer of the store: a hundred runs may have gigabytes."""
 LOOKS_MAX = 5
 TERMINAL_TYPES = frozenset(kind.__name__ for kind in ev.TERMINAL)
 
@@ -39,11 +41,17 @@ async def heads(log: EventLog, runs: Sequence[str] | None) -> AsyncIterator[list
 
 async def look_at_page(log: EventLog, page: Sequence[Head], counts: Counts, with_state: set[str]) -> list[Finding]:
     """What is wrong with the logs of these runs. Those that speak of a typed state are added to `with_state`."""
-    firsts = await log.read_many(dict.fromkeys((head.id for head in page), 0), limit=EVENTS_FIRST)
+    firsts = await log.read_many(
+        dict.fromkeys((head.id for head in page), 0), limit=EVENTS_FIRST, bytes_max=EVENTS_BYTES
+    )
     findings: list[Finding] = []
+    size: float = 0
     for head in page:
         counts.runs += 1
-        trouble = await _look(log, head, firsts.get(head.id, []), counts, with_state)
+        first = firsts.pop(head.id, [])
+        size += size_of(first)
+        is_last = len(first) < EVENTS_FIRST and size < EVENTS_BYTES
+        trouble = await _look(log, head, first, counts, with_state, is_last=is_last)
         if isinstance(trouble, Damage):
             confirmed = await damage_of(log, head.id)
             if confirmed is not None:
@@ -71,19 +79,19 @@ async def damage_of(log: EventLog, run: str) -> tuple[Head, Damage] | None:
 async def _damage(log: EventLog, head: Head) -> Damage | None:
     chain = Chain(head.id)
     while True:
-        page = await log.read(head.id, after=chain.sequence, limit=EVENTS_PAGE)
+        page = await log.read(head.id, after=chain.sequence, limit=EVENTS_PAGE, bytes_max=EVENTS_BYTES)
         for row in page:
             damage = beyond(row, head.sequence) or chain.look(row)
             if damage is not None:
                 return damage
-        if len(page) < EVENTS_PAGE:
+        if not was_cut(page, EVENTS_PAGE, EVENTS_BYTES):
             return chain.end(head.sequence)
 
 
 async def _look(
-    log: EventLog, head: Head, first: Sequence[ev.Recorded], counts: Counts, with_state: set[str]
+    log: EventLog, head: Head, first: Sequence[ev.Recorded], counts: Counts, with_state: set[str], *, is_last: bool
 ) -> Damage | Finding | None:
-    chain, page, is_last = Chain(head.id), first, len(first) < EVENTS_FIRST
+    chain, page = Chain(head.id), first
     while True:
         for row in page:
             counts.events += 1
@@ -97,8 +105,8 @@ async def _look(
                 return finding
         if is_last:
             return chain.end(head.sequence)
-        page = await log.read(head.id, after=chain.sequence, limit=EVENTS_PAGE)
-        is_last = len(page) < EVENTS_PAGE
+        page = await log.read(head.id, after=chain.sequence, limit=EVENTS_PAGE, bytes_max=EVENTS_BYTES)
+        is_last = not was_cut(page, EVENTS_PAGE, EVENTS_BYTES)
 
 
 def _unreadable(head: Head, row: ev.Recorded, counts: Counts) -> Finding | None:

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from pointsman import App, Run, StartRun
+from pointsman.cli import replay
+from pointsman.kernel.events import Recorded
 from pointsman.node import Node, NodeSettings
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.sqlite.store import SqliteStore
+from pointsman.testing.replay import Fit, fit
 from tests.unit.cli.conftest import Served
 
 SAME = """
@@ -131,6 +134,42 @@ def test_a_store_is_read_without_a_coordinator(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert (said["checked"], said["misfits"]) == (2, 2)
     assert {run["run"] for run in said["runs"]} == {"run-1", "run-2"}
+
+
+@pytest.mark.parametrize(("events", "bytes_max"), [(500, 1), (500, 400), (2, 400), (1, 10**9)])
+async def test_a_log_that_comes_in_several_answers_is_read_whole(
+    events: int, bytes_max: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, app, read = f"sqlite:///{tmp_path / 'runs.db'}", App("tests"), dict[str, list[int]]()
+
+    @app.agent
+    async def same(n: int) -> int:
+        return n
+
+    @app.workflow()
+    async def waits(run: Run) -> str:
+        for n in range(3):
+            await run.call(same, n)
+        return str(await run.wait_for("go"))
+
+    def noted(app: App, run: str, rows: list[Recorded]) -> Fit:
+        read[run] = [row.sequence for row in rows]
+        return fit(app, run, rows)
+
+    monkeypatch.setattr(replay, "PAGE", events)
+    monkeypatch.setattr(replay, "PAGE_BYTES", bytes_max)
+    monkeypatch.setattr(replay, "fit", noted)
+    async with app.running(SqliteStore(str(tmp_path / "runs.db"))) as runs:
+        for n in range(3):
+            await runs.start(StartRun("waits", b"null", id=f"run-{n}"))
+    fits = await replay._of_store(app, url, None, None)
+    assert [one.code for one in fits] == [""] * 3
+    store = SqliteStore(str(tmp_path / "runs.db"))
+    await store.open()
+    heads = await store.log.heads(sorted(read))
+    await store.close()
+    assert read == {run: list(range(1, head.sequence + 1)) for run, head in heads.items()}
+    assert len(read) == 3
 
 
 SHOWS_ITS_SEED = """

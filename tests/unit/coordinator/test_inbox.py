@@ -414,6 +414,20 @@ async def test_a_look_at_a_task_reads_one_page_however_long_its_run_was_before(
             await it.runs.redrive(Redrive("r"))
 
 
+@pytest.mark.parametrize("bytes_max", [1, 300])
+async def test_a_task_is_told_whole_where_its_events_come_in_several_answers(
+    bytes_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench() as it:
+        await it.runs.start(StartRun("long_chain", b'{"id":7,"text":"help"}', id="r"))
+        task = await it.open_task()
+        whole = await it.inbox._told(task)
+        monkeypatch.setattr(asked, "PAGE_BYTES", bytes_max)
+        with reads_of(it.inbox) as reads:
+            assert await it.inbox._told(task) == whole
+        assert len(reads) > 1
+
+
 async def test_an_answer_is_taken_in_at_once_and_not_at_the_next_poll() -> None:
     async with bench(poll_ms=3_600_000) as it:
         await it.inbox.answer((await it.opened()).id, b'{"text":"now"}', by="ann")

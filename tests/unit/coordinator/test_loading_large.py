@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pointsman import App, Run
+from pointsman.coordinator.budgets import recovery
 from pointsman.coordinator.owning.logs import FIRST_PAGE, PAGE, ClaimedLogs
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import StoreUnavailable
@@ -176,3 +177,13 @@ async def test_an_event_that_was_moved_ends_what_is_read() -> None:
 
     logs = ClaimedLogs(Shifted(), {"r": 0}, bytes_max=1, retry_ms=1)  # type: ignore[arg-type]
     assert [event.sequence for event in await logs.of("r")] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("bytes_max", [1, 450, 10**9])
+async def test_what_settles_a_tranche_reads_a_log_whole(bytes_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "PAGE_BYTES", bytes_max)
+    store = MemoryStore(MemoryDatabase())
+    await store.open()
+    await store.log.append([creation("r", 1, events=[BODY] * 12)])
+    assert [event.sequence for event in await recovery._read(store.log, "r", after=3)] == list(range(4, 13))
+    await store.close()

@@ -9,6 +9,8 @@ import pytest
 
 from pointsman import AgentError, App, Context, Retry, Run
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
+from pointsman.doctor import repair as repairs
+from pointsman.doctor import streams
 from pointsman.doctor.examination import examine
 from pointsman.doctor.findings import Counts, Finding
 from pointsman.doctor.repair import NotRepairable, repair
@@ -324,3 +326,22 @@ async def test_a_run_that_goes_on_meanwhile_is_not_taken_for_damaged() -> None:
         store.log.read_many = slowly  # type: ignore[method-assign, assignment]
         assert [f async for f in examine(store, counts) if f.level == "problem"] == []
         assert counts.events > 0
+
+
+@pytest.mark.parametrize("bytes_max", [1, 300, 2_000])
+async def test_what_comes_in_several_answers_is_looked_at_whole(
+    bytes_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs may be large: the store is asked for a limited number of bytes at a time."""
+    database = MemoryDatabase()
+    await parked(database, "a", "bad", "c")
+    edit_a_body(database.runs["bad"])
+    monkeypatch.setattr(streams, "EVENTS_BYTES", bytes_max)
+    monkeypatch.setattr(repairs, "EVENTS_BYTES", bytes_max)
+    store, counts = MemoryStore(database), Counts()
+    await store.open()
+    (found,) = [f async for f in examine(store, counts) if f.level == "problem"]
+    assert (found.run, "event 5" in found.message) == ("bad", True)
+    assert counts.events == sum(len(database.runs[run].events) for run in "ac") + 4 + 1
+    await repair(store, "bad", database.clock.now())
+    assert [f async for f in examine(store, Counts()) if f.level == "problem"] == []

@@ -19,12 +19,12 @@ from pointsman.kernel.policy import budget as ledgers
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.policy.budget import LedgerState, attempt_of
 from pointsman.kernel.upcast import read_event
-from pointsman.ports.event_log import EventLog
+from pointsman.ports.event_log import EventLog, was_cut
 from pointsman.ports.store import Store
 
 NEXT_IN_LINE_S = 2.0
 """The first of the living settles at once; each after it waits so much longer, in case it does not."""
-PAGE = 1_000
+PAGE, PAGE_BYTES = 1_000, 4_000_000
 
 logger = logging.getLogger("pointsman.budgets")
 
@@ -134,7 +134,7 @@ def _relevant(rows: Sequence[Recorded]) -> Iterator[tuple[int, Any]]:
 async def _read(log: EventLog, run: str, *, after: int) -> list[Recorded]:
     rows: list[Recorded] = []
     while True:
-        page = await log.read(run, after=after + len(rows), limit=PAGE)
+        page = await log.read(run, after=after + len(rows), limit=PAGE, bytes_max=PAGE_BYTES)
         rows += page
-        if len(page) < PAGE:
+        if not was_cut(page, PAGE, PAGE_BYTES):
             return rows

@@ -7,11 +7,11 @@ import msgspec
 from pointsman.kernel import events as ev
 from pointsman.kernel.asking import OpenTask, asked_anew, opened
 from pointsman.kernel.upcast import read_event
-from pointsman.ports.event_log import EventLog
+from pointsman.ports.event_log import EventLog, was_cut
 from pointsman.ports.human_tasks import HumanTask
 from pointsman.ports.inbox import FailedAttempt, Handover
 
-PAGE = 500
+PAGE, PAGE_BYTES = 500, 4_000_000
 
 
 class Told(msgspec.Struct):
@@ -41,12 +41,12 @@ async def told_of(log: EventLog, row: HumanTask) -> Told | None:
     """Read from its call's request on: one page, unless its run does much beside it. None: the log has no such task."""
     reader = _Reader(row.call, row.id)
     after = max(row.requested - 1, 0)
-    while recorded := await log.read(row.run, after=after, limit=PAGE):
+    while recorded := await log.read(row.run, after=after, limit=PAGE, bytes_max=PAGE_BYTES):
         for one in recorded:
             if one.type in _TELLING:
                 reader.read(read_event(one), one)
         after = recorded[-1].sequence
-        if len(recorded) < PAGE or (reader.is_over and row.status != "open"):
+        if not was_cut(recorded, PAGE, PAGE_BYTES) or (reader.is_over and row.status != "open"):
             break
     return reader.told
 
