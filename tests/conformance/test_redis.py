@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from pointsman.stores.redis import rows, session
+from pointsman.stores.redis import RedisStore, rows, session
 from pointsman.stores.redis.scripts import Script, script_of
 from pointsman.testing.conformance import CASES, Case, case_name, run_case, support
 from tests.conformance.harnesses import RedisHarness
 from tests.conformance.mutants.redis_store import MUTANTS, ScriptMutant
 from tests.support.redis import redis_server
+from tests.unit.stores.postgres.helpers import creation
 
 BY_NAME = {case_name(case): case for case in CASES}
 
@@ -53,6 +54,23 @@ async def test_the_case_catches_who_believes_every_event_to_be_its_own(
     monkeypatch.setattr(rows, "nonce", lambda raw: b"n" * 16)
     with pytest.raises(AssertionError):
         await run_case(BY_NAME["append.resolving_a_lost_reply"], RedisHarness(redis_url, "no-nonce"))
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\x99", b"x" * 300, b"\x99" + b"\xc4" * 300, b"\x99" + b"\x01" * 7 + b"\xc6\xff"], ids=len
+)
+async def test_an_event_that_is_none_ends_no_script_and_hides_nothing(redis_url: str, garbage: bytes) -> None:
+    """It counts with all that it has."""
+    harness = RedisHarness(redis_url, f"garbage-{len(garbage)}")
+    store = await harness.open()
+    assert isinstance(store, RedisStore)
+    await store.log.append([creation("run", bodies=[b"{}" * 50] * 30)])
+    await store._session.command("LSET", f"garbage-{len(garbage)}:log:run", 1, garbage)
+    whole = await store.log.read("run")
+    assert [bool(row.damage) for row in whole] == [n == 1 for n in range(30)]
+    assert len(await store.log.read("run", bytes_max=300 + len(garbage))) == 4
+    assert await store.log.read("run", bytes_max=30 * 100 + len(garbage)) == whole
+    await harness.close()
 
 
 def _broken(mutant: ScriptMutant) -> Script:
