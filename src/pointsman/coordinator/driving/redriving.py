@@ -25,7 +25,7 @@ from pointsman.ports.event_log import ENDED_STATUSES, Append, EventLog, Head, Ou
 from pointsman.ports.runs import Redrive, Redriven
 from pointsman.ports.states import row_at
 
-PAGE = 1_000
+PAGE, PAGE_BYTES = 1_000, 4_000_000
 RETRY_S = 0.1
 
 INSTEAD = {
@@ -200,7 +200,7 @@ async def _read(log: EventLog, head: Head) -> list[Recorded]:
     rows: list[Recorded] = []
     after = head.base - 1
     while (left := head.sequence - after - len(rows)) > 0:
-        page = await log.read(head.id, after=after + len(rows), limit=min(PAGE, left))
+        page = await log.read(head.id, after=after + len(rows), limit=min(PAGE, left), bytes_max=PAGE_BYTES)
         if not page:
             break
         rows += page
