@@ -63,7 +63,9 @@ class NoticeDuty:
         while True:
             self._hinted.clear()
             while taken := await self._store.notices.take(limit=AT_ONCE, hold_ms=self._settings.webhook_hold_ms):
-                await asyncio.gather(*(self._tell(notice) for notice in taken))
+                told = await asyncio.gather(*(self._tell(notice) for notice in taken), return_exceptions=True)
+                for error in filter(None, told):
+                    raise error
             try:
                 async with asyncio.timeout(self._settings.webhook_poll_ms / 1000):
                     await self._hinted.wait()

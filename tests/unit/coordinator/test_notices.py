@@ -41,10 +41,25 @@ class Refusing:
         """Nothing is held."""
 
 
+class Slow(Refusing):
+    """The same, but for one notice, which it takes its time over."""
+
+    was_cancelled = False
+
+    async def tell(self, notice, body):
+        if notice != "slow":
+            await super().tell(notice, body)
+        try:
+            await asyncio.sleep(1_000)
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+
+
 class Bench:
     """One coordinator's duty, and a notice that is due."""
 
-    def __init__(self):
+    def __init__(self, webhook=Refusing):
         self.loop = SimLoop(random.Random(1))
         self.faults = Faults()
         true = SimClock(self.loop)
@@ -52,7 +67,7 @@ class Bench:
         self.trace = Trace(self.loop)
         network = Network(self.loop, random.Random(2), Process("a"), self.faults, self.trace)
         clock = EstimatedClock(true, ProcessClocks(self.loop, random.Random(3)))
-        self.webhook = Refusing(self.loop, self.faults)
+        self.webhook = webhook(self.loop, self.faults)
         settings = CoordinatorSettings(
             name="a", webhook_poll_ms=300, webhook_hold_ms=round(HOLD_S * 1000), webhook_timeout_s=0.5
         )
@@ -110,3 +125,21 @@ def test_a_postponement_that_nobody_heard_of_counts(bench):
     first, second = bench.waits()
     assert 4.5 <= first <= 5.5 + SLACK_S
     assert 18 <= second <= 22 + SLACK_S
+
+
+def test_a_notice_that_the_database_fails_lets_none_go_on_unwatched():
+    """Whoever is being told is told by this duty as long as it lasts: no more at a time than it may, none after it."""
+    bench = Bench(Slow)
+    now = bench.store.clock.now()
+    bench.database.notices["slow"] = NoticeEntry(Notice("slow", now, b"{}", 0), now)
+
+    async def script():
+        bench.webhook.lost_reply = 1.0
+        await asyncio.sleep(0.2)
+        assert bench.lost_replies_of("postpone") == 1
+        bench.faults.heal()
+        await asyncio.sleep(1.0)
+
+    bench.loop.run_until_complete(bench.play(script))
+    assert bench.webhook.was_cancelled
+    bench.loop.close()
