@@ -270,8 +270,7 @@ class Requests(Asking):
             raise InvalidValue(f"call id {handle.call!r} was used before in this run; give another key=")
 
     def _check_room(self) -> None:
-        if self.is_closed or self.broken is not None:
-            raise RunEvicted
+        self._check_open()
         state = self._state
         if self.history is None and state.sequence - state.base + 1 >= self._events_max:
             raise EventLimitReached(

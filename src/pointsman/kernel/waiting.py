@@ -72,10 +72,8 @@ class Waiting(ABC):
 
     def about_to_wait(self) -> None:
         """To be called by a strand before it waits."""
-        if self.is_closed or self.broken is not None:
-            raise RunEvicted
-        if self._state.cancel_reason is not None:
-            self.deliver_cancel()
+        self._check_open()
+        self.deliver_cancel()
 
     def all_of(self, handles: Sequence[Handle[Any]], *, until_failure: bool) -> Handle[None]:
         """A handle that is done when all are, or fails as the first of them does. Each of them costs one step."""

@@ -97,6 +97,12 @@ def bench():
     bench.loop.close()
 
 
+def assert_waits_of_two_refusals(bench):
+    first, second = bench.waits()
+    assert 4.5 <= first <= 5.5 + SLACK_S
+    assert 18 <= second <= 22 + SLACK_S
+
+
 def test_a_take_that_nobody_heard_of_is_no_try(bench):
     async def script():
         bench.faults.lost_reply = 1.0
@@ -107,9 +113,7 @@ def test_a_take_that_nobody_heard_of_is_no_try(bench):
         await asyncio.sleep(35)
 
     bench.loop.run_until_complete(bench.play(script))
-    first, second = bench.waits()
-    assert 4.5 <= first <= 5.5 + SLACK_S
-    assert 18 <= second <= 22 + SLACK_S
+    assert_waits_of_two_refusals(bench)
 
 
 def test_a_postponement_that_nobody_heard_of_counts(bench):
@@ -122,9 +126,7 @@ def test_a_postponement_that_nobody_heard_of_counts(bench):
         await asyncio.sleep(35)
 
     bench.loop.run_until_complete(bench.play(script))
-    first, second = bench.waits()
-    assert 4.5 <= first <= 5.5 + SLACK_S
-    assert 18 <= second <= 22 + SLACK_S
+    assert_waits_of_two_refusals(bench)
 
 
 def test_a_notice_that_the_database_fails_lets_none_go_on_unwatched():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from zlib import crc32
 
 import pytest
 
@@ -11,7 +12,7 @@ from pointsman import CoordinatorSettings
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.observe.stats import Stats
-from pointsman.ports.event_log import Append, AppendResult, Outcome
+from pointsman.ports.event_log import Append, AppendResult, Letter, Outcome
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.store import MemoryStore
 
@@ -49,6 +50,36 @@ async def test_one_bad_run_does_not_stop_its_neighbours() -> None:
     assert 1 <= stats.appends_refused <= 6
 
 
+class Noting(MemoryEventLog):
+    """Notes which runs travel together."""
+
+    batches: list[list[str]]
+
+    async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+        self.batches.append([append.run for append in batch])
+        return [AppendResult(Outcome.MOVED) for _ in batch]
+
+
+@pytest.mark.parametrize("is_letter_first", [True, False])
+async def test_who_gets_a_letter_does_not_move_with_who_sends_it(is_letter_first: bool) -> None:
+    """A statement that changed one row twice would lose one of the changes, without a word."""
+    log = Noting(MemoryStore()._session)
+    log.batches = []
+    recorder = Recorder(log, CoordinatorSettings(), Stats())
+    parent, child, other = [name for name in (f"r{n}" for n in range(20)) if crc32(name.encode()) % 2 == 0][:3]
+    ending = Append(child, 1, 1, b"nonce", [], "completed", None, letter=Letter(parent, "key", "child", b"{}"))
+    moving, beside = (Append(run, 1, 1, b"nonce", [], "running", 1) for run in (parent, other))
+    order = [ending, moving, beside] if is_letter_first else [moving, ending, beside]
+    answers = [recorder.submit([append]) for append in order]
+    recorder.start()
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*answers)
+    finally:
+        await recorder.stop()
+    assert log.batches == [[order[0].run, other], [order[1].run]]
+
+
 class Silent(MemoryEventLog):
     """Takes what it gets, and never answers."""
 
@@ -66,7 +97,7 @@ async def test_who_waits_when_it_is_stopped_is_told_and_so_is_who_comes_after() 
     log.was_asked = asyncio.Event()
     recorder = Recorder(log, CoordinatorSettings(), Stats())
 
-    def submit() -> asyncio.Future[list[AppendResult]]:
+    def submit() -> asyncio.Future[AppendResult]:
         return recorder.submit([Append("r", 1, 1, b"nonce", [], "running", 1)])
 
     recorder.start()

@@ -110,8 +110,7 @@ class Attempts:
             if state.budget is not None or tranches:
                 self._execution.reserve(wish.call, amount, tranches, now)
                 self.reserved[wish.call, pending.attempt] = Reserved(tranches, amount)
-        if pending.held_at is not None:
-            self._execution.admitted(wish.call, now)
+        self._execution.admitted(wish.call, now)
         wish.is_ready = True
         self._ready.append(wish)
 
