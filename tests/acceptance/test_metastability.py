@@ -122,7 +122,8 @@ async def call(loop: SimLoop, gates: Gates, server: Server, outcome: Outcome) ->
         permit = await admission(gates)
         if permit is None:
             return
-        gates.tried(AGENT, attempt > 1)
+        if attempt == 1:
+            permit.tried()
         began = loop.time()
         outcome.asked[int(began)] += 1
         done, _ = await asyncio.wait((server.ask(),), timeout=TIMEOUT_S)
@@ -148,6 +149,7 @@ async def scenario(loop: SimLoop, rng: random.Random, *, guarded: bool) -> Outco
         keeper = AgentKeeper(store.system, store.clock, directory)
         await keeper.start()
         nodes.append(Gates(lease.incarnation, store, keeper, directory, settings=settings))
+        keeper.on_change = nodes[-1].changed
         stores.append(store)
         keepers.append(keeper)
         await nodes[-1].start()

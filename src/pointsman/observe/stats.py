@@ -96,7 +96,7 @@ class Stats:
     generations_nearly_full: int = 0
     replays: int = 0
     calls_dispatched: int = 0
-    calls_ended: dict[str, int] = field(default_factory=dict)
+    calls_failed: dict[str, int] = field(default_factory=dict)
     agents_overdue: int = 0
     runs_shed: dict[str, int] = field(default_factory=dict)
     mode_changes: int = 0
@@ -120,9 +120,17 @@ class Stats:
     def count_run(self, status: str) -> None:
         _count(self.runs_ended, status)
 
-    def count_call(self, outcome: str) -> None:
-        """`outcome`: completed, or the kind of the failure, which agents may name as they like."""
-        _count(self.calls_ended, outcome)
+    def count_call(self, kind: str | None, seconds: float) -> None:
+        """An attempt ended. `kind`: of its failure, which agents may name as they like; None: it completed."""
+        self.call_latency.observe(seconds)
+        if kind is not None:
+            _count(self.calls_failed, kind)
+
+    @property
+    def calls_ended(self) -> dict[str, int]:
+        """Attempts by outcome: completed, or the kind of the failure."""
+        completed = sum(self.call_latency.counts) - sum(self.calls_failed.values())
+        return {"completed": completed, **self.calls_failed} if completed else dict(self.calls_failed)
 
     def observe_request(self, _route: str, method: str, status: int, seconds: float) -> None:
         """An HTTP request was answered."""

@@ -185,6 +185,21 @@ def test_no_budget_costs_nothing() -> None:
         assert one.purses.reserve(agent, "t", ATTEMPT, lambda: woken.append("?")) == ()
         assert not woken
         assert not room.database.system
+        assert not one.purses.applies(agent, "t")
+
+    virtually(test)
+
+
+def test_a_budget_applies_at_once_whoever_declares_or_sets_it() -> None:
+    async def test(room: Room) -> None:
+        one = await room.worker()
+        assert await one.reserve(agent_with()) == ()
+        assert one.purses.applies(agent_with(Budget(calls=5)), "t")
+        assert one.purses.applies(agent_with(), "t"), "another card of an agent that has one"
+        assert not one.purses.applies(agent_with(name="other"), "t")
+        await Budgets(one.store.system, one.store.clock).set("tenant/t", Budget(calls=5), "me")
+        await asyncio.sleep(1.1)
+        assert one.purses.applies(agent_with(name="other"), "t")
 
     virtually(test)
 

@@ -89,9 +89,12 @@ class Cluster:
     database: MemoryDatabase
     nodes: list[Node] = field(default_factory=list)
 
-    def trouble(self, failure: Failure | None) -> None:
+    def trouble(self, failure: Failure | None, *, is_told: bool = True) -> None:
+        """`is_told`: by the agent's stream; else it came, or went, with the time."""
         for node in self.nodes:
             node.directory.trouble = failure
+            if is_told:
+                node.gates.changed("billing")
 
     @property
     def gates(self) -> list[Gates]:
@@ -175,13 +178,21 @@ def refused(gates: Gates, who: Agent) -> str:
     return answer.kind
 
 
+def attempt(
+    gates: Gates, who: Agent, kind: str | None = None, seconds: float = 0.1, *, is_retry: bool = False
+) -> None:  # fmt: skip
+    """One that ends at once."""
+    permit = gates.enter(who, Caller())
+    assert isinstance(permit, Permit)
+    if not is_retry:
+        permit.tried()
+    permit.ended(kind, seconds)
+    permit.release()
+
+
 def attempts(gates: Gates, who: Agent, count: int, kind: str | None = None, seconds: float = 0.1) -> None:
-    """So many attempts that end at once."""
     for _ in range(count):
-        permit = gates.enter(who, Caller())
-        assert isinstance(permit, Permit)
-        permit.ended(kind, seconds)
-        permit.release()
+        attempt(gates, who, kind, seconds)
 
 
 async def until(condition: Callable[[], bool], within: float) -> None:
@@ -469,10 +480,12 @@ def test_trouble_is_met_by_the_next_call_and_its_end_lets_the_waiting_in(simulat
             assert refused(gates, who) == "disabled"
             waiting = asyncio.create_task(enter(gates, who))
             await asyncio.sleep(1)
-            cluster.trouble(None)
+            cluster.trouble(None, is_told=False)
             async with asyncio.timeout(0.3):
                 await waiting
             assert gates.stats.admitted_late == 1
+            cluster.trouble(Failure("departed", "not renewed"), is_told=False)
+            await until(lambda: refused(gates, who) == "departed", 0.3)
 
     simulate(body())
 
@@ -771,14 +784,14 @@ def test_the_retry_budget_is_the_whole_clusters(simulate: Simulate) -> None:
             who, (one, two) = agent(), cluster.gates
             for gates in (one, two):
                 for _ in range(100):
-                    gates.tried(who, False)
+                    attempt(gates, who)
             await asyncio.sleep(0.6)
             for _ in range(39):
                 assert one.may_retry(who)
-                one.tried(who, True)
+                attempt(one, who, is_retry=True)
             await asyncio.sleep(0.6)
             assert two.may_retry(who)
-            two.tried(who, True)
+            attempt(two, who, is_retry=True)
             assert not two.may_retry(who)
             assert two.stats.retries_refused == 1
             await asyncio.sleep(31)
@@ -791,10 +804,10 @@ def test_a_quiet_agent_may_retry(simulate: Simulate) -> None:
     async def body() -> None:
         async with a_cluster(1) as cluster:
             who, gates = agent(), cluster.gates[0]
-            gates.tried(who, False)
+            attempt(gates, who)
             allowed = 0
             while gates.may_retry(who):
-                gates.tried(who, True)
+                attempt(gates, who, is_retry=True)
                 allowed += 1
             assert allowed == gates.settings.retry_floor
 

@@ -39,6 +39,9 @@ class Purses:
     Args:
         tenant_budgets: by tenant; "*" for each tenant without its own.
 
+    Attributes:
+        is_needed: False: no call counts in a shared budget, but for the one on its own agent's card.
+
     Raises:
         ValueError: a budget that can't be shared.
     """
@@ -57,6 +60,7 @@ class Purses:
         self._held: dict[str, tuple[Purse, Held]] = {}
         self._early: dict[Ready, None] | None = {}
         """Who asked before it was known which budgets operators have set; None: that is known."""
+        self.is_needed = True
         self._cursor: str | None = None
         self._tranche_ids: Iterator[str] = (f"{incarnation}-{number}" for number in itertools.count(1))
         self._recovery = Recovery(store, incarnation)
@@ -110,7 +114,9 @@ class Purses:
 
     def applies(self, agent: Agent, tenant: str) -> bool:
         """May `reserve` have to take from a tranche?"""
-        return self._early is not None or bool(self._of(agent, tenant))
+        if self.is_needed or agent.described.budget is not None:
+            return self._early is not None or bool(self._of(agent, tenant))
+        return False
 
     def settle(self, tranches: tuple[str, ...], reserved: Amount, spent: Amount | None) -> None:
         """The attempt is over, and its end is durable: what it spent counts, and the rest is free again.
@@ -155,6 +161,7 @@ class Purses:
 
     def _purse(self, scope: str, declared: Budget | None, ledger: Ledger | None = None) -> Purse:
         clock = self._store.clock
+        self.is_needed = True
         ledger = ledger or Ledger(scope, self._store.system, clock)
         return Purse(ledger, declared, self._incarnation, clock, self._tranche_ids, self._took, self._gave_back)
 
@@ -199,6 +206,7 @@ class Purses:
                     purse.ledger.saw(head)
                     purse.look()
             early, self._early = self._early or {}, None
+            self.is_needed = bool(self._tenant_budgets or self._agents or self._tenants)
             for ready in early:
                 ready()
             await asyncio.sleep(POLL_S)

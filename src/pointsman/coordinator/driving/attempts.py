@@ -147,7 +147,8 @@ class Attempts:
                 permit.give_back()
                 continue
             asked = crew.directory.agent(pending.asked) if pending.asked != pending.target else None
-            crew.gates.tried(wish.agent, pending.attempt > pending.first_attempt)
+            if pending.attempt == pending.first_attempt:
+                permit.tried()
             self.under_way[wish.call] = crew.dispatcher.dispatch(
                 wish.agent, pending, run=state.run, tenant=state.tenant, epoch=self._epoch, on_end=self._on_end,
                 permit=permit, asked=asked,

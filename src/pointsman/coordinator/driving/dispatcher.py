@@ -165,8 +165,7 @@ class Dispatcher:
         attempt.is_over = True
         seconds = self._clock.monotonic() - attempt.started
         kind = result.kind if isinstance(result, Failure) else None
-        self._stats.call_latency.observe(seconds)
-        self._stats.count_call(kind or "completed")
+        self._stats.count_call(kind, seconds)
         attempt.permit.ended(kind, seconds)
         on_end, attempt.on_end = attempt.on_end, nobody  # it stays in its line of deadlines; its run need not
         on_end(attempt.call, attempt.number, result, attempt.used_up(result), attempt.emitted)

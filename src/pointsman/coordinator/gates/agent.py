@@ -11,7 +11,7 @@ from pointsman.agents.agent import Agent
 from pointsman.agents.traffic import Limits, TrafficState, Wants
 from pointsman.coordinator.gates.breaker import BreakerSide
 from pointsman.coordinator.gates.counts import AgentSums, RetryBudget
-from pointsman.coordinator.gates.permit import Permit
+from pointsman.coordinator.gates.permit import Permit, SpecialPermit
 from pointsman.coordinator.gates.queue import Waiter, WaitQueue
 from pointsman.coordinator.gates.ramp import Ramp
 from pointsman.coordinator.gates.slots import PermitSlots, RateSlots, Rival
@@ -24,7 +24,7 @@ class Gate:
     """See the module. Times in ms by the database's clock.
 
     Attributes:
-        is_clear: no limit, no trouble, nobody waits: everybody passes.
+        free: what everybody gets as long as there is no limit, no trouble, and nobody waits; None: it is not so.
         let_in: how many of those who waited were let in.
         others: the other coordinators' sums of this agent, by incarnation.
         traffic: what the stream says.
@@ -41,7 +41,7 @@ class Gate:
         self.others: dict[int, AgentSums] = {}
         self.traffic = TrafficState()
         self.limits = _limits(agent)
-        self.is_clear = False
+        self.free: Permit | None = None
         self._permits = PermitSlots(house.incarnation)
         self._rate = RateSlots(house.incarnation)
         self._ramp: Ramp | None = None
@@ -75,7 +75,6 @@ class Gate:
         held[failure.kind] = held.get(failure.kind, 0) + 1
         is_first = not self.queue
         self.queue.push(waiter, now)
-        self.is_clear = False
         if is_first:  # for those before it everything was asked for that is to be had
             self._poke(now)
         return failure
@@ -123,8 +122,9 @@ class Gate:
             self._permits.take()
         if limits.rate is not None:
             self._rate.take(now // 1000)
-        plain = probe is None and ramp is None and limits.concurrency is None and limits.rate is None
-        return Permit(self, self.breaker.term, not plain, probe, ramp)
+        if probe is None and ramp is None and limits.concurrency is None and limits.rate is None:
+            return Permit(self, self.breaker.term)
+        return SpecialPermit(self, self.breaker.term, probe, ramp)
 
     def _pump(self, now: int) -> None:
         """Let in who may come."""
@@ -146,7 +146,7 @@ class Gate:
         if self.breaker.should_open(now, self.others.values()):
             self._poke(now)
 
-    def ended(self, permit: Permit, kind: str | None, seconds: float) -> None:
+    def ended(self, permit: SpecialPermit, kind: str | None, seconds: float) -> None:
         """See `PermitGate`."""
         is_well = speaks_for(kind, seconds >= self.breaker.slow_after)
         if permit.ramp is not None:
@@ -156,7 +156,7 @@ class Gate:
             if self.breaker.end_probe(permit.probe, is_well, reason):
                 self._poke(self._house.clock.now())
 
-    def left(self, permit: Permit, *, unused: bool) -> None:
+    def left(self, permit: SpecialPermit, *, unused: bool) -> None:
         """See `PermitGate`."""
         now = self._house.clock.now()
         if permit.ramp is not None:
@@ -228,7 +228,10 @@ class Gate:
             self._ramp = Ramp(self.breaker.policy.probes)
         self._was_held_back = is_held_back
         limits = self.limits
-        self.is_clear = not is_held_back and not self.queue and limits.concurrency is None and limits.rate is None
+        if is_held_back or self.queue or limits.concurrency is not None or limits.rate is not None:
+            self.free = None
+        elif self.free is None or self.free.term != self.breaker.term:
+            self.free = Permit(self, self.breaker.term)
         if not self.queue and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

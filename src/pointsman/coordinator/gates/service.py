@@ -41,7 +41,8 @@ class Gates:
     """A service of one incarnation: `start` once, `stop` any number of times.
 
     Args:
-        agents: appends to the agents' streams (`AgentKeeper`, started), and keeps `directory` up to date.
+        agents: appends to the agents' streams (`AgentKeeper`, started), keeps `directory` up to date, and says so at
+            once (`changed`): on the way of an attempt nobody is asked how its agent is.
 
     Attributes:
         sections: what else goes on the board, by name: each is called before every publication, and gives JSON.
@@ -63,18 +64,14 @@ class Gates:
         self.heard: dict[int, dict[str, Any]] = {}
         self._store = store
         self._directory = directory
-        self._problem = directory.problem
         self._gates: dict[str, Gate] = {}
         self._suspected_at = 0
-        self._looked_at = 0
-        """The time as of the last look around: good enough for the way of an attempt, where a clock costs 0.3 µs."""
         self._task: asyncio.Task[None] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """To be called when the directory is up to date: nobody passes a breaker that is open."""
-        self._looked_at = self.clock.now()
         self._task = asyncio.create_task(self._run(), name="gates")
 
     async def stop(self) -> None:
@@ -102,22 +99,13 @@ class Gates:
         gate = self._gates.get(agent.name)
         if gate is None or gate.agent is not agent:
             gate = self._gate_of(agent)
-        if gate.is_clear:
-            if self._problem(agent.name, self._looked_at) is None:
-                return Permit(gate, gate.breaker.term)
-            gate.look_around(self.clock.now())
-        return gate.enter(waiter, self.clock.now())
+        return gate.free or gate.enter(waiter, self.clock.now())
 
     def leave(self, agent: Agent, waiter: Waiter) -> None:
         """It wants no attempt any more. Nothing to do for one who was admitted."""
         gate = self._gates.get(agent.name)
         if gate is not None:
             gate.leave(waiter)
-
-    def tried(self, agent: Agent, is_retry: bool) -> None:
-        """An attempt is made: the first of its agent for this call, or a retry."""
-        if not is_retry:
-            (self._gates.get(agent.name) or self._gate_of(agent)).retries.tries += 1
 
     def has_retries(self, agent: Agent) -> bool:
         """Does the retry budget of this agent allow another retry? The cluster's, as far as was heard."""
@@ -159,7 +147,7 @@ class Gates:
 
     def trouble(self, name: str, now: int) -> Failure | None:
         """See `House`. The breaker is judged here, by the stream itself."""
-        failure = self._problem(name, now)
+        failure = self._directory.problem(name, now)
         return failure if failure is not None and failure.kind != "breaker_open" else None
 
     def may_suspect(self, now: int) -> bool:
@@ -194,7 +182,7 @@ class Gates:
 
     async def _exchange(self) -> None:
         """Say what was counted here, and hear the others."""
-        now = self._looked_at = self.clock.now()
+        now = self.clock.now()
         sums = {name: sums for name, gate in self._gates.items() if not (sums := gate.tick(now)).is_empty}
         body: dict[str, object] = {name: section() for name, section in self.sections.items()}
         body[SECTION] = sums
