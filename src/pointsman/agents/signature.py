@@ -16,7 +16,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError
 
 from pointsman.kernel.errors import InvalidInput, InvalidValue
-from pointsman.kernel.values import check, encode
+from pointsman.kernel.values import check_nulls, encode
 
 _EMPTY = inspect.Parameter.empty
 
@@ -30,6 +30,7 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any], *, given: type[Any], bytes_max: int) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
+        self._result = f"the result of {self._name}"
         self.bytes_max = bytes_max
         try:
             hints = get_type_hints(function, include_extras=True)
@@ -44,20 +45,22 @@ class Signature:
         self._parameters = {parameter.name: parameter.default for parameter in taken}
         self._inputs = {name: adapter_of(self._name, hints.get(name, Any)) for name in self._parameters}
         self._output = adapter_of(self._name, hints.get("return", Any))
-        self._single = next(iter(self._parameters)) if len(self._parameters) == 1 else None
+        self._single = next(iter(self._parameters)) if len(self._parameters) == 1 else ""
+        self._input = self._inputs.get(self._single)
 
     # -- towards the log -----------------------------------------------------------------------------------------
 
     def encode_input(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """Canonical JSON of a call's arguments; one `msgspec.Raw` is an event's data. Raises InvalidInput,
         InvalidValue."""
-        if self._single is not None and len(args) == 1 and not kwargs and type(args[0]) is not msgspec.Raw:
-            return self._encode(self._inputs[self._single], args[0])
-        if len(args) == 1 and type(args[0]) is msgspec.Raw:
-            return self._of_event(bytes(args[0]))
+        if len(args) == 1:
+            if type(args[0]) is msgspec.Raw:
+                return self._of_event(bytes(args[0]))
+            if self._input is not None and not kwargs:
+                return self._encode(self._input, args[0])
         values = self._bind(args, kwargs)
-        if self._single is not None:
-            return self._encode(self._inputs[self._single], values.get(self._single, self._parameters[self._single]))
+        if self._input is not None:
+            return self._encode(self._input, values.get(self._single, self._parameters[self._single]))
         fields = {name: msgspec.Raw(self._encode(self._inputs[name], value)) for name, value in values.items()}
         return encode(fields or None, bytes_max=self.bytes_max)
 
@@ -71,7 +74,7 @@ class Signature:
             fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         except msgspec.MsgspecError:
             return data
-        if self._single is not None:
+        if self._input is not None:
             return bytes(fields.get(self._single, data))
         wanted = {name: raw for name, raw in fields.items() if name in self._parameters}
         return encode(wanted, bytes_max=self.bytes_max)
@@ -102,7 +105,7 @@ class Signature:
         try:
             encoded = encode(adapter.dump_python(value, mode="json", warnings=False), bytes_max=self.bytes_max)
             if b"null" in encoded:
-                check(adapter.dump_python(value, warnings=False))
+                check_nulls(adapter.dump_python(value, warnings=False))
         except PydanticSerializationError as error:
             raise InvalidValue(f"{self._name}: {error}") from error
         return encoded
@@ -111,8 +114,8 @@ class Signature:
 
     def decode_input(self, data: bytes) -> dict[str, Any]:
         """Arguments by name, each as its declared type. Raises InvalidInput."""
-        if self._single is not None:
-            return {self._single: read_as(self._inputs[self._single], data, self._name)}
+        if self._input is not None:
+            return {self._single: read_as(self._input, data, self._name)}
         try:
             fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw] | None) or {}
         except msgspec.MsgspecError as error:
@@ -129,7 +132,7 @@ class Signature:
 
     def decode_output(self, data: bytes) -> Any:
         """Raises InvalidInput: the value does not fit the declared result."""
-        return read_as(self._output, data, f"the result of {self._name}")
+        return read_as(self._output, data, self._result)
 
     def check_output(self, data: bytes) -> None:
         """Raises InvalidInput: the result is none that the agent may give."""
@@ -143,8 +146,8 @@ class Signature:
 
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """JSON Schema of the input and of the output."""
-        if self._single is not None:
-            return self._inputs[self._single].json_schema(), self._output.json_schema()
+        if self._input is not None:
+            return self._input.json_schema(), self._output.json_schema()
         properties = {name: adapter.json_schema() for name, adapter in self._inputs.items()}
         required = [name for name, default in self._parameters.items() if default is _EMPTY]
         schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

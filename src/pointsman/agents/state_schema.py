@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from pointsman.agents.signature import adapter_of
 from pointsman.kernel.errors import InvalidState, InvalidValue, StateFromFuture
-from pointsman.kernel.values import check, encode
+from pointsman.kernel.values import check_nulls, encode
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """From plain data of one version to that of the next."""
@@ -79,7 +79,7 @@ class StateSchema:
         try:
             data = encode(self._adapter.dump_python(value, mode="json", warnings=False), bytes_max=self._bytes_max)
             if b"null" in data:
-                check(self._adapter.dump_python(value, warnings=False))
+                check_nulls(self._adapter.dump_python(value, warnings=False))
         except (PydanticSerializationError, AttributeError) as error:
             raise InvalidState(f"{self._name}: {error}") from error
         return data

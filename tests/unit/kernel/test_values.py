@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 from pointsman.kernel.errors import InvalidValue, ValueTooLarge
 from pointsman.kernel.values import DEPTH_MAX, decode, digest, encode
@@ -17,6 +17,11 @@ from pointsman.kernel.values import DEPTH_MAX, decode, digest, encode
 class Model(BaseModel):
     x: float
     y: str | None = None
+
+
+class Linked(BaseModel):
+    at: AnyUrl
+    x: float
 
 
 def nested(depth: int) -> Any:
@@ -31,13 +36,17 @@ HOSTILE = {
     "infinity": [{"x": math.inf}],
     "nan beside null": [None, math.nan],
     "nan in a model": Model(x=math.nan),
+    "nan in a model below": {"a": None, "b": [Model(x=-math.inf)]},
+    "nan beside what MessagePack does not have": Linked(at=AnyUrl("http://example.org"), x=math.nan),
     "surrogate": "\ud800",
     "surrogate key": {"\udfff": 1},
     "nul": "a\x00b",
     "nul key": {"\x00": 1},
     "big integer": 2**53 + 1,
     "huge integer": -(10**400),
+    "big integer among others": {"a": 0.1, "b": [1, -(2**53) - 1]},
     "deep": nested(DEPTH_MAX + 1),
+    "deep beside text that looks as if it were over": [["]" * DEPTH_MAX, nested(DEPTH_MAX)]],
     "deeper than the stack": nested(5_000),
     "no json": object(),
     "bytes in a set of complex": {1j},
@@ -53,7 +62,8 @@ def test_hostile_values_are_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [b"NaN", b"[Infinity]", b'"\\ud800"', b'"\\u0000"', b"9007199254740993", b"1e400", b"[" * 200 + b"]" * 200,
-     b"[" * 100_000, b'{"a":1', b"\xff", b"", b"1" * 5_000],
+     b"[" * 100_000, b'{"a":1', b"\xff", b"", b"1" * 5_000,
+     b'{"a": [1,\t9007199254740993]}', b"[\n-9007199254740993]"],
 )  # fmt: skip
 def test_hostile_json_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidValue):
@@ -62,7 +72,19 @@ def test_hostile_json_is_refused(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, [None, 1], "nullify", "\\u0000 as text", 2**53, -(2**53), nested(DEPTH_MAX), "𝄞", {"b": 1, "a": [0.5]}],
+    [
+        None,
+        [None, 1],
+        "nullify",
+        "\\u0000 as text",
+        2**53,
+        -(2**53),
+        nested(DEPTH_MAX),
+        "𝄞",
+        {"b": 1, "a": [0.5]},
+        {"µs": 1_800_000_000_000_000, "text": ":9007199254740993", "share": 0.1 + 0.2},
+        [{"a": [None]}] * DEPTH_MAX,
+    ],
 )
 def test_ordinary_values_that_look_suspect_pass(value: Any) -> None:
     assert decode(encode(value)) == value
