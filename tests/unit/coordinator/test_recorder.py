@@ -12,7 +12,7 @@ from pointsman import CoordinatorSettings
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.observe.stats import Stats
-from pointsman.ports.event_log import Append, AppendResult, Letter, Outcome
+from pointsman.ports.event_log import Append, AppendResult, Letter, NewEvent, Outcome
 from pointsman.stores.memory.event_log import MemoryEventLog
 from pointsman.stores.memory.store import MemoryStore
 
@@ -35,7 +35,7 @@ async def test_one_bad_run_does_not_stop_its_neighbours() -> None:
     names = [f"good-{n}" for n in range(100)]
     names.insert(50, "bad")
     answers = {
-        name: recorder.submit([Append(name, 1, 1, b"nonce", [], "running", 1)]) for name in names
+        name: recorder.append([Append(name, 1, 1, b"nonce", [], "running", 1)]) for name in names
     }  # all wait before the lanes start, so they are refused together
     recorder.start()
     try:
@@ -70,7 +70,7 @@ async def test_who_gets_a_letter_does_not_move_with_who_sends_it(is_letter_first
     ending = Append(child, 1, 1, b"nonce", [], "completed", None, letter=Letter(parent, "key", "child", b"{}"))
     moving, beside = (Append(run, 1, 1, b"nonce", [], "running", 1) for run in (parent, other))
     order = [ending, moving, beside] if is_letter_first else [moving, ending, beside]
-    answers = [recorder.submit([append]) for append in order]
+    answers = [recorder.append([append]) for append in order]
     recorder.start()
     try:
         async with asyncio.timeout(5):
@@ -78,6 +78,26 @@ async def test_who_gets_a_letter_does_not_move_with_who_sends_it(is_letter_first
     finally:
         await recorder.stop()
     assert log.batches == [[order[0].run, other], [order[1].run]]
+
+
+async def test_a_batch_is_limited_in_bytes_and_in_runs() -> None:
+    """Large statements cost more a run, and the memory of both sides."""
+    log = Noting(MemoryStore()._session)
+    log.batches = []
+    recorder = Recorder(log, CoordinatorSettings(batch_runs_max=4, batch_bytes_max=1_000), Stats())
+    runs = [name for name in (f"r{n}" for n in range(40)) if crc32(name.encode()) % 2 == 0][:9]
+    sizes = [400, 700, 10, 2_000, 10, 10, 10, 10, 10]  # a body may be larger than all may be together
+    answers = [
+        recorder.append([Append(run, 1, 1, b"nonce", [NewEvent("E", 1, 1, b"x" * size)], "running", 1)])
+        for run, size in zip(runs, sizes, strict=True)
+    ]
+    recorder.start()
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*answers)
+    finally:
+        await recorder.stop()
+    assert log.batches == [runs[:2], runs[2:4], runs[4:8], runs[8:]]
 
 
 class Silent(MemoryEventLog):
@@ -98,7 +118,7 @@ async def test_who_waits_when_it_is_stopped_is_told_and_so_is_who_comes_after() 
     recorder = Recorder(log, CoordinatorSettings(), Stats())
 
     def submit() -> asyncio.Future[AppendResult]:
-        return recorder.submit([Append("r", 1, 1, b"nonce", [], "running", 1)])
+        return recorder.append([Append("r", 1, 1, b"nonce", [], "running", 1)])
 
     recorder.start()
     under_way = submit()

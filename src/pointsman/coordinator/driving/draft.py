@@ -44,8 +44,8 @@ class Draft:
     """
 
     __slots__ = (
-        "_crew", "_execution", "_head", "_tasks", "_warn_at", "create", "durable", "entries", "noted",
-        "says_more",
+        "_crew", "_execution", "_head", "_nonce", "_stats", "_tasks", "_warn_at", "create", "durable", "entries",
+        "noted", "says_more",
     )  # fmt: skip
 
     def __init__(self, crew: Crew, execution: Execution, head: Head, create: NewRun | None) -> None:
@@ -55,6 +55,8 @@ class Draft:
         self.says_more = False
         self.noted = 0
         self._crew = crew
+        self._nonce = crew.ids.nonce
+        self._stats = crew.stats
         self._execution = execution
         self._head = head
         self._tasks = OpenTasks(execution.state, has_webhook=crew.on_notice is not None)
@@ -70,22 +72,19 @@ class Draft:
         last: Produced | None = None,
     ) -> list[Append]:  # fmt: skip
         """The run's append, `last` at its end, and those that create the children which it starts."""
-        run, epoch = self._execution.state, self._head.epoch
+        run, durable, epoch = self._execution.state, self.durable, self._head.epoch
+        events = self.entries if last is None else self._with(last)
         append = Append(
-            run=run.run, epoch=epoch, expected=self.durable, nonce=self._crew.ids.nonce(),
-            events=chained(
-                self.entries if last is None else self._with(last), self._execution.checksum, self.durable, epoch
-            ),
-            status=status, owner=owner, folded=run.folded, closes=closes, wake_at=wake_at, create=self.create,
+            run.run, epoch, durable, self._nonce(), chained(events, self._execution.checksum, durable, epoch), status,
+            owner, run.folded, closes=closes, wake_at=wake_at, create=self.create,
             letter=None if last is None else mails.letter_to_parent(run, last.event),
         )  # fmt: skip
         if not self.says_more and not self._tasks.by_call:
             return [append]
-        events = self._with(last)
-        append.tasks, append.notices = self._tasks.rows(events, self.durable)
-        append.reservations = reservations(events, self.durable)
-        append.state = state(events, self.durable)
-        append.generations, append.base = generations(events, self.durable)
+        append.tasks, append.notices = self._tasks.rows(events, durable)
+        append.reservations = reservations(events, durable)
+        append.state = state(events, durable)
+        append.generations, append.base = generations(events, durable)
         # Each new owner sets aside anew what the attempt under way may cost: a run that ends them would never be found.
         append.is_progress = not events or any(type(p.event) is not ev.CallReserved for p in events)
         children = [p for p in self.entries if type(p.event) is ev.ChildStarted]
@@ -96,10 +95,10 @@ class Draft:
         events, before = append.events, self.durable
         if events:
             self._execution.checksum = events[-1].checksum
-            self.durable += len(events)
-            self._crew.stats.events += len(events)
-        if self.durable >= self._warn_at:
-            self._warn_of_limit()
+            self.durable = durable = before + len(events)
+            self._stats.events += len(events)
+            if durable >= self._warn_at:
+                self._warn_of_limit()
         if self.says_more or self._tasks.by_call:
             produced = self._with(last)
             self.noted += 0 if append.is_progress else len(events)

@@ -1,7 +1,8 @@
 """Drive one run, from the moment that this coordinator owns it until it ends, parks, or belongs to somebody else.
 
 One task a run. Its loop is the whole life of a step: take in what happened, let the kernel answer, append both in one
-statement, and only then act: request-first. An append that is not answered with MOVED changes nothing outside.
+statement, and only then act: request-first. An append that is not answered with MOVED changes nothing outside. The
+recorder tells the answer to the driver, not to its task, which sleeps on unless there is more to do than to act.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pointsman.coordinator.driving.attempts import Attempts
 from pointsman.coordinator.driving.children import cancel_children
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.driving.draft import SAYS_MORE, Draft
+from pointsman.coordinator.driving.recorder import lane_of
 from pointsman.coordinator.driving.redriving import revive_children
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, RunEnded, StoreUnavailable
@@ -76,15 +78,25 @@ class Driver:
         """Told by how much it has grown, or shrunk."""
         self._weigh_at = execution.traffic + max(RUN_BYTES, self.size // WEIGHED_PARTS)
         self._crew = crew
+        self._now = crew.store.clock.now
+        self._incarnation = crew.lease.incarnation
         self._draft = Draft(crew, execution, head, create)
         self._mail = head.mail
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None, tuple[ev.Emission, ...]]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
         self._is_hinted = False
+        self._is_due = True
+        """A timer or a retry may be: `Timers` pokes whose time has come, so no step looks for itself."""
         self._has_effects = False
         """Something that is decided and not durable yet will have effects."""
         self._is_closed = False
         """The append that parks or ends the run is durable."""
+        self._lane = lane_of(self.run)
+        self._sent: Append | None = None
+        """The append that is on its way."""
+        self._trouble: Exception | None = None
+        """What came instead of its answer, or of what the answer led to."""
+        self._over: Exit | None = None
         self._is_awake = False
         self._waiter: asyncio.Future[None] | None = None
         """A future of its own instead of `asyncio.Event`: a step waits once, and an Event costs it 3 µs more."""
@@ -116,7 +128,8 @@ class Driver:
         self._wake()
 
     def poke(self) -> None:
-        """Look again: time has passed, or the coordinator drains."""
+        """Look again: something is due, or the coordinator drains."""
+        self._is_due = True
         self._wake()
 
     def hinted(self) -> None:
@@ -137,56 +150,84 @@ class Driver:
         if self._draft.create is None:
             self._resume_effects()
             await revive_children(self._crew, self.execution.state)
-        over: Exit | None = None
+        new_future = asyncio.get_running_loop().create_future
         try:
-            while True:
-                self._is_awake = False
+            while (over := self._over) is None:
                 try:
-                    over = await self._step()
+                    self._is_awake = False
+                    await self._step()
+                    if self._over is None and (self._sent is not None or not self._is_awake):
+                        self._waiter = new_future()
+                        await self._waiter
+                    if self._trouble is not None:
+                        trouble, self._trouble = self._trouble, None
+                        raise trouble
                 except StoreUnavailable as error:
-                    # Only mail was read or posted; an append finds out for itself. Nothing is lost by asking again.
+                    # Mail was read or posted, or the recorder has stopped. Nothing is lost by asking again.
                     logger.info("run %s: %s; trying again", self.run, error)
                     await asyncio.sleep(STORE_RETRY_S)
-                    continue
-                if over is not None:
-                    return over
+            return over
         finally:
+            self._sent, over = None, self._over  # nobody acts on its answer any more
             self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS), has_ended=over is Exit.ENDED)
 
-    async def _step(self) -> Exit | None:
-        execution, attempts, crew = self.execution, self._attempts, self._crew
-        if self._mail > execution.state.folded or self._is_hinted:
+    async def _step(self) -> None:
+        """Take in what happened, decide, and send it off. It waits for mail and for the last append alone."""
+        execution, attempts, crew, draft = self.execution, self._attempts, self._crew, self._draft
+        state = execution.state
+        if self._mail > state.folded or self._is_hinted:
             await self._read_mail()
-        now = crew.store.clock.now()
+        now = self._now()
         self._take_in(now)
-        if execution.state.tasks is not None and self._draft.create is None:
+        if state.tasks is not None and draft.create is None:
             await self._expire(now)
         if crew.is_draining:
             attempts.withdraw()
-        while self._collect() or attempts.wanted:
+        self._collect()
+        while attempts.wanted:
             attempts.look(now)
+            if execution.new:
+                self._collect()
         if execution.ending is not None:
-            return await self._end()
-        if execution.state.is_idle() and self._can_park(now):
-            return await self._park()
-        if crew.is_draining and not attempts.are_left and self._draft.create is None:
-            return await self._hand_over()
-        if self._draft.entries or self._draft.create is not None:
-            appends = self._draft.appends("running", crew.lease.incarnation)
-            over = self._answered(await crew.recorder.submit(appends), appends[0])
-            if over is not None or self._is_awake or attempts.wanted or not attempts.under_way:
-                return over
-            # An attempt has just been made and nothing else happened: a look around would find nothing to do.
+            over = await self._end()
+        elif state.is_idle() and self._can_park(now):
+            over = await self._park()
+        elif crew.is_draining and not attempts.are_left and draft.create is None:
+            over = await self._hand_over()
         else:
-            attempts.dispatch_ready()
-        if not self._is_awake:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return None
+            if draft.entries or draft.create is not None:
+                self._send()
+            else:
+                attempts.dispatch_ready()
+            return
+        self._over, self._is_awake = over, True  # mail came first, or children had to be there: look again
+
+    def _send(self) -> None:
+        """Append what is decided; `_told` goes on."""
+        appends = self._draft.appends("running", self._incarnation)
+        self._sent = appends[0]
+        self._crew.recorder.submit(appends, self._lane, self._told)
+
+    def _told(self, answer: AppendResult | Exception) -> None:
+        """What became of the append that was sent. To make the attempts that it asks for, the task need not wake up."""
+        sent, self._sent = self._sent, None
+        if sent is None:  # this driver is gone
+            return
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            self._over = over = self._answered(answer, sent)
+        except Exception as error:  # noqa: BLE001  raised again where the run is driven
+            self._trouble = error
+            self._wake()
+            return
+        attempts = self._attempts
+        if self._is_awake or over is not None or attempts.wanted or not attempts.under_way:
+            self._wake()
 
     def _wake(self) -> None:
         self._is_awake = True
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and self._sent is None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _read_mail(self) -> None:
@@ -197,20 +238,17 @@ class Driver:
             execution.mailed(mails.event_of(letter), clock.now())
         self._mail = max(self._mail, execution.state.folded)
 
-    def _collect(self) -> bool:
-        """Take over what the kernel produced, if anything; attempts that it asks for are wished for."""
-        new = self.execution.take()
-        if not new:
-            return False
+    def _collect(self) -> None:
+        """Take over what the kernel produced; attempts that it asks for are wished for."""
+        draft, new = self._draft, self.execution.take()
         for produced in new:
             kind = type(produced.event)
             if kind in ATTEMPT_REQUESTS:
                 self._attempts.wanted.append(produced.event.call)  # type: ignore[attr-defined]
             elif kind in NOTEWORTHY:
-                self._draft.says_more |= kind in SAYS_MORE
+                draft.says_more |= kind in SAYS_MORE
                 self._has_effects |= kind in WITH_EFFECTS
-        self._draft.entries += new
-        return True
+        draft.entries += new
 
     def _take_in(self, now: int) -> None:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
@@ -222,8 +260,8 @@ class Driver:
                 execution.attempt_failed(call, number, result, now, spent=spent, may_retry=may_retry)
             else:
                 execution.completed(call, number, result, now, spent=spent, emitted=emitted)
-        due = execution.state.next_due()
-        if due is not None and due <= now:
+        if self._is_due:
+            self._is_due = False
             execution.time_passed(now)
 
     async def _expire(self, now: int) -> None:
@@ -264,7 +302,7 @@ class Driver:
         ending = self.execution.ending
         assert ending is not None
         if self._draft.says_more and any(type(p.event) is ev.ChildStarted for p in self._draft.entries):
-            return await self._append("running", self._crew.lease.incarnation)  # they must be there to be stopped
+            return await self._append("running", self._incarnation)  # they must be there to be stopped
         await cancel_children(self._crew, self.execution.state)
         now = self._crew.store.clock.now()
         last = Produced(ending, max(now, self.execution.state.last_at), ev.encode_event(ending))
@@ -282,9 +320,9 @@ class Driver:
         self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
         last: Produced | None = None,
     ) -> Exit | None:  # fmt: skip
-        """Append what is decided; the answer is that of `_answered`."""
+        """Append what is decided, and wait for it; the answer is that of `_answered`."""
         appends = self._draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
-        return self._answered(await self._crew.recorder.submit(appends), appends[0], last)
+        return self._answered(await self._crew.recorder.append(appends), appends[0], last)
 
     def _answered(self, result: AppendResult, append: Append, last: Produced | None = None) -> Exit | None:
         """What became of an append. None: it is durable, or mail came first (then `_mail` says so) and nothing
@@ -296,7 +334,10 @@ class Driver:
                 self._attempts.created()
                 if self.created is not None and not self.created.done():
                     self.created.set_result(None)
-            self._moved(draft.moved(append, last), result.mail)
+            decided = draft.moved(append, last)
+            if result.mail > self._mail:
+                self.mail_came(result.mail)
+            self._moved(decided)
             return None
         if result.outcome is Outcome.MAIL_ARRIVED:
             self.mail_came(max(result.mail, self.execution.state.folded + 1))
@@ -307,12 +348,10 @@ class Driver:
         logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, draft.durable, self.epoch)
         return Exit.LOST
 
-    def _moved(self, decided: list[Produced], mail: int) -> None:
+    def _moved(self, decided: list[Produced]) -> None:
         """It is durable: now it may have effects."""
         attempts = self._attempts
         self._crew.on_moved(self.run)
-        if mail > self._mail:
-            self.mail_came(mail)
         if self.execution.traffic >= self._weigh_at:
             self._weigh()
         if self._has_effects or attempts.reserved:

@@ -11,7 +11,9 @@ import asyncio
 import logging
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from operator import attrgetter
 
 from pointsman.coordinator.settings import CoordinatorSettings
@@ -28,22 +30,32 @@ that batch, which are being answered just now, are ready again after three, and 
 run."""
 
 logger = logging.getLogger("pointsman.recorder")
-_body_of = attrgetter("body")
+_appends_of, _events_of, _body_of = attrgetter("appends"), attrgetter("events"), attrgetter("body")
+
+
+Answer = Callable[[AppendResult | Exception], None]
+"""Told what became of an append; it must not raise. The first time counts: a recorder that is stopped tells everybody
+StoreUnavailable, also those of a batch of which half was answered."""
+
+
+def lane_of(run: str) -> int:
+    """A run is always in the same lane."""
+    return zlib.crc32(run.encode()) % LANES
 
 
 class Ticket:
     """Appends that must travel in one statement (a run, and children that it starts), and where the answer to the first
     of them goes."""
 
-    __slots__ = ("appends", "done")
+    __slots__ = ("answer", "appends")
 
-    def __init__(self, appends: Sequence[Append], done: asyncio.Future[AppendResult]) -> None:
+    def __init__(self, appends: Sequence[Append], answer: Answer) -> None:
         self.appends = appends
-        self.done = done
+        self.answer = answer
 
 
 class Recorder:
-    """A service: `start`, `submit`, `stop`."""
+    """A service: `start`, `submit` and `append`, `stop`."""
 
     def __init__(self, log: EventLog, settings: CoordinatorSettings, stats: Stats) -> None:
         self._log = log
@@ -67,22 +79,25 @@ class Recorder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for queue in self._queues:
             while queue:
-                _give_up(queue.popleft().done)
+                _give_up(queue.popleft())
 
-    def submit(self, appends: Sequence[Append]) -> asyncio.Future[AppendResult]:
-        """Queue appends that belong together, the owner's run first: the answer is of that one. One run is queued once
-        until its answer is there. Raises StoreUnavailable, when it is awaited: this recorder is stopped, and what
-        became of them is unknown."""
+    def append(self, appends: Sequence[Append]) -> asyncio.Future[AppendResult]:
+        """`submit`, for who has time to wait. Raises StoreUnavailable, when it is awaited."""
         done: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
+        self.submit(appends, lane_of(appends[0].run), partial(_resolve, done))
+        return done
+
+    def submit(self, appends: Sequence[Append], lane: int, answer: Answer) -> None:
+        """Queue appends that belong together, the owner's run first: `answer` is told of that one. One run is queued
+        once until its answer is there."""
+        ticket = Ticket(appends, answer)
         if self._is_stopped:
-            _give_up(done)
-            return done
-        lane = zlib.crc32(appends[0].run.encode()) % LANES
+            _give_up(ticket)
+            return
         queue = self._queues[lane]
         if not queue:  # else its lane is on its way to it
             self._wakes[lane].set()
-        queue.append(Ticket(appends, done))
-        return done
+        queue.append(ticket)
 
     @property
     def depth(self) -> int:
@@ -110,7 +125,7 @@ class Recorder:
                 await self._append_or_halve(tickets, lane)
             except asyncio.CancelledError:
                 for ticket in tickets:
-                    _give_up(ticket.done)
+                    _give_up(ticket)
                 raise
 
     async def _append_or_halve(self, tickets: list[Ticket], lane: int) -> None:
@@ -124,8 +139,7 @@ class Recorder:
                 logger.exception("lane %d: an append of %d runs failed", lane, len(tickets))
             if len(tickets) == 1:
                 logger.warning("an append of run %s was refused: %s", tickets[0].appends[0].run, error)
-                if not tickets[0].done.done():
-                    tickets[0].done.set_exception(error)
+                tickets[0].answer(error)
                 return
         self._stats.appends_refused += 1
         middle = len(tickets) // 2
@@ -138,24 +152,37 @@ class Recorder:
         left: list[Ticket] = []
         moved: set[str] = set()
         addressed: set[str] = set()
-        runs = size = 0
-        while queue and runs < self._settings.batch_runs_max and size < self._settings.batch_bytes_max:
+        runs_max = self._settings.batch_runs_max
+        while queue and len(moved) < runs_max:
             ticket = queue.popleft()
-            if not _fits(ticket, moved, addressed):
-                left.append(ticket)
-                continue
-            tickets.append(ticket)
             for append in ticket.appends:
-                moved.add(append.run)
-                if append.letter is not None:
-                    addressed.add(append.letter.run)
-                runs += 1
-                size += sum(map(len, map(_body_of, append.events)))
+                run, letter = append.run, append.letter
+                if run in moved or run in addressed or (letter is not None and letter.run in moved):
+                    left.append(ticket)
+                    break
+            else:
+                tickets.append(ticket)
+                for append in ticket.appends:
+                    moved.add(append.run)
+                    if append.letter is not None:
+                        addressed.add(append.letter.run)
         queue.extendleft(reversed(left))
+        if _size(tickets) >= self._settings.batch_bytes_max:
+            self._shorten(tickets, queue)
         return tickets
 
+    def _shorten(self, tickets: list[Ticket], queue: deque[Ticket]) -> None:
+        """Put back what comes after the first ones that are large enough together."""
+        size = 0
+        for count, ticket in enumerate(tickets, 1):
+            size += _size([ticket])
+            if size >= self._settings.batch_bytes_max:
+                queue.extendleft(reversed(tickets[count:]))
+                del tickets[count:]
+                return
+
     async def _append(self, tickets: list[Ticket], lane: int) -> None:
-        batch = [append for ticket in tickets for append in ticket.appends]
+        batch = list(chain.from_iterable(map(_appends_of, tickets)))
         clock = asyncio.get_running_loop().time
         began = self._began[lane] = clock()
         try:
@@ -171,8 +198,7 @@ class Recorder:
         self._stats.appended_runs += len(batch)
         position = 0
         for ticket in tickets:
-            if not ticket.done.done():
-                ticket.done.set_result(results[position])
+            ticket.answer(results[position])
             position += len(ticket.appends)
 
     async def _find_out(self, batch: list[Append], lane: int) -> list[AppendResult]:
@@ -198,15 +224,20 @@ class Recorder:
         return [results[append.run] for append in batch]
 
 
-def _fits(ticket: Ticket, moved: set[str], addressed: set[str]) -> bool:
-    """May it go with runs that move, and those that get letters from them?"""
-    for append in ticket.appends:
-        letter = append.letter
-        if append.run in moved or append.run in addressed or (letter is not None and letter.run in moved):
-            return False
-    return True
+def _size(tickets: Sequence[Ticket]) -> int:
+    """Bytes of all bodies."""
+    appends = chain.from_iterable(map(_appends_of, tickets))
+    return sum(map(len, map(_body_of, chain.from_iterable(map(_events_of, appends)))))
 
 
-def _give_up(done: asyncio.Future[AppendResult]) -> None:
-    if not done.done():
-        done.set_exception(StoreUnavailable("this coordinator has lost its lease, or leaves: ask again"))
+def _give_up(ticket: Ticket) -> None:
+    ticket.answer(StoreUnavailable("this coordinator has lost its lease, or leaves: ask again"))
+
+
+def _resolve(done: asyncio.Future[AppendResult], answer: AppendResult | Exception) -> None:
+    if done.done():  # whoever waited has left
+        return
+    if isinstance(answer, Exception):
+        done.set_exception(answer)
+    else:
+        done.set_result(answer)

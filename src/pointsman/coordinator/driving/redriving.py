@@ -171,7 +171,7 @@ async def _carry_out(crew: Crew, found: _Found, *, by: str, reason: str, has_fre
     if any(row.type == "StateSet" for row in found.rows):  # some of them may be void from now on
         rows = [*found.rows, Recorded(head.sequence + 1, now, "RunRedriven", event.VERSION, body)]
         append.state = row_at(rows)
-    result = await crew.recorder.submit([append])
+    result = await crew.recorder.append([append])
     if result.outcome is not Outcome.MOVED:
         return False
     crew.stats.runs_redriven += 1

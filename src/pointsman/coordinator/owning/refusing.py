@@ -43,13 +43,13 @@ async def refuse(
     )  # fmt: skip
     crew.stats.runs_stopped += fits_later
     crew.stats.runs_quarantined += not fits_later
-    result = await crew.recorder.submit([append])
+    result = await crew.recorder.append([append])
     if result.outcome is Outcome.CONFLICT:  # the log has events behind its head: there is no place for another
         append = Append(
             run=run, epoch=epoch, expected=sequence, nonce=crew.ids.nonce(), owner=None, events=[],
             status="quarantined",
         )  # fmt: skip
-        await crew.recorder.submit([append])
+        await crew.recorder.append([append])
 
 
 async def _last(crew: Crew, run: str, sequence: int) -> Recorded | None:

@@ -147,7 +147,7 @@ class Roster:
             run=run, epoch=0, expected=0, nonce=self._ids.nonce(), events=[event], status="running", owner=None,
             wake_at=event.at, create=new_run,
         )  # fmt: skip
-        result = await crew.recorder.submit([append])
+        result = await crew.recorder.append([append])
         self._store.wakeup.hint([run])
         return None if result.outcome is Outcome.MOVED else Exit.EXISTS
 

@@ -19,7 +19,7 @@ from pointsman.coordinator.driving import draft, redriving
 from pointsman.coordinator.driving.attempt import Attempt
 from pointsman.coordinator.driving.attempts import Attempts
 from pointsman.coordinator.driving.dispatcher import Dispatcher
-from pointsman.coordinator.driving.driver import Driver, Exit
+from pointsman.coordinator.driving.driver import Driver
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.coordinator.owning import loading
 from pointsman.kernel import events as ev
@@ -57,13 +57,13 @@ def no_fence_and_no_primary_key() -> Iterator[None]:
 @contextmanager
 def no_request_first() -> Iterator[None]:
     """A call goes to its agent as soon as it is decided, before it is durable."""
-    append = Driver._append
+    send = Driver._send
 
-    async def hasty(self: Driver, *args: Any, **kwargs: Any) -> Exit | None:
+    def hasty(self: Driver) -> None:
         self._attempts.dispatch_ready()
-        return await append(self, *args, **kwargs)
+        send(self)
 
-    with patched(Driver, "_append", hasty):
+    with patched(Driver, "_send", hasty):
         yield
 
 
