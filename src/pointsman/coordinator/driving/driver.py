@@ -18,6 +18,7 @@ from functools import partial
 from pointsman.coordinator.driving import mail as mails
 from pointsman.coordinator.driving.attempts import Attempts
 from pointsman.coordinator.driving.children import cancel_children
+from pointsman.coordinator.driving.consequences import SETS_IN_MOTION, set_in_motion, set_in_motion_again
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.driving.draft import SAYS_MORE, Draft
 from pointsman.coordinator.driving.recorder import lane_of
@@ -39,12 +40,7 @@ once."""
 WEIGHED_PARTS = 8
 """A run is weighed again when an eighth of its size has come or gone: calls under way are not counted each time."""
 ATTEMPT_REQUESTS = frozenset({ev.CallRequested, ev.CallRetried, ev.CallReassigned})
-WITH_EFFECTS = frozenset(
-    {
-        ev.TimerSet, ev.AttemptFailed, ev.ChildStarted, ev.CallCancelled, ev.CallReserved, ev.HumanTaskOpened,
-        ev.HumanTaskRequested, ev.HumanTaskEscalated,
-    }
-)  # fmt: skip
+WITH_EFFECTS = SETS_IN_MOTION | {ev.CallCancelled, ev.CallReserved}
 NOTEWORTHY = WITH_EFFECTS | SAYS_MORE
 """Told by type in a set: each `isinstance` of every event would cost a step a microsecond of all."""
 STATUS_OF = {ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunWasCancelled: "cancelled"}
@@ -148,7 +144,7 @@ class Driver:
     async def drive(self) -> Exit:
         """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
         if self._draft.create is None:
-            self._resume_effects()
+            self._resume()
             await revive_children(self._crew, self.execution.state)
         new_future = asyncio.get_running_loop().create_future
         try:
@@ -216,13 +212,16 @@ class Driver:
         try:
             if isinstance(answer, Exception):
                 raise answer
-            self._over = over = self._answered(answer, sent)
+            if answer.outcome is Outcome.MOVED:
+                self._moved(sent, None, answer.mail)
+            else:
+                self._over = self._refused(answer)
         except Exception as error:  # noqa: BLE001  raised again where the run is driven
             self._trouble = error
             self._wake()
             return
         attempts = self._attempts
-        if self._is_awake or over is not None or attempts.wanted or not attempts.under_way:
+        if self._is_awake or self._over is not None or attempts.wanted or not attempts.under_way:
             self._wake()
 
     def _wake(self) -> None:
@@ -324,33 +323,35 @@ class Driver:
         appends = self._draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
         return self._answered(await self._crew.recorder.append(appends), appends[0], last)
 
-    def _answered(self, result: AppendResult, append: Append, last: Produced | None = None) -> Exit | None:
+    def _answered(self, result: AppendResult, append: Append, last: Produced | None) -> Exit | None:
         """What became of an append. None: it is durable, or mail came first (then `_mail` says so) and nothing
         happened."""
-        draft = self._draft
-        if result.outcome is Outcome.MOVED:
-            self._is_closed = append.closes
-            if draft.create is not None:
-                self._attempts.created()
-                if self.created is not None and not self.created.done():
-                    self.created.set_result(None)
-            decided = draft.moved(append, last)
-            if result.mail > self._mail:
-                self.mail_came(result.mail)
-            self._moved(decided)
-            return None
+        if result.outcome is not Outcome.MOVED:
+            return self._refused(result)
+        self._is_closed = append.closes
+        self._moved(append, last, result.mail)
+        return None
+
+    def _refused(self, result: AppendResult) -> Exit | None:
         if result.outcome is Outcome.MAIL_ARRIVED:
             self.mail_came(max(result.mail, self.execution.state.folded + 1))
             return None
-        if draft.create is not None and result.outcome in (Outcome.EXISTS, Outcome.CONFLICT):
+        if self._draft.create is not None and result.outcome in (Outcome.EXISTS, Outcome.CONFLICT):
             return Exit.EXISTS  # CONFLICT: the reply was lost, and what stands there is not ours
         self._crew.stats.runs_fenced += 1
-        logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, draft.durable, self.epoch)
+        logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, self.durable, self.epoch)
         return Exit.LOST
 
-    def _moved(self, decided: list[Produced]) -> None:
+    def _moved(self, append: Append, last: Produced | None, mail: int) -> None:
         """It is durable: now it may have effects."""
-        attempts = self._attempts
+        draft, attempts = self._draft, self._attempts
+        if draft.create is not None:
+            attempts.created()
+            if self.created is not None and not self.created.done():
+                self.created.set_result(None)
+        decided = draft.moved(append, last)
+        if mail > self._mail:
+            self.mail_came(mail)
         self._crew.on_moved(self.run)
         if self.execution.traffic >= self._weigh_at:
             self._weigh()
@@ -358,7 +359,7 @@ class Driver:
             self._has_effects = False
             for produced in decided:
                 attempts.became_durable(produced.event)
-                self._take_effect(produced.event)
+                set_in_motion(self._crew, self.execution.state, produced.event)
         if self.execution.ending is None:
             attempts.dispatch_ready()
 
@@ -368,36 +369,11 @@ class Driver:
         if self.on_weighed is not None:
             self.on_weighed(self.size - before)
 
-    # -- effects --------------------------------------------------------------------------------------------------
-
-    def _take_effect(self, event: ev.Event) -> None:
-        match event:
-            case ev.TimerSet(due=due):
-                self._crew.timers.wake_at(due, self.run)
-            case ev.AttemptFailed(retry_at=due) if due is not None:
-                self._crew.timers.wake_at(due, self.run)
-            case ev.ChildStarted():
-                self._crew.on_due(event.run)
-            case ev.HumanTaskOpened() | ev.HumanTaskRequested() | ev.HumanTaskEscalated():
-                self._watch_tasks()
-            case _:
-                pass
-
-    def _watch_tasks(self) -> None:
-        for task in (self.execution.state.tasks or {}).values():
-            for due in (task.escalate_at, task.expires_at):
-                if due is not None:
-                    self._crew.timers.wake_at(due, self.run)
-
-    def _resume_effects(self) -> None:
+    def _resume(self) -> None:
         """After a replay: what was under way is under way again, under the same key and attempt."""
-        state = self.execution.state
-        for due in [*state.timers.values(), *(pending.retry_at for pending in state.calls.values())]:
-            if due is not None:
-                self._crew.timers.wake_at(due, self.run)
-        self._watch_tasks()
+        set_in_motion_again(self._crew, self.execution.state)
         new = {p.event.call for p in self.execution.new if isinstance(p.event, ev.CallRequested)}
-        for pending in list(state.calls.values()):
+        for pending in list(self.execution.state.calls.values()):
             if pending.retry_at is not None or pending.task is not None or pending.call in new:
                 continue
             agent = self._crew.directory.agent(pending.target)
