@@ -54,7 +54,7 @@ class Body:
         self._state = state
         self._workflow = workflow
         self._scheduler = Scheduler(self._strand_over)
-        self._causes = 0
+        self._has_waited = False
         self.requests = Requests(state, workflow, directory, self._scheduler, events_max)
 
     def deliver(self, event: ev.Event, at: int, data: bytes) -> None:
@@ -63,7 +63,6 @@ class Body:
         if requests.is_closed:
             return
         requests.now = at
-        self._causes += 1
         match event:  # the most frequent one first: each case costs those behind it
             case ev.CallCompleted():
                 self._call_completed(event.call, event.output, event.emitted)
@@ -82,8 +81,10 @@ class Body:
             case ev.ChildEnded():
                 self._child_ended(event)
             case ev.CancelRequested():
+                requests.is_interrupted = True
                 self._scheduler.wake_all()
         self._scheduler.run()
+        self._has_waited = True
         if requests.broken is not None or requests.typed is not None:
             self._look_back(requests.broken, requests.typed)
 
@@ -101,6 +102,7 @@ class Body:
 
     def _start(self, data: bytes) -> None:
         self.requests.given_bytes += len(data)
+        self.requests.is_interrupted = self._state.cancel_reason is not None  # of an earlier generation
         try:
             coroutine = self._workflow.body(Run(self.requests, self._state), data)
         except Exception as error:  # noqa: BLE001  whatever a body raises is its run's failure
@@ -109,12 +111,12 @@ class Body:
         self._scheduler.spawn(coroutine, None)
 
     def _answer(self, call: str, value: Any = None, error: BaseException | None = None) -> None:
-        handle = self.requests.handles[call]
-        self.requests.signatures.pop(call, None)
-        if self.requests.defaults:
-            self.requests.defaults.pop(call, None)
+        requests = self.requests
+        handle = requests.handles[call]
+        if requests.defaults:
+            requests.defaults.pop(call, None)
         if not handle.order:
-            self.requests.resolve(handle, value, error)
+            requests.resolve(handle, value, error)
 
     def check_progress(self) -> None:
         """End a body that waits while nothing is under way: branches that wait for each other, say. What a person or a
@@ -126,19 +128,20 @@ class Body:
         self._end(ev.RunFailed(failure=failure_of(RunDeadlocked(f"{RunDeadlocked.__doc__} Left waiting: {branches}"))))
 
     def _call_completed(self, call: str, output: msgspec.Raw, emitted: tuple[ev.Emission, ...] = ()) -> None:
-        signature = self.requests.signatures.get(call)
-        if signature is None:
+        requests = self.requests
+        handle = requests.handles.get(call)
+        if handle is None or handle.order or handle.signature is None:
             return
         try:
-            value = signature.decode_output(bytes(output))
+            value = handle.signature.decode_output(bytes(output))
         except PointsmanError as error:
             misfit = NonDeterministicWorkflow(f"a result of {call}", f"a schema that refuses it: {error}")
-            self.requests.break_off(misfit)
+            requests.break_off(misfit)
             return
-        self.requests.given_bytes += len(output)
+        requests.given_bytes += len(output)
         if emitted:
-            self.requests.given_bytes += sum(len(emission.data) for emission in emitted)
-            self.requests.note_emitted(call, emitted)
+            requests.given_bytes += sum(len(emission.data) for emission in emitted)
+            requests.note_emitted(call, emitted)
         self._answer(call, value)
 
     def _call_failed(self, call: str, failure: ev.Failure) -> None:
@@ -147,11 +150,11 @@ class Body:
 
     def _call_skipped(self, call: str, default: bytes) -> None:
         """The default, read by the agent's schema; as plain data where the author chose one that does not fit it."""
-        signature = self.requests.signatures.get(call)
-        if signature is None:
+        handle = self.requests.handles.get(call)
+        if handle is None or handle.order or handle.signature is None:
             return
         try:
-            value = signature.decode_output(default)
+            value = handle.signature.decode_output(default)
         except PointsmanError:
             value = msgspec.json.decode(default)
         self.requests.given_bytes += len(default)
@@ -192,7 +195,7 @@ class Body:
 
     def close(self) -> None:
         """Let it leave memory. The author's `finally` runs and nothing that it does counts."""
-        self.requests.is_closed = True
+        self.requests.is_closed = self.requests.is_interrupted = True
         self._scheduler.close()
         self.requests.handles.clear()  # each holds the requests; nothing asks for one any more
 
@@ -219,7 +222,7 @@ class Body:
         if left:
             shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
             refused = CallsUnderWay(f"run.restart while {shown} are under way: await them, or cancel their handles")
-        elif self._causes < 2 and not self.requests.signals.taken:
+        elif not self._has_waited and not self.requests.signals.taken:
             refused = LoopDetected("run.restart in a generation that waited for nothing: it would restart for ever")
         if refused is not None:
             self._end(ev.RunFailed(failure=failure_of(refused)))

@@ -17,6 +17,7 @@ import msgspec
 
 from pointsman.kernel import events as ev
 from pointsman.kernel.pieces import Piece, length_of, split_body
+from pointsman.kernel.values import digest
 
 MATCH_BYTES_MIN = 48
 """A copy costs up to 40 bytes of header, with the cut that it makes in a literal."""
@@ -111,6 +112,11 @@ class Copies:
             self._outcome_bytes -= outcomes.popleft().length
 
     # -- the search -----------------------------------------------------------------------------------------------
+
+    def cut(self, event: InputEvent, data: bytes) -> tuple[InputEvent, bytes]:
+        """The event with `data`, its large input, in pieces; and the tail of its body."""
+        pieces, tail = self.find(_target_of(event), data)
+        return msgspec.structs.replace(event, input=ev.ABSENT, pieces=pieces, digest=digest(data)), tail
 
     def find(self, target: str, data: bytes) -> tuple[tuple[Piece, ...], bytes]:
         """The pieces of a large input for `target`, and its tail. At worst one literal."""

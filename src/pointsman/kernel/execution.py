@@ -81,7 +81,7 @@ class Execution:
         requests = self._requests
         history = requests.history = History(self.state.run, recorded)
         if history.terminal is None:
-            history.remember(requests.copies)
+            requests.copies = history.copies()
         was_cut = False
         for group in history.groups():
             requests.recorded, requests.given = group.requests, requests.given if was_cut else NOTHING
@@ -253,7 +253,7 @@ class Execution:
         """Rough bytes in memory, for the coordinator's budget: of the run itself, of the values that its body was given
         in this generation, and of what waits. Not counted: what the body makes for itself."""
         requests = self._requests
-        payloads = requests.given_bytes + requests.copies.size + requests.signals.size
+        payloads = requests.given_bytes + requests.copied_bytes + requests.signals.size
         payloads += sum(len(pending.data) for pending in self.state.calls.values())
         if self.state.kept is not None:
             payloads += len(self.state.kept.data)
@@ -301,8 +301,7 @@ class Execution:
     def _cause(self, event: ev.Event, now: int, data: bytes = b"") -> None:
         """A live cause: record it, then let the body answer."""
         at = max(now, self.state.last_at)
-        tail = data if data and isinstance(event, ev.RunStarted) and event.pieces else b""
-        self._requests.produce(event, at, data, tail)
+        self._requests.produce(event, at, data)
         self._body.deliver(event, at, data)
         if self._body.restart is not None:
             self._restart_if_asked()
@@ -314,12 +313,12 @@ class Execution:
         where it waits for a signal that is there already."""
         while self._body.restart is not None:
             data, before = self._body.restart, self._requests
-            event, tail = restarted(self.state, before.signals, data)
+            event = restarted(self.state, before.signals, data)
             self._body = Body(self.state, self._workflow, self._directory, self._events_max)
             self._requests = self._body.requests
             self._requests.new = before.new
-            self._requests.traffic = before.traffic + before.given_bytes + before.copies.size
-            self._requests.produce(event, self.state.last_at, data, tail)
+            self._requests.traffic = before.traffic + before.given_bytes + before.copied_bytes
+            self._requests.produce(event, self.state.last_at, data)
             self._take_up(event)
             self._body.deliver(event, self.state.last_at, data)
 

@@ -17,7 +17,7 @@ def _started(state: RunState, event: ev.RunStarted) -> None:
     state.workflow, state.workflow_version = event.workflow, event.workflow_version
     state.tenant, state.seed = event.tenant, event.seed
     state.parent, state.parent_call = event.parent, event.parent_call
-    state.started_at = state.last_at
+    state.started_at, state.key_start = state.last_at, state.key_of("")
     state.budget = event.budget
 
 
@@ -27,6 +27,7 @@ def _restarted(state: RunState, event: ev.RunRestarted) -> None:
     state.parent, state.parent_call = event.parent, event.parent_call
     state.started_at, state.base = event.started_at, state.sequence
     state.generation, state.redrives = event.generation, event.redrives
+    state.key_start = state.key_of("")
     state.folded, state.cancel_reason, state.kept = event.folded, event.cancel, event.state
     state.budget, state.spent = event.budget, event.spent
     state.reserved = sum(event.given.values(), NOTHING)
@@ -42,6 +43,7 @@ def _restarted(state: RunState, event: ev.RunRestarted) -> None:
 
 def _redriven(state: RunState, event: ev.RunRedriven) -> None:
     state.redrives = event.number
+    state.key_start = state.key_of("")
     state.folded, state.spent = event.folded, event.spent
     state.given = {call: given for call, given in state.given.items() if call in event.children}
     state.reserved = sum(state.given.values(), NOTHING)

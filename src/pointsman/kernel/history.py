@@ -90,11 +90,13 @@ class History:
         data = b"" if event.pieces and is_over else self._input_at(fact.sequence)
         return Entry(event, fact.at, data, fact.sequence)
 
-    def remember(self, copies: Copies) -> None:
-        """Fill the memory of what new inputs may be copied from."""
+    def copies(self) -> Copies | None:
+        """What new inputs may be copied from."""
+        copies = Copies()
         for row, event in zip(self._recorded, self._events, strict=True):
             copies.note(row.sequence, event, row.body)
         copies.load(self._input_at)
+        return copies if copies.size else None
 
     def _input_at(self, sequence: int) -> bytes:
         event = self._events[sequence - self.base]

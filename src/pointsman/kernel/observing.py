@@ -15,7 +15,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CallError, NonDeterministicWorkflow, PointsmanError
 from pointsman.kernel.history import describe
 from pointsman.kernel.policy.modes import FULL, omits
-from pointsman.kernel.program import AgentSpec, Directory
+from pointsman.kernel.program import AgentSpec, Directory, Signature
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.selecting import choose
 from pointsman.kernel.state import RunState
@@ -43,11 +43,11 @@ class Observing(Waiting):
         self._directory = directory
 
     @abstractmethod
-    def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None: ...
+    def produce(self, event: ev.Event, at: int, data: bytes = b"") -> None: ...
     @abstractmethod
     def _check_room(self) -> None: ...
     @abstractmethod
-    def _handle(self, call: str, kind: str) -> Handle[Any]: ...
+    def _handle(self, call: str, kind: str, signature: Signature | None = None) -> Handle[Any]: ...
     @abstractmethod
     def _break(self, error: PointsmanError) -> BaseException: ...
 

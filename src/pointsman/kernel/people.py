@@ -26,7 +26,6 @@ from pointsman.kernel.observing import Observing
 from pointsman.kernel.program import Shape
 from pointsman.kernel.strands import Handle
 from pointsman.kernel.values import encode
-from pointsman.kernel.waiting import Waiting
 from pointsman.kernel.wanted import NO_DEFAULT
 
 if TYPE_CHECKING:
@@ -34,15 +33,11 @@ if TYPE_CHECKING:
     from pointsman.kernel.requests import Requests
 
 
-class AskHandle(Handle[Answer[Any]]):
+class AskHandle(Handle[Answer[Any]], eq=False, kw_only=True):
     """A question that is open, and how to read its answer."""
 
-    __slots__ = ("has_proposal", "shape")
-
-    def __init__(self, requests: Waiting, call: str, shape: Shape, *, has_proposal: bool) -> None:
-        super().__init__(requests, call, "person")
-        self.shape = shape
-        self.has_proposal = has_proposal
+    shape: Shape
+    has_proposal: bool
 
 
 class AsksPeople:
@@ -101,7 +96,7 @@ class Asking(Observing):
     history: History | None
 
     @abstractmethod
-    def _enter(self, handle: Handle[Any]) -> None: ...
+    def _enter(self, handle: Handle[Any]) -> Handle[Any]: ...
 
     def ask(
         self, call: str, question: str, context: Any, proposed: Any, schema: Any, terms: Terms
@@ -111,8 +106,7 @@ class Asking(Observing):
         if schema is None and has_proposal and proposed is not None:
             schema = type(proposed)
         shape = self._directory.shape(schema)
-        handle = AskHandle(self, call, shape, has_proposal=has_proposal)
-        self._enter(handle)
+        handle = self._enter(AskHandle(self, call, "person", shape=shape, has_proposal=has_proposal))
         shown = encode(context) if context is not None else b""
         answer = shape.encode_output(proposed) if has_proposal else b""
         recorded = self._take(ev.HumanTaskRequested, call)

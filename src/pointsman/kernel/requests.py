@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.copies import STATE, Copies
+from pointsman.kernel.copies import OUTCOME_BYTES_MIN, Copies, InputEvent
 from pointsman.kernel.errors import (
     CallError,
     EventLimitReached,
@@ -29,6 +29,7 @@ from pointsman.kernel.errors import (
 from pointsman.kernel.guard import LoopGuard
 from pointsman.kernel.history import History, describe
 from pointsman.kernel.people import Asking
+from pointsman.kernel.pieces import INLINE_BYTES_MAX
 from pointsman.kernel.policy.amounts import NOTHING, Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
 from pointsman.kernel.scheduler import Scheduler
@@ -56,7 +57,7 @@ class Requests(Asking):
     Attributes:
         history: the log that is being replayed; None once the run is live.
         new: what was produced and not yet taken for an append.
-        copies: what a large input may be copied from.
+        copies: what a large input may be copied from; None where nothing was large enough yet.
         signals: those that wait for the body, and where the body waits for one.
         given_bytes: of the values that the body was given: its handles hold them until its generation is over.
         traffic: bytes that came or went: as long as it has not grown much, the run's size has not changed much.
@@ -68,13 +69,11 @@ class Requests(Asking):
         super().__init__(state, scheduler, directory)
         self.history: History | None = None
         self.new: list[Produced] = []
-        self.copies = Copies()
+        self.copies: Copies | None = None
         self.given_bytes = self.traffic = 0
         self.given = NOTHING
         """In replay: what children of the cause being delivered were given; the state learns of it afterwards."""
         self.handles: dict[str, Handle[Any]] = {}
-        self.signatures: dict[str, Signature] = {}
-        """How to read the results of calls under way."""
         self.defaults: dict[str, bytes] = {}
         """Results to go on with, of calls under way that name one."""
         self.children: dict[str, str] = {}
@@ -86,6 +85,11 @@ class Requests(Asking):
         self.typed = None if workflow.state is None else TypedState(workflow.state)
         """The typed state, where the workflow declares one."""
         self._guard = None if turns is None and repeats is None else LoopGuard(turns, repeats)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Held to be copied from."""
+        return self.copies.size if self.copies is not None else 0
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -106,24 +110,22 @@ class Requests(Asking):
             return self._refuse(call, asked, wanted)
         if agent is None:
             raise self._break(NonDeterministicWorkflow(f"a call of agent {target!r}", "no agent of that name"))
-        handle = self._handle(call, "agent")
+        handle = self._handle(call, "agent", agent.signature)
         data = agent.signature.encode_input(args, kwargs)
         if self._guard is not None:
             self._guard.count(target, data)
-        recorded = self._take(ev.CallRequested, call) if self.recorded else None
-        if isinstance(recorded, ev.CallRequested):
+        default = b""
+        if self.recorded and isinstance(recorded := self._take(ev.CallRequested, call), ev.CallRequested):
             if recorded.target != target:
                 raise self._break(NonDeterministicWorkflow(describe(recorded), f"{call} of agent {target!r}"))
             self._compare_input(recorded, data, agent.signature)
             default = bytes(recorded.default)
         else:
-            default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
-            special = {} if wanted is AS_USUAL else special_of(wanted, default)
-            event, tail = ev.with_input(
-                ev.CallRequested, data, self.copies.find, target, call=call, target=target, **special
-            )
-            self.produce(event, self.now, data, tail)
-        self.signatures[call] = agent.signature
+            event = ev.CallRequested(call, target, msgspec.Raw(data))
+            if wanted is not AS_USUAL:
+                default = b"" if wanted.default is NO_DEFAULT else agent.signature.encode_output(wanted.default)
+                event = msgspec.structs.replace(event, **special_of(wanted, default))
+            self.produce(event, self.now, data)
         if default:
             self.defaults[call] = default
         return handle
@@ -133,7 +135,7 @@ class Requests(Asking):
         budget: Budget | None = None,
     ) -> Handle[Any]:  # fmt: skip
         self._check_room()
-        handle = self._handle(call, "workflow")
+        handle = self._handle(call, "workflow", target.signature)
         data = target.signature.encode_input(args, kwargs)
         recorded = self._take(ev.ChildStarted, call)
         if isinstance(recorded, ev.ChildStarted):
@@ -144,16 +146,13 @@ class Requests(Asking):
             redrives = None if self.history is None else self.history.redrives
             key = self._state.key_of(call, redrives)
             child = f"{self._state.run[:100]}~{digest(key.encode())[:16]}"
-            event, tail = ev.with_input(
-                ev.ChildStarted, data, self.copies.find, target.name, call=call, run=child,
-                workflow=target.name, workflow_version=target.version,
+            recorded = ev.ChildStarted(
+                call=call, run=child, workflow=target.name, workflow_version=target.version, input=msgspec.Raw(data),
                 budget=allowance(self._state, budget, target.budget, self.given),
             )  # fmt: skip
-            self.produce(event, self.now, data, tail)
-            recorded = event
+            self.produce(recorded, self.now, data)
         if self.history is not None and self._state.budget is not None and recorded.budget is not None:
             self.given += self._state.budget.share(recorded.budget)
-        self.signatures[call] = target.signature
         self.children[call] = recorded.run
         return handle
 
@@ -174,7 +173,6 @@ class Requests(Asking):
             self.traffic += len(self._state.calls[handle.call].data)
         if self._take(ev.CallCancelled, handle.call) is None:
             self.produce(ev.CallCancelled(call=handle.call), self.now)
-        self.signatures.pop(handle.call, None)
         self.signals.forget(handle.call)
         self.resolve(handle, error=CallError("cancelled", "given up by the workflow", call=handle.call))
 
@@ -231,8 +229,7 @@ class Requests(Asking):
                 raise self._break(error) from error
             return
         data = typed.encoded(value, changes)
-        event, tail = ev.with_input(ev.StateSet, data, self.copies.find, STATE, call=call, state_version=typed.version)
-        self.produce(event, self.now, data, tail)
+        self.produce(ev.StateSet(call, typed.version, msgspec.Raw(data)), self.now, data)
         typed.take(ev.KeptState(typed.version, msgspec.Raw(data)))
 
     def _declared(self) -> TypedState:
@@ -249,28 +246,44 @@ class Requests(Asking):
 
     # -- found or produced ----------------------------------------------------------------------------------------
 
-    def produce(self, event: ev.Event, at: int, data: bytes = b"", tail: bytes = b"") -> None:
-        body = ev.encode_event(event, tail)
+    def produce(self, event: ev.Event, at: int, data: bytes = b"") -> None:
+        """A new event; `data` is its full input, if it has one."""
+        if len(data) > INLINE_BYTES_MAX:
+            event, body = self._in_pieces(event, data)
+        else:
+            body = ev.header_of(event)
         self.traffic += len(body) + len(data)
         self.new.append(Produced(event, at, body, data))
         if self.history is None:
-            state = self._state
-            state.evolve(event, at, data)
-            self.copies.note(state.sequence, event, body, data)
-        else:  # what is new follows the whole of what is recorded
-            self.copies.note(self.history.sequence + len(self.new), event, body, data)
+            self._state.evolve(event, at, data)
+        if self.copies is not None or len(body) >= OUTCOME_BYTES_MIN:
+            self._remember(event, body, data)
 
-    def _handle(self, call: str, kind: str) -> Handle[Any]:
-        handle: Handle[Any] = Handle(self, call, kind)
-        self._enter(handle)
-        return handle
+    def _in_pieces(self, event: ev.Event, data: bytes) -> tuple[ev.Event, bytes]:
+        """An event with a large input, and its body."""
+        assert isinstance(event, InputEvent)
+        if event.pieces:  # one literal, by whoever started the run
+            return event, ev.encode_event(event, data)
+        cut, tail = (self.copies or Copies()).cut(event, data)
+        return cut, ev.encode_event(cut, tail)
 
-    def _enter(self, handle: Handle[Any]) -> None:
+    def _remember(self, event: ev.Event, body: bytes, data: bytes) -> None:
+        """Later inputs may be copied from it. In replay, what is new follows the whole of what is recorded."""
+        self.copies = self.copies or Copies()
+        sequence = self._state.sequence if self.history is None else self.history.sequence + len(self.new)
+        self.copies.note(sequence, event, body, data)
+
+    def _handle(self, call: str, kind: str, signature: Signature | None = None) -> Handle[Any]:
+        return self._enter(Handle(self, call, kind, signature))
+
+    def _enter(self, handle: Handle[Any]) -> Handle[Any]:
         if self.handles.setdefault(handle.call, handle) is not handle:
             raise InvalidValue(f"call id {handle.call!r} was used before in this run; give another key=")
+        return handle
 
     def _check_room(self) -> None:
-        self._check_open()
+        if self.is_interrupted:
+            self._check_open()
         state = self._state
         if self.history is None and state.sequence - state.base + 1 >= self._events_max:
             raise EventLimitReached(

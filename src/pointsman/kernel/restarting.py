@@ -10,13 +10,12 @@ from pointsman.kernel.signals import Signals
 from pointsman.kernel.state import RunState
 
 
-def restarted(state: RunState, signals: Signals, data: bytes) -> tuple[ev.RunRestarted, bytes]:
-    """The event, and the tail of its body; `data` is the input of the next generation. A large one is a literal: pieces
-    never point into an earlier generation."""
+def restarted(state: RunState, signals: Signals, data: bytes) -> ev.RunRestarted:
+    """`data` is the input of the next generation."""
     generation = state.generation + 1
     seed = entropy.random_bytes(state.seed, f"generation/{generation}").hex()[: max(len(state.seed), 16)]
-    event, tail = ev.with_input(
-        ev.RunRestarted, data, generation=generation, workflow=state.workflow,
+    return ev.RunRestarted(
+        input=msgspec.Raw(data), generation=generation, workflow=state.workflow,
         workflow_version=state.workflow_version, seed=seed, started_at=state.started_at, tenant=state.tenant,
         parent=state.parent, parent_call=state.parent_call, budget=state.budget, spent=state.spent,
         children=dict(state.children), given=dict(state.given),
@@ -24,4 +23,3 @@ def restarted(state: RunState, signals: Signals, data: bytes) -> tuple[ev.RunRes
         folded=state.folded, cancel=state.cancel_reason, redrives=state.redrives,
         state=state.kept,
     )  # fmt: skip
-    return event, tail

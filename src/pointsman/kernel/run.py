@@ -6,8 +6,11 @@ own, and call ids count within the branch, so no interleaving can shift them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pointsman.kernel import entropy
@@ -30,18 +33,21 @@ SECONDS_MAX = 1e10
 """Three hundred years: no timer is longer."""
 KEY_CHARS_MAX = 128
 """Of the `key` of a call."""
+_from_one = partial(count, 1)
 
 
 class Run(AsksPeople):
     """One execution of a workflow, seen from inside its body."""
 
-    __slots__ = ("_counts", "_prefix", "_requests", "_state")
+    __slots__ = ("_numbers", "_prefix", "_requests", "_state", "_suffix")
 
     def __init__(self, requests: Requests, state: RunState, path: str = "") -> None:
         self._requests = requests
         self._state = state
         self._prefix = f"{path}." if path else ""
-        self._counts: dict[str, int] = {}
+        self._suffix = f"@{state.generation}" if state.generation > 1 else ""
+        self._numbers: defaultdict[str, Iterator[int]] = defaultdict(_from_one)
+        """Of each name, how often it was used in this branch, the next time included."""
 
     @property
     def id(self) -> str:
@@ -229,7 +235,7 @@ class Run(AsksPeople):
     def branch(self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Handle[T]:
         """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what
         it does."""
-        path = f"{self._prefix}{name}/{self._number(f'{name}/')}"
+        path = f"{self._prefix}{name}/{next(self._numbers[f'{name}/'])}"
         return self._requests.start_branch(path, body(Run(self._requests, self._state, path), *args, **kwargs))
 
     @contextmanager
@@ -295,11 +301,11 @@ class Run(AsksPeople):
 
     def random(self) -> float:
         """A float in [0, 1) that is the same in every replay."""
-        return entropy.random_float(self._state.seed, f"{self._prefix}random#{self._number('random')}")
+        return entropy.random_float(self._state.seed, f"{self._prefix}random#{next(self._numbers['random'])}")
 
     def uuid(self) -> str:
         """A random UUID that is the same in every replay."""
-        return entropy.random_uuid(self._state.seed, f"{self._prefix}uuid#{self._number('uuid')}")
+        return entropy.random_uuid(self._state.seed, f"{self._prefix}uuid#{next(self._numbers['uuid'])}")
 
     def mode(self) -> str:
         """The cluster's mode: full, degraded or emergency. Recorded: each call of this is an event."""
@@ -307,20 +313,13 @@ class Run(AsksPeople):
 
     # -- names ---------------------------------------------------------------------------------------------------
 
-    def _number(self, name: str) -> int:
-        """How often this name was used in this branch, this time included."""
-        number = self._counts[name] = self._counts.get(name, 0) + 1
-        return number
-
     def _call_id(self, name: str, key: str | None) -> str:
         """The same in every replay, and another in every generation: what is late for one is not taken for the next."""
-        generation = self._state.generation
-        suffix = f"@{generation}" if generation > 1 else ""
         if key is None:
-            return f"{self._prefix}{name}#{self._number(name)}{suffix}"
+            return f"{self._prefix}{name}#{next(self._numbers[name])}{self._suffix}"
         if not key or "#" in key or len(key) > KEY_CHARS_MAX:
             raise InvalidValue(f"key={key!r}: 1 to {KEY_CHARS_MAX} characters, and no '#'")
-        return self._prefix + key + suffix
+        return self._prefix + key + self._suffix
 
     @staticmethod
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:

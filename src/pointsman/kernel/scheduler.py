@@ -10,6 +10,7 @@ from pointsman.kernel.errors import ForeignAwaitable, RunEvicted
 from pointsman.kernel.strands import Handle, Strand, Wait
 
 OnOver = Callable[[Strand, Any, BaseException | None], None]
+_AWAITED = (Handle, Wait)
 
 
 class Scheduler:
@@ -48,8 +49,9 @@ class Scheduler:
 
     def run(self) -> None:
         """Until every strand waits or is over, or it is stopped."""
-        while self._ready and not self._is_stopped:
-            strand = self._ready.popleft()
+        ready = self._ready
+        while ready and not self._is_stopped:
+            strand = ready.popleft()
             strand.is_queued = False
             if not strand.is_over:
                 self.current = strand
@@ -65,18 +67,11 @@ class Scheduler:
         self._on_over = _nobody  # it would hold the body that holds this: a circle waits for the garbage collector
 
     def _resume(self, strand: Strand) -> None:
-        refusal: ForeignAwaitable | None = None
         try:
-            while True:
-                asked = strand.coroutine.throw(refusal) if refusal else strand.coroutine.send(None)
-                if isinstance(asked, Handle):
-                    asked.wake_then(strand)
-                    return
-                if isinstance(asked, Wait):
-                    for handle in asked.handles:
-                        handle.wake_then(strand)
-                    return
-                refusal = _refusal(asked)
+            asked = strand.coroutine.send(None)
+            while not isinstance(asked, _AWAITED):
+                asked = strand.coroutine.throw(_refusal(asked))
+            asked.wake_then(strand)
         except StopIteration as stop:
             self._over(strand, stop.value, None)
         except RunEvicted:

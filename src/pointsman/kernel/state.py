@@ -78,6 +78,8 @@ class RunState(msgspec.Struct):
     """The sequence at which this generation begins."""
     generation: int = 1
     redrives: int = 0
+    key_start: str = ""
+    """What the idempotency keys of its calls begin with, from now on."""
     workflow: str = ""
     workflow_version: int = 1
     tenant: str = "default"
@@ -115,17 +117,19 @@ class RunState(msgspec.Struct):
         self.sequence += 1
         if at > self.last_at:
             self.last_at = at
-        if isinstance(event, ev.CallRequested):
-            pending = self.calls[event.call] = PendingCall(event.call, event.target, self.key_of(event.call), data)
-            pending.asked, pending.requested = event.target, self.sequence
-            if event.fallback is not None or event.person or bytes(event.default) or event.priority:
+        if type(event) is ev.CallRequested:
+            call, target = event.call, event.target
+            pending = self.calls[call] = PendingCall(
+                call, target, self.key_start + call, data, asked=target, requested=self.sequence
+            )
+            if event.fallback is not None or event.person or event.default or event.priority:
                 person = Person(event.person) if isinstance(event.person, str) else event.person
                 pending.options = Options(
                     event.fallback, person if person.question else None, bytes(event.default), event.priority
                 )
         elif (fold := FOLDS.get(type(event))) is not None:
             fold(self, event)
-        elif isinstance(event, ev.StateSet):
+        elif type(event) is ev.StateSet:
             self.kept = ev.KeptState(event.state_version, msgspec.Raw(data))
 
     def key_of(self, call: str, redrives: int | None = None) -> str:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import msgspec
+
 from pointsman.kernel.errors import RunEvicted
 
 if TYPE_CHECKING:
     from pointsman.kernel.events import Emission
+    from pointsman.kernel.program import Signature
     from pointsman.kernel.waiting import Waiting
 
 T = TypeVar("T")
@@ -28,23 +31,32 @@ class Wait:
     def __init__(self, handles: Sequence[Handle[Any]]) -> None:
         self.handles = handles
 
+    def wake_then(self, strand: Strand) -> None:
+        """Wake this strand once one of them is done."""
+        for handle in self.handles:
+            handle.wake_then(strand)
 
-class Handle(Generic[T]):
-    """The result-to-be of something that a run has started. Await it, or give it to `run.gather` or `run.first`."""
 
-    __slots__ = ("_error", "_requests", "_value", "call", "followers", "kind", "order", "waiters")
+class Handle(msgspec.Struct, Generic[T], eq=False):
+    """The result-to-be of something that a run has started. Await it, or give it to `run.gather` or `run.first`. A
+    struct, for each call makes one: its defaults cost nothing.
 
-    def __init__(self, requests: Waiting, call: str, kind: str) -> None:
-        self._requests = requests
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self.call = call
-        self.kind = kind
-        self.order = 0
-        """When it was done, counted over the run: what `run.first` goes by. 0 while it is not."""
-        self.waiters: tuple[Strand, ...] = ()
-        self.followers: tuple[Callable[[Handle[Any]], None], ...] = ()
-        """Told when it is done, after its waiters were woken."""
+    Attributes:
+        signature: how the result of a call is read.
+        order: when it was done, counted over the run: what `run.first` goes by. 0 while it is not.
+        error: what it ended with, if not with a value.
+        followers: told when it is done, after its waiters were woken.
+    """
+
+    _requests: Waiting
+    call: str
+    kind: str
+    signature: Signature | None = None
+    order: int = 0
+    error: BaseException | None = None
+    waiters: tuple[Strand, ...] = ()
+    followers: tuple[Callable[[Handle[Any]], None], ...] = ()
+    _value: Any = None
 
     @property
     def done(self) -> bool:
@@ -52,14 +64,10 @@ class Handle(Generic[T]):
 
     def result(self) -> T:
         """Its value, or the error that it ended with. Only once it is done."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         value: T = self._value
         return value
-
-    @property
-    def error(self) -> BaseException | None:
-        return self._error
 
     @property
     def emitted(self) -> tuple[Emission, ...]:
@@ -75,22 +83,21 @@ class Handle(Generic[T]):
         if strand not in self.waiters:
             self.waiters += (strand,)
 
-    def resolve(self, order: int, value: Any = None, error: BaseException | None = None) -> tuple[Strand, ...]:
+    def resolve(self, order: int, value: Any, error: BaseException | None) -> tuple[Strand, ...]:
         """Kernel only: make it done, and give the strands that waited for it."""
-        self._value, self._error, self.order = value, error, order
+        self.order, self._value, self.error = order, value, error
         woken, self.waiters = self.waiters, ()
         return woken
 
     def __await__(self) -> Generator[Handle[T], None, T]:
         requests = self._requests
-        requests.about_to_wait()
+        if requests.is_interrupted:
+            requests.about_to_wait()
         while not self.order:
             yield self
-            requests.deliver_cancel()
-        if self._error is not None:
-            raise self._error
-        value: T = self._value
-        return value
+            if requests.is_interrupted:
+                requests.deliver_cancel()
+        return self.result()
 
 
 class Strand:

@@ -19,11 +19,12 @@ class Waiting(ABC):
     Attributes:
         broken: code and log disagree: the body is being unwound, and this is why.
         is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
+        is_interrupted: broken, closed or cancelled: who waits is told so.
     """
 
     def __init__(self, state: RunState, scheduler: Scheduler) -> None:
         self.broken: PointsmanError | None = None
-        self.is_closed = False
+        self.is_closed = self.is_interrupted = False
         self._state = state
         self._scheduler = scheduler
         self._done = 0
@@ -40,7 +41,7 @@ class Waiting(ABC):
 
     def break_off(self, error: PointsmanError) -> None:
         """Code and log disagree: the body goes no further."""
-        self.broken = error
+        self.broken, self.is_interrupted = error, True
         self._scheduler.stop()
 
     def _check_open(self) -> None:

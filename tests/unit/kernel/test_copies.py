@@ -185,6 +185,16 @@ def recorded(log: list[ev.Recorded], event: ev.Event, tail: bytes, copies: Copie
     copies.note(len(log), event, body, data)
 
 
+def requested(copies: Copies, call: str, target: str, data: bytes) -> tuple[ev.CallRequested, bytes]:
+    """A request, and the tail of its body."""
+    event = ev.CallRequested(call, target, msgspec.Raw(data))
+    if len(data) <= INLINE_BYTES_MAX:
+        return event, b""
+    cut, tail = copies.cut(event, data)
+    assert isinstance(cut, ev.CallRequested)
+    return cut, tail
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, min_size=1, max_size=12))
 def test_any_input_is_rebuilt_exactly(steps: list[tuple[str, Any, Any, int, bool, int]]) -> None:
@@ -195,9 +205,7 @@ def test_any_input_is_rebuilt_exactly(steps: list[tuple[str, Any, Any, int, bool
     for number, (target, new, output, kept, is_nested, times) in enumerate(steps):
         shared = parts[-kept:] if kept % 2 else parts[:kept]
         data = encode([*shared, new, {"in": shared}] if is_nested else str([*shared, new]) * times)
-        event, tail = ev.with_input(
-            ev.CallRequested, data, copies.find, target, call=f"{target}#{number}", target=target,
-        )  # fmt: skip
+        event, tail = requested(copies, f"{target}#{number}", target, data)
         inputs.append(data)
         recorded(log, event, tail, copies, data)
         log[-1].body.decode()
@@ -294,7 +302,7 @@ def rebuilt(before: str, after: str) -> None:
     copies, log = Copies(), list[ev.Recorded]()
     for number, text in enumerate((before, after)):
         data = encode(text)
-        event, tail = ev.with_input(ev.CallRequested, data, copies.find, "a", call=f"a#{number}", target="a")
+        event, tail = requested(copies, f"a#{number}", "a", data)
         recorded(log, event, tail, copies, data)
     assert inputs_of(log) == [encode(before), encode(after)]
     assert log[1].body.decode()

@@ -40,6 +40,7 @@ from pointsman.kernel.events.causes import (
 from pointsman.kernel.events.encoding import (
     decode_event,
     encode_event,
+    header_of,
     same_bytes,
     with_input,
 )
@@ -145,6 +146,7 @@ __all__ = [
     "TimerSet",
     "decode_event",
     "encode_event",
+    "header_of",
     "same_bytes",
     "with_input",
 ]

@@ -12,25 +12,20 @@ from pointsman.kernel.events.base import Event, Recorded
 from pointsman.kernel.events.causes import RunStarted
 from pointsman.kernel.events.registry import EVENT_TYPES
 from pointsman.kernel.events.requests import CallRequested, ChildStarted
-from pointsman.kernel.pieces import INLINE_BYTES_MAX, Piece, literal, split_body
+from pointsman.kernel.pieces import INLINE_BYTES_MAX, literal, split_body
 from pointsman.kernel.values import digest
 
-Find = Callable[[str, bytes], tuple[tuple[Piece, ...], bytes]]
-
-_encoder = msgspec.json.Encoder()
+header_of: Callable[[Event], bytes] = msgspec.json.Encoder().encode
+"""The JSON header of an event, which is its body where no input of it stands in pieces."""
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in EVENT_TYPES.items()}
 
 
-def with_input(
-    event_type: type[Any], data: bytes, find: Find | None = None, like: str = "", **fields: Any
-) -> tuple[Any, bytes]:
-    """An event with an input, and the tail of its body: empty when the input is small and stays whole. `find` gives
-    the pieces of a large one, which may be `like` the last input of that target, and their tail; without it, one
+def with_input(event_type: type[Any], data: bytes, **fields: Any) -> tuple[Any, bytes]:
+    """An event with an input, and the tail of its body: empty when the input is small and stays whole; a large one is a
     literal."""
     if len(data) <= INLINE_BYTES_MAX:
         return event_type(input=msgspec.Raw(data), **fields), b""
-    pieces, tail = find(like, data) if find is not None else (literal(data), data)
-    return event_type(pieces=pieces, digest=digest(data), **fields), tail
+    return event_type(pieces=literal(data), digest=digest(data), **fields), data
 
 
 def same_bytes(event: RunStarted | CallRequested | ChildStarted, data: bytes) -> bool:
@@ -40,7 +35,7 @@ def same_bytes(event: RunStarted | CallRequested | ChildStarted, data: bytes) ->
 
 def encode_event(event: Event, tail: bytes = b"") -> bytes:
     """The body of an event, as stored."""
-    header = _encoder.encode(event)
+    header = header_of(event)
     return header + b"\n" + tail if tail else header
 
 
