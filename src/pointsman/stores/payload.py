@@ -30,11 +30,14 @@ Stored = tuple[bytes | None, bytes | None, int | None]
 _first, _last = itemgetter(0), itemgetter(-1)
 
 
-def are_plain(bodies: Sequence[bytes], plain_bytes_max: int) -> bool:
-    """Would `store` leave every one of them as it is? Asked of whole batches, and so without a loop of Python's."""
-    if not all(bodies) or max(map(len, bodies), default=0) > plain_bytes_max or b"\n" in b"".join(bodies):
-        return False
-    return {*map(_first, bodies)} == {ord("{")} and {*map(_last, bodies)} == {ord("}")}
+def as_lines(bodies: Sequence[bytes], plain_bytes_max: int) -> bytes | None:
+    """One to a line, if `store` would leave every one as it is. Asked of whole batches, and so without a loop of
+    Python's."""
+    lines = b"\n".join(bodies)
+    if not all(bodies) or max(map(len, bodies), default=0) > plain_bytes_max or lines.count(b"\n") >= len(bodies):
+        return None
+    are_objects = {*map(_first, bodies)} == {ord("{")} and {*map(_last, bodies)} == {ord("}")}
+    return lines if are_objects else None
 
 
 def store(body: bytes, plain_bytes_max: int) -> Stored:

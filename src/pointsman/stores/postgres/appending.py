@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import asyncpg
 
@@ -22,7 +23,6 @@ SESSION = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
 }
-MOVED = AppendResult(Outcome.MOVED)
 
 _SQL = load(__package__, "append")
 
@@ -57,22 +57,19 @@ class Appender:
         if not batch:
             return []
         batches.check(batch)
-        refused: dict[str, AppendResult] = {}
-        moved = await self._send(batch, lane, refused)
-        left = [append for append in batch if append.run not in moved and append.run not in refused]
-        if left:
-            refused |= await self._classify(left)
-        return [moved.get(append.run) or refused[append.run] for append in batch]
+        results = await self._send(batch, lane)
+        if len(results) < len(batch):
+            results |= await self._classify([append for append in batch if append.run not in results])
+        return [results[append.run] for append in batch]
 
-    async def _send(
-        self, batch: Sequence[Append], lane: int, refused: dict[str, AppendResult]
-    ) -> dict[str, AppendResult]:
-        """Send it until it is taken; runs whose place in the log is taken go to `refused`."""
+    async def _send(self, batch: Sequence[Append], lane: int) -> dict[str, AppendResult]:
+        """Send it until it is taken. The results of runs that moved, and of those whose place in the log is taken."""
         left, is_safe = batches.in_order(batch), False
+        refused: dict[str, AppendResult] = {}
         refusal: Exception | None = None
         for _ in range(ATTEMPTS_MAX):
             if not left:
-                return {}
+                return refused
             kind = batches.statement(left)
             values = batches.parameters(kind, left, self._server.settings.plain_json_bytes_max, safely=is_safe)
             try:
@@ -85,7 +82,8 @@ class Appender:
             except asyncpg.UniqueViolationError as error:
                 refusal = error
                 if error.constraint_name is None or not error.constraint_name.startswith("mailbox"):
-                    left = await self._without_occupied(left, refused)
+                    refused |= await self._occupied(left)
+                    left = [append for append in left if append.run not in refused]
             except asyncpg.IntegrityConstraintViolationError as error:
                 raise _refused(error) from error
             except InvalidValue:
@@ -93,7 +91,7 @@ class Appender:
                     raise
                 is_safe = True
             else:
-                return {left[n - 1].run: AppendResult(Outcome.MOVED, mail) if mail else MOVED for n, mail in rows}
+                return refused | {left[n - 1].run: _moved(mail) for n, mail in rows}
         if isinstance(refusal, asyncpg.PostgresError):
             raise _refused(refusal) from refusal
         raise StoreUnavailable(f"the database refused {len(left)} runs {ATTEMPTS_MAX} times; they were not appended")
@@ -105,7 +103,7 @@ class Appender:
         buckets = {append.create.bucket for append in batch if append.create is not None}
         await self._readers.call(lambda connection: make_partitions(connection, buckets))
 
-    async def _without_occupied(self, left: list[Append], refused: dict[str, AppendResult]) -> list[Append]:
+    async def _occupied(self, left: Sequence[Append]) -> dict[str, AppendResult]:
         """Somebody wrote events past a head. Its run is in conflict; its neighbours are not to blame."""
         rows = await self._readers.call(
             lambda connection: connection.fetch(
@@ -115,9 +113,7 @@ class Appender:
                 [len(append.events) for append in left],
             )
         )
-        occupied = {row["id"] for row in rows}
-        refused |= {run: AppendResult(Outcome.CONFLICT) for run in occupied}
-        return [append for append in left if append.run not in occupied]
+        return {row["id"]: AppendResult(Outcome.CONFLICT) for row in rows}
 
     async def _classify(self, left: Sequence[Append]) -> dict[str, AppendResult]:
         rows = await self._readers.call(
@@ -125,6 +121,12 @@ class Appender:
         )
         heads = {row["id"]: row for row in rows}
         return {append.run: _why(append, heads.get(append.run)) for append in left}
+
+
+@lru_cache
+def _moved(mail: int) -> AppendResult:
+    """Most runs have no mail, or little: one result serves all that have as many."""
+    return AppendResult(Outcome.MOVED, mail)
 
 
 def _refused(error: asyncpg.PostgresError) -> StoreRefused:

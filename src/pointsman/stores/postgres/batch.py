@@ -1,14 +1,13 @@
 """A batch of appends as the columns of one statement's parameters, and the order in which it locks.
 
 Every element of an array costs asyncpg 0.25 µs to look at (it asks an abstract base class what it is), more than
-all the rest of its encoding. So a column of integers travels as the text of an array, texts that repeat travel once and
-are named by number, and nonces lie one after the other in one value.
+all the rest of its encoding. So a column of numbers travels as the text of an array, bodies as lines of one text, texts
+that repeat travel once and are named by number, and nonces lie one after the other in one value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +22,6 @@ NONCE_BYTES: Final = 8
 EVENTS_MAX: Final = 2**20 - 1
 
 _encoder = msgspec.json.Encoder()
-_of_move = attrgetter("run", "epoch", "expected", "status", "owner", "folded", "wake_at")
 
 
 def check(batch: Sequence[Append]) -> None:
@@ -89,8 +87,10 @@ def parameters(kind: str, ordered: Sequence[Append], plain_bytes_max: int, *, sa
     words = _Words()
     moves = [append for append in ordered if append.create is None]
     creates = [(append, new) for append in ordered if (new := append.create) is not None]
+    firsts = [(n << 32) + append.expected + 1 for n, append in enumerate(ordered, 1)]
     columns = [
-        *_moves(moves, words), len(moves), *_creates(creates, words), *_events(ordered, words, plain_bytes_max, safely)
+        *_moves(moves, firsts[: len(moves)], words), len(moves), *_creates(creates, words),
+        *_events(ordered, firsts, words, plain_bytes_max, safely),
     ]  # fmt: skip
     values = [list(words), b"".join([append.nonce for append in ordered]), *columns]
     if kind in ("append_family", "append_states"):
@@ -102,78 +102,78 @@ def parameters(kind: str, ordered: Sequence[Append], plain_bytes_max: int, *, sa
     return values
 
 
-def _moves(moves: Sequence[Append], words: _Words) -> Parameters:
-    runs, epochs, expected, statuses, owners, folded, wakes = _columns(map(_of_move, moves), 7)
+def _moves(moves: Sequence[Append], firsts: Sequence[int], words: _Words) -> Parameters:
     return [
-        runs,
-        _integers(epochs),
-        _integers(expected),
-        _integers([_shape(a) for a in moves]),
-        _integers([words[status] for status in statuses]),
-        _integers(owners),
-        _integers(_unless_all(folded, 0)),
-        _unless_all(wakes, None),
+        [a.run for a in moves],
+        _literal([a.epoch for a in moves]),
+        _literal(firsts),
+        _literal([len(a.events) for a in moves]),
+        _literal([words[a.status] for a in moves]),
+        _literal([a.owner for a in moves]),
+        _literal(_unless_all([a.closes for a in moves], False)),
+        _literal(_unless_all([a.folded for a in moves], 0)),
+        _unless_all([a.wake_at for a in moves], None),
+        _literal(_unless_all([a.redrives for a in moves], False)),
+        _literal(_unless_all([a.generations for a in moves], 0)),
+        _literal(_unless_all([a.base for a in moves], 0)),
+        _literal(_unless_all([a.is_progress for a in moves], True)),
     ]
-
-
-def _shape(append: Append) -> int:
-    """What kind of move it is, as one number (see `move` in append.sql)."""
-    shape = 4 * len(append.events) + append.closes
-    if append.redrives or append.generations or not append.is_progress:
-        begins = append.base - append.expected if append.generations else 0
-        shape += 2 * append.redrives + (begins << 22) + (append.generations << 42)
-        shape += (not append.is_progress) << 62
-    return shape
 
 
 def _creates(creates: Sequence[tuple[Append, NewRun]], words: _Words) -> Parameters:
     return [
         [a.run for a, _ in creates],
-        _integers([a.epoch for a, _ in creates]),
-        _integers([len(a.events) for a, _ in creates]),
-        _integers([words[a.status] for a, _ in creates]),
-        _integers([a.owner for a, _ in creates]),
+        _literal([a.epoch for a, _ in creates]),
+        _literal([len(a.events) for a, _ in creates]),
+        _literal([words[a.status] for a, _ in creates]),
+        _literal([a.owner for a, _ in creates]),
         _unless_all([a.wake_at for a, _ in creates], None),
-        _integers([a.folded for a, _ in creates]),
-        _integers([new.bucket for _, new in creates]),
-        _integers([words[new.workflow] for _, new in creates]),
-        _integers([new.version for _, new in creates]),
-        _integers([words[new.build] for _, new in creates]),
+        _literal([a.folded for a, _ in creates]),
+        _literal([new.bucket for _, new in creates]),
+        _literal([words[new.workflow] for _, new in creates]),
+        _literal([new.version for _, new in creates]),
+        _literal([words[new.build] for _, new in creates]),
         [new.digest for _, new in creates],
-        _integers([words[new.tenant] for _, new in creates]),
+        _literal([words[new.tenant] for _, new in creates]),
         _unless_all([new.attributes for _, new in creates], {}),
         _unless_all([new.parent for _, new in creates], None),
         _unless_all([new.parent_call for _, new in creates], None),
     ]
 
 
-def _events(ordered: Sequence[Append], words: _Words, plain_bytes_max: int, safely: bool) -> Parameters:
+def _events(
+    ordered: Sequence[Append], firsts: Sequence[int], words: _Words, plain_bytes_max: int, safely: bool
+) -> Parameters:
     places: list[int] = []
-    for n, append in enumerate(ordered, 1):
-        first = (n << 32) + append.expected + 1
+    for first, append in zip(firsts, ordered, strict=True):
         places += range(first, first + len(append.events))
     events = [event for append in ordered for event in append.events]
-    types, versions, times, bodies, checksums = _columns(map(msgspec.structs.astuple, events), 5)
-    plain, packed, codecs = bodies, [], []
-    if safely or not payload.are_plain(bodies, plain_bytes_max):
+    bodies = [event.body for event in events]
+    packed: list[bytes | None] = []
+    codecs: list[int | None] = []
+    lines = None if safely else payload.as_lines(bodies, plain_bytes_max)
+    if lines is None:
         store = payload.store_safely if safely else payload.store
-        plain, packed, codecs = _columns((store(body, plain_bytes_max) for body in bodies), 3)
+        stored = [store(body, plain_bytes_max) for body in bodies]
+        lines = b"\n".join([plain or b"" for plain, _, _ in stored])
+        packed = [raw for _, raw, _ in stored]
+        codecs = [codec for _, _, codec in stored]
     return [
-        _integers(places),
-        _integers(times),
-        _integers([words[kind] for kind in types]),
-        plain,
-        _integers(_unless_all(versions, 1)),
+        _literal(places),
+        _literal([event.at for event in events]),
+        _literal([words[event.type] for event in events]),
+        lines,
+        _literal(_unless_all([event.version for event in events], 1)),
         _unless_all(packed, None),
-        _integers(_unless_all(codecs, None)),
-        _integers(checksums),
+        _literal(_unless_all(codecs, None)),
+        _literal([event.checksum for event in events]),
     ]
 
 
 def _letters(ordered: Sequence[Append]) -> Parameters:
     letters = [(n, letter) for n, append in enumerate(ordered, 1) if (letter := append.letter) is not None]
     return [
-        _integers([n for n, _ in letters]),
+        _literal([n for n, _ in letters]),
         [letter.run for _, letter in letters],
         [letter.key for _, letter in letters],
         [letter.kind for _, letter in letters],
@@ -182,16 +182,11 @@ def _letters(ordered: Sequence[Append]) -> Parameters:
     ]
 
 
-def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows on their side; so many empty columns where there is no row."""
-    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
-
-
 def _unless_all(column: list[Any], value: object) -> list[Any]:
     """Empty for a column that holds nothing else: the statement knows its default."""
     return [] if column.count(value) == len(column) else column
 
 
-def _integers(column: Sequence[int | None]) -> str:
+def _literal(column: Sequence[int | None]) -> str:
     """An array as PostgreSQL reads it from text, `{1,null,3}`: JSON in other brackets."""
     return "{" + _encoder.encode(column).decode()[1:-1] + "}"

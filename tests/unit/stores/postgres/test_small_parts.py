@@ -52,7 +52,8 @@ def test_a_careless_file_is_refused(text: str, complaint: str) -> None:
 def test_bodies_round_trip(body: bytes, codec: int | None) -> None:
     plain, packed, mark = payload.store(body, 2_560)
     assert mark == codec
-    assert payload.are_plain([b"{}", body, b'{"a":2}'], 2_560) == (codec is None)
+    lines = payload.as_lines([b"{}", body, b'{"a":2}'], 2_560)
+    assert lines == (b'{}\n%b\n{"a":2}' % body if codec is None else None)
     assert payload.load(plain or b"null", packed or b"", mark or payload.PLAIN) == body
 
 

@@ -1,13 +1,16 @@
 -- The append: one statement for a whole batch, never inside an explicit transaction (a stopped client would keep its locks).
 -- `n` is a run's place in the batch, from 1: first the heads to move, then those to create, each sorted by code point, which is
--- the order in which all statements lock. Each array element costs the client 0.25 µs or more. So columns of integers come as
--- text (`$4::text::bigint[]`), some numbers carry two; texts that repeat come once, in `words`, and are named by number; and a
--- column that holds nothing but its default is an empty array (`unnest` fills it up with nulls).
+-- the order in which all statements lock. `place`, of an event: n * 2^32 + sequence; of an append: that of its first event. Each
+-- array element costs the client 0.25 µs or more. So columns of numbers come as text (`$4::text::bigint[]`); bodies as lines of
+-- one text; texts that repeat come once, in `words`, and are named by number; and a column that holds nothing but its default
+-- is an empty array (`unnest` fills it up with nulls).
+-- `SELECT unnest(a), unnest(b)` where `FROM unnest(a, b)` would say the same: that one makes a table of each array first, 3 µs
+-- a step.
 -- `= ANY (ARRAY [...])` where `=` would say the same: planned while the tables are small, `=` becomes a hash join over a whole
 -- index, and stays one when they have grown; an array can only be looked up.
--- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$10 heads to move, $11 how many these are, $12-$27
--- heads to create, $28-$35 events, $36-$40 letters, $41 all heads to lock. Tasks, reservations and notices:
--- $36-$53 of `append_rows`, $42-$59 of `append_family`; $60-$64 states of `append_states`.
+-- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$15 heads to move, $16 how many these are, $17-$32
+-- heads to create, $33-$40 events, $41-$45 letters, $46 all heads to lock. Tasks, reservations and notices:
+-- $41-$58 of `append_rows`, $47-$64 of `append_family`; $65-$69 states of `append_states`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -19,10 +22,10 @@ WITH roots AS (
     -- include: move
     -- include: as_heads
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected FROM moved
+    SELECT n, place, number, bucket, epoch, mail FROM moved
     UNION ALL
-    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
-    FROM roots r JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
+    SELECT $16::int + c.n, ($16::int + c.n << 32) + 1, r.number, r.bucket, r.epoch, r.mail
+    FROM roots r JOIN unnest($17::text[]) WITH ORDINALITY AS c (id, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 )
@@ -38,7 +41,7 @@ SELECT n, mail FROM heads
 -- The same for a batch in which typed states of runs change. A variant of its own, so that nobody else pays for it.
     -- include: family
 , said_state AS (
-    SELECT * FROM unnest($60::int[], $61::text[], $62::int[], $63::int[], $64::json[]) AS s (n, run, version, sequence, value)
+    SELECT * FROM unnest($65::int[], $66::text[], $67::int[], $68::int[], $69::json[]) AS s (n, run, version, sequence, value)
 ), states AS (
     INSERT INTO states (run, version, sequence, updated_at, value)
     SELECT s.run, s.version, s.sequence, now(), s.value FROM said_state s JOIN heads h ON h.n = s.n WHERE s.version > 0
@@ -60,20 +63,20 @@ WITH roots AS (
     -- include: move
     -- include: as_heads
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected FROM moved
+    SELECT n, place, number, bucket, epoch, mail FROM moved
     UNION ALL
-    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
-    FROM roots r JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
+    SELECT $16::int + c.n, ($16::int + c.n << 32) + 1, r.number, r.bucket, r.epoch, r.mail
+    FROM roots r JOIN unnest($17::text[]) WITH ORDINALITY AS c (id, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 ), said AS (
-    SELECT * FROM unnest($36::int[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::json[],
-                         $43::timestamptz[], $44::timestamptz[], $45::text[], $46::int[])
+    SELECT * FROM unnest($41::int[], $42::text[], $43::text[], $44::text[], $45::text[], $46::text[], $47::json[],
+                         $48::timestamptz[], $49::timestamptz[], $50::text[], $51::int[])
                   AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
 ), spent AS (
-    SELECT * FROM unnest($47::int[], $48::text[], $49::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($52::int[], $53::text[], $54::int[]) AS s (n, tranche, sequence)
 ), told AS (
-    SELECT * FROM unnest($50::int[], $51::text[], $52::timestamptz[], $53::json[]) AS s (n, id, at, body)
+    SELECT * FROM unnest($55::int[], $56::text[], $57::timestamptz[], $58::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -86,7 +89,7 @@ SELECT n, mail FROM heads
 -- name: family
 -- The parts of `append_family`.
 WITH locked AS MATERIALIZED (
-    SELECT id FROM runs WHERE id = ANY ($41::text[]) ORDER BY id FOR UPDATE
+    SELECT id FROM runs WHERE id = ANY ($46::text[]) ORDER BY id FOR UPDATE
 ), roots AS (
     -- include: create
     WHERE c.parent IS NULL AND (SELECT count(*) FROM locked) >= 0
@@ -100,17 +103,17 @@ WITH locked AS MATERIALIZED (
     WHERE c.parent IN (SELECT id FROM moved UNION ALL SELECT id FROM roots)
     -- include: unless_it_exists
 ), heads AS MATERIALIZED (
-    SELECT n, number, bucket, epoch, mail, expected FROM moved
+    SELECT n, place, number, bucket, epoch, mail FROM moved
     UNION ALL
-    SELECT $11::int + c.n, r.number, r.bucket, r.epoch, r.mail, 0
+    SELECT $16::int + c.n, ($16::int + c.n << 32) + 1, r.number, r.bucket, r.epoch, r.mail
     FROM (SELECT * FROM roots UNION ALL SELECT * FROM children) r
-    JOIN unnest($12::text[]) WITH ORDINALITY AS c (id, n) USING (id)
+    JOIN unnest($17::text[]) WITH ORDINALITY AS c (id, n) USING (id)
 ), inserted AS (
     -- include: insert_events
 ), letters AS MATERIALIZED (
     SELECT run, key, kind, body, row_number() OVER (PARTITION BY run ORDER BY n) AS place
     FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
-          FROM unnest($36::text::int[], $37::text[], $38::text[], $39::text[], $40::bytea[]) AS l (n, run, key, kind, body)
+          FROM unnest($41::text::int[], $42::text[], $43::text[], $44::text[], $45::bytea[]) AS l (n, run, key, kind, body)
           JOIN heads h ON h.n = l.n
           WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = ANY (ARRAY [l.run]) AND m.key = ANY (ARRAY [l.key]))) fresh
     WHERE copy = 1
@@ -127,13 +130,13 @@ WITH locked AS MATERIALIZED (
     SELECT l.run, l.key, l.kind, l.body, a.before + l.place
     FROM letters l JOIN addressed a ON a.id = l.run
 ), said AS (
-    SELECT * FROM unnest($42::int[], $43::text[], $44::text[], $45::text[], $46::text[], $47::text[], $48::json[],
-                         $49::timestamptz[], $50::timestamptz[], $51::text[], $52::int[])
+    SELECT * FROM unnest($47::int[], $48::text[], $49::text[], $50::text[], $51::text[], $52::text[], $53::json[],
+                         $54::timestamptz[], $55::timestamptz[], $56::text[], $57::int[])
                   AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
 ), spent AS (
-    SELECT * FROM unnest($53::int[], $54::text[], $55::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($58::int[], $59::text[], $60::int[]) AS s (n, tranche, sequence)
 ), told AS (
-    SELECT * FROM unnest($56::int[], $57::text[], $58::timestamptz[], $59::json[]) AS s (n, id, at, body)
+    SELECT * FROM unnest($61::int[], $62::text[], $63::timestamptz[], $64::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -144,27 +147,28 @@ WITH locked AS MATERIALIZED (
 
 -- name: move
 -- Move heads: only for their epoch and from their sequence, and closing ones only with all mail folded. A redrive moves a head
--- that has failed, and raises its epoch; nothing else moves one that has ended. `shape` is, from its last bit on: 1 closes,
--- 1 redrives, 20 number of events, 20 which of them begins the generation (0: none does), 20 how many do, and 1 that it is no
--- progress.
+-- that has failed, and raises its epoch; nothing else moves one that has ended.
 UPDATE runs r
-SET sequence = h.expected + (h.shape >> 2 & 1048575), status = h.status, owner = h.owner, wake_at = h.wake_at,
-    folded = coalesce(h.folded, 0), updated_at = now(), epoch = r.epoch + (h.shape >> 1 & 1),
-    takeovers = CASE WHEN h.shape >> 62 = 0 THEN 0 ELSE r.takeovers END,
-    base = CASE WHEN (h.shape >> 22 & 1048575) = 0 THEN r.base ELSE h.expected + (h.shape >> 22 & 1048575) END,
-    generation = r.generation + (h.shape >> 42 & 1048575),
+SET sequence = r.sequence + h.events, status = h.status, owner = h.owner, wake_at = h.wake_at,
+    folded = coalesce(h.folded, 0), updated_at = now(), epoch = CASE WHEN h.redrives THEN r.epoch + 1 ELSE r.epoch END,
+    takeovers = CASE WHEN coalesce(h.is_progress, true) THEN 0 ELSE r.takeovers END,
+    base = CASE WHEN h.generations > 0 THEN h.base ELSE r.base END, generation = r.generation + coalesce(h.generations, 0),
     ended_at = CASE WHEN h.status IN ('completed', 'failed', 'cancelled') THEN now() END
-FROM (SELECT n, id, epoch, expected, shape, ($1::text[])[status] AS status, owner, folded, wake_at
-      FROM unnest($3::text[], $4::text::bigint[], $5::text::bigint[], $6::text::bigint[], $7::text::int[], $8::text::bigint[],
-                  $9::text::int[], $10::timestamptz[])
-           WITH ORDINALITY AS u (id, epoch, expected, shape, status, owner, folded, wake_at, n)) h
-WHERE r.id = ANY (ARRAY [h.id]) AND r.epoch = h.epoch AND r.sequence = h.expected
-  AND CASE WHEN (h.shape & 2) = 0 THEN r.status NOT IN ('completed', 'failed', 'cancelled') ELSE r.status = 'failed' END
-  AND ((h.shape & 1) = 0 OR r.mail = coalesce(h.folded, 0))
+FROM (SELECT id, epoch, place, events, ($1::text[])[status] AS status, owner, closes, folded, wake_at, redrives, generations,
+             base, is_progress
+      FROM (SELECT unnest($3::text[]) AS id, unnest($4::text::bigint[]) AS epoch, unnest($5::text::bigint[]) AS place,
+                   unnest($6::text::int[]) AS events, unnest($7::text::int[]) AS status, unnest($8::text::bigint[]) AS owner,
+                   unnest($9::text::boolean[]) AS closes, unnest($10::text::int[]) AS folded,
+                   unnest($11::timestamptz[]) AS wake_at, unnest($12::text::boolean[]) AS redrives,
+                   unnest($13::text::int[]) AS generations, unnest($14::text::int[]) AS base,
+                   unnest($15::text::boolean[]) AS is_progress) u) h
+WHERE r.id = ANY (ARRAY [h.id]) AND r.epoch = h.epoch AND r.sequence = (h.place & 4294967295) - 1
+  AND CASE WHEN h.redrives THEN r.status = 'failed' ELSE r.status NOT IN ('completed', 'failed', 'cancelled') END
+  AND (h.closes IS NOT TRUE OR r.mail = coalesce(h.folded, 0))
 
 -- name: as_heads
 -- The end of `move`.
-RETURNING h.n, r.id, r.number, r.bucket, r.epoch, r.mail, h.expected
+RETURNING h.place >> 32 AS n, h.place, r.id, r.number, r.bucket, r.epoch, r.mail
 
 -- name: create
 -- Make heads.
@@ -176,11 +180,13 @@ SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.buck
 FROM (SELECT id, epoch, sequence, ($1::text[])[status] AS status, owner, wake_at, folded, bucket,
              ($1::text[])[workflow] AS workflow, version, ($1::text[])[build] AS build, digest,
              ($1::text[])[tenant] AS tenant, coalesce(attributes, '{}') AS attributes, parent, parent_call
-      FROM unnest($12::text[], $13::text::bigint[], $14::text::bigint[], $15::text::int[], $16::text::bigint[],
-                  $17::timestamptz[], $18::text::int[], $19::text::int[], $20::text::int[], $21::text::int[], $22::text::int[],
-                  $23::text[], $24::text::int[], $25::jsonb[], $26::text[], $27::text[])
-           AS u (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant,
-                 attributes, parent, parent_call)) c
+      FROM (SELECT unnest($17::text[]) AS id, unnest($18::text::bigint[]) AS epoch, unnest($19::text::bigint[]) AS sequence,
+                   unnest($20::text::int[]) AS status, unnest($21::text::bigint[]) AS owner,
+                   unnest($22::timestamptz[]) AS wake_at, unnest($23::text::int[]) AS folded,
+                   unnest($24::text::int[]) AS bucket, unnest($25::text::int[]) AS workflow,
+                   unnest($26::text::int[]) AS version, unnest($27::text::int[]) AS build, unnest($28::text[]) AS digest,
+                   unnest($29::text::int[]) AS tenant, unnest($30::jsonb[]) AS attributes, unnest($31::text[]) AS parent,
+                   unnest($32::text[]) AS parent_call) u) c
 
 -- name: unless_it_exists
 -- The end of `create`.
@@ -189,16 +195,17 @@ RETURNING id, number, bucket, epoch, mail
 
 -- name: insert_events
 -- Events of the heads that moved or were created, in those heads' buckets and epochs, all under this statement's xid.
--- `place` is n * 2^32 + sequence; the first event of an append carries its nonce. Checksums have 32 bits and no sign, which
--- `integer` holds shifted.
+-- The first event of an append carries its nonce. Bodies are one to a line, and an empty line where it is packed. Checksums have
+-- 32 bits and no sign, which `integer` holds shifted.
 INSERT INTO streams (number, bucket, sequence, epoch, at, xid, checksum, version, codec, body, type, nonce, packed)
 SELECT h.number, h.bucket, (e.place & 4294967295)::int, h.epoch, e.at, (SELECT pg_current_xact_id()::text::bigint),
-       e.checksum - 2147483648, coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null'), ($1::text[])[e.type],
-       CASE WHEN (e.place & 4294967295) = h.expected + 1 THEN substr($2::bytea, (8 * h.n - 7)::int, 8) ELSE '' END,
+       e.checksum - 2147483648, coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null')::json,
+       ($1::text[])[e.type], CASE WHEN e.place = h.place THEN substr($2::bytea, (8 * h.n - 7)::int, 8) ELSE '' END,
        coalesce(e.packed, '')
-FROM unnest($28::text::bigint[], $29::text::bigint[], $30::text::int[], $31::json[], $32::text::smallint[], $33::bytea[],
-            $34::text::smallint[], $35::text::bigint[])
-     AS e (place, at, type, body, version, packed, codec, checksum)
+FROM (SELECT unnest($33::text::bigint[]) AS place, unnest($34::text::bigint[]) AS at, unnest($35::text::int[]) AS type,
+             unnest(string_to_array(convert_from($36::bytea, 'UTF8'), E'\n', '')) AS body,
+             unnest($37::text::smallint[]) AS version, unnest($38::bytea[]) AS packed, unnest($39::text::smallint[]) AS codec,
+             unnest($40::text::bigint[]) AS checksum) e
 JOIN heads h ON h.n = e.place >> 32
 
 -- name: write_tasks
