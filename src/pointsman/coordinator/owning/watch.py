@@ -4,22 +4,36 @@ others do."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.ports.event_log import EventLog
 
 
 class Watch:
-    """One client's eye on one run. `each`: told of every append, not only when the run leaves this coordinator."""
+    """One client's eye on one run, open within its `with`.
 
-    def __init__(self, run: str, *, each: bool) -> None:
-        self.run = run
+    Args:
+        each: told of every append, not only when the run leaves this coordinator.
+    """
+
+    def __init__(self, watches: dict[str, list[Watch]], run: str, *, each: bool) -> None:
+        self._watches = watches
+        self._run = run
         self.each = each
         self._has_news = False
         self._waiter: asyncio.Future[None] | None = None
         """A future and a timer of its own: an Event under `asyncio.timeout` costs every run 4 µs more."""
+
+    def __enter__(self) -> Self:
+        self._watches.setdefault(self._run, []).append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        watches = self._watches[self._run]
+        watches.remove(self)
+        if not watches:
+            del self._watches[self._run]
 
     def notify(self) -> None:
         self._has_news = True
@@ -51,6 +65,7 @@ class Watcher:
         self._poll_s = poll_ms / 1000
         self._watches: dict[str, list[Watch]] = {}
         self._sequences: dict[str, int] = {}
+        """As the last poll saw them, of runs that are watched."""
         self._local: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -65,17 +80,8 @@ class Watcher:
             for watch in watches:
                 watch.notify()
 
-    @contextmanager
-    def watch(self, run: str, *, each: bool) -> Iterator[Watch]:
-        watch = Watch(run, each=each)
-        self._watches.setdefault(run, []).append(watch)
-        try:
-            yield watch
-        finally:
-            self._watches[run].remove(watch)
-            if not self._watches[run]:
-                del self._watches[run]
-                self._sequences.pop(run, None)
+    def watch(self, run: str, *, each: bool) -> Watch:
+        return Watch(self._watches, run, each=each)
 
     def moved(self, run: str) -> None:
         """This coordinator appended to the run."""
@@ -98,6 +104,8 @@ class Watcher:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
+            for run in self._sequences.keys() - self._watches.keys():
+                del self._sequences[run]
             elsewhere = [run for run in self._watches if run not in self._local]
             if not elsewhere:
                 continue

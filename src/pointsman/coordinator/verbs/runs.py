@@ -62,10 +62,9 @@ class CoordinatorRuns:
         workflow.signature.check_input(data)
         if workflow.begins_with:
             coordinator.directory.check_event(workflow.begins_with, data, unless=CRASHED)
-        encode(dict(request.attributes))
-        run = request.id if request.id is not None else coordinator.ids.run_id()
-        if not RUN_ID.fullmatch(run):
-            raise InvalidValue(f"{run!r} can't be a run id: 1–128 of A–Z a–z 0–9 . _ : ~ @ -, a letter or digit first")
+        if request.attributes:
+            encode(dict(request.attributes))
+        run = coordinator.ids.run_id() if request.id is None else _checked(request.id)
         started, tail = ev.with_input(
             ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version,
             seed=coordinator.ids.seed(), tenant=request.tenant, budget=request.budget or workflow.budget,
@@ -130,14 +129,14 @@ class CoordinatorRuns:
         deadline = clock.monotonic() + timeout_s
         with self._coordinator.watcher.watch(run, each=False) as watch:
             while True:
-                view = await self.get(run)
                 left = deadline - clock.monotonic()
-                if view.head.status in ENDED_STATUSES or left <= 0 or self._coordinator.is_draining:
-                    return view
+                is_patient = left > 0 and not self._coordinator.is_draining
+                # What is driven here has not ended: no need to look at each of its steps.
+                if not is_patient or not self._coordinator.roster.driver(run):
+                    view = await self.get(run)
+                    if view.head.status in ENDED_STATUSES or not is_patient:
+                        return view
                 await watch.changed(left)
-                while self._coordinator.roster.driver(run) and (left := deadline - clock.monotonic()) > 0:
-                    # What is driven here has not ended: no need to ask the store at each of its steps.
-                    await watch.changed(left)
 
     async def list(
         self, where: RunFilter, *, limit: int, cursor: str | None = None
@@ -232,3 +231,9 @@ class CoordinatorRuns:
             ) from error
         self._coordinator.hint(run)
         return Accepted(run, key)
+
+
+def _checked(run: str) -> str:
+    if not RUN_ID.fullmatch(run):
+        raise InvalidValue(f"{run!r} can't be a run id: 1–128 of A–Z a–z 0–9 . _ : ~ @ -, a letter or digit first")
+    return run

@@ -18,9 +18,10 @@ class PostgresClock:
 
     def now(self) -> int:
         now = int(time.monotonic() * 1000 + self._offset_ms)
-        if now > self._latest:
-            self._latest = now
-        return self._latest
+        if now < self._latest:
+            return self._latest
+        self._latest = now
+        return now
 
     monotonic = staticmethod(time.monotonic)
 
