@@ -18,6 +18,9 @@ from pointsman.kernel.policy.amounts import Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.kernel.policy.retry import Retry
 
+ONE_CALL = Amount(calls=1)
+"""Of an attempt without a price."""
+
 
 class AgentError(PointsmanError):
     """Raised by an agent to say more than "it failed".
@@ -156,6 +159,11 @@ class Agent:
     def most(self) -> Amount | None:
         """The most that an attempt uses up, by its card."""
         return None if self.described.cost is None else self.described.cost.most
+
+    @cached_property
+    def expected(self) -> Amount:
+        """What an attempt that says nothing of it is taken to use up."""
+        return ONE_CALL if self.described.cost is None else self.described.cost.expected
 
     @property
     def idempotent(self) -> bool:

@@ -117,7 +117,7 @@ class Coordinator:
         crew = Crew(
             settings=self.settings, store=self.store, directory=self.directory, ids=self.ids,
             recorder=Recorder(self.store.log, self.settings, self.stats),
-            dispatcher=Dispatcher(clock, self.stats, self.transports, Effects(self.store.mailbox)),
+            dispatcher=Dispatcher(clock, self.stats, self.transports), effects=Effects(self.store.mailbox),
             gates=Gates(
                 lease.incarnation, self.store, self.agents, self.directory, settings=self.settings.gates,
                 stats=self.stats.gates,

@@ -12,6 +12,8 @@ import pytest
 
 from pointsman import AgentError, App, Budget, CallError, Context, Cost, Retry, Run, StartRun
 from pointsman.coordinator.driving.admission import Admission
+from pointsman.coordinator.driving.attempt import Caller
+from pointsman.coordinator.driving.attempt import nobody as nobody_told
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts, nobody
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
@@ -331,7 +333,8 @@ async def test_an_attempt_under_way_is_not_made_again(shop: Shop) -> None:
 
 def test_a_call_that_is_dropped_waits_for_nothing() -> None:
     unused: Any = None
-    admission = Admission(unused, unused, lambda: None, (), unused)
+    caller = Caller("r", "default", "ask", 1, unused, unused, nobody_told)
+    admission = Admission(unused, unused, caller, lambda: None, (), unused)
     admission._deferred["c"] = 1
     admission._ring()
     assert admission.wanted == ["c"]

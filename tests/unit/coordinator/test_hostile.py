@@ -148,12 +148,11 @@ async def test_an_attempt_that_is_abandoned_before_its_first_step_gives_its_slot
         dispatch = crew.dispatcher.dispatch
         abandoned: list[Attempt] = []
 
-        def abandon_first(*args: Any, **kwargs: Any) -> Attempt:
-            attempt = dispatch(*args, **kwargs)
+        def abandon_first(attempt: Attempt, *more: Any) -> None:
+            dispatch(attempt, *more)
             if not abandoned:
                 abandoned.append(attempt)
                 attempt.abandon()
-            return attempt
 
         crew.dispatcher.dispatch = abandon_first  # type: ignore[method-assign]
         await start(one, "ask", b"1", run="lost")
@@ -161,6 +160,35 @@ async def test_an_attempt_that_is_abandoned_before_its_first_step_gives_its_slot
         await start(one, "ask", b"2")
         assert await ended(one) == "completed"
         assert crew.dispatcher.active == 0
+
+
+async def test_an_attempt_that_its_runs_budget_refuses_gives_its_slot_back() -> None:
+    async with coordinator(one_at_a_time(lambda ctx: None), MemoryDatabase()) as one:
+        await CoordinatorRuns(one).start(StartRun("ask", b"1", id="poor", budget=Budget(calls=0)))
+        assert await result(one, "poor") == "budget_exceeded"
+        await start(one, "ask", b"2")
+        assert await ended(one) == "completed"
+
+
+async def test_an_attempt_that_is_cancelled_before_it_is_made_gives_its_slot_back() -> None:
+    presses = Presses(concurrency=1)
+    async with coordinator(presses.app, MemoryDatabase()) as one:
+        crew = one.roster.crew
+        assert crew is not None
+        await start(one, "one", b"1", run="before")
+        await until(lambda: presses.calls["second 1"] == 1)
+        await start(one, "one", b"2", run="lost")
+        driver = one.roster.driver("lost")
+        assert driver is not None
+        is_trusted, crew.lease.is_trusted = crew.lease.is_trusted, lambda: False  # type: ignore[method-assign]
+        presses.go.set()
+        await until(lambda: bool(driver._attempts._admission.ready))
+        await CoordinatorRuns(one).cancel("lost")
+        assert await ended(one, "lost") == "cancelled"
+        crew.lease.is_trusted = is_trusted  # type: ignore[method-assign]
+        await start(one, "one", b"3")
+        assert await ended(one) == "completed"
+        assert not presses.calls["second 2"]
 
 
 # -- events that can't be read again ---------------------------------------------------------------------------------

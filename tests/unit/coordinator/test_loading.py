@@ -169,7 +169,7 @@ def test_an_agent_that_registered_elsewhere_a_moment_ago_stops_no_run() -> None:
     async def scenario() -> None:
         crew = SimpleNamespace(
             lease=SimpleNamespace(incarnation=7), on_moved=None, on_notice=None, ids=SimpleNamespace(nonce=bytes),
-            stats=Stats(), store=SimpleNamespace(clock=SimpleNamespace(now=int)),
+            stats=Stats(), store=SimpleNamespace(clock=SimpleNamespace(now=int)), effects=None,
             settings=CoordinatorSettings(name="a"), dispatcher=None, gates=None, purses=None, directory=late.directory,
         )  # fmt: skip
         store = SimpleNamespace(log=SimpleNamespace(read_many=read_many), ownership=None)

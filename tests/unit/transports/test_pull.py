@@ -13,13 +13,12 @@ import pytest
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import PULL, Card
 from pointsman.agents.schema import SchemaSignature
-from pointsman.coordinator.driving.attempt import Attempt
+from pointsman.coordinator.driving.attempt import Attempt, Caller, PulledAttempt
 from pointsman.coordinator.driving.dispatcher import Dispatcher
 from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.gates.permit import Permit
 from pointsman.kernel.events import Emission, Failure
 from pointsman.kernel.policy.amounts import Amount
-from pointsman.kernel.state import PendingCall
 from pointsman.observe.stats import Stats
 from pointsman.ports.mailbox import Mailbox
 from pointsman.ports.workers import AttemptResult, Handed, HeldCall, Poll, StalePoll, WorkerFailure
@@ -54,8 +53,8 @@ class Desk:
             **{"silence_s": SILENCE_S, "queue_max": 5, "misses_max": 10, "bytes_max": 1_000, **settings}
         )
         self.loop = loop
-        effects = Effects(cast(Mailbox, None))
-        self.dispatcher = Dispatcher(SimClock(loop), Stats(), {PULL: self.transport}, effects)
+        self.clock = SimClock(loop)
+        self.dispatcher = Dispatcher(self.clock, Stats(), {PULL: self.transport})
         self.dispatcher.start()
         self.ended: dict[HeldCall, list[bytes | Failure]] = {}
         self.spent: dict[HeldCall, Amount | None] = {}
@@ -63,7 +62,8 @@ class Desk:
         self.permit = FreePermit()
 
     def call(
-        self, who: Agent, key: str = "r/1/c", attempt: int = 1, *, data: bytes = b"[1]", **more: Any
+        self, who: Agent, key: str = "r/1/c", number: int = 1, *, data: bytes = b"[1]",
+        seconds_left: float | None = None,
     ) -> Attempt:  # fmt: skip
         def on_end(
             call: str, attempt: int, result: bytes | Failure, spent: Amount | None, emitted: tuple[Emission, ...] = ()
@@ -72,10 +72,11 @@ class Desk:
             self.spent[HeldCall(call, attempt)] = spent
             self.emitted += emitted
 
-        pending = PendingCall(call=key, target=who.name, key=key, data=data, attempt=attempt)
-        return self.dispatcher.dispatch(
-            who, pending, run="r", tenant="default", epoch=1, on_end=on_end, permit=cast(Permit, self.permit), **more
-        )
+        effects = Effects(cast(Mailbox, None))
+        caller = Caller("r", "default", "ask", 1, self.clock, effects, on_end)
+        attempt = PulledAttempt(caller, who, key, key, number, permit=cast(Permit, self.permit))
+        self.dispatcher.dispatch(attempt, data, seconds_left)
+        return attempt
 
     def outcome(self, key: str = "r/1/c", attempt: int = 1) -> bytes | Failure:
         (result,) = self.ended[HeldCall(key, attempt)]
@@ -372,7 +373,7 @@ def test_a_silent_worker_is_lost_and_comes_back_to_nothing() -> None:
         await asyncio.sleep(0.2)
         assert desk.kind() == "worker_lost"
         assert desk.transport.lost == 1
-        desk.call(agent(), attempt=2)
+        desk.call(agent(), number=2)
         assert keys(await other.poll()) == ["r/1/c"]
         assert not desk.finish(attempt=1), "stopped, and continued later: a stale attempt"
         assert (await worker.poll()).over == (HeldCall("r/1/c", 1),)
@@ -465,7 +466,7 @@ def test_the_next_owner_takes_the_result_of_the_worker_that_is_at_it_already() -
         worker.holding = {HeldCall("r/1/c", 3)}  # from a coordinator that died
         busy, idle = worker.polling(free=0), other.polling()
         await asyncio.sleep(0.1)
-        desk.call(agent(), attempt=3)
+        desk.call(agent(), number=3)
         assert await busy == Handed(), "it is asked whether it is still at it"
         busy = worker.polling(free=0)
         assert (await idle).calls == (), "nobody else is given it"
@@ -487,7 +488,7 @@ def test_what_a_worker_no_longer_holds_when_the_next_owner_lays_it_out_waits_for
         await asyncio.sleep(0.1)
         worker.holding.clear()  # brought elsewhere; nobody tells of that
         began = desk.loop.time()
-        desk.call(agent(hold=0.5), attempt=3)
+        desk.call(agent(hold=0.5), number=3)
         assert await told == Handed(), "it is to say anew what it holds"
         waits = other.polling()
         await asyncio.sleep(0.1)
@@ -507,7 +508,7 @@ def test_the_time_in_line_of_what_a_worker_held_before_begins_when_it_is_known_t
         worker = Worker(desk, "w")
         worker.holding = {HeldCall("r/1/c", 3)}
         await worker.poll(0)
-        desk.call(agent(hold=0.5), attempt=3)
+        desk.call(agent(hold=0.5), number=3)
         await asyncio.sleep(1.0)
         worker.holding.clear()
         assert keys(await worker.poll(0)) == ["r/1/c"]
@@ -522,7 +523,7 @@ def test_what_must_not_be_repeated_is_lost_when_its_worker_no_longer_holds_it() 
         told = worker.polling()
         await asyncio.sleep(0.1)
         worker.holding.clear()
-        desk.call(agent(idempotent=False), attempt=3)
+        desk.call(agent(idempotent=False), number=3)
         await told
         assert (await worker.poll(0)).calls == (), "it may have been made"
         await asyncio.sleep(0.1)
@@ -537,7 +538,7 @@ def test_what_is_taken_from_a_worker_that_held_it_before_has_failed_when_it_drop
         worker.holding = {HeldCall("r/1/c", 3)}
         told = worker.polling()
         await asyncio.sleep(0.1)
-        desk.call(agent(), attempt=3)
+        desk.call(agent(), number=3)
         await told
         assert (await worker.poll(0)).calls == (), "it says so once more"
         worker.holding.clear()
@@ -551,7 +552,7 @@ def test_what_is_taken_from_a_worker_that_held_it_before_has_failed_when_it_drop
 def test_a_worker_that_comes_later_with_a_call_that_waits_keeps_it() -> None:
     async def story(desk: Desk) -> None:
         worker, other = Worker(desk, "w"), Worker(desk, "o")
-        desk.call(agent(), attempt=2)
+        desk.call(agent(), number=2)
         await asyncio.sleep(0.1)
         worker.holding = {HeldCall("r/1/c", 2)}
         assert (await worker.poll(wait_s=0)).calls == ()
@@ -740,7 +741,7 @@ class Race:
     def ask(self, key: str) -> None:
         self.attempts[key] = number = self.attempts.get(key, 0) + 1
         attempt = self.desk.call(agent(timeout=4.0, hold=1_000.0), key, number)
-        told = attempt.on_end
+        told = attempt.caller.on_end
 
         def on_end(call: str, ended: int, result: bytes | Failure, spent: Amount | None, *more: Any) -> None:
             told(call, ended, result, spent, *more)
@@ -751,7 +752,7 @@ class Race:
                 assert key not in self.done, "two results"
                 self.done[key] = result
 
-        attempt.on_end = on_end  # type: ignore[assignment]
+        attempt.caller.on_end = on_end  # type: ignore[assignment]
 
     async def work(self, name: str) -> None:
         rng, worker = self.rng, Worker(self.desk, name, free=2)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container
 
-import msgspec
-
 from pointsman.agents.agent import Agent
+from pointsman.agents.card import PULL
+from pointsman.coordinator.driving.attempt import Attempt, Caller, PulledAttempt, nothing
 from pointsman.coordinator.driving.crew import Crew
-from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidInput, InvalidValue
 from pointsman.kernel.execution import Execution
@@ -28,47 +27,12 @@ RETRY_LOOK_MS = 250
 LEAVING = ev.Failure("busy", "its coordinator leaves, and has not made the attempt", retryable=True)
 NO_MORE_RETRIES = ev.Failure("retry_budget_spent", FAILURE_KINDS["retry_budget_spent"].meaning, retryable=False)
 
-OnAdmitted = Callable[["Wish", PendingCall, Permit, int], None]
-"""(wish, its call, its permit, now): set aside what the attempt needs; asked again after `Admission.again`."""
+OnAdmitted = Callable[[Attempt, PendingCall, int], None]
+"""(attempt, its call, now): set aside what it needs, and then `ready` or `wait`."""
 
 
-def nothing() -> None:
-    """To be called in place of what is over."""
-
-
-def _nobody(wish: Wish, pending: PendingCall, permit: Permit, now: int) -> None:
-    """Likewise."""
-
-
-class Wish(msgspec.Struct, eq=False):
-    """A call that wants an attempt; the gates' waiter. A struct, for each call makes one: its defaults cost nothing.
-
-    Attributes:
-        workflow: of its run. Only who waits is asked for it, and most never do.
-        is_ready: all is set aside for it: the attempt may be made as soon as the log has it.
-        failure: why it waits.
-        obstacle: why it should not wait any more, where another agent can be had.
-    """
-
-    agent: Agent
-    call: str
-    priority: int
-    is_continuing: bool
-    again: Callable[[str], None]
-    workflow: str = ""
-    permit: Permit | None = None
-    is_ready: bool = False
-    failure: ev.Failure | None = None
-    obstacle: ev.Failure | None = None
-    give_up_at: int | None = None
-
-    def admitted(self, permit: Permit) -> None:
-        self.permit = permit
-        self.again(self.call)
-
-    def obstructed(self, failure: ev.Failure) -> None:
-        self.obstacle = failure
-        self.again(self.call)
+def _nobody(attempt: Attempt, pending: PendingCall, now: int) -> None:
+    """In the place of a run that is over."""
 
 
 class Admission:
@@ -77,6 +41,7 @@ class Admission:
     Attributes:
         wanted: calls to look at: those of which the log says that an attempt is to be made, and those whose time has
             come, or what they waited for. As long as it is empty there is nothing to decide.
+        ready: attempts that may be made as soon as the log has all that was decided.
 
     Args:
         wake: called when there is something to look at again.
@@ -84,12 +49,12 @@ class Admission:
     """
 
     __slots__ = (
-        "_alarm", "_begun", "_crew", "_deferred", "_execution", "_on_admitted", "_under_way", "_waiting", "_wake",
-        "_wishes", "wanted",
+        "_alarm", "_begun", "_caller", "_crew", "_deferred", "_execution", "_on_admitted", "_under_way", "_waiting",
+        "_wake", "ready", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, crew: Crew, execution: Execution, wake: Callable[[], None], under_way: Container[str],
+        self, crew: Crew, execution: Execution, caller: Caller, wake: Callable[[], None], under_way: Container[str],
         on_admitted: OnAdmitted,
     ) -> None:  # fmt: skip
         self.wanted: list[str] = []
@@ -98,9 +63,11 @@ class Admission:
         self._wake = wake
         self._under_way = under_way
         self._on_admitted = on_admitted
-        self._wishes: dict[str, Wish] = {}
-        self._waiting: dict[str, None] = {}
-        """Calls whose wish has a time to give up."""
+        self._caller = caller
+        caller.again = self.again
+        self.ready: dict[str, Attempt] = {}
+        self._waiting: dict[str, Attempt] = {}
+        """For their agents, or for what is to be set aside for them; by call, as those that are ready."""
         self._begun: set[str] = set()
         """Calls whose attempt an owner before this one may have made: it has its number for itself."""
         self._deferred: dict[str, int] = {}
@@ -110,7 +77,7 @@ class Admission:
     @property
     def are_left(self) -> bool:
         """Calls that the log does not say yet are not made here."""
-        return bool(self._wishes)
+        return bool(self.ready or self._waiting)
 
     def go_on(self, call: str, *, may_have_begun: bool) -> None:
         """The log says that an attempt of this call is under way. `may_have_begun`: by an owner before this one."""
@@ -125,34 +92,37 @@ class Admission:
 
     def withdraw(self) -> None:
         """The coordinator drains: what has not begun does not begin here, and the log must say so where it matters."""
-        self.wanted.extend(self._wishes)
+        self.wanted += [*self.ready, *self._waiting]
 
-    def take(self, wish: Wish) -> Permit | None:
-        """Its attempt is made now. None: it was dropped meanwhile."""
-        if self._wishes.get(wish.call) is not wish:
-            return None
-        del self._wishes[wish.call]
+    def wait(self, attempt: Attempt) -> None:
+        """It can't be made yet; `again` will say when it is worth another look."""
+        self._waiting[attempt.call] = attempt
+
+    def take(self) -> dict[str, Attempt]:
+        """All that is ready: it is made now."""
+        ready, self.ready = self.ready, {}
         if self._begun:
-            self._begun.discard(wish.call)
-        return wish.permit
+            self._begun.difference_update(ready)
+        return ready
 
     def drop(self, call: str) -> None:
         """The call wants no attempt any more."""
         self._deferred.pop(call, None)
-        wish = self._wishes.pop(call, None)
-        if wish is None:
+        attempt = self._waiting.pop(call, None) or self.ready.pop(call, None)
+        if attempt is None:
             return
-        if wish.permit is not None:
-            wish.permit.give_back()
+        if attempt.permit is not None:
+            attempt.permit.give_back()
         else:
-            self._crew.gates.leave(wish.agent, wish)
+            self._crew.gates.leave(attempt.agent, attempt)
 
     def close(self) -> None:
         """The run is over here."""
         if self._alarm is not None:
             self._alarm.cancel()
-        for call in list(self._wishes):
+        for call in [*self.ready, *self._waiting]:
             self.drop(call)
+        self._caller.leave()
         self._wake, self._on_admitted = nothing, _nobody  # a circle would wait for the garbage collector
 
     # -- deciding -------------------------------------------------------------------------------------------------
@@ -167,74 +137,79 @@ class Admission:
         if self._waiting or self._deferred:
             self._set_alarm(now)
 
+    def _held(self) -> list[Attempt]:
+        """Those that wait for their agents."""
+        return [attempt for attempt in self._waiting.values() if attempt.permit is None]
+
     def _give_up_late(self, now: int) -> None:
-        for call in list(self._waiting):
-            wish = self._wishes.get(call)
-            if wish is None or wish.permit is not None or wish.give_up_at is None or wish.failure is None:
-                del self._waiting[call]
-            elif wish.give_up_at <= now:
-                del self._waiting[call]
-                self.turn_away(wish, self._out_of_time(now) or wish.failure, now)
+        for attempt in self._held():
+            if attempt.give_up_at <= now and attempt.failure is not None:
+                self.turn_away(attempt, self._out_of_time(now) or attempt.failure, now)
 
     def _advance(self, call: str, now: int) -> None:
-        state = self._execution.state
+        state, crew = self._execution.state, self._crew
         pending = state.calls.get(call)
         if call in self._under_way:
             return
         if pending is None or pending.retry_at is not None or pending.task is not None:
             self.drop(call)
             return
-        if self._crew.is_draining:
+        if crew.is_draining:
             self.drop(call)
-            agent = self._crew.directory.agent(pending.target)
+            agent = crew.directory.agent(pending.target)
             if agent is not None and not agent.idempotent and call not in self._begun:
                 self._execution.held(call, LEAVING, now)
             return
-        wish = self._wishes.get(call)
-        if wish is None:
-            agent = self._crew.directory.agent(pending.target)
+        attempt = self._waiting.get(call)
+        if attempt is None:
+            if call in self.ready:
+                return
+            agent = crew.directory.agent(pending.target)
             if agent is None:
                 failure = ev.Failure("unknown_agent", f"no agent is named {pending.target!r} here", retryable=False)
                 self._execution.attempt_failed(call, pending.attempt, failure, now)
                 return
             if pending.attempt != pending.first_attempt and self._waits_to_retry(call, agent, now):
                 return
-            misfit = _misfit(agent, pending.data) if agent.function is None else None
-            if misfit is not None:
+            if agent.function is None and (misfit := _misfit(agent, pending.data)) is not None:
                 self._execution.attempt_failed(call, pending.attempt, misfit, now)
                 return
-            wish = self._wishes[call] = Wish(agent, call, pending.options.priority, state.sequence > 2, self.again)
-            answer = self._crew.gates.enter(agent, wish)
+            kind = Attempt if agent.transport != PULL else PulledAttempt
+            attempt = kind(
+                self._caller, agent, call, pending.key, pending.attempt, pending.options.priority, state.sequence > 2
+            )
+            answer = crew.gates.enter(agent, attempt)
             if isinstance(answer, ev.Failure):
-                self._hold(wish, pending, answer, now)
+                self._hold(attempt, pending, answer, now)
                 return
-            wish.permit = answer
-        if wish.permit is None:
-            self._avoid(wish, now)
-        elif not wish.is_ready:
-            self._on_admitted(wish, pending, wish.permit, now)
-
-    def _avoid(self, wish: Wish, now: int) -> None:
-        """It waits for an agent that is not to be had soon any more: another one, as for a call that comes now."""
-        obstacle, wish.obstacle = wish.obstacle, None
-        if obstacle is not None and self._reassign(wish.call, obstacle, now):
-            self.drop(wish.call)
-
-    def _hold(self, wish: Wish, pending: PendingCall, failure: ev.Failure, now: int) -> None:
-        """The agent can't take it now: another one, or wait."""
-        if failure.kind != "busy" and self._reassign(wish.call, failure, now):
-            self.drop(wish.call)
+            attempt.permit = answer
+        elif attempt.permit is None:
+            self._avoid(attempt, now)
             return
-        if failure.kind != "busy" or not wish.agent.idempotent:
+        else:
+            del self._waiting[call]
+        self._on_admitted(attempt, pending, now)
+
+    def _avoid(self, attempt: Attempt, now: int) -> None:
+        """It waits for an agent that is not to be had soon any more: another one, as for a call that comes now."""
+        obstacle, attempt.obstacle = attempt.obstacle, None
+        if obstacle is not None and self._reassign(attempt.call, obstacle, now):
+            self.drop(attempt.call)
+
+    def _hold(self, attempt: Attempt, pending: PendingCall, failure: ev.Failure, now: int) -> None:
+        """The agent can't take it now: another one, or wait."""
+        self.wait(attempt)
+        if failure.kind != "busy" and self._reassign(attempt.call, failure, now):
+            self.drop(attempt.call)
+            return
+        if failure.kind != "busy" or not attempt.agent.idempotent:
             # Noted also where a next owner must know for certain that the attempt has not begun.
-            self._execution.held(wish.call, failure, now)
-        wish.workflow = self._execution.state.workflow
-        wish.failure = failure
-        wish.give_up_at = (pending.held_at or now) + round(wish.agent.described.hold * 1000)
+            self._execution.held(attempt.call, failure, now)
+        attempt.failure = failure
+        attempt.give_up_at = (pending.held_at or now) + round(attempt.agent.described.hold * 1000)
         left = seconds_left(self._execution.state, now)
         if left is not None:
-            wish.give_up_at = min(wish.give_up_at, now + max(round(left * 1000), 0))
-        self._waiting[wish.call] = None
+            attempt.give_up_at = min(attempt.give_up_at, now + max(round(left * 1000), 0))
 
     def _out_of_time(self, now: int) -> ev.Failure | None:
         """The run's wall time is over: that is why, and not what it waited for."""
@@ -242,19 +217,18 @@ class Admission:
 
     def _set_alarm(self, now: int) -> None:
         """One for all that wait, at the first of their times, and soon where a retry waits for its turn."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        times = [wish.give_up_at for call in self._waiting if (wish := self._wishes.get(call)) and wish.give_up_at]
+        times = [attempt.give_up_at for attempt in self._held()]
         if self._deferred:
             times.append(now + RETRY_LOOK_MS)
         if times:
+            if self._alarm is not None:
+                self._alarm.cancel()
             wait_s = max(min(times) - now, 0) / 1000 + 0.001
             self._alarm = asyncio.get_running_loop().call_later(wait_s, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None
-        self.wanted += [*self._deferred, *self._waiting]
+        self.wanted += [*self._deferred, *(attempt.call for attempt in self._held())]
         self._wake()
 
     def _waits_to_retry(self, call: str, agent: Agent, now: int) -> bool:
@@ -276,11 +250,11 @@ class Admission:
             self._execution.held(call, NO_MORE_RETRIES, now)
         return True
 
-    def turn_away(self, wish: Wish, failure: ev.Failure, now: int) -> None:
+    def turn_away(self, attempt: Attempt, failure: ev.Failure, now: int) -> None:
         """It can't be done by this agent: the next of the chain, a person, the default, or failure."""
-        self.drop(wish.call)
-        if not self._reassign(wish.call, failure, now):
-            self._execution.give_up(wish.call, failure, now)
+        self.drop(attempt.call)
+        if not self._reassign(attempt.call, failure, now):
+            self._execution.give_up(attempt.call, failure, now)
 
     def _reassign(self, call: str, failure: ev.Failure, now: int) -> bool:
         begun = call in self._begun

@@ -1,4 +1,4 @@
-"""One attempt under way, as its coordinator knows it. Must not know how agents are reached."""
+"""One attempt, as its coordinator knows it, from the wish to its end. Must not know how agents are reached."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from pointsman.agents.agent import Agent
+from pointsman.agents.agent import ONE_CALL, Agent
 from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel.events import Emission, Failure
@@ -17,7 +17,7 @@ from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.policy.failures import FAILURE_KINDS
 from pointsman.ports.clock import Clock
 
-ONE_CALL = Amount(calls=1)
+UNKNOWN_ENDS = frozenset(kind for kind, known in FAILURE_KINDS.items() if known.is_unknown)
 
 
 class OnEnd(Protocol):
@@ -36,35 +36,87 @@ def nobody(
     """Of an attempt that is over."""
 
 
-class Attempt(msgspec.Struct, eq=False):
-    """One attempt under way; the runtime behind its agent's Context. A struct, for each call makes one.
+def nothing() -> None:
+    """To be called in place of what is over."""
+
+
+def _nobody_again(call: str) -> None:
+    """Likewise."""
+
+
+class Caller(msgspec.Struct, eq=False):
+    """The run that attempts are made for: what all of them have in common.
 
     Attributes:
+        on_end: told of each that is over.
+        again: told of each that no longer waits for its agent, by its call.
+    """
+
+    run: str
+    tenant: str
+    workflow: str
+    epoch: int
+    clock: Clock
+    effects: Effects
+    on_end: OnEnd
+    again: Callable[[str], None] = _nobody_again
+
+    def leave(self) -> None:
+        """The run is over here. Attempts that outlive it must not keep it in memory."""
+        self.on_end, self.again = nobody, _nobody_again
+
+
+class Attempt(msgspec.Struct, eq=False):
+    """One attempt: wished for, admitted, under way, over. It is the gates' waiter, and the runtime behind its agent's
+    Context. A struct, for each call makes one: its defaults cost nothing.
+
+    Attributes:
+        permit: None: it waits for its agent.
+        failure: why it waits, and until when at most: `give_up_at`, in ms.
+        obstacle: why it should not wait any more, where another agent can be had.
         asked: the agent that the workflow called, where a fallback has the call.
         started, beat_at, deadline: by the monotonic clock.
         spent: what the agent added up, in process or with its answer.
         so_far: the largest total that an agent behind HTTP reported meanwhile.
     """
 
+    caller: Caller
     agent: Agent
-    asked: Agent | None
     call: str
     key: str
     number: int
-    run: str
-    permit: Permit
-    on_end: OnEnd
-    clock: Clock
-    effects: Effects
-    started: float
-    beat_at: float
-    deadline: float
+    priority: int = 0
+    is_continuing: bool = False
+    permit: Permit | None = None
+    failure: Failure | None = None
+    give_up_at: int = 0
+    obstacle: Failure | None = None
+    asked: Agent | None = None
+    started: float = 0.0
+    beat_at: float = 0.0
+    deadline: float = 0.0
     spent: Amount | None = None
     so_far: Amount | None = None
     emitted: tuple[Emission, ...] = ()
     has_begun: bool = False
     is_over: bool = False
     task: asyncio.Task[None] | None = None
+
+    # -- as it waits --------------------------------------------------------------------------------------------------
+
+    @property
+    def workflow(self) -> str:
+        return self.caller.workflow
+
+    def admitted(self, permit: Permit) -> None:
+        self.permit = permit
+        self.caller.again(self.call)
+
+    def obstructed(self, failure: Failure) -> None:
+        self.obstacle = failure
+        self.caller.again(self.call)
+
+    # -- under way ----------------------------------------------------------------------------------------------------
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
@@ -81,7 +133,7 @@ class Attempt(msgspec.Struct, eq=False):
             self.task.cancel()
 
     def heartbeat(self) -> None:
-        self.beat_at = self.clock.monotonic()
+        self.beat_at = self.caller.clock.monotonic()
 
     def spend(self, amount: Amount) -> None:
         self.heartbeat()
@@ -98,24 +150,22 @@ class Attempt(msgspec.Struct, eq=False):
 
     async def find_effect(self, name: str) -> bytes | None:
         self.heartbeat()
-        return await self.effects.find(self.run, self.key, name)
+        return await self.caller.effects.find(self.caller.run, self.key, name)
 
     async def record_effect(self, name: str, value: bytes) -> bytes:
         self.heartbeat()
-        return (await self.effects.record(self.run, self.call, self.key, name, value))[0]
+        return (await self.caller.effects.record(self.caller.run, self.call, self.key, name, value))[0]
 
     def used_up(self, result: bytes | Failure) -> Amount | None:
         """What it used up: what the agent said, else what its card expects; None: its end is unknown."""
-        kind = FAILURE_KINDS.get(result.kind) if isinstance(result, Failure) else None
-        if kind is not None and kind.is_unknown:
+        if isinstance(result, Failure) and result.kind in UNKNOWN_ENDS:
             return None
+        if self.so_far is None and self.spent is None:
+            return self.agent.expected
         if self.so_far is not None:
             self.spent_so_far(self.spent or NOTHING)
             return self.so_far + ONE_CALL
-        if self.spent is not None:
-            return self.spent + ONE_CALL
-        cost = self.agent.described.cost
-        return cost.expected if cost is not None else ONE_CALL
+        return (self.spent or NOTHING) + ONE_CALL
 
 
 def unwatched(attempt: PulledAttempt, heartbeat_s: float | None) -> None:
@@ -148,7 +198,7 @@ class PulledAttempt(Attempt, eq=False):
 
     def taken(self) -> float:
         """See `Pulled`."""
-        self.started = self.beat_at = now = self.clock.monotonic()
+        self.started = self.beat_at = now = self.caller.clock.monotonic()
         self.deadline = min(now + self._timeout, self._latest)
         self._watch(self, self.agent.described.heartbeat)
         return max(self.deadline - now, 0.0)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pointsman.coordinator.driving.admission import Admission, Wish, nothing
-from pointsman.coordinator.driving.attempt import ONE_CALL, Attempt, OnEnd, PulledAttempt, nobody
+from pointsman.agents.agent import ONE_CALL
+from pointsman.coordinator.driving.admission import Admission
+from pointsman.coordinator.driving.attempt import Attempt, Caller, OnEnd, PulledAttempt, nothing
 from pointsman.coordinator.driving.crew import Crew
-from pointsman.coordinator.gates.service import Permit
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.policy.amounts import Amount
@@ -48,8 +48,8 @@ class Attempts:
     """
 
     __slots__ = (
-        "_admission", "_crew", "_epoch", "_execution", "_is_created", "_later", "_on_end", "_ready", "_wake", "go_on",
-        "look", "reserved", "under_way", "wanted",
+        "_admission", "_crew", "_execution", "_is_created", "_later", "_wake", "go_on", "look", "reserved",
+        "under_way", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -58,13 +58,11 @@ class Attempts:
     ) -> None:  # fmt: skip
         self._crew = crew
         self._execution = execution
-        self._epoch = epoch
         self._wake = wake
-        self._on_end = on_end
         self.under_way: dict[str, Attempt] = {}
-        self._admission = Admission(crew, execution, wake, self.under_way, self._reserve)
-        self._ready: list[Wish] = []
-        """Their attempts may be made as soon as the log has them."""
+        state = execution.state
+        caller = Caller(state.run, state.tenant, state.workflow, epoch, crew.store.clock, crew.effects, on_end)
+        self._admission = Admission(crew, execution, caller, wake, self.under_way, self._reserve)
         self.reserved: dict[tuple[str, int], Reserved] = {}
         self._later: list[str] = []
         """Calls that reserve only once the run is known to be created."""
@@ -93,67 +91,60 @@ class Attempts:
         self.wanted += self._later
         self._later.clear()
 
-    def _reserve(self, wish: Wish, pending: PendingCall, permit: Permit, now: int) -> None:
-        state = self._execution.state
-        is_shared = self._crew.purses.applies(wish.agent, state.tenant)
+    def _reserve(self, attempt: Attempt, pending: PendingCall, now: int) -> None:
+        state, agent = self._execution.state, attempt.agent
+        is_shared = self._crew.purses.applies(agent, state.tenant)
         if state.budget is not None or is_shared:
-            cost = wish.agent.described.cost
-            amount = ONE_CALL if cost is None else cost.most
-            tranches = refusal(state, amount, now) or (self._reserve_shared(wish, amount) if is_shared else ())
-            if tranches is None:
-                return
-            if isinstance(tranches, ev.Failure):
-                permit.give_back()
-                wish.permit = None
-                self._admission.turn_away(wish, tranches, now)
+            amount = ONE_CALL if agent.most is None else agent.most
+            tranches = refusal(state, amount, now) or (self._reserve_shared(attempt, amount) if is_shared else ())
+            if not isinstance(tranches, tuple):
+                self._admission.wait(attempt)
+                if tranches is not None:
+                    self._admission.turn_away(attempt, tranches, now)
                 return
             if state.budget is not None or tranches:
-                self._execution.reserve(wish.call, amount, tranches, now)
-                self.reserved[wish.call, pending.attempt] = Reserved(tranches, amount)
-        self._execution.admitted(wish.call, now)
-        wish.is_ready = True
-        self._ready.append(wish)
+                self._execution.reserve(attempt.call, amount, tranches, now)
+                self.reserved[attempt.call, attempt.number] = Reserved(tranches, amount)
+        if pending.held_at is not None:
+            self._execution.admitted(attempt.call, now)
+        self._admission.ready[attempt.call] = attempt
 
-    def _reserve_shared(self, wish: Wish, amount: Amount) -> tuple[str, ...] | ev.Failure | None:
+    def _reserve_shared(self, attempt: Attempt, amount: Amount) -> tuple[str, ...] | ev.Failure | None:
         """Tranches of shared budgets; None: not now, and it is looked at again."""
         if not self._is_created:
             # A creation is not fenced: one that comes late must not name a tranche that others settled meanwhile.
-            self._later.append(wish.call)
+            self._later.append(attempt.call)
             return None
-        again = partial(self._admission.again, wish.call)
-        return self._crew.purses.reserve(wish.agent, self._execution.state.tenant, amount, again)
+        again = partial(self._admission.again, attempt.call)
+        return self._crew.purses.reserve(attempt.agent, self._execution.state.tenant, amount, again)
 
     # -- the attempt ------------------------------------------------------------------------------------------------
 
     def dispatch_ready(self) -> None:
         """All that was decided is durable: make the attempts. Not on a lease that may have lapsed: a slow renewal may
         yet be answered, and else everything here is dropped."""
-        if not self._ready:
+        if not self._admission.ready:
             return
         crew, state = self._crew, self._execution.state
         if crew.is_draining:
-            self._ready.clear()
             self._wake()  # they are withdrawn in the next step
             return
         if not crew.lease.is_trusted():
             crew.timers.wake_at(crew.store.clock.now() + WITHHELD_MS, state.run)
             return
-        ready, self._ready = self._ready, []
-        for wish in ready:
-            permit, pending = self._admission.take(wish), state.calls.get(wish.call)
-            if permit is None:
-                continue
+        for call, attempt in self._admission.take().items():
+            permit, pending = attempt.permit, state.calls.get(call)
+            assert permit is not None
             if pending is None:
                 permit.give_back()
                 continue
-            asked = crew.directory.agent(pending.asked) if pending.asked != pending.target else None
+            if pending.asked != pending.target:
+                attempt.asked = crew.directory.agent(pending.asked)
             if pending.attempt == pending.first_attempt:
                 permit.tried()
-            self.under_way[wish.call] = crew.dispatcher.dispatch(
-                wish.agent, pending, run=state.run, tenant=state.tenant, epoch=self._epoch, on_end=self._on_end,
-                permit=permit, asked=asked,
-                seconds_left=None if state.budget is None else seconds_left(state, crew.store.clock.now()),
-            )  # fmt: skip
+            left = None if state.budget is None else seconds_left(state, crew.store.clock.now())
+            crew.dispatcher.dispatch(attempt, pending.data, left)
+            self.under_way[call] = attempt
 
     def became_durable(self, event: ev.Event) -> None:
         """An event of this run is in the log."""
@@ -190,7 +181,7 @@ class Attempts:
                 self._crew.purses.release(reserved.tranches, reserved.amount)
             else:
                 self._settle(key, None)
-        self._wake, self._on_end = nothing, nobody  # a circle would wait for the garbage collector
+        self._wake = nothing  # a circle would wait for the garbage collector
 
     def _settle(self, attempt: tuple[str, int], spent: Amount | None) -> None:
         """Only once the log has it: another owner would count by the log."""

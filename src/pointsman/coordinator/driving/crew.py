@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.budgets.service import Purses
 from pointsman.coordinator.driving.dispatcher import Dispatcher
+from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.coordinator.driving.timers import Timers
 from pointsman.coordinator.gates.service import Gates
@@ -28,6 +29,7 @@ class Crew:
     ids: Ids
     recorder: Recorder
     dispatcher: Dispatcher
+    effects: Effects
     gates: Gates
     purses: Purses
     timers: Timers

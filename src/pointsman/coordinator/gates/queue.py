@@ -16,14 +16,17 @@ class Waiter(Protocol):
 
     Attributes:
         priority: larger is sooner.
-        workflow: of its run.
         is_continuing: its run has completed calls before. Completions come before starts: work that is half done holds
             memory, locks and people's patience.
     """
 
     priority: int
-    workflow: str
     is_continuing: bool
+
+    @property
+    def workflow(self) -> str:
+        """Of its run."""
+        ...
 
     def admitted(self, permit: Permit) -> None:
         """Called in the event loop, later than `enter`, once."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from pointsman.agents.agent import Agent
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.coordinator.budgets.recovery import Recovery
 from pointsman.coordinator.driving import draft, redriving
@@ -28,7 +27,6 @@ from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.observing import Observing
 from pointsman.kernel.policy.amounts import NOTHING, Amount
 from pointsman.kernel.requests import Produced
-from pointsman.kernel.state import PendingCall
 from pointsman.ports.event_log import ENDED_STATUSES, Append, AppendResult, Head, NewEvent, Outcome, Resolution
 from pointsman.stores.memory import MemoryDatabase, database
 from pointsman.stores.memory.database import HeadRow
@@ -143,9 +141,9 @@ def no_idempotency_key() -> Iterator[None]:
     """Each attempt has a key of its own."""
     dispatch = Dispatcher.dispatch
 
-    def careless(self: Dispatcher, agent: Agent, pending: PendingCall, *, epoch: int, **more: Any) -> Attempt:
-        own = msgspec.structs.replace(pending, key=f"{pending.key}/{epoch}")
-        return dispatch(self, agent, own, epoch=epoch, **more)
+    def careless(self: Dispatcher, attempt: Attempt, *more: Any) -> None:
+        attempt.key = f"{attempt.key}/{attempt.caller.epoch}"
+        dispatch(self, attempt, *more)
 
     with patched(Dispatcher, "dispatch", careless):
         yield
