@@ -46,6 +46,7 @@ def test_a_careless_file_is_refused(text: str, complaint: str) -> None:
         (b"", payload.RAW),
         (b"[1]", payload.RAW),
         (b'{"a":1}\ntail', payload.RAW),
+        (b'{"pieces":[[2]]}\n{}', payload.RAW),
         (bytes(range(256)) * 8, payload.ZSTD),
     ],
 )
