@@ -30,7 +30,6 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any], *, given: type[Any], bytes_max: int) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
-        self._result = f"the result of {self._name}"
         self.bytes_max = bytes_max
         try:
             hints = get_type_hints(function, include_extras=True)
@@ -132,7 +131,10 @@ class Signature:
 
     def decode_output(self, data: bytes) -> Any:
         """Raises InvalidInput: the value does not fit the declared result."""
-        return read_as(self._output, data, self._result)
+        try:  # the adapter's own method passes on options, for 0.16 µs
+            return self._output.validator.validate_json(data)
+        except ValidationError as error:
+            raise _misfit(f"the result of {self._name}", error) from error
 
     def check_output(self, data: bytes) -> None:
         """Raises InvalidInput: the result is none that the agent may give."""
@@ -169,12 +171,16 @@ def adapter_of(name: str, hint: Any) -> TypeAdapter[Any]:
 def read_as(adapter: TypeAdapter[Any], data: bytes, name: str) -> Any:
     """JSON read as a type; `name` is for the message. Raises InvalidInput."""
     try:
-        return adapter.validator.validate_json(data)  # the adapter's method passes on options, for 0.16 µs
+        return adapter.validator.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InvalidInput(f"{name}: {where + ': ' if where else ''}{first['msg']}{more}") from error
+        raise _misfit(name, error) from error
+
+
+def _misfit(name: str, error: ValidationError) -> InvalidInput:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return InvalidInput(f"{name}: {where + ': ' if where else ''}{first['msg']}{more}")
 
 
 def decode_as(expected: Any, data: bytes) -> Any:

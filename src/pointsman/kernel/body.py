@@ -30,7 +30,7 @@ from pointsman.kernel.requests import Requests
 from pointsman.kernel.run import Run
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.state import RunState
-from pointsman.kernel.strands import Strand
+from pointsman.kernel.strands import Handle, Strand
 from pointsman.kernel.typed_state import TypedState
 from pointsman.kernel.values import faithful
 
@@ -75,7 +75,7 @@ class Body:
             case ev.CallFailed():
                 self._call_failed(event.call, event.failure)
             case ev.TimerFired():
-                self._answer(event.call)
+                self._answer(requests.handles[event.call])
             case ev.SignalReceived():
                 requests.signal_arrived(event.name, bytes(event.payload))
             case ev.ChildEnded():
@@ -110,11 +110,10 @@ class Body:
             return
         self._scheduler.spawn(coroutine, None)
 
-    def _answer(self, call: str, value: Any = None, error: BaseException | None = None) -> None:
+    def _answer(self, handle: Handle[Any], value: Any = None, error: BaseException | None = None) -> None:
         requests = self.requests
-        handle = requests.handles[call]
         if requests.defaults:
-            requests.defaults.pop(call, None)
+            requests.defaults.pop(handle.call, None)
         if not handle.order:
             requests.resolve(handle, value, error)
 
@@ -142,11 +141,13 @@ class Body:
         if emitted:
             requests.given_bytes += sum(len(emission.data) for emission in emitted)
             requests.note_emitted(call, emitted)
-        self._answer(call, value)
+        self._answer(handle, value)
 
     def _call_failed(self, call: str, failure: ev.Failure) -> None:
         target = call.rpartition("#")[0] or call
-        self._answer(call, error=CallError(failure.kind, failure.message, call=call, target=target))
+        self._answer(
+            self.requests.handles[call], error=CallError(failure.kind, failure.message, call=call, target=target)
+        )
 
     def _call_skipped(self, call: str, default: bytes) -> None:
         """The default, read by the agent's schema; as plain data where the author chose one that does not fit it."""
@@ -158,7 +159,7 @@ class Body:
         except PointsmanError:
             value = msgspec.json.decode(default)
         self.requests.given_bytes += len(default)
-        self._answer(call, value)
+        self._answer(handle, value)
 
     def _task_over(self, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> None:
         handle = self.requests.handles.get(event.call)
@@ -180,9 +181,9 @@ class Body:
         if isinstance(event, ev.HumanTaskAnswered):
             self.requests.given_bytes += len(event.output)
         try:
-            self._answer(event.call, answer_of(handle, event, at))
+            self._answer(handle, answer_of(handle, event, at))
         except PointsmanError as error:
-            self._answer(event.call, error=error)
+            self._answer(handle, error=error)
 
     def _child_ended(self, event: ev.ChildEnded) -> None:
         if self.requests.children.get(event.call) != event.run:
@@ -191,7 +192,8 @@ class Body:
             self._call_completed(event.call, event.output)
             return
         failure = event.failure or ev.Failure(event.status, "the child run was cancelled")
-        self._answer(event.call, error=ChildError(failure.kind, failure.message, call=event.call))
+        error = ChildError(failure.kind, failure.message, call=event.call)
+        self._answer(self.requests.handles[event.call], error=error)
 
     def close(self) -> None:
         """Let it leave memory. The author's `finally` runs and nothing that it does counts."""

@@ -15,7 +15,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CallError, NonDeterministicWorkflow, PointsmanError
 from pointsman.kernel.history import describe
 from pointsman.kernel.policy.modes import FULL, omits
-from pointsman.kernel.program import AgentSpec, Directory, Signature
+from pointsman.kernel.program import AgentSpec, Directory
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.selecting import choose
 from pointsman.kernel.state import RunState
@@ -47,7 +47,7 @@ class Observing(Waiting):
     @abstractmethod
     def _check_room(self) -> None: ...
     @abstractmethod
-    def _handle(self, call: str, kind: str, signature: Signature | None = None) -> Handle[Any]: ...
+    def _enter(self, handle: Handle[Any]) -> Handle[Any]: ...
     @abstractmethod
     def _break(self, error: PointsmanError) -> BaseException: ...
 
@@ -113,7 +113,7 @@ class Observing(Waiting):
             output = ev.ABSENT if wanted.default is NO_DEFAULT else msgspec.Raw(encoded(wanted.default))
             recorded = ev.CallOmitted(call=call, asked=asked, mode=mode, output=output, optional=wanted.optional)
             self.produce(recorded, self.now)
-        handle = self._handle(call, "agent")
+        handle = self._enter(Handle(self, call, "agent"))
         self._give(handle, bytes(recorded.output), recorded, agent)
         return handle
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +93,6 @@ class Asking(Observing):
     """The part of `Requests` that asks people."""
 
     history: History | None
-
-    @abstractmethod
-    def _enter(self, handle: Handle[Any]) -> Handle[Any]: ...
 
     def ask(
         self, call: str, question: str, context: Any, proposed: Any, schema: Any, terms: Terms

@@ -110,7 +110,7 @@ class Requests(Asking):
             return self._refuse(call, asked, wanted)
         if agent is None:
             raise self._break(NonDeterministicWorkflow(f"a call of agent {target!r}", "no agent of that name"))
-        handle = self._handle(call, "agent", agent.signature)
+        handle = self._enter(Handle(self, call, "agent", agent.signature))
         data = agent.signature.encode_input(args, kwargs)
         if self._guard is not None:
             self._guard.count(target, data)
@@ -135,7 +135,7 @@ class Requests(Asking):
         budget: Budget | None = None,
     ) -> Handle[Any]:  # fmt: skip
         self._check_room()
-        handle = self._handle(call, "workflow", target.signature)
+        handle = self._enter(Handle(self, call, "workflow", target.signature))
         data = target.signature.encode_input(args, kwargs)
         recorded = self._take(ev.ChildStarted, call)
         if isinstance(recorded, ev.ChildStarted):
@@ -180,14 +180,14 @@ class Requests(Asking):
 
     def set_timer(self, call: str, delay_ms: int) -> Handle[None]:
         self._check_room()
-        handle = self._handle(call, "timer")
+        handle: Handle[None] = self._enter(Handle(self, call, "timer"))
         if self._take(ev.TimerSet, call) is None:
             self.produce(ev.TimerSet(call=call, due=self._state.last_at + delay_ms), self.now)
         return handle
 
     def await_signal(self, call: str, name: str, expect: Any) -> Handle[Any]:
         self._check_room()
-        handle = self._handle(call, "signal")
+        handle = self._enter(Handle(self, call, "signal"))
         recorded = self._take(ev.SignalAwaited, call)
         if recorded is None:
             self.produce(ev.SignalAwaited(call=call, name=name), self.now)
@@ -252,11 +252,12 @@ class Requests(Asking):
             event, body = self._in_pieces(event, data)
         else:
             body = ev.header_of(event)
-        self.traffic += len(body) + len(data)
+        size = len(body)
+        self.traffic += size + len(data)
         self.new.append(Produced(event, at, body, data))
         if self.history is None:
             self._state.evolve(event, at, data)
-        if self.copies is not None or len(body) >= OUTCOME_BYTES_MIN:
+        if size >= OUTCOME_BYTES_MIN or self.copies is not None:
             self._remember(event, body, data)
 
     def _in_pieces(self, event: ev.Event, data: bytes) -> tuple[ev.Event, bytes]:
@@ -273,9 +274,6 @@ class Requests(Asking):
         sequence = self._state.sequence if self.history is None else self.history.sequence + len(self.new)
         self.copies.note(sequence, event, body, data)
 
-    def _handle(self, call: str, kind: str, signature: Signature | None = None) -> Handle[Any]:
-        return self._enter(Handle(self, call, kind, signature))
-
     def _enter(self, handle: Handle[Any]) -> Handle[Any]:
         if self.handles.setdefault(handle.call, handle) is not handle:
             raise InvalidValue(f"call id {handle.call!r} was used before in this run; give another key=")
@@ -285,7 +283,7 @@ class Requests(Asking):
         if self.is_interrupted:
             self._check_open()
         state = self._state
-        if self.history is None and state.sequence - state.base + 1 >= self._events_max:
+        if state.sequence - state.base >= self._events_max - 1 and self.history is None:
             raise EventLimitReached(
                 f"generation {state.generation} of run {state.run} has {state.length} events, and "
                 f"the limit is {self._events_max}: end long loops in run.restart(...), split the work into child runs, "
@@ -319,7 +317,7 @@ class Requests(Asking):
         if self._take(ev.CallRefused, call) is None:
             failure = ev.Failure("unknown_agent", message, retryable=False)
             self.produce(ev.CallRefused(call=call, asked=asked, failure=failure), self.now)
-        handle = self._handle(call, "agent")
+        handle = self._enter(Handle(self, call, "agent"))
         if wanted.default is NO_DEFAULT:
             self.resolve(handle, error=UnknownAgent(message))
         else:

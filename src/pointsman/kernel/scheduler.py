@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from pointsman.kernel.errors import ForeignAwaitable, RunEvicted
@@ -32,16 +32,16 @@ class Scheduler:
         """Add a strand: the body (no handle), or a branch, which is inside the shields of whoever made it."""
         strand = Strand(coroutine, handle, self.current.shields if handle is not None else 0)
         self._strands.append(strand)
-        self.wake(strand)
+        self.wake((strand,))
 
-    def wake(self, strand: Strand) -> None:
-        if not strand.is_queued and not strand.is_over:
-            strand.is_queued = True
-            self._ready.append(strand)
+    def wake(self, strands: Iterable[Strand]) -> None:
+        for strand in strands:
+            if not strand.is_queued and not strand.is_over:
+                strand.is_queued = True
+                self._ready.append(strand)
 
     def wake_all(self) -> None:
-        for strand in self._strands:
-            self.wake(strand)
+        self.wake(self._strands)
 
     def stop(self) -> None:
         """Resume no strand any more."""

@@ -108,8 +108,7 @@ class Waiting(ABC):
     def resolve(self, handle: Handle[Any], value: Any = None, error: BaseException | None = None) -> None:
         """Make a handle done, and those who wait for it ready."""
         self._done += 1
-        for strand in handle.resolve(self._done, value, error):
-            self._scheduler.wake(strand)
+        self._scheduler.wake(handle.resolve(self._done, value, error))
         if handle.followers:
             followers, handle.followers = handle.followers, ()
             for follow in followers:
