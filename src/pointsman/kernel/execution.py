@@ -46,12 +46,14 @@ class Execution:
         state: the folded state, including events that are produced and not yet appended.
         checksum: of the last event in the log (see `checksum.py`); whoever appends keeps it.
         warnings: what a replay noticed and let pass.
+        ending: the terminal event, once the body is over and until `close_log` has taken it.
     """
 
     def __init__(self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX) -> None:
         self.state = RunState(run=run)
         self.checksum = beginning(run)
         self.warnings: list[str] = []
+        self.ending: ev.Event | None = None
         self._workflow = workflow
         self._directory = directory
         self._events_max = events_max
@@ -92,7 +94,7 @@ class Execution:
             self._body.deliver(group.cause.event, group.cause.at, group.cause.data)
             if not was_cut and (requests.recorded or (not group.is_last and self._is_ahead())):
                 left = next(iter(requests.recorded.values()), None)
-                made = requests.new[0].event if requests.new else self.ending
+                made = requests.new[0].event if requests.new else self._body.ending
                 raise NonDeterministicWorkflow(
                     describe(left) if left is not None else NOT_THERE, describe(made) if made is not None else NOT_THERE
                 )
@@ -116,6 +118,7 @@ class Execution:
         for produced in requests.new:
             self.state.evolve(produced.event, produced.at, produced.data)
         self._restart_if_asked()
+        self.ending = self._body.ending
 
     def _check_progress(self) -> None:
         """In replay, as `_cause` does. What is new is not in the state yet."""
@@ -230,7 +233,7 @@ class Execution:
 
     def close_log(self, now: int) -> None:
         """Produce the terminal event; nothing may follow it."""
-        ending, self._body.ending = self._body.ending, None
+        ending, self.ending, self._body.ending = self.ending, None, None
         if ending is not None:
             self._note(ending, now)
 
@@ -239,14 +242,9 @@ class Execution:
         self._body.close()
 
     @property
-    def ending(self) -> ev.Event | None:
-        """The terminal event, once the body is over and until `close_log` has taken it."""
-        return self._body.ending
-
-    @property
     def is_over(self) -> bool:
         """The body has ended; `ending` is how."""
-        return self._body.ending is not None
+        return self.ending is not None
 
     @property
     def size(self) -> int:
@@ -303,10 +301,15 @@ class Execution:
         at = max(now, self.state.last_at)
         self._requests.produce(event, at, data)
         self._body.deliver(event, at, data)
-        if self._body.restart is not None:
-            self._restart_if_asked()
+        if self._requests.is_closed or not self.state.calls:
+            self._take_stock()
+
+    def _take_stock(self) -> None:
+        """The body is over, or wants to begin again, or waits and no call is under way."""
+        self._restart_if_asked()
         if not self.state.calls:
             self._body.check_progress()
+        self.ending = self._body.ending
 
     def _restart_if_asked(self) -> None:
         """The body wants to begin again: the next generation, with all that goes on. That may want it again at once,

@@ -253,7 +253,7 @@ class Requests(Asking):
         else:
             body = ev.header_of(event)
         size = len(body)
-        self.traffic += size + len(data)
+        self.traffic += size
         self.new.append(Produced(event, at, body, data))
         if self.history is None:
             self._state.evolve(event, at, data)
@@ -263,6 +263,7 @@ class Requests(Asking):
     def _in_pieces(self, event: ev.Event, data: bytes) -> tuple[ev.Event, bytes]:
         """An event with a large input, and its body."""
         assert isinstance(event, InputEvent)
+        self.traffic += len(data)
         if event.pieces:  # one literal, by whoever started the run
             return event, ev.encode_event(event, data)
         cut, tail = (self.copies or Copies()).cut(event, data)
