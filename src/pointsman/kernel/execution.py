@@ -274,13 +274,15 @@ class Execution:
         """What to record of what an attempt used up: nothing where nobody set it aside or said what it costs. More than
         the most is noted."""
         self._requests.traffic += len(pending.data)
+        if spent is None:
+            return None
         most = pending.reserved
         if most is None:
             agent = self._directory.agent(pending.target)
             most = agent.most if agent is not None else None
         if most is None:
-            return spent if spent is not None and (spent.usd_micros or spent.tokens) else None
-        if spent is not None and spent.exceeds(most):
+            return spent if spent.usd_micros or spent.tokens else None
+        if spent.exceeds(most):
             over = ev.CallOverspent(
                 call=pending.call, attempt=pending.attempt, agent=pending.target, reserved=most, spent=spent
             )

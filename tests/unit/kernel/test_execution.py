@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman import NonDeterministicWorkflow
+from pointsman import App, NonDeterministicWorkflow, Run
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import CorruptLog, UnknownEvent
+from pointsman.kernel.errors import CorruptLog, RunEvicted, UnknownEvent
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.state import PendingCall
 from pointsman.testing.replay import replay_prefixes
@@ -201,6 +201,27 @@ def test_code_that_no_longer_makes_a_pending_call_is_refused() -> None:
     run = lab("sequence", b"1")
     with pytest.raises(NonDeterministicWorkflow, match="does RunFailed"):
         replayed_by("foreign", run.log)
+
+
+def test_a_body_that_does_not_fit_its_log_is_refused_all_that_it_asks_for_meanwhile() -> None:
+    refused = 0
+
+    @App("other").workflow(name="sequence")
+    async def other(run: Run, n: int) -> None:
+        nonlocal refused
+        timer = run.start_sleep(1)
+        try:
+            await run.call(programs.double, n + 1)
+        finally:
+            for ask in (lambda: run.start_sleep(1), lambda: run.start(programs.double, n), lambda: timer):
+                try:
+                    await ask()
+                except RunEvicted:
+                    refused += 1
+
+    with pytest.raises(NonDeterministicWorkflow, match="pending call"):
+        Execution("run-1", other, programs.app.directory).replay(lab("sequence", b"1").log)
+    assert refused == 3
 
 
 def test_another_input_for_a_pending_call_stops_the_run_but_for_a_completed_one_warns() -> None:
