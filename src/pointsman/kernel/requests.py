@@ -264,8 +264,6 @@ class Requests(Asking):
         """An event with a large input, and its body."""
         assert isinstance(event, InputEvent)
         self.traffic += len(data)
-        if event.pieces:  # one literal, by whoever started the run
-            return event, ev.encode_event(event, data)
         cut, tail = (self.copies or Copies()).cut(event, data)
         return cut, ev.encode_event(cut, tail)
 

@@ -224,6 +224,20 @@ def test_a_body_that_does_not_fit_its_log_is_refused_all_that_it_asks_for_meanwh
     assert refused == 3
 
 
+def test_a_result_for_a_call_that_was_given_up_is_not_even_read() -> None:
+    @App("other").workflow()
+    async def giving_up(run: Run, n: int) -> None:
+        handle = run.start(programs.double, n)
+        handle.cancel()
+        await run.sleep(1)
+
+    log = Lab(programs.app, giving_up, b"1", answer=doubled).log
+    late = ev.encode_event(ev.CallCompleted("double#1", msgspec.Raw(b'"no number"')))
+    execution = Execution("run-1", giving_up, programs.app.directory)
+    execution.replay([*log, ev.Recorded(len(log) + 1, log[-1].at, "CallCompleted", 1, late)])
+    assert execution.state.timers
+
+
 def test_another_input_for_a_pending_call_stops_the_run_but_for_a_completed_one_warns() -> None:
     run = lab("sequence", b"1")
     equal = msgspec.structs.replace(run.log[1], body=run.log[1].body.replace(b'"input":1', b'"input": 1'))

@@ -271,6 +271,10 @@ def test_the_limit_of_events_is_of_a_generation_and_says_what_to_do() -> None:
             await run.call(echo, n)
         return "never"
 
+    def log_of(execution: Execution) -> list[ev.Recorded]:
+        new = enumerate(execution.take(), 1)
+        return [ev.Recorded(n, p.at, type(p.event).__name__, p.event.VERSION, p.body) for n, p in new]
+
     execution = Execution("run-1", long, app.directory, events_max=9)
     execution.begin(ev.RunStarted(workflow="long", seed="s", input=msgspec.Raw(b"9")), b"9", 1)
     for number in range(1, 10):
@@ -278,6 +282,10 @@ def test_the_limit_of_events_is_of_a_generation_and_says_what_to_do() -> None:
     assert isinstance(execution.ending, ev.RunFailed)
     assert execution.ending.failure.kind == "event_limit_reached"
     assert "run.restart" in execution.ending.failure.message
+    assert execution.state.length == 9
+    again = Execution("run-1", long, app.directory, events_max=3)
+    again.replay(log_of(execution))
+    assert again.ending is None, "a limit that was lowered refuses nothing that is recorded"
 
 
 def test_a_handle_is_not_for_the_next_generation() -> None:
