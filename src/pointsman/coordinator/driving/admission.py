@@ -132,9 +132,8 @@ class Admission:
         for call in self.wanted:  # and those that come to it meanwhile
             self._advance(call, now)
         self.wanted.clear()
-        if self._waiting:
-            self._give_up_late(now)
         if self._waiting or self._deferred:
+            self._give_up_late(now)
             self._set_alarm(now)
 
     def _held(self) -> list[Attempt]:
