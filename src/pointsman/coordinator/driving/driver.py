@@ -78,9 +78,11 @@ class Driver:
         self._incarnation = crew.lease.incarnation
         self._draft = Draft(crew, execution, head, create)
         self._mail = head.mail
+        """So many mails the run is known to have."""
+        self._may_have_mail = head.mail > execution.state.folded
+        """That is not folded."""
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None, tuple[ev.Emission, ...]]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
-        self._is_hinted = False
         self._is_due = True
         """A timer or a retry may be: `Timers` pokes whose time has come, so no step looks for itself."""
         self._has_effects = False
@@ -130,13 +132,14 @@ class Driver:
 
     def hinted(self) -> None:
         """There may be mail. A hint is never counted as mail: it may be of mail that is folded already."""
-        self._is_hinted = True
+        self._may_have_mail = True
         self._wake()
 
     def mail_came(self, count: int) -> None:
         """The run's mailbox holds at least `count` mails."""
         if count > self._mail:
             self._mail = count
+            self._may_have_mail = True
             self._wake()
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -169,11 +172,10 @@ class Driver:
 
     async def _step(self) -> None:
         """Take in what happened, decide, and send it off. It waits for mail and for the last append alone."""
-        execution, attempts, crew, draft = self.execution, self._attempts, self._crew, self._draft
-        state = execution.state
-        if self._mail > state.folded or self._is_hinted:
+        if self._may_have_mail:
             await self._read_mail()
-        now = self._now()
+        execution, attempts, crew, draft = self.execution, self._attempts, self._crew, self._draft
+        state, now = execution.state, self._now()
         self._take_in(now)
         if state.tasks is not None and draft.create is None:
             await self._expire(now)
@@ -209,20 +211,19 @@ class Driver:
         sent, self._sent = self._sent, None
         if sent is None:  # this driver is gone
             return
+        attempts = self._attempts
         try:
             if isinstance(answer, Exception):
                 raise answer
             if answer.outcome is Outcome.MOVED:
                 self._moved(sent, None, answer.mail)
+                if not self._is_awake and not attempts.wanted and attempts.under_way:
+                    return
             else:
                 self._over = self._refused(answer)
         except Exception as error:  # noqa: BLE001  raised again where the run is driven
             self._trouble = error
-            self._wake()
-            return
-        attempts = self._attempts
-        if self._is_awake or self._over is not None or attempts.wanted or not attempts.under_way:
-            self._wake()
+        self._wake()
 
     def _wake(self) -> None:
         self._is_awake = True
@@ -231,11 +232,16 @@ class Driver:
 
     async def _read_mail(self) -> None:
         execution, clock = self.execution, self._crew.store.clock
-        self._is_hinted = False
-        letters = await self._crew.store.mailbox.read(self.run, after=execution.state.folded)
+        self._may_have_mail = False  # what comes meanwhile says so again
+        try:
+            letters = await self._crew.store.mailbox.read(self.run, after=execution.state.folded)
+        except StoreUnavailable:
+            self._may_have_mail = True
+            raise
         for letter in letters:
             execution.mailed(mails.event_of(letter), clock.now())
         self._mail = max(self._mail, execution.state.folded)
+        self._may_have_mail |= self._mail > execution.state.folded
 
     def _collect(self) -> None:
         """Take over what the kernel produced; attempts that it asks for are wished for."""
