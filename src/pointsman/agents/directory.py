@@ -48,7 +48,10 @@ class AgentDirectory:
         self.now: Callable[[], int] = lambda: 0
         self.mode = FULL
         self._own = {agent.name: agent for agent in agents}
-        self._registered: dict[str, Agent] = {}
+        self._agents = dict(self._own)
+        """Those too that registered and that the app does not have itself."""
+        self.agent: Callable[[str], Agent | None] = self._agents.get
+        """The app's own, else one that registered, also when it has left: runs that called it must still replay."""
         self._records: dict[str, AgentRecord] = {}
         self._troubled: dict[str, AgentRecord] = {}
         """Those of the records that may be a problem: almost none, and `problem` is asked at every dispatch."""
@@ -73,11 +76,11 @@ class AgentDirectory:
                 self._admit(name, record.card)
 
     def _admit(self, name: str, card: Card) -> None:
-        known = self._registered.get(name)
+        known = self._agents.get(name)
         if known is not None and known.described == card:
             return
         try:
-            self._registered[name] = self.build(card)
+            self._agents[name] = self.build(card)
         except InvalidCard as error:  # recorded by a release that takes more than this one
             logger.warning("agent %s can't be used here: %s", name, error)
 
@@ -98,14 +101,9 @@ class AgentDirectory:
 
     # -- agents -----------------------------------------------------------------------------------------------------
 
-    def agent(self, name: str) -> Agent | None:
-        """The app's own, else one that registered, also when it has left: runs that called it must still replay."""
-        return self._own.get(name) or self._registered.get(name)
-
     def agents(self) -> list[Agent]:
         """All of them, those that have left too; by name after the app's own."""
-        others = sorted(self._registered.items())
-        return [*self._own.values(), *(agent for name, agent in others if name not in self._own)]
+        return [*self._own.values(), *(agent for name, agent in sorted(self._agents.items()) if name not in self._own)]
 
     def record(self, name: str) -> AgentRecord | None:
         """What is recorded of it. Not to be changed."""
@@ -122,14 +120,13 @@ class AgentDirectory:
 
     def problem(self, name: str, now: int) -> Failure | None:
         """See `kernel.program.Directory`."""
-        own = self._own.get(name)
-        if own is None and name not in self._registered:
+        agent = self._agents.get(name)
+        if agent is None:
             return Failure("unknown_agent", f"there is no agent {name!r}", retryable=False)
         record = self._troubled.get(name)
         if record is None:
             return None
-        card = own.described if own is not None else self._registered[name].described
-        return record.problem(name, now, is_own=own is not None, breaker=card.breaker)
+        return record.problem(name, now, is_own=name in self._own, breaker=agent.described.breaker)
 
     def fits(self, name: str, data: bytes) -> bool:
         """See `kernel.program.Directory`."""

@@ -151,7 +151,7 @@ class Directory(Protocol):
         """The cluster's mode now, one of `policy.modes.MODES`."""
         ...
 
-    def agent(self, name: str) -> AgentSpec | None:
+    def agent(self, name: str, /) -> AgentSpec | None:
         """Also one that has left or whose registration lapsed: runs that called it must still replay."""
         ...
 
