@@ -77,7 +77,7 @@ async def first_damage(log: EventLog, head: Head) -> Damage | None:
 async def last_event(log: EventLog, head: Head) -> ev.Event:
     """Raises CorruptLog, UnknownEvent: it can't be read, or is not what was appended."""
     rows = await log.read(head.id, after=max(head.sequence - 2, 0), limit=2)
-    chain = Chain(head.id, head.sequence - len(rows))
+    chain = Chain(head.id, head.sequence - max(len(rows), 1))
     for row in rows:
         damage = chain.look(row)
         if damage is not None:

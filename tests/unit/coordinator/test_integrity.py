@@ -234,6 +234,25 @@ async def test_the_end_of_a_run_that_cannot_be_trusted_is_no_result() -> None:
     assert "is not what was appended" in view.failure.message
 
 
+async def test_the_end_of_a_run_whose_last_events_are_all_lost_is_no_result() -> None:
+    database = MemoryDatabase()
+    await parked(database, "r")
+    async with coordinator(app, database, "two") as two:
+        await CoordinatorRuns(two).signal("r", "go", b"1", key="k")
+        assert await result(two, "r") == 34
+
+    async def reading(self: MemoryEventLog, run: str, **limits: Any) -> list[Recorded]:
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryEventLog, "read", reading)
+        async with coordinator(app, database, "three") as three:
+            view = await CoordinatorRuns(three).get("r")
+    assert view.failure is not None
+    assert view.failure.kind == "corrupt_log"
+    assert "the log ends with" in view.failure.message
+
+
 async def test_who_follows_a_run_whose_last_event_is_lost_is_told() -> None:
     """And does not wait for it by asking again and again."""
     database = MemoryDatabase()
