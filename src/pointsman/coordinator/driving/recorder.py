@@ -147,29 +147,32 @@ class Recorder:
         await self._append_or_halve(tickets[middle:], lane)
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
-        """The next batch: limited in runs and bytes; no run in it twice, or both moved and addressed by a letter."""
-        tickets: list[Ticket] = []
-        left: list[Ticket] = []
-        moved: set[str] = set()
-        addressed: set[str] = set()
-        runs_max = self._settings.batch_runs_max
-        while queue and len(moved) < runs_max:
-            ticket = queue.popleft()
-            for append in ticket.appends:
-                run, letter = append.run, append.letter
-                if run in moved or run in addressed or (letter is not None and letter.run in moved):
-                    left.append(ticket)
-                    break
-            else:
-                tickets.append(ticket)
-                for append in ticket.appends:
-                    moved.add(append.run)
-                    if append.letter is not None:
-                        addressed.add(append.letter.run)
-        queue.extendleft(reversed(left))
+        """The next batch: limited in runs and bytes, of runs that may travel together."""
+        tickets = [queue.popleft() for _ in range(min(len(queue), self._settings.batch_runs_max))]
+        if not self._fit_together(tickets):
+            tickets = self._sift(tickets, queue)
         if _size(tickets) >= self._settings.batch_bytes_max:
             self._shorten(tickets, queue)
         return tickets
+
+    def _fit_together(self, tickets: Sequence[Ticket]) -> bool:
+        """Are they not too many, no run among them twice, and none both moved and addressed by a letter?"""
+        appends = _appends(tickets)
+        runs = {append.run for append in appends}
+        addressed = [append.letter.run for append in appends if append.letter is not None]
+        return len(runs) == len(appends) <= self._settings.batch_runs_max and runs.isdisjoint(addressed)
+
+    def _sift(self, tickets: Sequence[Ticket], queue: deque[Ticket]) -> list[Ticket]:
+        """The first that fit, each with those before it, be it alone; the others go back."""
+        fitting: list[Ticket] = []
+        left: list[Ticket] = []
+        for ticket in tickets:
+            if not fitting or self._fit_together([*fitting, ticket]):
+                fitting.append(ticket)
+            else:
+                left.append(ticket)
+        queue.extendleft(reversed(left))
+        return fitting
 
     def _shorten(self, tickets: list[Ticket], queue: deque[Ticket]) -> None:
         """Put back what comes after the first ones that are large enough together."""
@@ -182,7 +185,7 @@ class Recorder:
                 return
 
     async def _append(self, tickets: list[Ticket], lane: int) -> None:
-        batch = list(chain.from_iterable(map(_appends_of, tickets)))
+        batch = _appends(tickets)
         clock = asyncio.get_running_loop().time
         began = self._began[lane] = clock()
         try:
@@ -224,10 +227,13 @@ class Recorder:
         return [results[append.run] for append in batch]
 
 
+def _appends(tickets: Sequence[Ticket]) -> list[Append]:
+    return list(chain.from_iterable(map(_appends_of, tickets)))
+
+
 def _size(tickets: Sequence[Ticket]) -> int:
     """Bytes of all bodies."""
-    appends = chain.from_iterable(map(_appends_of, tickets))
-    return sum(map(len, map(_body_of, chain.from_iterable(map(_events_of, appends)))))
+    return sum(map(len, map(_body_of, chain.from_iterable(map(_events_of, _appends(tickets))))))
 
 
 def _give_up(ticket: Ticket) -> None:
