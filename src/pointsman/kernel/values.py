@@ -33,11 +33,13 @@ INTEGER_MAX = 2**53
 LONG_INTEGER_DIGITS = 16
 """2^53 has so many: no shorter integer is beyond it."""
 _LONG_INTEGER = b"," + b"0" * LONG_INTEGER_DIGITS
-_AS_LONG_INTEGER = bytes.maketrans(b"0123456789 \t\r\n:[-", b"0000000000,,,,,,,")
-"""Makes a `_LONG_INTEGER` of every long integer: what may stand before a number becomes a comma, any digit a 0."""
+_AS_LONG_INTEGER = bytes.maketrans(b'0123456789 \t\r\n:[-"', b"0000000000,,,,,,,,")
+"""Makes a `_LONG_INTEGER` of every long integer: what may stand before a number becomes a comma, any digit a 0. Before
+one that is a model's key stands a quotation mark."""
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 """What NaN and Infinity begin with in MessagePack."""
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_PLAIN = _SCALARS | {dict, list, tuple}
 
 
 def _to_builtin(value: Any) -> Any:
@@ -139,7 +141,7 @@ def check(value: Any) -> None:
         for item in level:
             if isinstance(item, dict):
                 for key in item:
-                    _check_scalar(key)
+                    _check_scalar(key) if type(key) in _SCALARS else check(key)
             else:
                 _check_scalar(item)
 
@@ -162,12 +164,12 @@ def _is_deep(value: Any) -> bool:
 
 
 def _levels(value: Any) -> Iterator[list[Any]]:
-    """What it holds but for keys, a level at a time. Raises InvalidValue: there are too many."""
-    level = [value]
+    """What it holds but for keys, a level at a time, models as plain data. Raises InvalidValue: there are too many."""
+    level = [_strict_builtins(value)]
     for _ in range(DEPTH_MAX + 1):
         yield level
         parts = (item.values() if type(item) is dict else _parts(item) for item in level if type(item) not in _SCALARS)
-        level = list(chain.from_iterable(parts))
+        level = [item if type(item) in _PLAIN else _strict_builtins(item) for item in chain.from_iterable(parts)]
         if not level:
             return
     raise InvalidValue(f"nested deeper than {DEPTH_MAX} levels")
@@ -183,9 +185,6 @@ def _parts(value: Any) -> Iterable[Any]:
         return value
     if isinstance(value, msgspec.Struct):
         return [getattr(value, name) for name in value.__struct_fields__]
-    plain = _strict_builtins(value)
-    if plain is not value:
-        return _parts(plain)
     return _parts(vars(value)) if hasattr(value, "__dict__") else ()
 
 

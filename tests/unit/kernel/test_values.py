@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AnyUrl, BaseModel
+from pydantic import AnyUrl, BaseModel, RootModel
 
 from pointsman.kernel.errors import InvalidValue, ValueTooLarge
 from pointsman.kernel.values import DEPTH_MAX, decode, digest, encode
@@ -22,6 +23,14 @@ class Model(BaseModel):
 class Linked(BaseModel):
     at: AnyUrl
     x: float
+
+
+class Odd(Enum):
+    NUL = "a\x00b"
+
+
+class Root(RootModel[Any]):
+    """A model that is dumped as something else than an object."""
 
 
 def nested(depth: int) -> Any:
@@ -38,6 +47,15 @@ HOSTILE = {
     "nan in a model": Model(x=math.nan),
     "nan in a model below": {"a": None, "b": [Model(x=-math.inf)]},
     "nan beside what MessagePack does not have": Linked(at=AnyUrl("http://example.org"), x=math.nan),
+    "nan as a model": Root(math.nan),
+    "nul as a model": Root("a\x00b"),
+    "nul as a model below": [Root("a\x00b")],
+    "nul key in a model": Root({"a\x00b": 1}),
+    "nul key in a model below": {"a": [Root({"a\x00b": 1})]},
+    "big integer as a model": Root(2**53 + 1),
+    "big integer as a key in a model": Root({2**53 + 1: 1}),
+    "nul in an enum that is a key in a model": Root({Odd.NUL: 1}),
+    "deep as a model": Root(nested(DEPTH_MAX + 1)),
     "surrogate": "\ud800",
     "surrogate key": {"\udfff": 1},
     "nul": "a\x00b",
