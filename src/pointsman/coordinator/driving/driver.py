@@ -83,7 +83,7 @@ class Driver:
         """That is not folded."""
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None, tuple[ev.Emission, ...]]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
-        self._is_due = True
+        self._is_due = create is None
         """A timer or a retry may be: `Timers` pokes whose time has come, so no step looks for itself."""
         self._has_effects = False
         """Something that is decided and not durable yet will have effects."""
