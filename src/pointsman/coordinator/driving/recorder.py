@@ -16,6 +16,8 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 
+import msgspec
+
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.observe.stats import Stats
@@ -43,15 +45,12 @@ def lane_of(run: str) -> int:
     return zlib.crc32(run.encode()) % LANES
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """Appends that must travel in one statement (a run, and children that it starts), and where the answer to the first
     of them goes."""
 
-    __slots__ = ("answer", "appends")
-
-    def __init__(self, appends: Sequence[Append], answer: Answer) -> None:
-        self.appends = appends
-        self.answer = answer
+    appends: Sequence[Append]
+    answer: Answer
 
 
 class Recorder:
@@ -149,15 +148,15 @@ class Recorder:
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch: limited in runs and bytes, of runs that may travel together."""
         tickets = [queue.popleft() for _ in range(min(len(queue), self._settings.batch_runs_max))]
-        if not self._fit_together(tickets):
+        appends = _appends(tickets)
+        if not self._fit_together(appends):
             tickets = self._sift(tickets, queue)
-        if _size(tickets) >= self._settings.batch_bytes_max:
+        if _size(appends) >= self._settings.batch_bytes_max:
             self._shorten(tickets, queue)
         return tickets
 
-    def _fit_together(self, tickets: Sequence[Ticket]) -> bool:
+    def _fit_together(self, appends: Sequence[Append]) -> bool:
         """Are they not too many, no run among them twice, and none both moved and addressed by a letter?"""
-        appends = _appends(tickets)
         runs = {append.run for append in appends}
         addressed = [append.letter.run for append in appends if append.letter is not None]
         return len(runs) == len(appends) <= self._settings.batch_runs_max and runs.isdisjoint(addressed)
@@ -167,7 +166,7 @@ class Recorder:
         fitting: list[Ticket] = []
         left: list[Ticket] = []
         for ticket in tickets:
-            if not fitting or self._fit_together([*fitting, ticket]):
+            if not fitting or self._fit_together(_appends([*fitting, ticket])):
                 fitting.append(ticket)
             else:
                 left.append(ticket)
@@ -178,7 +177,7 @@ class Recorder:
         """Put back what comes after the first ones that are large enough together."""
         size = 0
         for count, ticket in enumerate(tickets, 1):
-            size += _size([ticket])
+            size += _size(ticket.appends)
             if size >= self._settings.batch_bytes_max:
                 queue.extendleft(reversed(tickets[count:]))
                 del tickets[count:]
@@ -231,9 +230,9 @@ def _appends(tickets: Sequence[Ticket]) -> list[Append]:
     return list(chain.from_iterable(map(_appends_of, tickets)))
 
 
-def _size(tickets: Sequence[Ticket]) -> int:
+def _size(appends: Sequence[Append]) -> int:
     """Bytes of all bodies."""
-    return sum(map(len, map(_body_of, chain.from_iterable(map(_events_of, _appends(tickets))))))
+    return sum(map(len, map(_body_of, chain.from_iterable(map(_events_of, appends)))))
 
 
 def _give_up(ticket: Ticket) -> None:
