@@ -14,7 +14,7 @@ A pure function of (program, events so far, now), in the shape of an object, bec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -46,6 +46,7 @@ class Execution:
         state: the folded state, including events that are produced and not yet appended.
         checksum: of the last event in the log (see `checksum.py`); whoever appends keeps it.
         warnings: what a replay noticed and let pass.
+        new: what is new since the last `take`, in the order to append.
         ending: the terminal event, once the body is over and until `close_log` has taken it.
     """
 
@@ -59,6 +60,7 @@ class Execution:
         self._events_max = events_max
         self._body = Body(self.state, workflow, directory, events_max)
         self._requests = self._body.requests
+        self.new = self._requests.new
 
     # -- the two ways in -----------------------------------------------------------------------------------------
 
@@ -114,7 +116,7 @@ class Execution:
         self.state.sequence = history.sequence
         last_at = recorded[-1].at if recorded else 0
         # A cause may be older than the log's last event: than the redrive that brought the run back to it.
-        requests.new = [p if p.at >= last_at else msgspec.structs.replace(p, at=last_at) for p in requests.new]
+        requests.new[:] = [p if p.at >= last_at else msgspec.structs.replace(p, at=last_at) for p in requests.new]
         for produced in requests.new:
             self.state.evolve(produced.event, produced.at, produced.data)
         self._restart_if_asked()
@@ -219,16 +221,10 @@ class Execution:
         self._record(event, now)
         return True
 
-    @property
-    def new(self) -> Sequence[Produced]:
-        """What `take` would give."""
-        return self._requests.new
-
     def take(self) -> list[Produced]:
         """What is new since the last time, in the order to append."""
-        new = self._requests.new
-        if new:
-            self._requests.new = []
+        new = self.new.copy()
+        self.new.clear()
         return new
 
     def close_log(self, now: int) -> None:

@@ -181,7 +181,8 @@ class Driver:
             await self._expire(now)
         if crew.is_draining:
             attempts.withdraw()
-        self._collect()
+        if execution.new:
+            self._collect()
         while attempts.wanted:
             attempts.look(now)
             if execution.new:
@@ -245,7 +246,7 @@ class Driver:
 
     def _collect(self) -> None:
         """Take over what the kernel produced; attempts that it asks for are wished for."""
-        draft, new = self._draft, self.execution.take()
+        draft, new = self._draft, self.execution.new
         for produced in new:
             kind = type(produced.event)
             if kind in ATTEMPT_REQUESTS:
@@ -254,6 +255,7 @@ class Driver:
                 draft.says_more |= kind in SAYS_MORE
                 self._has_effects |= kind in WITH_EFFECTS
         draft.entries += new
+        new.clear()
 
     def _take_in(self, now: int) -> None:
         """Everything that has happened in this process, one at a time, in the order in which it came."""
