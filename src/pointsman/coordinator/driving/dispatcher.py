@@ -12,7 +12,8 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 import msgspec
 import pydantic
@@ -174,7 +175,7 @@ class Dispatcher:
             await asyncio.sleep(SWEEP_S)
             now = self._clock.monotonic()
             for timeout, line in list(self._lines.items()):
-                while line and (attempt := next(iter(line))).deadline <= now:
+                for attempt in _late(line, now):
                     del line[attempt]
                     self._overdue[attempt] = None
                     if not attempt.is_over:
@@ -194,6 +195,12 @@ class Dispatcher:
         logger.warning("agent %s, call %s: %s", attempt.agent.name, attempt.key, message)
         self._end(attempt, Failure(kind, message))
         attempt.stop()
+
+
+def _late(line: Iterable[Attempt], now: float) -> list[Attempt]:
+    """Of attempts in the order of their deadlines. Taken at once: to look for the first again after each that is taken
+    out of a dict, 20,000 that time out together would take 0.3 s."""
+    return list(takewhile(lambda attempt: attempt.deadline <= now, line))
 
 
 def failure_of(error: BaseException, agent: Agent) -> Failure:
