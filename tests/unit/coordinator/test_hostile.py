@@ -191,6 +191,39 @@ async def test_an_attempt_that_is_cancelled_before_it_is_made_gives_its_slot_bac
         assert not presses.calls["second 2"]
 
 
+async def test_of_calls_that_waited_too_long_one_may_be_cancelled_for_the_other() -> None:
+    app, go = App("two"), asyncio.Event()
+    begun: list[int] = []
+
+    @app.agent(retry=ONCE, concurrency=1, hold=0.05)
+    async def press(n: int) -> int:
+        begun.append(n)
+        await go.wait()
+        return n
+
+    @app.workflow()
+    async def one(run: Run) -> int:
+        return int(await run.call(press, 0))
+
+    @app.workflow()
+    async def either(run: Run) -> str:
+        first, second = run.start(press, 1), run.start(press, 2)
+        try:
+            return str(await first)
+        except CallError as error:
+            second.cancel()
+            return error.kind
+
+    async with coordinator(app, MemoryDatabase()) as service:
+        await start(service, "one", run="before")
+        await until(lambda: begun == [0])
+        await start(service, "either", run="late")
+        assert await ended(service, "late") == "completed"
+        assert await result(service, "late") == "busy"
+        go.set()
+        assert await ended(service, "before") == "completed"
+
+
 # -- events that can't be read again ---------------------------------------------------------------------------------
 
 

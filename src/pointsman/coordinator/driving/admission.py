@@ -141,8 +141,9 @@ class Admission:
         return [attempt for attempt in self._waiting.values() if attempt.permit is None]
 
     def _give_up_late(self, now: int) -> None:
+        calls = self._execution.state.calls  # one may be cancelled for another that was given up, and is dropped later
         for attempt in self._held():
-            if attempt.give_up_at <= now and attempt.failure is not None:
+            if attempt.give_up_at <= now and attempt.failure is not None and attempt.call in calls:
                 self.turn_away(attempt, self._out_of_time(now) or attempt.failure, now)
 
     def _advance(self, call: str, now: int) -> None:
