@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 
 import asyncpg
 import pytest
@@ -120,6 +121,33 @@ async def test_what_looks_like_json_and_is_none_comes_back(body: bytes, fresh_da
         results = await store.log.append([creation("odd", bodies=[body]), creation("even", bodies=[BODY])])
         assert [result.outcome for result in results] == [Outcome.MOVED, Outcome.MOVED]
         assert [recorded.body for recorded in await store.log.read("odd")] == [body]
+
+
+BREAKS = ["\r", "\r\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\\n", "\\\\n", "", " "]
+"""What one or another takes for the end of a line; bodies travel as lines."""
+
+
+async def test_bodies_keep_their_places_whatever_stands_in_them(fresh_database: str) -> None:
+    plain = [f'{{"a":"{text}"}}'.encode() for text in BREAKS] + [b"{}", b'{\r"a":\r1\t}']
+    packed = [
+        b"",
+        b"\n",
+        b"\n\n",
+        b"{}\n",
+        b"\n{}",
+        b'{"a":1}\n{"b":2}',
+        b"null",
+        b"{",
+        b'{"text":"' + b"y" * 5_000 + b'"}',
+    ]
+    chance = random.Random(1)
+    async with opened(fresh_database) as store:
+        for number in range(40):
+            bodies = [chance.choices(plain + packed * (number % 3), k=chance.randrange(1, 5)) for _ in range(5)]
+            results = await store.log.append([creation(f"{number}-{n}", bodies=body) for n, body in enumerate(bodies)])
+            assert {result.outcome for result in results} == {Outcome.MOVED}
+            for n, body in enumerate(bodies):
+                assert [recorded.body for recorded in await store.log.read(f"{number}-{n}")] == body
 
 
 @pytest.mark.parametrize("bucket", [0, -3, 12, 99_999])
