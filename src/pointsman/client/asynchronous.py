@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -157,20 +158,21 @@ class AsyncClient(Verbs):
         trying = Trying(self._patience)
         while True:
             try:
-                async for line in self._lines(following):
-                    event = following.read(line)
-                    if following.goes_on:
-                        trying.worked()
-                    if event is not None:
-                        yield event
-                    if following.has_ended:
-                        return
+                async with aclosing(self._lines(following)) as lines:  # or the connection would be left to the loop
+                    async for line in lines:
+                        event = following.read(line)
+                        if following.goes_on:
+                            trying.worked()
+                        if event is not None:
+                            yield event
+                        if following.has_ended:
+                            return
                 error: PointsmanError = exchange.cut(self.url)
             except PointsmanError as raised:
                 error = raised
             await asyncio.sleep(trying.pause_s(error, has_answered=self._has_answered))
 
-    async def _lines(self, following: Following) -> AsyncIterator[str]:
+    async def _lines(self, following: Following) -> AsyncGenerator[str, None]:
         try:
             async with self._http.stream(
                 "GET", following.path, headers=following.headers(), timeout=exchange.STREAM_TIMEOUT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -141,21 +141,21 @@ class Blocking:
     """An `AsyncClient` whose verbs block: what they give is awaited, or collected."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._runner = asyncio.Runner()
         self._client = AsyncClient(*args, **kwargs)
 
     def __enter__(self) -> Blocking:
-        self._loop.run_until_complete(self._client.__aenter__())
+        self._run(self._client.__aenter__())
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._loop.run_until_complete(self._client.__aexit__(None, None, None))
-        self._loop.close()
+        self._run(self._client.__aexit__(None, None, None))
+        self._runner.close()
 
     def __getattr__(self, name: str) -> Any:
         def verb(*args: Any, **kwargs: Any) -> Any:
             given = getattr(self._client, name)(*args, **kwargs)
-            return self._loop.run_until_complete(given) if inspect.isawaitable(given) else self._items(given)
+            return self._run(given) if inspect.isawaitable(given) else self._items(given)
 
         return verb
 
@@ -163,11 +163,17 @@ class Blocking:
         try:
             while True:
                 try:
-                    yield self._loop.run_until_complete(anext(given))
+                    yield self._run(anext(given))
                 except StopAsyncIteration:
                     return
         finally:
-            self._loop.run_until_complete(given.aclose())
+            self._run(given.aclose())
+
+    def _run(self, what: Awaitable[Any]) -> Any:
+        async def awaited() -> Any:
+            return await what
+
+        return self._runner.run(awaited())
 
 
 @pytest.fixture(params=[Client, Blocking], ids=["blocking", "asyncio"])

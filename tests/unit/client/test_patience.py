@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from pointsman.client import DeadlinePassed, Refused, Unreachable, exchange
 from pointsman.client.patience import ConnectionRefused, Patience
 from pointsman.kernel.errors import StoreUnavailable, UnknownRun
-from tests.unit.client.conftest import scripted
+from tests.unit.client.conftest import in_thread, scripted
 
 BROKEN = b""
 CUT = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
@@ -130,6 +133,33 @@ def test_a_problem_in_a_stream_is_its_error(kind: Any) -> None:
         assert next(following).sequence == 1
         with pytest.raises(UnknownRun, match="it was deleted"):
             next(following)
+
+
+def test_a_stream_that_is_read_no_more_is_left_at_once(kind: Any) -> None:
+    """Its connection is closed when `follow` is: the asyncio client's loop stands still after that."""
+    left = threading.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sse(frame(1), frame(2), END))
+        await reader.read()
+        left.set()
+        writer.close()
+
+    async def serve(up: Callable[[str], None], down: asyncio.Event) -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        up(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await down.wait()
+        server.close()
+
+    with in_thread(serve) as url, kind(url) as client:
+        assert [event.sequence for event in client.follow("a")] == [1, 2]
+        assert left.wait(5), "to its end"
+        left.clear()
+        following = client.follow("a")
+        next(following)
+        following.close()
+        assert left.wait(5), "or given up"
 
 
 @pytest.mark.parametrize(

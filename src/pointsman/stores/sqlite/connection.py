@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -110,22 +110,21 @@ class Writer:
         """Raises StoreUnavailable, and what `prepare` raises."""
         try:
             connection = self._connect()
-            with contextlib.ExitStack() as failing:
-                failing.callback(connection.close)
+            with _closed_on_failure(connection):
                 prepare(connection)
-                failing.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path} can't be used: {error}") from error
         return connection
 
     def _connect(self) -> Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=256)
-        connection.create_function("holds", 2, holds, deterministic=True)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute(f"PRAGMA cache_size = -{self._settings.cache_mb * 1024}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {self._settings.wal_pages_max}")
+        with _closed_on_failure(connection):
+            connection.create_function("holds", 2, holds, deterministic=True)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{self._settings.cache_mb * 1024}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self._settings.wal_pages_max}")
         return connection
 
     def _next_group(self) -> list[Operation | None]:
@@ -135,6 +134,16 @@ class Writer:
             while group[-1] is not None and len(group) < self._settings.group_max:
                 group.append(self._queue.get_nowait())
         return group
+
+
+@contextlib.contextmanager
+def _closed_on_failure(connection: Connection) -> Iterator[None]:
+    """The error that leads to the connection may be kept for long, and the file would be open as long."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _perform(connection: Connection, group: list[Operation]) -> None:

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,29 @@ async def test_what_is_no_file_of_ours_is_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(foreign)
     assert [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")] == ["theirs"]
     connection.close()
+
+
+async def test_a_file_that_is_refused_is_not_held_open(tmp_path: Path) -> None:
+    """However long the error is kept."""
+    garbage, future = tmp_path / "garbage.db", tmp_path / "future.db"
+    garbage.write_bytes(b"this is a letter and no database" * 200)
+    async with opened(future):
+        pass
+    with closing(sqlite3.connect(future)) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    for path, error in ((garbage, StoreUnavailable), (future, SchemaFromFuture)):
+        with pytest.raises(error) as kept:
+            await SqliteStore(path).open()
+        assert [held for held in held_open() if held.name.startswith(path.name)] == [], kept
+
+
+def held_open() -> list[Path]:
+    """The files that this process has open."""
+    files = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that listed them
+            files.append(descriptor.readlink())
+    return files
 
 
 async def test_mail_that_was_read_may_go_and_unread_mail_that_is_gone_is_found(tmp_path: Path) -> None:
