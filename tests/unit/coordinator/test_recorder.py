@@ -100,6 +100,28 @@ async def test_a_batch_is_limited_in_bytes_and_in_runs() -> None:
     assert log.batches == [runs[:2], runs[2:4], runs[4:8], runs[8:]]
 
 
+async def test_children_count_in_a_batch_and_travel_with_who_starts_them() -> None:
+    log = Noting(MemoryStore()._session)
+    log.batches = []
+    recorder = Recorder(log, CoordinatorSettings(batch_runs_max=4), Stats())
+    runs = [name for name in (f"r{n}" for n in range(40)) if crc32(name.encode()) % 2 == 0][:5]
+    families = [
+        [run, *(f"{run}~{child}" for child in range(children))]
+        for run, children in zip(runs, [1, 2, 5, 0, 1], strict=True)
+    ]  # one is larger than a batch may be, and goes all the same
+    answers = [
+        recorder.append([Append(name, 1, 1, b"nonce", [], "running", 1) for name in family]) for family in families
+    ]
+    recorder.start()
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*answers)
+    finally:
+        await recorder.stop()
+    first, second, large, alone, last = families
+    assert log.batches == [first + alone, second, large, last]
+
+
 class Silent(MemoryEventLog):
     """Takes what it gets, and never answers."""
 

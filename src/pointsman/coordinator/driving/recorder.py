@@ -165,9 +165,16 @@ class Recorder:
         """The first that fit, each with those before it, be it alone; the others go back."""
         fitting: list[Ticket] = []
         left: list[Ticket] = []
+        moved: set[str] = set()
+        addressed: set[str] = set()
         for ticket in tickets:
-            if not fitting or self._fit_together(_appends([*fitting, ticket])):
+            runs = {append.run for append in ticket.appends}
+            receivers = {append.letter.run for append in ticket.appends if append.letter is not None}
+            is_small = len(moved) + len(runs) <= self._settings.batch_runs_max
+            if not fitting or (is_small and moved.isdisjoint(runs | receivers) and addressed.isdisjoint(runs)):
                 fitting.append(ticket)
+                moved |= runs
+                addressed |= receivers
             else:
                 left.append(ticket)
         queue.extendleft(reversed(left))
