@@ -80,7 +80,7 @@ class Driver:
         self._mail = head.mail
         """So many mails the run is known to have."""
         self._may_have_mail = head.mail > execution.state.folded
-        """That is not folded."""
+        """There may be some that is not folded."""
         self._outcomes: deque[tuple[str, int, bytes | ev.Failure, Amount | None, tuple[ev.Emission, ...]]] = deque()
         self._attempts = Attempts(crew, execution, head.epoch, self._wake, self.post, is_created=create is None)
         self._is_due = create is None
