@@ -58,6 +58,9 @@ class Handle(msgspec.Struct, Generic[T], eq=False):
     followers: tuple[Callable[[Handle[Any]], None], ...] = ()
     _value: Any = None
 
+    def __repr__(self) -> str:
+        return f"<Handle {self.call} ({self.kind}), {'done' if self.done else 'waiting'}>"
+
     @property
     def done(self) -> bool:
         return self.order > 0

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Generator, Sequence
 from typing import Any
 
-from pointsman.kernel.errors import PointsmanError, RunCancelled, RunEvicted
+from pointsman.kernel.errors import InvalidValue, PointsmanError, RunCancelled, RunEvicted
 from pointsman.kernel.events import Emission
 from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.state import RunState
@@ -29,6 +29,10 @@ class Waiting(ABC):
         self._scheduler = scheduler
         self._done = 0
         self._emitted: dict[str, tuple[Emission, ...]] | None = None
+
+    def model_dump(self, mode: str) -> Any:
+        """Asked for where a handle stands in a value that is to be JSON: nobody awaited it."""
+        raise InvalidValue("a Handle is not a JSON value: await it, and pass on what it gives")
 
     def note_emitted(self, call: str, emitted: tuple[Emission, ...]) -> None:
         """What the agent of a call emitted."""

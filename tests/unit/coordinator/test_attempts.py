@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -413,3 +414,29 @@ async def test_what_an_agent_reports_after_a_redrive_reaches_its_attempt(has_fre
         await CoordinatorRuns(one).redrive(Redrive("r", has_fresh_key=has_fresh_key))
         assert await result(one, "r") == ["first", "second"]
     assert keys == ["r/1/step#1/r1" if has_fresh_key else "r/1/step#1", "r/1r1/step#2"]
+
+
+# -- what agents see of their process ----------------------------------------------------------------------------------
+
+ASKED_BY: ContextVar[str] = ContextVar("asked_by", default="nobody")
+
+
+async def test_an_agent_sees_the_context_of_its_coordinator_and_not_of_who_started_its_run() -> None:
+    """Nor of the attempt before it: whichever coordinator makes an attempt, after whatever, it is made in the same."""
+    app = App("context")
+
+    @app.agent
+    async def look(n: int) -> str:
+        seen = ASKED_BY.get()
+        ASKED_BY.set(f"attempt {n}")
+        return seen
+
+    @app.workflow()
+    async def twice(run: Run) -> list[str]:
+        return [await run.call(look, 1), await run.call(look, 2)]
+
+    ASKED_BY.set("the operator")
+    async with coordinator(app, MemoryDatabase()) as one:
+        ASKED_BY.set("a client")
+        await start(one, "twice")
+        assert await result(one, "r") == ["the operator", "the operator"]

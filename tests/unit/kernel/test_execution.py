@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pointsman import App, NonDeterministicWorkflow, Run
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import CorruptLog, RunEvicted, UnknownEvent
+from pointsman.kernel.errors import CorruptLog, InvalidValue, RunEvicted, UnknownEvent
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.state import PendingCall
 from pointsman.testing.replay import replay_prefixes
@@ -270,3 +270,23 @@ def test_an_event_from_the_future_is_refused() -> None:
     log = lab("sequence", b"1").run().log
     with pytest.raises(UnknownEvent, match="newer release"):
         replayed_by("sequence", [*log[:2], msgspec.structs.replace(log[2], version=99)])
+
+
+def test_a_handle_that_nobody_awaited_is_no_value_and_says_so() -> None:
+    forgetful = App("forgetful")
+
+    @forgetful.agent
+    async def look(n: int) -> int:
+        return n
+
+    @forgetful.workflow()
+    async def asks(run: Run) -> None:
+        handle = run.start(look, 1)
+        assert repr(handle) == "<Handle look#1 (agent), waiting>"
+        await handle
+        assert repr(handle) == "<Handle look#1 (agent), done>"
+        await run.ask("is that right?", context=handle)
+
+    lab = Lab(forgetful, asks, answer=lambda pending: pending.data).run()
+    assert lab.failure.kind == InvalidValue.code
+    assert lab.failure.message == "a Handle is not a JSON value: await it, and pass on what it gives"
