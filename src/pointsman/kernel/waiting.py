@@ -30,7 +30,7 @@ class Waiting(ABC):
         self._done = 0
         self._emitted: dict[str, tuple[Emission, ...]] | None = None
 
-    def model_dump(self, mode: str) -> Any:
+    def model_dump(self, **_: object) -> Any:
         """Asked for where a handle stands in a value that is to be JSON: nobody awaited it."""
         raise InvalidValue("a Handle is not a JSON value: await it, and pass on what it gives")
 
