@@ -50,6 +50,8 @@ class ClientConnection(asyncio.Protocol):
             self._respond(problems.TOO_MANY_CONNECTIONS, _CLOSE)
             self._lingering = True
             self._transport.close()
+        elif router.stopping:  # accepted before the server was closed
+            self.drain()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None

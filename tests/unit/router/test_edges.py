@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import socket
 import time
 
 import pytest
 
 from pointsman.router import RouterService
+from pointsman.router.protocol import ClientConnection
 from tests.unit.router.test_router import OK, ask, header, post, router, shut, upstream
 
 
@@ -160,6 +162,21 @@ async def test_stop_waits_for_what_is_under_way_up_to_its_deadline():
         await service.stop()
         assert 0.15 < time.monotonic() - began < 5
         await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_who_is_accepted_while_it_stops_is_not_kept():
+    """The loop may tell of it after the server was closed; from Python 3.12 on, the stop waits for its end."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    async with router() as service:
+        await service.stop()
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: ClientConnection(service._router), near)
+        reader, writer = await asyncio.open_connection(sock=far)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_keys_ids_and_headers_sent_on():
