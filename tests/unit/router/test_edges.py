@@ -169,14 +169,16 @@ async def test_who_is_accepted_while_it_stops_is_not_kept():
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    async with router() as service:
-        await service.stop()
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: ClientConnection(service._router), near)
-        reader, writer = await asyncio.open_connection(sock=far)
-        async with asyncio.timeout(5):
-            assert await reader.read() == b""
-        writer.close()
+    loop = asyncio.get_running_loop()
+    with far:
+        async with router() as service:
+            await service.stop()
+            transport, _ = await loop.connect_accepted_socket(lambda: ClientConnection(service._router), near)
+            try:
+                async with asyncio.timeout(5):
+                    assert await loop.sock_recv(far, 1) == b""
+            finally:
+                transport.abort()
 
 
 async def test_keys_ids_and_headers_sent_on():
