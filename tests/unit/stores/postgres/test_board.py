@@ -29,16 +29,19 @@ async def test_what_the_dead_said_is_removed(fresh_database: str) -> None:
 
 async def test_a_word_costs_next_to_nothing(fresh_database: str) -> None:
     """Measured: 40 bytes of log, the commit alone; a logged table writes 180, and waits until they are on the disk."""
-    words = 500
+    words = 200
     async with opened(fresh_database) as store, connected(fresh_database) as observer:
         leases = [await store.liveness.register(str(n), "", [DEFINITION], ttl_ms=60_000) for n in range(3)]
         for lease in leases:
             await store.board.publish(lease.incarnation, b"x" * 300)
-        before = await observer.fetchval("SELECT pg_current_wal_insert_lsn()")
-        for number in range(words):
-            await store.board.publish(leases[number % 3].incarnation, b"y" * 300)
-        wal = await observer.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)", before)
-    assert float(wal) / words <= WAL_BYTES_PER_WORD_MAX
+        least = float("inf")
+        for _ in range(3):  # the server's own log: a checkpoint or autovacuum may write into it meanwhile
+            before = await observer.fetchval("SELECT pg_current_wal_insert_lsn()")
+            for number in range(words):
+                await store.board.publish(leases[number % 3].incarnation, b"y" * 300)
+            wal = await observer.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)", before)
+            least = min(least, float(wal) / words)
+    assert least <= WAL_BYTES_PER_WORD_MAX
     async with connected(fresh_database) as observer:
 
         async def updates() -> asyncpg.Record | None:
