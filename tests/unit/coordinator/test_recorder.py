@@ -60,66 +60,56 @@ class Noting(MemoryEventLog):
         return [AppendResult(Outcome.MOVED) for _ in batch]
 
 
-@pytest.mark.parametrize("is_letter_first", [True, False])
-async def test_who_gets_a_letter_does_not_move_with_who_sends_it(is_letter_first: bool) -> None:
-    """A statement that changed one row twice would lose one of the changes, without a word."""
+async def batches_of(tickets: Sequence[Sequence[Append]], **limits: int) -> list[list[str]]:
+    """Which runs travel together, where all of these wait before the lanes begin."""
     log = Noting(MemoryStore()._session)
     log.batches = []
-    recorder = Recorder(log, CoordinatorSettings(), Stats())
-    parent, child, other = [name for name in (f"r{n}" for n in range(20)) if crc32(name.encode()) % 2 == 0][:3]
-    ending = Append(child, 1, 1, b"nonce", [], "completed", None, letter=Letter(parent, "key", "child", b"{}"))
-    moving, beside = (Append(run, 1, 1, b"nonce", [], "running", 1) for run in (parent, other))
-    order = [ending, moving, beside] if is_letter_first else [moving, ending, beside]
-    answers = [recorder.append([append]) for append in order]
+    recorder = Recorder(log, CoordinatorSettings(**limits), Stats())
+    answers = [recorder.append(appends) for appends in tickets]
     recorder.start()
     try:
         async with asyncio.timeout(5):
             await asyncio.gather(*answers)
     finally:
         await recorder.stop()
-    assert log.batches == [[order[0].run, other], [order[1].run]]
+    return log.batches
+
+
+def runs_of_one_lane(count: int) -> list[str]:
+    return [name for name in (f"r{n}" for n in range(40)) if crc32(name.encode()) % 2 == 0][:count]
+
+
+def moving(run: str, body: bytes = b"") -> Append:
+    return Append(run, 1, 1, b"nonce", [NewEvent("E", 1, 1, body)] if body else [], "running", 1)
+
+
+@pytest.mark.parametrize("is_letter_first", [True, False])
+async def test_who_gets_a_letter_does_not_move_with_who_sends_it(is_letter_first: bool) -> None:
+    """A statement that changed one row twice would lose one of the changes, without a word."""
+    parent, child, other = runs_of_one_lane(3)
+    ending = Append(child, 1, 1, b"nonce", [], "completed", None, letter=Letter(parent, "key", "child", b"{}"))
+    order = [ending, moving(parent)] if is_letter_first else [moving(parent), ending]
+    batches = await batches_of([[append] for append in [*order, moving(other)]])
+    assert batches == [[order[0].run, other], [order[1].run]]
 
 
 async def test_a_batch_is_limited_in_bytes_and_in_runs() -> None:
     """Large statements cost more a run, and the memory of both sides."""
-    log = Noting(MemoryStore()._session)
-    log.batches = []
-    recorder = Recorder(log, CoordinatorSettings(batch_runs_max=4, batch_bytes_max=1_000), Stats())
-    runs = [name for name in (f"r{n}" for n in range(40)) if crc32(name.encode()) % 2 == 0][:9]
+    runs = runs_of_one_lane(9)
     sizes = [400, 700, 10, 2_000, 10, 10, 10, 10, 10]  # a body may be larger than all may be together
-    answers = [
-        recorder.append([Append(run, 1, 1, b"nonce", [NewEvent("E", 1, 1, b"x" * size)], "running", 1)])
-        for run, size in zip(runs, sizes, strict=True)
-    ]
-    recorder.start()
-    try:
-        async with asyncio.timeout(5):
-            await asyncio.gather(*answers)
-    finally:
-        await recorder.stop()
-    assert log.batches == [runs[:2], runs[2:4], runs[4:8], runs[8:]]
+    tickets = [[moving(run, b"x" * size)] for run, size in zip(runs, sizes, strict=True)]
+    batches = await batches_of(tickets, batch_runs_max=4, batch_bytes_max=1_000)
+    assert batches == [runs[:2], runs[2:4], runs[4:8], runs[8:]]
 
 
 async def test_children_count_in_a_batch_and_travel_with_who_starts_them() -> None:
-    log = Noting(MemoryStore()._session)
-    log.batches = []
-    recorder = Recorder(log, CoordinatorSettings(batch_runs_max=4), Stats())
-    runs = [name for name in (f"r{n}" for n in range(40)) if crc32(name.encode()) % 2 == 0][:5]
     families = [
         [run, *(f"{run}~{child}" for child in range(children))]
-        for run, children in zip(runs, [1, 2, 5, 0, 1], strict=True)
+        for run, children in zip(runs_of_one_lane(5), [1, 2, 5, 0, 1], strict=True)
     ]  # one is larger than a batch may be, and goes all the same
-    answers = [
-        recorder.append([Append(name, 1, 1, b"nonce", [], "running", 1) for name in family]) for family in families
-    ]
-    recorder.start()
-    try:
-        async with asyncio.timeout(5):
-            await asyncio.gather(*answers)
-    finally:
-        await recorder.stop()
     first, second, large, alone, last = families
-    assert log.batches == [first + alone, second, large, last]
+    batches = await batches_of([[moving(name) for name in family] for family in families], batch_runs_max=4)
+    assert batches == [first + alone, second, large, last]
 
 
 class Silent(MemoryEventLog):
