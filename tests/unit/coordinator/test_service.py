@@ -23,6 +23,7 @@ from pointsman.kernel.errors import (
     NotQuarantined,
     RunConflict,
     RunEnded,
+    StoreUnavailable,
     UnknownRun,
     UnknownWorkflow,
 )
@@ -679,3 +680,36 @@ async def test_a_page_and_a_step_of_a_stream_end_by_bytes(monkeypatch: pytest.Mo
         assert [event for batch in batches for event in batch] == list(whole)
         assert len(batches) > 2
         assert all(sum(len(event.data) for event in batch[:-1]) < limit for batch in batches)
+
+
+async def test_mail_that_could_not_be_read_is_read_as_soon_as_the_store_answers() -> None:
+    """Whoever was told of it asks again, and does not leave it to the next poll."""
+    app, go = App("patient"), asyncio.Event()
+
+    @app.agent
+    async def work(n: int) -> int:
+        await go.wait()
+        return n
+
+    @app.workflow()
+    async def both(run: Run) -> list[Any]:
+        call = run.start(work, 1)  # it is driven all the while
+        said = await run.wait_for("said", expect=str)
+        go.set()
+        return [said, await call]
+
+    async with coordinator(app, MemoryDatabase(), mail_poll_ms=60_000, claim_poll_ms=60_000) as one:
+        read, refused = one.store.mailbox.read, 0
+
+        async def read_in_the_end(run: str, *, after: int) -> Any:
+            nonlocal refused
+            if refused < 2:
+                refused += 1
+                raise StoreUnavailable("not now")
+            return await read(run, after=after)
+
+        one.store.mailbox.read = read_in_the_end  # type: ignore[method-assign]
+        await start(one, "both")
+        await CoordinatorRuns(one).signal("r", "said", b'"hello"', key="k")
+        assert await result(one, "r") == ["hello", 1]
+        assert refused == 2
