@@ -319,6 +319,35 @@ async def test_a_creation_names_no_tranche(shop: Shop) -> None:
         assert "CallReserved" in await types(one)
 
 
+async def test_a_call_that_waited_for_its_runs_creation_does_not_wait_for_the_calls_beside_it() -> None:
+    app, go = App("beside"), asyncio.Event()
+
+    @app.agent
+    async def slow(n: int) -> int:
+        await go.wait()
+        return n
+
+    @app.agent(budget=Budget(calls=1_000))
+    async def counted(n: int) -> int:
+        go.set()
+        return n
+
+    @app.workflow()
+    async def both(run: Run, n: int) -> int:
+        return sum(await run.gather(run.start(slow, n), run.start(counted, n)))
+
+    @app.workflow()
+    async def one_call(run: Run, n: int) -> int:
+        return int(await run.call(counted, n))
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "one_call", b"1", run="first")  # after it, a tranche is in hand
+        assert await result(one, "first") == 1
+        go.clear()
+        await start(one, "both", b"2")
+        assert await result(one, "r") == 4
+
+
 async def test_an_attempt_under_way_is_not_made_again(shop: Shop) -> None:
     async with coordinator(shop.app, MemoryDatabase()) as one:
         await start(one, "ask", b'["stuck", 1]')

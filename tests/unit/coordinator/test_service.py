@@ -20,6 +20,7 @@ from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
     InvalidInput,
+    InvalidValue,
     NotQuarantined,
     RunConflict,
     RunEnded,
@@ -713,3 +714,71 @@ async def test_mail_that_could_not_be_read_is_read_as_soon_as_the_store_answers(
         await CoordinatorRuns(one).signal("r", "said", b'"hello"', key="k")
         assert await result(one, "r") == ["hello", 1]
         assert refused == 2
+
+
+async def test_what_ends_while_an_append_is_on_its_way_is_taken_in_when_it_is_answered() -> None:
+    """Not when the next attempt ends: that of `slow` waits for it."""
+    app, go, second, over = App("meanwhile"), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.agent
+    async def slow(n: int) -> int:
+        await go.wait()
+        return n
+
+    @app.agent
+    async def first(n: int) -> int:
+        return n
+
+    @app.agent
+    async def late(n: int) -> int:
+        await second.wait()
+        over.set()
+        return n
+
+    @app.workflow()
+    async def together(run: Run) -> int:
+        waiting = run.start(slow, 1)
+        both = sum(await run.gather(run.start(first, 2), run.start(late, 3)))
+        go.set()
+        return both + int(await waiting)
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        append = one.store.log.append
+
+        async def meanwhile(batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+            if any(event.type == "CallCompleted" for item in batch for event in item.events) and not second.is_set():
+                second.set()
+                await over.wait()
+            return await append(batch, lane=lane)
+
+        one.store.log.append = meanwhile  # type: ignore[method-assign]
+        await start(one, "together")
+        assert await result(one, "r") == 6
+
+
+async def test_a_run_of_which_the_store_refuses_an_append_is_stopped_and_says_so() -> None:
+    app = App("refused")
+
+    @app.agent
+    async def work(n: int) -> int:
+        return n
+
+    @app.workflow()
+    async def once(run: Run) -> int:
+        return int(await run.call(work, 1)) + int(await run.call(work, 2))
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        append = one.store.log.append
+
+        async def picky(batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+            if any(event.type == "CallCompleted" for item in batch for event in item.events):
+                raise InvalidValue("the database can't hold this")
+            return await append(batch, lane=lane)
+
+        one.store.log.append = picky  # type: ignore[method-assign]
+        await start(one, "once")
+        await until(lambda: not len(one.roster))
+        view = await CoordinatorRuns(one).get("r")
+        assert view.head.status == "quarantined"
+        assert view.failure is not None
+        assert "can't hold this" in view.failure.message
