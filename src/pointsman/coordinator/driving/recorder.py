@@ -1,8 +1,8 @@
 """Group commit in two lanes: while one append is under way, what becomes ready waits, and goes in the next.
 
-An idle system pays no delay, and a busy one pays one commit for hundreds of steps. A run is always in the same
-lane, so its appends never overtake each other. It knows nothing of workflows; it answers what became of each
-append, also when the reply was lost.
+An idle system pays no delay, and a busy one pays one commit for dozens of steps. Lanes take turns: the runs of one go
+on while the append of the other is under way. A run is always in the same lane, so its appends never overtake each
+other. It knows nothing of workflows; it answers what became of each append, also when the reply was lost.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _appends_of, _events_of, _body_of = attrgetter("appends"), attrgetter("events"),
 
 Answer = Callable[[AppendResult | Exception], None]
 """Told what became of an append; it must not raise. The first time counts: a recorder that is stopped tells everybody
-StoreUnavailable, also those of a batch of which half was answered."""
+StoreUnavailable, also those whom it has just told."""
 
 
 def lane_of(run: str) -> int:
@@ -63,6 +63,9 @@ class Recorder:
         self._queues: list[deque[Ticket]] = [deque() for _ in range(LANES)]
         self._wakes: list[asyncio.Event] = [asyncio.Event() for _ in range(LANES)]
         self._tasks: list[asyncio.Task[None]] = []
+        self._turn = asyncio.Lock()
+        """Held by the lane whose runs are being answered and go on. Without it both lanes would soon send in the same
+        moment, and the event loop idle until both are answered."""
         self._is_stopped = False
         self._began = [0.0] * LANES
         """When the append of each lane that is on its way began; 0: none is."""
@@ -110,40 +113,41 @@ class Recorder:
         return asyncio.get_running_loop().time() - began if began else 0.0
 
     async def _run(self, lane: int) -> None:
-        queue, wake, is_busy = self._queues[lane], self._wakes[lane], False
-        while True:
-            if not queue:
-                wake.clear()
-                await wake.wait()
-            if is_busy:
-                for _ in range(LINGER_TURNS):
-                    await asyncio.sleep(0)
-            tickets = self._take(queue)
-            is_busy = len(tickets) >= BUSY_TICKETS
-            try:
-                await self._append_or_halve(tickets, lane)
-            except asyncio.CancelledError:
-                for ticket in tickets:
-                    _give_up(ticket)
-                raise
-
-    async def _append_or_halve(self, tickets: list[Ticket], lane: int) -> None:
-        """A refused batch goes again in two halves, so that one bad run costs its neighbours few statements (two for
-        each doubling of their number) and nothing else; who is refused alone is told why."""
+        queue, wake = self._queues[lane], self._wakes[lane]
+        tickets = self._take(queue)
         try:
-            await self._append(tickets, lane)
-            return
+            while True:
+                if not tickets:
+                    wake.clear()
+                    await wake.wait()
+                    tickets = self._take(queue)
+                answers = await self._append_or_halve(tickets, lane)
+                async with self._turn:
+                    for ticket, answer in zip(tickets, answers, strict=True):
+                        ticket.answer(answer)
+                    if len(tickets) >= BUSY_TICKETS:
+                        for _ in range(LINGER_TURNS):
+                            await asyncio.sleep(0)
+                    tickets = self._take(queue)
+        finally:
+            for ticket in tickets:
+                _give_up(ticket)
+
+    async def _append_or_halve(self, tickets: list[Ticket], lane: int) -> list[AppendResult | Exception]:
+        """The answer to each. A refused batch goes again in two halves, so that one bad run costs its neighbours few
+        statements (two for each doubling of their number) and nothing else; who is refused alone is told why."""
+        try:
+            return await self._append(tickets, lane)
         except Exception as error:
             if not isinstance(error, InvalidValue):
                 logger.exception("lane %d: an append of %d runs failed", lane, len(tickets))
             if len(tickets) == 1:
                 logger.warning("an append of run %s was refused: %s", tickets[0].appends[0].run, error)
-                tickets[0].answer(error)
-                return
+                return [error]
         self._stats.appends_refused += 1
         middle = len(tickets) // 2
-        await self._append_or_halve(tickets[:middle], lane)
-        await self._append_or_halve(tickets[middle:], lane)
+        first = await self._append_or_halve(tickets[:middle], lane)
+        return first + await self._append_or_halve(tickets[middle:], lane)
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch: limited in runs and bytes, of runs that may travel together."""
@@ -190,7 +194,7 @@ class Recorder:
                 del tickets[count:]
                 return
 
-    async def _append(self, tickets: list[Ticket], lane: int) -> None:
+    async def _append(self, tickets: list[Ticket], lane: int) -> list[AppendResult | Exception]:
         batch = _appends(tickets)
         clock = asyncio.get_running_loop().time
         began = self._began[lane] = clock()
@@ -205,10 +209,7 @@ class Recorder:
             self._began[lane] = 0.0
         self._stats.appends += 1
         self._stats.appended_runs += len(batch)
-        position = 0
-        for ticket in tickets:
-            ticket.answer(results[position])
-            position += len(ticket.appends)
+        return _of_the_first(results, tickets)
 
     async def _find_out(self, batch: list[Append], lane: int) -> list[AppendResult]:
         """The reply was lost: everything is possible. Ask for each run, and append again what never came."""
@@ -235,6 +236,16 @@ class Recorder:
 
 def _appends(tickets: Sequence[Ticket]) -> list[Append]:
     return list(chain.from_iterable(map(_appends_of, tickets)))
+
+
+def _of_the_first(results: Sequence[AppendResult], tickets: Sequence[Ticket]) -> list[AppendResult | Exception]:
+    """What became of the first append of each ticket."""
+    answers: list[AppendResult | Exception] = []
+    position = 0
+    for ticket in tickets:
+        answers.append(results[position])
+        position += len(ticket.appends)
+    return answers
 
 
 def _size(appends: Sequence[Append]) -> int:
