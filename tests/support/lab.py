@@ -66,9 +66,12 @@ class Lab:
         self._append()
 
     def _append(self) -> None:
+        new = self.execution.take()
         if self.execution.ending is not None:
-            self.execution.close_log(self.now)
-        for produced in self.execution.take():
+            last = self.execution.last(self.now)
+            self.execution.close_log(last)
+            new.append(last)
+        for produced in new:
             kind = type(produced.event).__name__
             self.log.append(ev.Recorded(len(self.log) + 1, produced.at, kind, produced.event.VERSION, produced.body))
 

@@ -197,6 +197,8 @@ class Body:
 
     def close(self) -> None:
         """Let it leave memory. The author's `finally` runs and nothing that it does counts."""
+        if self.requests.is_closed:  # it has ended, and left
+            return
         self.requests.is_closed = self.requests.is_interrupted = True
         self._scheduler.close()
         self.requests.handles.clear()  # each holds the requests; nothing asks for one any more

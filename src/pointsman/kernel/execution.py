@@ -47,7 +47,7 @@ class Execution:
         checksum: of the last event in the log (see `checksum.py`); whoever appends keeps it.
         warnings: what a replay noticed and let pass.
         new: what is new since the last `take`, in the order to append.
-        ending: the terminal event, once the body is over and until `close_log` has taken it.
+        ending: the terminal event, once the body is over and until the log has it (`close_log`).
     """
 
     def __init__(self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX) -> None:
@@ -227,11 +227,16 @@ class Execution:
         self.new.clear()
         return new
 
-    def close_log(self, now: int) -> None:
-        """Produce the terminal event; nothing may follow it."""
-        ending, self.ending, self._body.ending = self.ending, None, None
-        if ending is not None:
-            self._note(ending, now)
+    def last(self, now: int) -> Produced:
+        """The terminal event, to be appended behind all that is new. It counts once `close_log` is told that it is in
+        the log: mail may still come before it."""
+        assert self.ending is not None
+        return Produced(self.ending, max(now, self.state.last_at), ev.encode_event(self.ending))
+
+    def close_log(self, last: Produced) -> None:
+        """The terminal event is in the log; nothing may follow it."""
+        self.ending = self._body.ending = None
+        self.state.evolve(last.event, last.at)
 
     def close(self) -> None:
         """Let the run leave memory. The author's `finally` runs and nothing that it does counts."""

@@ -211,7 +211,7 @@ def test_a_call_that_waits_says_so_once() -> None:
     assert [type(p.event) for p in started.execution.take()] == [ev.CallHeld]
     started.execution.give_up("first#1", trouble, started.now)
     assert started.execution.state.calls == {}
-    started.execution.close_log(started.now)
+    started.execution.close_log(started.execution.last(started.now))
     assert started.output == "unhealthy"
 
 

@@ -39,6 +39,7 @@ class Draft:
     Attributes:
         entries: what to append, in order. Whoever adds to it sets `says_more` where an event is of `SAYS_MORE`.
         durable: the sequence that the log is known to have reached.
+        says_more: the next append says more than the log; while human tasks are open, each may.
         create: the run is not in the store yet, and the next append creates it.
         noted: events appended here that did not get the run on.
     """
@@ -52,7 +53,7 @@ class Draft:
         self.entries: list[Produced] = []
         self.durable = head.sequence
         self.create = create
-        self.says_more = False
+        self.says_more = bool(execution.state.tasks)
         self.noted = 0
         self._crew = crew
         self._nonce = crew.ids.nonce
@@ -79,7 +80,7 @@ class Draft:
             owner, run.folded, closes=closes, wake_at=wake_at, create=self.create,
             letter=None if last is None else mails.letter_to_parent(run, last.event),
         )  # fmt: skip
-        if not self.says_more and not self._tasks.by_call:
+        if not self.says_more:
             return [append]
         append.tasks, append.notices = self._tasks.rows(events, durable)
         append.reservations = reservations(events, durable)
@@ -99,12 +100,12 @@ class Draft:
             self._stats.events += len(events)
             if durable >= self._warn_at:
                 self._warn_of_limit()
-        if self.says_more or self._tasks.by_call:
+        if self.says_more:
             produced = self._with(last)
             self.noted += 0 if append.is_progress else len(events)
             self._tasks.moved(produced)
             self._note_generation(generations(produced, before))
-            self.says_more = False
+            self.says_more = bool(self._tasks.by_call)
             if append.notices and self._crew.on_notice is not None:
                 self._crew.on_notice()
         self.create = None

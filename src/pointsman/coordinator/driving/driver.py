@@ -306,20 +306,18 @@ class Driver:
 
     async def _end(self) -> Exit | None:
         """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
-        ending = self.execution.ending
-        assert ending is not None
+        execution = self.execution
         if self._draft.says_more and any(type(p.event) is ev.ChildStarted for p in self._draft.entries):
             return await self._append("running", self._incarnation)  # they must be there to be stopped
-        await cancel_children(self._crew, self.execution.state)
-        now = self._crew.store.clock.now()
-        last = Produced(ending, max(now, self.execution.state.last_at), ev.encode_event(ending))
-        over = await self._append(STATUS_OF[type(ending)], None, closes=True, last=last)
+        await cancel_children(self._crew, execution.state)
+        last = execution.last(self._now())
+        status = STATUS_OF[type(last.event)]
+        over = await self._append(status, None, closes=True, last=last)
         if over is None and self._is_closed:
-            self.execution.close_log(now)
-            self.execution.take()
-            self._draft.ended(STATUS_OF[type(ending)], last.at)
-            if self.execution.state.parent is not None:
-                self._crew.on_due(self.execution.state.parent)
+            execution.close_log(last)
+            self._draft.ended(status, last.at)
+            if execution.state.parent is not None:
+                self._crew.on_due(execution.state.parent)
             return Exit.ENDED
         return over
 

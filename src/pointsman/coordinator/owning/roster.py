@@ -24,6 +24,7 @@ from pointsman.kernel.checksum import beginning
 from pointsman.kernel.errors import Draining, PointsmanError, StoreUnavailable
 from pointsman.kernel.events import Event, Failure, RunCompleted, RunFailed, RunStarted, RunWasCancelled
 from pointsman.kernel.execution import RUN_BYTES, Execution
+from pointsman.kernel.program import WorkflowSpec
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun, Outcome, chained
 from pointsman.ports.ids import Ids
@@ -121,7 +122,9 @@ class Roster:
 
     # -- beginning ------------------------------------------------------------------------------------------------
 
-    async def create(self, run: str, started: RunStarted, data: bytes, body: bytes, new_run: NewRun) -> Exit | None:
+    async def create(
+        self, run: str, workflow: WorkflowSpec, started: RunStarted, data: bytes, body: bytes, new_run: NewRun
+    ) -> Exit | None:
         """Start a run here, if there is room, or leave it to whoever has some. Exit.EXISTS when the id is taken.
 
         Raises Draining, StoreUnavailable.
@@ -130,8 +133,7 @@ class Roster:
         if crew is None or self.is_closed or not crew.lease.is_trusted():
             raise Draining
         now = self._store.clock.now()
-        workflow = self._directory.workflow(new_run.workflow, new_run.version)
-        if workflow is None or self.room() <= 0 or run in self._drivers:
+        if self.room() <= 0 or run in self._drivers:
             event = chained(beginning(run), 1, 0, type="RunStarted", version=RunStarted.VERSION, at=now, body=body)
             return await self._create_unowned(crew, run, event, new_run)
         execution = Execution(run, workflow, self._directory, events_max=self._settings.events_max)

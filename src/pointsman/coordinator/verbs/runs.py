@@ -73,7 +73,7 @@ class CoordinatorRuns:
             workflow=workflow.name, version=workflow.version, build=workflow.build, bucket=self._store.bucket(),
             digest=digest(data), tenant=request.tenant, attributes=request.attributes,
         )  # fmt: skip
-        over = await coordinator.roster.create(run, started, data, ev.encode_event(started, tail), new_run)
+        over = await coordinator.roster.create(run, workflow, started, data, ev.encode_event(started, tail), new_run)
         if over is not Exit.EXISTS:
             coordinator.stats.runs_started += 1
             return Started(await self.get(run), created=True)
