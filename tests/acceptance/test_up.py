@@ -206,12 +206,14 @@ def test_the_verbs_through_the_router(cluster: Up) -> None:
     assert [run["id"] for run in answer("runs", "ls", "--attribute", "case=7", url=url)["runs"]] == ["signalled"]
 
 
-def test_a_second_supervisor_of_a_directory_is_refused(cluster: Up) -> None:
+def test_a_second_supervisor_of_a_directory_is_refused_and_the_first_goes_on(cluster: Up) -> None:
     second = subprocess.run(
         [*COMMAND, "up", APP, "--data", str(cluster.data)], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     assert second.returncode == 1
     assert second.stderr.startswith("pointsman: directory_in_use: ")
+    answer("runs", "start", "waits", "--id", "still-here", url=cluster.url)  # nobody has stopped its PostgreSQL
+    assert (cluster.data / "processes.json").exists()
 
 
 def test_a_second_coordinator_of_a_live_name_is_refused(cluster: Up) -> None:

@@ -160,6 +160,8 @@ class LocalCluster:
             child.hurry()
 
     async def _stop(self) -> None:
+        if self._lock is None:
+            return  # what runs in the directory is another supervisor's
         keepers = [child.keeper for child in self.children.values() if child.keeper is not None]
         for keeper in keepers:
             keeper.cancel()
@@ -169,8 +171,7 @@ class LocalCluster:
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.stop)
         (self.directory / PROCESSES).unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
 
     # -- ready and dead -------------------------------------------------------------------------------------
 
