@@ -148,7 +148,7 @@ class Link:
                 return await self._connect(generation)
             except ConnectError as error:
                 if loop.time() + backoff > deadline or isinstance(error, HOPELESS):
-                    raise StoreUnavailable(f"{self._server.description} can't be reached: {_text(error)}") from error
+                    raise self._server.unreachable(error) from error
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(backoff * 2, BACKOFF_S[1])
 

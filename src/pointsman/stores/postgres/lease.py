@@ -137,7 +137,7 @@ class PostgresLease:
             sent = time.monotonic()
             try:
                 self._incarnation, now_ms = await register(link, self._server, self._key, self._registration)
-            except PointsmanError as error:
+            except Exception as error:  # noqa: BLE001  else whoever registers would wait for ever
                 refusal = error
                 self._tell_main(lambda: self._settle(lambda future: future.set_exception(refusal)))
                 return
@@ -169,8 +169,9 @@ class PostgresLease:
                 continue
             try:
                 alive = await self._renew(link)
-            except PointsmanError as error:
-                logger.warning("incarnation %d: its lease was not renewed: %s", self._incarnation, error)
+            except Exception as error:  # noqa: BLE001  else nobody would renew it any more, and nobody would know
+                said = error if isinstance(error, PointsmanError) else f"{type(error).__name__}: {error}"
+                logger.warning("incarnation %d: its lease was not renewed: %s", self._incarnation, said)
                 wait = RETRY_S
                 continue
             if not alive:

@@ -31,8 +31,10 @@ SESSION = {
     "timezone": "UTC",
     "jit": "off",
 }
-ConnectError = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What connecting may end in."""
+ConnectError = (
+    OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.exceptions.InternalClientError,
+)  # fmt: skip
+"""What connecting may end in. The last: a server that takes no writes, or speaks something else than PostgreSQL."""
 
 
 class Server:
@@ -96,10 +98,16 @@ class Server:
         try:
             connection, _ = await self.connect(session or {}, codecs=codecs)
         except ConnectError as error:
-            raise StoreUnavailable(
-                f"{self.description} can't be reached: {str(error) or type(error).__name__}"
-            ) from error
+            raise self.unreachable(error) from error
         return connection
+
+    def unreachable(self, error: Exception) -> StoreUnavailable:
+        """What to tell whoever wanted to connect."""
+        why = str(error).strip() or type(error).__name__
+        if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
+            why = "it takes no writes: it is a standby, or set to read only"
+        advice = "check that it runs, and the URL of the store"
+        return StoreUnavailable(f"{self.description} can't be reached: {why}; {advice}")
 
 
 def _keep_alive(connection: Connection) -> None:

@@ -163,3 +163,18 @@ async def test_other_refusals_leave_the_connection_alone(fresh_database: str) ->
         await link.call(twice)
     assert await link.call(pid) == before
     await link.close()
+
+
+async def test_a_server_that_takes_no_writes_is_unavailable_until_it_does(fresh_database: str) -> None:
+    """As a standby before it is promoted, and a primary that was demoted."""
+    link = Link(Server(fresh_database, dataclasses.replace(SETTINGS, unreachable_s=0.1)))
+    name = fresh_database.rpartition("/")[2]
+    async with connected(fresh_database) as operator:
+        await operator.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            await link.call(one)
+        with pytest.raises(StoreUnavailable, match="check that it runs"):
+            await Server(fresh_database, SETTINGS).reach()
+        await operator.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert await link.call(one) == 1
+    await link.close()

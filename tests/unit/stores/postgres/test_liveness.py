@@ -95,6 +95,29 @@ async def test_a_hung_loop_is_dumped_and_leaves(fresh_database: str) -> None:
     assert "time.sleep" in text or "block_the_loop" in text
 
 
+@pytest.mark.parametrize("state", ["53100", "55P03", "23505", "P0001"], ids=["disk", "lock", "unique", "trigger"])
+async def test_a_lease_whose_renewal_is_refused_is_renewed_once_it_is_not(fresh_database: str, state: str) -> None:
+    """Whatever the refusal: a holder that gave up would be neither alive nor replaced."""
+    async with opened(fresh_database) as store, connected(fresh_database) as operator:
+        lease = await register(store, ttl_ms=600)
+        await operator.execute(f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$""")
+        await operator.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON coordinators EXECUTE FUNCTION refuse()"
+        )
+
+        async def is_trusted(wanted: bool) -> bool:
+            return lease.is_trusted() == wanted
+
+        await until(lambda: is_trusted(False))
+        with pytest.raises(Exception, match=r"no$"):
+            await asyncio.wait_for(register(store, "another"), PATIENCE_S)
+        await operator.execute("DROP TRIGGER refuse ON coordinators")
+        await until(lambda: is_trusted(True))
+        await lease.release()
+
+
 async def test_a_lost_connection_ends_nothing(fresh_database: str) -> None:
     """The holder's session is ended under it; it takes lock and lease again before its watcher is sure."""
     holder_but = """
