@@ -109,7 +109,9 @@ async def _check_report(members: Fleet, keeper: Keeper, how: str) -> None:
     assert failure["kind"] == "poisoned_run"
     assert f"{DEATHS_MAX} coordinators died" in failure["message"]
     assert "bad#1 (agent bad, attempt 1)" in failure["message"]
-    died = await members.query("SELECT incarnation, name FROM coordinators WHERE trial = 'poison' ORDER BY incarnation")
+    died = await members.query(
+        "SELECT incarnation, name FROM coordinators WHERE 'poison' = ANY (trial) ORDER BY incarnation"
+    )
     names = ", ".join(f"{row['name']} (incarnation {row['incarnation']})" for row in died)
     assert f"in its trials: {names or 'none'}. " in failure["message"]
     if how != "eat":  # which may take longer than a trial

@@ -16,7 +16,7 @@ from pointsman.demo import journal
 from pointsman.testing.chaos.proxy import proxied
 from tests.support.fleet import Fleet, fleet
 from tests.support.postgres import server_in_temporary_directory
-from tests.support.survivors import committed_calls_repeated, completed, living, owned, started_on_all, until
+from tests.support.survivors import committed_calls_repeated, completed, living, owned, start, started_on_all, until
 
 APP = f"{Path(__file__).with_name('takeover_app.py')}:app"
 NAMES = ("a", "b", "c")
@@ -98,6 +98,32 @@ async def test_the_last_one_takes_over_from_two_that_died_at_once(
             await disowned(members, before[name])
         await completed(members, runs)
         assert await committed_calls_repeated(members, noted) == set()
+
+
+async def test_runs_that_wait_while_two_die_one_after_the_other_do_not_wait_for_each_other(
+    fresh_database: str, tmp_path: Path, noted: Path
+) -> None:
+    """Each is under suspicion, for it was there at both deaths and got no further. Tried one after the other they would
+    have been called again only after half a second each."""
+    async with three(fresh_database, tmp_path) as members:
+        before = await living(members)
+        runs = await start(members.members["a"], "one", 6.0, [f"patient-{number}" for number in range(40)])
+        for name in ("a", "b"):
+            await until(lambda name=name: _all_called(members, noted, before[name]))  # type: ignore[misc]
+            members.members[name].process.kill()
+            killed = time.monotonic()
+            await disowned(members, before[name])
+        await until(lambda: _all_called(members, noted, before["c"]))
+        assert time.monotonic() - killed < 4, "they waited for each other"
+        await completed(members, runs)
+        assert await committed_calls_repeated(members, noted) == set()
+
+
+async def _all_called(members: Fleet, noted: Path, incarnation: int) -> bool:
+    """Are all runs that it owns being driven, so that their agents were called under its epochs?"""
+    called = {(line.run, line.epoch) for line in journal.read(noted) if line.event == "start"}
+    runs = await owned(members, incarnation)
+    return bool(runs) and called >= runs.items()
 
 
 async def test_a_stopped_coordinator_is_taken_over_and_does_nothing_when_it_wakes_up(

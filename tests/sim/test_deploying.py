@@ -36,21 +36,28 @@ class Watched(Changing):
         return iter(())
 
 
+ENDS = (
+    "growing 1 completed", "completed stopped", "mended 1 completed redriven", "moving 1 completed",
+    "moving 2 completed",
+)  # fmt: skip
+"""What may become of a run. One schedule in some thirty has one that is stopped by older code."""
+
+
 @pytest.fixture(scope="module")
 def watched() -> Watched:
     scenario = Watched()
-    reports = [simulate(seed, scenario) for seed in range(30)]
-    assert [violation for report in reports for violation in report.violations] == []
-    assert sum(report.faults.get("deploy", 0) for report in reports) == 60
+    for seed in range(300):
+        report = simulate(seed, scenario)
+        assert report.violations == []
+        assert report.faults["deploy"] == 2
+        if seed >= 30 and all(any(end in seen for seen in scenario.seen) for end in ENDS):
+            break
     return scenario
 
 
-@pytest.mark.parametrize(
-    "what", ["growing 1 completed", "completed stopped", "mended 1 completed redriven",
-             "moving 1 completed", "moving 2 completed"],
-)  # fmt: skip
-def test_everything_comes_to_its_end(watched: Watched, what: str) -> None:
-    assert any(what in seen for seen in watched.seen), watched.seen
+@pytest.mark.parametrize("end", ENDS)
+def test_everything_comes_to_its_end(watched: Watched, end: str) -> None:
+    assert any(end in seen for seen in watched.seen), watched.seen
 
 
 def test_a_stop_by_other_code_is_only_allowed_where_there_is_other_code(watched: Watched) -> None:

@@ -32,7 +32,9 @@ class CoordinatorSettings:
         load_bytes_max: bytes of bodies that one answer of the store may have when claimed runs are read; a larger log
             comes in several. Of claimed runs two batches may be on their way, each with one answer and one whole run.
         takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is quarantined.
-        trial_ms: how long a suspect of such deaths is driven before the next one is; four times as long at each death.
+        trial_ms: how long suspects of such deaths are driven before the next ones; four times as long at each death.
+        trial_runs: suspects that are driven together after the second death; an eighth at each further one, and those
+            that one more would quarantine alone.
         drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over. Runs without one are
             handed over at once.
         restart_s: a coordinator that replaces itself has so long, beyond `drain_s`, until it is back; then another may.
@@ -86,6 +88,7 @@ class CoordinatorSettings:
     load_bytes_max: int = 16_000_000
     takeovers_max: int = 5
     trial_ms: int = 500
+    trial_runs: int = 64
     drain_s: float = 5.0
     restart_s: float = 30.0
     events_max: int = EVENTS_MAX

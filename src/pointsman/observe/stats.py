@@ -188,7 +188,9 @@ METRICS = (
     Metric(
         "pointsman_runs_quarantined_total", "counter", "Runs held back: driving them does harm.", "runs_quarantined"
     ),
-    Metric("pointsman_trials_total", "counter", "Runs driven on suspicion of ending their coordinators.", "trials"),
+    Metric(
+        "pointsman_trials_total", "counter", "Trials of runs that are suspected of ending their coordinators.", "trials"
+    ),
     Metric("pointsman_runs_redriven_total", "counter", "Failed runs that were let go on.", "runs_redriven"),
     Metric(
         "pointsman_generations_nearly_full_total",

@@ -4,8 +4,8 @@ Obligations: a claim raises the epoch by one and never takes a run that a living
 never get the same run; an incarnation that has been ended claims nothing; claimers do not wait for each other.
 
 A run that was taken over and has appended nothing since, when its next owner dies too, is a *suspect*: it may be what
-ends its coordinators. Suspects are claimed one at a time, on *trial*: when an incarnation dies during the trial of a
-run, that run is to blame and no other.
+ends its coordinators. Suspects are claimed apart, on *trial*: when an incarnation dies during a trial, the runs that it
+had on trial and that have appended nothing since are to blame, and no other.
 """
 
 from __future__ import annotations
@@ -49,19 +49,25 @@ class Ownership(Protocol):
         """Claim runs whose owner's incarnation has ended, but no suspects, and say how many are left at least: 0 is
         exact.
 
-        Raises each run's `takeovers` by one, unless its owner died during the trial of another run; its next append
+        Raises each run's `takeovers` by one, unless its owner died during the trial of other runs; its next append
         clears it. Runs whose workflow version is not among `definitions` are neither claimed nor counted.
         """
         ...
 
-    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
-        """Claim one suspect whose owner's incarnation has ended, those with fewest `takeovers` first, and put it on
-        trial. Raises its `takeovers` by one.
+    async def claim_suspects(
+        self, owner: int, definitions: Sequence[Definition], *, together: Sequence[int]
+    ) -> list[Head]:
+        """Claim suspects whose owner's incarnation has ended, and put them on trial together: those with fewest
+        `takeovers`, and only such as have equally many. Raises their `takeovers` by one.
+
+        Args:
+            together: at most how many of those with 1, 2, 3 … `takeovers`, none more than the one before it; the last
+                holds for all that have more.
         """
         ...
 
     async def end_trial(self, owner: int) -> None:
-        """The run that this incarnation has on trial, if any, is not to blame for its death any more."""
+        """The runs that this incarnation has on trial, if any, are not to blame for its death any more."""
         ...
 
     async def died_on_trial(self, run: str) -> list[Victim]:

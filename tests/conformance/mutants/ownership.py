@@ -264,8 +264,8 @@ class AllAreSuspects(MemoryOwnership):
 
     caught_by = ("trials.a_death_during_a_trial_is_the_suspects_alone",)
 
-    def _culprit(self, owner):
-        return None
+    def _culprits(self, owner):
+        return set()
 
 
 class TrialsNeverEnd(MemoryOwnership):
@@ -282,10 +282,16 @@ class WhoGotOnIsGuilty(MemoryOwnership):
 
     caught_by = ("trials.a_death_after_a_trial_is_nobodys_alone",)
 
-    def _culprit(self, owner):
+    def _culprits(self, owner):
         incarnation = self._database.incarnations.get(owner or 0)
-        row = self._database.open_runs.get(incarnation.trial or "") if incarnation is not None else None
-        return row if row is not None and row.owner == owner else None
+        tried = self._open([*incarnation.trial]) if incarnation is not None else ()
+        return {row.id for row in tried if row.owner == owner}
+
+
+class AllTriedAreGuilty(WhoGotOnIsGuilty):
+    """Of those tried together, one that has appended is still to blame."""
+
+    caught_by = ("trials.of_those_tried_together_who_got_on_is_not_to_blame",)
 
 
 class GuiltyFirst(MemoryOwnership):
@@ -293,24 +299,29 @@ class GuiltyFirst(MemoryOwnership):
 
     caught_by = ("trials.those_with_fewest_deaths_are_tried_first",)
 
-    async def claim_suspect(self, owner, definitions):
-        for row in self._open(None):
-            row.takeovers = -row.takeovers
-        self._is_suspect, kept = (lambda row: row.takeovers < 0 and self._guilt(row)), self._is_suspect
-        try:
-            head = await super().claim_suspect(owner, definitions)
-        finally:
-            self._is_suspect = kept
-            for row in self._open(None):
-                row.takeovers = -row.takeovers
-        return head and msgspec.structs.replace(head, takeovers=-head.takeovers + 2)
+    def _tried_next(self, suspects, together):
+        most = max((row.takeovers for row in suspects), default=1)
+        return super()._tried_next([row for row in suspects if row.takeovers == most], together)
 
-    def _guilt(self, row):
-        row.takeovers = -row.takeovers
-        try:
-            return MemoryOwnership._is_suspect(self, row)
-        finally:
-            row.takeovers = -row.takeovers
+
+class AllTogether(MemoryOwnership):
+    """However many deaths they have behind them."""
+
+    caught_by = ("trials.suspects_with_equally_many_deaths_are_tried_together",)
+
+    def _tried_next(self, suspects, together):
+        return super()._tried_next(suspects, together[:1])
+
+
+class UnlikeTogether(MemoryOwnership):
+    """Those with few deaths, and those with many."""
+
+    caught_by = ("trials.those_with_fewest_deaths_are_tried_first",)
+
+    def _tried_next(self, suspects, together):
+        fewest = min((row.takeovers for row in suspects), default=1)
+        ordered = sorted(suspects, key=lambda row: (row.takeovers, row.id))
+        return ordered[: max(together[min(fewest, len(together)) - 1], 2)]
 
 
 class TheDeadTry(MemoryOwnership):
@@ -329,7 +340,7 @@ class TheDeadEndTrials(MemoryOwnership):
 
     async def end_trial(self, owner):
         await self._session.enter()
-        self._database.incarnations[owner].trial = None
+        self._database.incarnations[owner].trial = frozenset()
 
 
 class VictimsAreForgotten(MemoryOwnership):

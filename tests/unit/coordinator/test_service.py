@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from pointsman import AgentError, App, CallError, Context, CoordinatorSettings, Retry, Run, StartRun
+from pointsman.coordinator.owning.trials import trial_sizes
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.verbs import runs as verbs
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
@@ -414,32 +415,40 @@ async def test_a_run_whose_coordinators_die_again_and_again_is_quarantined_until
             await CoordinatorRuns(last).release("nobody")
 
 
-async def test_a_trial_ends_when_the_run_gets_on_and_those_beside_it_wait_for_none() -> None:
-    """A suspect that answers is through long before the time of its trial, and nobody but the next one waits for it."""
+async def test_a_trial_ends_when_its_runs_get_on_and_those_beside_it_wait_for_none() -> None:
+    """Suspects that answer are through long before the time of their trial, and nobody but the next ones wait for
+    it."""
     desk, database = Desk(), MemoryDatabase()
-    await driven_and_killed(desk, database, "first", calls=2, runs=("r", "s"))
-    await driven_and_killed(desk, database, "second", calls=4)
-    async with coordinator(desk.app, database, "last", trial_ms=3_600_000) as last:
-        await until(lambda: len(desk.calls) == 5)
+    await driven_and_killed(desk, database, "first", calls=3, runs=("r", "s", "t"))
+    await driven_and_killed(desk, database, "second", calls=6)
+    async with coordinator(desk.app, database, "last", trial_ms=3_600_000, trial_runs=2) as last:
+        await until(lambda: len(desk.calls) == 8)
         await start(last, "patient", run="young")
         assert await result(last, "young") == 4
-        assert len([call for call in desk.calls if call.run != "young"]) == 5, "one at a time"
-        assert (last.stats.trials, database.incarnations[last.incarnation].trial) == (1, "r")
+        assert len([call for call in desk.calls if call.run != "young"]) == 8, "two together, and the third waits"
+        assert (last.stats.trials, database.incarnations[last.incarnation].trial) == (1, {"r", "s"})
         desk.go.set()
-        assert await result(last, "r") == "a again"
-        assert await result(last, "s") == "a again"
-        await until(lambda: database.incarnations[last.incarnation].trial is None)
+        assert [await result(last, run) for run in "rst"] == ["a again"] * 3
+        await until(lambda: not database.incarnations[last.incarnation].trial)
         assert last.stats.trials == 2
 
 
 async def test_a_trial_ends_when_its_time_is_over() -> None:
     desk, database = Desk(), MemoryDatabase()
-    await driven_and_killed(desk, database, "first", calls=1, runs=("r",))
-    await driven_and_killed(desk, database, "second", calls=2)
+    await driven_and_killed(desk, database, "first", calls=2, runs=("r", "s"))
+    await driven_and_killed(desk, database, "second", calls=4)
     async with coordinator(desk.app, database, "last", trial_ms=1, lease_ttl_ms=600_000) as last:
         await until(lambda: last.stats.trials == 1)
-        await until(lambda: database.incarnations[last.incarnation].trial is None)
-        assert database.open_runs["r"].takeovers == 2
+        await until(lambda: not database.incarnations[last.incarnation].trial)
+        assert [database.open_runs[run].takeovers for run in "rs"] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("takeovers_max", "sizes"), [(2, [1]), (3, [1]), (4, [64, 1]), (5, [64, 8, 1]), (7, [64, 8, 1, 1, 1])]
+)
+def test_nobody_is_quarantined_for_what_another_run_did(takeovers_max: int, sizes: list[int]) -> None:
+    """Whom one more death would quarantine is tried alone."""
+    assert trial_sizes(CoordinatorSettings(takeovers_max=takeovers_max)) == sizes
 
 
 async def driven_and_killed(

@@ -162,12 +162,16 @@ class Roster:
             self._loading.begin(heads)
         return len(heads)
 
-    async def progress_of(self, head: Head, timeout_s: float) -> None:
-        """Wait, at most so long, until this run has got on from where it was claimed, or is no longer driven here."""
-        clock = self._store.clock
-        deadline = clock.monotonic() + timeout_s
+    async def progress_of(self, heads: Sequence[Head], timeout_s: float) -> None:
+        """Wait, at most so long, until each of these has got on from where it was claimed, or is no longer driven
+        here."""
+        deadline = self._store.clock.monotonic() + timeout_s
+        for head in heads:
+            await self._progress_of(head, deadline)
+
+    async def _progress_of(self, head: Head, deadline: float) -> None:
         with self._watcher.watch(head.id, each=True) as watch:
-            while self.is_busy_with(head.id) and (left := deadline - clock.monotonic()) > 0:
+            while self.is_busy_with(head.id) and (left := deadline - self._store.clock.monotonic()) > 0:
                 driver = self._drivers.get(head.id)
                 if driver is not None and driver.reached > head.sequence:
                     return

@@ -1,9 +1,11 @@
-"""Trials: a run that may be what ends its coordinators is driven on suspicion, one at a time and watched.
+"""Trials: runs that may be what ends their coordinators are driven on suspicion, apart from the others and watched.
 
-A run that was taken over and has appended nothing since, when its next owner dies too, is a suspect. Beside it there
-may be hundreds that only happened to be there, so its death count is raised before it is loaded, and while its trial
-lasts a death is its fault alone. A trial ends with the run's first append, or when its time is over; that grows with
-every death, so that what kills slowly is found too. One that has been there too often is quarantined, with a report.
+A run that was taken over and has appended nothing since, when its next owner dies too, is a suspect. Mostly hundreds of
+them only happened to be there: in two deaths at short intervals, waiting for slow agents. So many are tried together at
+first, few at each further death, and at last each alone: nobody is quarantined for what another one did. The death
+count of a suspect is raised before it is loaded, and while a trial lasts a death is the fault of those in it that have
+not got on. A trial ends when all have appended, or when its time is over; that grows with every death, so that what
+kills slowly is found too. A run that has been there too often is quarantined, with a report.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Head
 from pointsman.ports.store import Store
 
-GROWTH = 4
-"""Each death makes the next trial so many times longer."""
+GROWTH, SHRINKAGE = 4, 8
+"""Each death makes the next trial so many times longer, of so many times fewer runs."""
 FIRST_TRIAL = 2
 """`takeovers` of a run at its first trial: the first death of a coordinator with it put nothing on it."""
+
+NAMES_SHOWN = 10
 
 logger = logging.getLogger("pointsman.coordinator")
 
@@ -40,30 +44,49 @@ class Trials:
     async def hold_all(self, roster: Roster) -> None:
         """Until no suspect is left that nobody drives. Raises StoreUnavailable."""
         async with self._lock:
-            while (head := await self._claim(roster)) is not None:
-                await self._hold(roster, head)
+            while heads := await self._claim(roster):
+                await self._hold(roster, heads)
 
-    async def _claim(self, roster: Roster) -> Head | None:
+    async def _claim(self, roster: Roster) -> Sequence[Head]:
         claimed: list[Head] = []
 
-        async def suspect() -> Sequence[Head]:
-            crew = roster.crew
-            if crew is not None and crew.lease.is_trusted() and roster.room() > 0 and not roster.is_closed:
-                head = await self._store.ownership.claim_suspect(crew.lease.incarnation, self._directory.definitions())
-                claimed.extend([head] if head is not None else [])
+        async def suspects() -> Sequence[Head]:
+            crew, room = roster.crew, roster.room()
+            if crew is not None and crew.lease.is_trusted() and room > 0 and not roster.is_closed:
+                claimed.extend(
+                    await self._store.ownership.claim_suspects(
+                        crew.lease.incarnation, self._directory.definitions(),
+                        together=[min(size, room) for size in trial_sizes(self._settings)],
+                    )
+                )  # fmt: skip
             return claimed
 
-        self._stats.runs_taken_over += await roster.claim(suspect)
-        return claimed[0] if claimed else None
+        self._stats.runs_taken_over += await roster.claim(suspects)
+        return claimed
 
-    async def _hold(self, roster: Roster, head: Head) -> None:
-        if head.takeovers < self._settings.takeovers_max:
-            seconds = self._settings.trial_ms / 1000 * GROWTH ** max(head.takeovers - FIRST_TRIAL, 0)
+    async def _hold(self, roster: Roster, heads: Sequence[Head]) -> None:
+        """Of runs with equally many takeovers."""
+        first = heads[0]
+        if first.takeovers < self._settings.takeovers_max:
+            seconds = self._settings.trial_ms / 1000 * GROWTH ** max(first.takeovers - FIRST_TRIAL, 0)
             logger.warning(
-                "run %s: %d coordinators died with it, one after the other and without progress of it: a death in the "
-                "next %g s is its fault, unless it gets on", head.id, head.takeovers, seconds,
+                "%s: %d coordinators died with each, one after the other and without progress of it: a death in the "
+                "next %g s is the fault of one of them, unless it gets on", _names(heads), first.takeovers, seconds,
             )  # fmt: skip
             self._stats.trials += 1
-            await roster.progress_of(head, seconds)
-        if head.owner is not None:
-            await self._store.ownership.end_trial(head.owner)
+            await roster.progress_of(heads, seconds)
+        if first.owner is not None:
+            await self._store.ownership.end_trial(first.owner)
+
+
+def trial_sizes(settings: CoordinatorSettings) -> Sequence[int]:
+    """How many suspects with 1, 2, 3 … takeovers are tried together. Those that one more death would quarantine are
+    tried alone."""
+    shared = range(max(settings.takeovers_max - FIRST_TRIAL - 1, 0))
+    return [*(max(settings.trial_runs // SHRINKAGE**deaths, 1) for deaths in shared), 1]
+
+
+def _names(heads: Sequence[Head]) -> str:
+    more = len(heads) - NAMES_SHOWN
+    names = ", ".join(head.id for head in heads[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"run{'s' if len(heads) > 1 else ''} {names}"

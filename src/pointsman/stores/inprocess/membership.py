@@ -24,8 +24,8 @@ class IncarnationRow:
     started_at: int
     expires_at: int
     ended: bool = False
-    trial: str | None = None
-    """The run that it drives on suspicion."""
+    trial: frozenset[str] = frozenset()
+    """The runs that it drives on suspicion."""
     severed: bool = False
     """Its session lock is free: the process is gone, or has lost its connection."""
 

@@ -39,29 +39,32 @@ class MemoryOwnership:
         builds = _builds(definitions)
         orphans = [row for row in self._open(None) if self._is_orphan(row, builds) and not self._is_suspect(row)]
         taken = orphans[: max(limit, 0)] if self._may_claim(owner) else []
-        blamed = [row for row in taken if self._culprit(row.owner) is None]
+        blamed = [row for row in taken if not self._culprits(row.owner)]
         for row in blamed:
             row.takeovers += 1
         claimed = [self._claim(row, owner, builds) for row in taken]
         await asyncio.sleep(0)
         return claimed, len(orphans) - len(claimed)
 
-    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
+    async def claim_suspects(
+        self, owner: int, definitions: Sequence[Definition], *, together: Sequence[int]
+    ) -> list[Head]:
         await self._session.enter()
-        builds, head = _builds(definitions), None
+        builds = _builds(definitions)
         suspects = [row for row in self._open(None) if self._is_orphan(row, builds) and self._is_suspect(row)]
-        if suspects and self._may_claim(owner):
-            row = min(suspects, key=lambda row: (row.takeovers, row.id))
+        tried = self._tried_next(suspects, together) if self._may_claim(owner) else []
+        if tried:
+            self._database.incarnations[owner].trial = frozenset(row.id for row in tried)
+        for row in tried:
             row.takeovers += 1
-            self._database.incarnations[owner].trial = row.id
-            head = self._claim(row, owner, builds)
+        claimed = [self._claim(row, owner, builds) for row in tried]
         await asyncio.sleep(0)
-        return head
+        return claimed
 
     async def end_trial(self, owner: int) -> None:
         await self._session.enter()
         if self._database.is_living(owner):
-            self._database.incarnations[owner].trial = None
+            self._database.incarnations[owner].trial = frozenset()
         await asyncio.sleep(0)
 
     async def died_on_trial(self, run: str) -> list[Victim]:
@@ -77,7 +80,7 @@ class MemoryOwnership:
         if row is not None and is_released:
             row.status, row.owner, row.takeovers, row.wake_at = "running", None, 0, self._database.clock.now()
             for victim in self._tried(run):
-                victim.trial = None
+                victim.trial -= {run}
         await asyncio.sleep(0)
         return is_released
 
@@ -118,18 +121,23 @@ class MemoryOwnership:
             return False
         return not self._database.is_living(row.owner)
 
-    def _culprit(self, owner: int | None) -> HeadRow | None:
-        """The run that this incarnation had on trial, unless that got on."""
+    def _culprits(self, owner: int | None) -> set[str]:
+        """The runs that this incarnation had on trial, but for those that got on."""
         incarnation = self._database.incarnations.get(owner or 0)
-        row = self._database.open_runs.get(incarnation.trial or "") if incarnation is not None else None
-        return row if row is not None and row.owner == owner and row.takeovers else None
+        tried = self._open([*incarnation.trial]) if incarnation is not None else ()
+        return {row.id for row in tried if row.owner == owner and row.takeovers}
 
     def _is_suspect(self, row: HeadRow) -> bool:
-        return row.takeovers > 0 and self._culprit(row.owner) in (None, row)
+        return row.takeovers > 0 and row.id in (self._culprits(row.owner) or {row.id})
+
+    def _tried_next(self, suspects: Sequence[HeadRow], together: Sequence[int]) -> list[HeadRow]:
+        fewest = min((row.takeovers for row in suspects), default=1)
+        alike = sorted((row for row in suspects if row.takeovers == fewest), key=lambda row: row.id)
+        return alike[: together[min(fewest, len(together)) - 1]]
 
     def _tried(self, run: str) -> list[IncarnationRow]:
         """The dead that had it on trial."""
-        return [row for row in self._database.incarnations.values() if row.ended and row.trial == run]
+        return [row for row in self._database.incarnations.values() if row.ended and run in row.trial]
 
     def _claim(self, row: HeadRow, owner: int, builds: Builds) -> Head:
         """The claimer's build is the one that may stop the run, so the head names it."""

@@ -40,11 +40,14 @@ class PostgresOwnership:
         )
         return [Head(*row[:-1]) for row in rows if row["id"] is not None], rows[0]["orphans_left"]
 
-    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
-        row = await self._planner.call(
-            lambda connection: connection.fetchrow(_SQL["claim_suspect"], owner, *_columns(definitions))
+    async def claim_suspects(
+        self, owner: int, definitions: Sequence[Definition], *, together: Sequence[int]
+    ) -> list[Head]:
+        limits = list(together)
+        rows = await self._planner.call(
+            lambda connection: connection.fetch(_SQL["claim_suspects"], owner, *_columns(definitions), limits)
         )
-        return None if row is None else Head(*row)
+        return [Head(*row) for row in rows]
 
     async def end_trial(self, owner: int) -> None:
         await self._readers.call(lambda connection: connection.execute(_SQL["end_trial"], owner))

@@ -31,9 +31,13 @@ class RedisOwnership:
         )
         return [rows.head(row) for row in found], int(left)
 
-    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
-        row = await self._session.call("ownership.claim_suspect", owner=str(owner), builds=_builds(definitions))
-        return None if row is None else rows.head(row)
+    async def claim_suspects(
+        self, owner: int, definitions: Sequence[Definition], *, together: Sequence[int]
+    ) -> list[Head]:
+        found = await self._session.call(
+            "ownership.claim_suspects", owner=str(owner), builds=_builds(definitions), together=list(together)
+        )
+        return [rows.head(row) for row in found]
 
     async def end_trial(self, owner: int) -> None:
         await self._session.call("ownership.end_trial", owner=str(owner))

@@ -48,23 +48,26 @@ class SqliteOwnership:
         claimed, left = await self._session.call(claim)
         return [rows.head(row) for row in claimed], left
 
-    async def claim_suspect(self, owner: int, definitions: Sequence[Definition]) -> Head | None:
-        known = _known(definitions)
+    async def claim_suspects(
+        self, owner: int, definitions: Sequence[Definition], *, together: Sequence[int]
+    ) -> list[Head]:
+        known, limits = _known(definitions), _json(together)
 
         def claim(connection: Connection) -> list[rows.Row]:
-            wanted = {"definitions": known, "living": self._living()}
+            wanted = {"definitions": known, "living": self._living(), "together": limits}
             suspects = connection.execute(_SQL["suspects"], wanted).fetchall()
-            taken = self._claim(connection, owner, suspects) if self._database.is_living(owner) else []
-            connection.executemany(_SQL["put_on_trial"], [(row[0], owner) for row in taken])
-            return taken
+            if not suspects or not self._database.is_living(owner):
+                return []
+            connection.execute(_SQL["end_trial"], (owner,))
+            connection.executemany(_SQL["put_on_trial"], [(owner, run) for *_, run in suspects])
+            return self._claim(connection, owner, [tuple(picked) for *picked, _ in suspects])
 
-        claimed = await self._session.call(claim)
-        return rows.head(claimed[0]) if claimed else None
+        return [rows.head(row) for row in await self._session.call(claim)]
 
     async def end_trial(self, owner: int) -> None:
         def end(connection: Connection) -> None:
             if self._database.is_living(owner):
-                connection.execute(_SQL["put_on_trial"], (None, owner))
+                connection.execute(_SQL["end_trial"], (owner,))
 
         await self._session.call(end)
 

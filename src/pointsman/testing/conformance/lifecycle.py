@@ -38,7 +38,7 @@ async def a_closed_store_says_so(harness: Harness) -> None:
         lambda: store.mailbox.unread(a.number),
         lambda: store.ownership.claim_due(a.number, [DEFINITION], limit=1),
         lambda: store.ownership.claim_orphans(a.number, [DEFINITION], limit=1),
-        lambda: store.ownership.claim_suspect(a.number, [DEFINITION]),
+        lambda: store.ownership.claim_suspects(a.number, [DEFINITION], together=[1]),
         lambda: store.ownership.end_trial(a.number),
         lambda: store.ownership.died_on_trial("run"),
         lambda: store.ownership.release("run"),

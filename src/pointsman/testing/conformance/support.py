@@ -118,8 +118,10 @@ class Coordinator:
     ) -> tuple[list[Head], int]:
         return await self.store.ownership.claim_orphans(self.number, definitions or [DEFINITION], limit=limit)
 
-    async def claim_suspect(self, *, definitions: Sequence[Definition] = ()) -> Head | None:
-        return await self.store.ownership.claim_suspect(self.number, definitions or [DEFINITION])
+    async def claim_suspects(self, *together: int, definitions: Sequence[Definition] = ()) -> list[Head]:
+        return await self.store.ownership.claim_suspects(
+            self.number, definitions or [DEFINITION], together=together or [1]
+        )
 
     async def take(self, run: str, owner: Coordinator) -> Head:
         """Take a run from its living owner, by way of a hand-over; the epoch is one higher after it."""

@@ -1,4 +1,4 @@
-"""Trials: a suspect of ending its owners is driven alone, and a death then is counted against it and nobody else."""
+"""Trials: suspects of ending their owners are driven apart, and a death then counts against them and nobody else."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ async def a_suspect_is_not_taken_over_with_the_others(harness: Harness) -> None:
     await a.moved(*(a.create(run) for run in ("got on", "suspect", "suspect too")))
     await harness.end(a.number)
     assert len((await b.claim_orphans())[0]) == 3
-    assert await c.claim_suspect() is None
+    assert await c.claim_suspects(9) == []
     await b.moved(b.step("got on", 1, epoch=2))
     await b.moved(b.create("young"))
     await harness.end(b.number)
     heads, left = await c.claim_orphans()
     assert sorted((head.id, head.takeovers) for head in heads) == [("got on", 1), ("young", 1)]
     assert left == 0
-    tried = [await c.claim_suspect() for _ in range(3)]
-    assert [head and (head.id, head.takeovers) for head in tried] == [("suspect", 2), ("suspect too", 2), None]
+    assert [await _tried(c) for _ in range(3)] == [("suspect", 2), ("suspect too", 2), None]
     assert await c.store.ownership.died_on_trial("suspect") == []
 
 
@@ -82,7 +81,7 @@ async def a_death_after_a_trial_is_nobodys_alone(harness: Harness) -> None:
     await d.store.ownership.end_trial(d.number)
     last = await coordinator(harness, "last")
     await harness.end(d.number)
-    assert await last.claim_suspect(definitions=[Definition("support", 2, "x")]) is None
+    assert await last.claim_suspects(9, definitions=[Definition("support", 2, "x")]) == []
     assert [await _tried(last) for _ in range(4)] == [("well", 2), ("young", 2), ("slow", 4), None]
 
 
@@ -94,11 +93,47 @@ async def those_with_fewest_deaths_are_tried_first(harness: Harness) -> None:
     assert [await _tried(d), await _tried(d)] == [("b innocent", 2), ("a guilty", 3)]
 
 
+async def suspects_with_equally_many_deaths_are_tried_together(harness: Harness) -> None:
+    """As many as their number of deaths allows: fewer of those that are more suspect."""
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, *(f"r{number}" for number in range(5)))
+    assert await _all_tried(c, 9, 4) == [(f"r{number}", 2) for number in range(5)]
+    await harness.end(c.number)
+    assert await _all_tried(d, 9, 2) == [("r0", 3), ("r1", 3)]
+    await d.store.ownership.end_trial(d.number)
+    assert await _all_tried(d, 9, 4) == [("r2", 3), ("r3", 3), ("r4", 3)]
+    e = await coordinator(harness, "e")
+    await harness.end(d.number)
+    assert sorted(head.id for head in (await e.claim_orphans())[0]) == ["r0", "r1"]
+    assert await _all_tried(e, 9, 1) == [("r2", 4)], "the last number holds for all that have more deaths"
+    assert await _all_tried(e, 9, 1) == [("r3", 4)]
+    victims = {run: len(await e.store.ownership.died_on_trial(run)) for run in ("r0", "r4")}
+    assert victims == {"r0": 1, "r4": 2}
+
+
+async def of_those_tried_together_who_got_on_is_not_to_blame(harness: Harness) -> None:
+    """And once all of them did, nobody is: the next death is everybody's again."""
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "bad", "well", "well too")
+    assert len(await _all_tried(c, 9)) == 3
+    await c.moved(c.step("well", 1, epoch=3), c.step("well too", 1, epoch=3), c.create("young"))
+    await harness.end(c.number)
+    heads, left = await d.claim_orphans()
+    taken = [("well", 0), ("well too", 0), ("young", 0)]
+    assert (sorted((head.id, head.takeovers) for head in heads), left) == (taken, 0)
+    assert await _all_tried(d, 9) == [("bad", 3)]
+    await d.moved(d.step("bad", 1, epoch=4))
+    e = await coordinator(harness, "e")
+    await harness.end(d.number)
+    heads, _ = await e.claim_orphans()
+    assert {(head.id, head.takeovers) for head in heads} == {(run, 1) for run in ("bad", "well", "well too", "young")}
+
+
 async def the_ended_try_nobody(harness: Harness) -> None:
     a, b, c, d = await coordinators(harness, 4)
     await _suspects(harness, a, b, "run")
     await harness.end(c.number)
-    assert await c.claim_suspect() is None
+    assert await c.claim_suspects(9) == []
     assert await d.store.ownership.died_on_trial("run") == []
     assert await _tried(d) == ("run", 2)
     await harness.end(d.number)
@@ -133,9 +168,13 @@ async def _suspects(harness: Harness, a: Coordinator, b: Coordinator, *runs: str
     await harness.end(b.number)
 
 
+async def _all_tried(claimer: Coordinator, *together: int) -> list[tuple[str, int]]:
+    return sorted((head.id, head.takeovers) for head in await claimer.claim_suspects(*together))
+
+
 async def _tried(claimer: Coordinator) -> tuple[str, int] | None:
-    head = await claimer.claim_suspect()
-    return None if head is None else (head.id, head.takeovers)
+    """One alone."""
+    return next(iter(await _all_tried(claimer, 1)), None)
 
 
 CASES = (
@@ -144,6 +183,8 @@ CASES = (
     a_death_during_a_trial_is_the_suspects_alone,
     a_death_after_a_trial_is_nobodys_alone,
     those_with_fewest_deaths_are_tried_first,
+    suspects_with_equally_many_deaths_are_tried_together,
+    of_those_tried_together_who_got_on_is_not_to_blame,
     the_ended_try_nobody,
     a_released_run_is_due_and_forgiven,
 )

@@ -13,6 +13,9 @@ from pointsman.testing.sim.node import Node
 
 Release = Callable[[], AgentDirectory]
 """What a coordinator of this release knows: its agents and workflows."""
+MIXED_S = 1.5
+"""Virtual seconds, at most, from one coordinator of a release to the next: while runs of one change to and fro between
+both, and stop."""
 
 
 class Fleet(Protocol):
@@ -51,4 +54,4 @@ class Deploying:
         if not node.is_dead and not node.is_leaving:
             await node.drain()
             self._fleet.replace(node)
-        await asyncio.sleep(self._rng.random() * 0.5)
+        await asyncio.sleep(self._rng.random() * MIXED_S)

@@ -59,13 +59,13 @@ class Shape:
             return CoordinatorSettings(
                 name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=100, mail_poll_ms=200,
                 watch_poll_ms=100, sweep_ms=500, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=400,
-                board_ms=300, takeovers_max=3, trial_ms=150, worker_silence_ms=1_000,
+                board_ms=300, takeovers_max=4, trial_ms=150, worker_silence_ms=1_000,
                 load_bytes_max=LOAD_BYTES_MAX, **more,
             )  # fmt: skip
         return CoordinatorSettings(
             name=name, address=name, lease_ttl_ms=500, park_after_ms=150, claim_poll_ms=400, mail_poll_ms=500,
             watch_poll_ms=300, sweep_ms=900, claim_batch=3, drain_s=0.3, runs_max=8, agents_poll_ms=1_500,
-            board_ms=1_000, takeovers_max=3, trial_ms=150, worker_silence_ms=1_000, **more,
+            board_ms=1_000, takeovers_max=4, trial_ms=150, worker_silence_ms=1_000, **more,
         )  # fmt: skip
 
 

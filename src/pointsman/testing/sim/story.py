@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 NOISE = frozenset(
     (
-        "claim_due", "claim_orphans", "claim_suspect", "feed", "find", "forget", "heads", "list_runs", "mail",
+        "claim_due", "claim_orphans", "claim_suspects", "feed", "find", "forget", "heads", "list_runs", "mail",
         "members", "owned", "publish", "read", "read_many", "renew", "reserved", "stranded", "system_append",
         "system_changes", "system_head", "system_heads", "task", "tasks", "unread",
     )

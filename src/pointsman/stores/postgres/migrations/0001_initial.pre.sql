@@ -116,8 +116,8 @@ CREATE TABLE mailbox (
 );
 ALTER TABLE mailbox ALTER COLUMN body SET STORAGE EXTERNAL;
 
--- One row per incarnation, for ever: a number never comes back. All times are the database's. `trial`: the run that it drives on
--- suspicion, for as long as its death is that run's fault.
+-- One row per incarnation, for ever: a number never comes back. All times are the database's. `trial`: the runs that it drives
+-- on suspicion, for as long as its death is their fault.
 CREATE TABLE coordinators (
     incarnation bigserial   NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -126,7 +126,7 @@ CREATE TABLE coordinators (
     ttl_ms      integer     NOT NULL,
     name        text        COLLATE "C" NOT NULL,
     address     text        COLLATE "C" NOT NULL,
-    trial       text        COLLATE "C",
+    trial       text[]      COLLATE "C",
     definitions jsonb       NOT NULL DEFAULT '[]',
     CONSTRAINT coordinators_pkey PRIMARY KEY (incarnation)
 ) WITH (fillfactor = 50);

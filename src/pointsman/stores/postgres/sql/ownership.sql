@@ -49,17 +49,17 @@ WITH RECURSIVE owners AS (
 SELECT o.owner FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
 
 -- name: orphanage
--- What both kinds of takeover begin with. The `culprit` of a death is the run that its incarnation had on trial, unless that got on:
--- then the others which died with it are not to blame.
+-- What both kinds of takeover begin with. The `culprits` of a death are the runs that its incarnation had on trial, but for those
+-- that got on: where there are any, the others which died with it are not to blame.
 alive AS MATERIALIZED (
     -- include: alive
 ), owners AS (
     -- include: owners
 ), dead AS MATERIALIZED (
-    SELECT c.incarnation, t.id AS culprit
+    SELECT c.incarnation,
+           ARRAY (SELECT t.id FROM runs t WHERE t.id = ANY (c.trial) AND t.owner = c.incarnation AND t.takeovers > 0) AS culprits
     FROM owners o
     JOIN coordinators c ON c.incarnation = o.owner
-    LEFT JOIN runs t ON t.id = c.trial AND t.owner = c.incarnation AND t.takeovers > 0
     WHERE c.ended_at IS NOT NULL
 ), definitions AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::int[], $4::text[]) AS d (workflow, version, build)
@@ -77,9 +77,11 @@ WHERE r.owner = ANY (ARRAY (SELECT incarnation FROM dead)) AND r.status <> 'quar
 WITH RECURSIVE
     -- include: orphanage
 , picked AS MATERIALIZED (
-    SELECT r.id, d.build, (x.culprit IS NULL)::int AS takeover
+    SELECT r.id, d.build, (x.culprits = '{}')::int AS takeover
     -- include: orphans
-      AND EXISTS (SELECT FROM alive) AND (r.takeovers = 0 OR x.culprit <> r.id)
+      AND EXISTS (SELECT FROM alive) AND NOT (
+          -- include: is_suspect
+      )
     LIMIT $5
     FOR UPDATE OF r SKIP LOCKED
 ), claimed AS (
@@ -88,34 +90,49 @@ WITH RECURSIVE
     SELECT count(*) AS orphans
     FROM (SELECT
           -- include: orphans
-            AND (r.takeovers = 0 OR x.culprit <> r.id)
+            AND NOT (
+                -- include: is_suspect
+            )
           LIMIT 2 * $5::int + 1) AS enough
 )
 SELECT c.*, (s.orphans - (SELECT count(*) FROM claimed))::int AS orphans_left FROM seen s LEFT JOIN claimed c ON true
 
--- name: claim_suspect
--- One of those that are: the one with fewest deaths first, so that the innocent do not wait for the guilty.
+-- name: is_suspect
+-- Of an orphan.
+r.takeovers > 0 AND (x.culprits = '{}' OR r.id = ANY (x.culprits))
+
+-- name: claim_suspects
+-- Some of those that are: those with fewest deaths first, so that the innocent do not wait for the guilty, and at most so many of
+-- them together as $5 has for that number.
 WITH RECURSIVE
     -- include: orphanage
-, picked AS MATERIALIZED (
-    SELECT r.id, d.build, 1 AS takeover
+, suspects AS MATERIALIZED (
+    SELECT r.id, d.build, r.takeovers
     -- include: orphans
-      AND EXISTS (SELECT FROM alive) AND r.takeovers > 0 AND (x.culprit IS NULL OR x.culprit = r.id)
+      AND EXISTS (SELECT FROM alive) AND
+          -- include: is_suspect
     ORDER BY r.takeovers, r.id
-    LIMIT 1
+    LIMIT ($5::int[])[1]
     FOR UPDATE OF r SKIP LOCKED
+), fewest AS (
+    SELECT min(takeovers) AS takeovers FROM suspects
+), picked AS MATERIALIZED (
+    SELECT s.id, s.build, 1 AS takeover
+    FROM suspects s JOIN fewest USING (takeovers)
+    ORDER BY s.id
+    LIMIT (SELECT ($5::int[])[least(f.takeovers, cardinality($5::int[]))] FROM fewest f)
 ), tried AS (
-    UPDATE coordinators SET trial = (SELECT id FROM picked) WHERE incarnation = $1 AND EXISTS (SELECT FROM picked)
+    UPDATE coordinators SET trial = ARRAY (SELECT id FROM picked) WHERE incarnation = $1 AND EXISTS (SELECT FROM picked)
 )
 -- include: claim
 
 -- name: end_trial
--- What happens from now on is not the fault of the run that was on trial.
+-- What happens from now on is not the fault of the runs that were on trial.
 UPDATE coordinators SET trial = NULL WHERE incarnation = $1 AND ended_at IS NULL
 
 -- name: died_on_trial
 -- Incarnations that ended while they had a run on trial.
-SELECT incarnation, name FROM coordinators WHERE trial = $1 AND ended_at IS NOT NULL ORDER BY incarnation
+SELECT incarnation, name FROM coordinators WHERE $1 = ANY (trial) AND ended_at IS NOT NULL ORDER BY incarnation
 
 -- name: release
 -- A quarantined run is due again, and what it was suspected of is forgotten.
@@ -124,7 +141,7 @@ WITH released AS (
     WHERE id = $1 AND status = 'quarantined'
     RETURNING id
 ), forgotten AS (
-    UPDATE coordinators SET trial = NULL WHERE trial = (SELECT id FROM released) AND ended_at IS NOT NULL
+    UPDATE coordinators c SET trial = array_remove(c.trial, r.id) FROM released r WHERE r.id = ANY (c.trial) AND c.ended_at IS NOT NULL
 )
 SELECT id FROM released
 

@@ -18,7 +18,7 @@ function F.register()
     end
     local number = text(call('INCR', P .. 'incarnation'))
     call('HSET', P .. 'inc:' .. number, 'name', A.name, 'address', A.address, 'definitions', A.definitions, 'ttl_ms', A.ttl_ms,
-         'started_at', text(NOW), 'expires_at', text(NOW + A.ttl_ms), 'client', A.client, 'trial', '', 'ended_at', '')
+         'started_at', text(NOW), 'expires_at', text(NOW + A.ttl_ms), 'client', A.client, 'ended_at', '')
     call('ZADD', P .. 'living', number, number)
     return {'registered', number}
 end

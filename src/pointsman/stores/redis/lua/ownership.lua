@@ -50,24 +50,29 @@ function F.claim_due()
     return out
 end
 
--- The run that this incarnation had on trial, unless that got on.
-local function culprit(number)
-    local trial = call('HGET', P .. 'inc:' .. number, 'trial')
-    if not trial or trial == '' then return nil end
-    local h = hash('run:' .. trial)
-    return h and not ENDED[h.status] and h.owner == number and num(h.takeovers) > 0 and trial or nil
+-- The runs that this incarnation had on trial, but for those that got on; nil: none.
+local function culprits(number)
+    local found = nil
+    for _, run in ipairs(call('SMEMBERS', P .. 'trial:' .. number)) do
+        local h = hash('run:' .. run)
+        if h and not ENDED[h.status] and h.owner == number and num(h.takeovers) > 0 then
+            found = found or {}
+            found[run] = true
+        end
+    end
+    return found
 end
 
 local function orphans()
     local out = {}
     for _, number in ipairs(call('SMEMBERS', P .. 'owners')) do
         if not is_living(number) then
-            local guilty = culprit(number)
+            local guilty = culprits(number)
             for _, run in ipairs(call('SMEMBERS', P .. 'owned:' .. number)) do
                 local h = call('HMGET', P .. 'run:' .. run, 'version', 'workflow', 'status', 'takeovers', 'number')
                 if h[3] ~= 'quarantined' and A.builds[h[1] .. ' ' .. h[2]] then
                     local takeovers = num(h[4])
-                    local is_suspect = takeovers > 0 and (guilty == nil or guilty == run)
+                    local is_suspect = takeovers > 0 and (guilty == nil or guilty[run] == true)
                     out[#out + 1] = {run = run, number = num(h[5]), takeovers = takeovers, is_suspect = is_suspect,
                                      is_blamed = guilty == nil}
                 end
@@ -98,20 +103,28 @@ function F.claim_orphans()
     return {out, left}
 end
 
-function F.claim_suspect()
-    if not is_living(A.owner) then return false end
-    local chosen = nil
+function F.claim_suspects()
+    local out, suspects = {}, {}
+    if not is_living(A.owner) then return out end
     for _, one in ipairs(orphans()) do
-        if one.is_suspect and (not chosen or one.takeovers < chosen.takeovers) then chosen = one end
+        if one.is_suspect then suspects[#suspects + 1] = one end
     end
-    if not chosen then return false end
-    call('HSET', P .. 'inc:' .. A.owner, 'trial', chosen.run)
-    call('SADD', P .. 'tried:' .. chosen.run, A.owner)
-    return take_over(chosen, true)
+    if #suspects == 0 then return out end
+    table.sort(suspects, function(a, b) return a.takeovers < b.takeovers or (a.takeovers == b.takeovers and a.run < b.run) end)
+    local fewest, trial = suspects[1].takeovers, P .. 'trial:' .. A.owner
+    call('DEL', trial)
+    for i = 1, math.min(#suspects, A.together[math.min(fewest, #A.together)]) do
+        local one = suspects[i]
+        if one.takeovers > fewest then break end
+        call('SADD', trial, one.run)
+        call('SADD', P .. 'tried:' .. one.run, A.owner)
+        out[i] = take_over(one, true)
+    end
+    return out
 end
 
 function F.end_trial()
-    if is_living(A.owner) then call('HSET', P .. 'inc:' .. A.owner, 'trial', '') end
+    if is_living(A.owner) then call('DEL', P .. 'trial:' .. A.owner) end
     return 1
 end
 
@@ -119,7 +132,9 @@ local function tried(run)
     local out = {}
     for _, number in ipairs(call('SMEMBERS', P .. 'tried:' .. run)) do
         local row = hash('inc:' .. number)
-        if row and row.ended_at ~= '' and row.trial == run then out[#out + 1] = {number, row.name} end
+        if row and row.ended_at ~= '' and call('SISMEMBER', P .. 'trial:' .. number, run) == 1 then
+            out[#out + 1] = {number, row.name}
+        end
     end
     table.sort(out, function(a, b) return num(a[1]) < num(b[1]) end)
     return out
@@ -132,7 +147,7 @@ function F.release()
     if not h or h.status ~= 'quarantined' then return 0 end
     h.status, h.owner, h.takeovers, h.wake_at = 'running', '', 0, NOW
     save(A.run, h)
-    for _, victim in ipairs(tried(A.run)) do call('HSET', P .. 'inc:' .. victim[1], 'trial', '') end
+    for _, victim in ipairs(tried(A.run)) do call('SREM', P .. 'trial:' .. victim[1], A.run) end
     return 1
 end
 

@@ -88,15 +88,21 @@ CREATE TABLE quarantined_events (
 ) STRICT;
 CREATE INDEX quarantined_events_run ON quarantined_events (run, sequence);
 
--- Every incarnation that ever was. Who lives is known in memory. `trial`: the run that it drives, or drove, on suspicion.
+-- Every incarnation that ever was. Who lives is known in memory.
 CREATE TABLE coordinators (
     incarnation INTEGER PRIMARY KEY,
     name        TEXT    NOT NULL,
     address     TEXT    NOT NULL,
-    started_at  INTEGER NOT NULL,
-    trial       TEXT
+    started_at  INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX coordinators_trial ON coordinators (trial) WHERE trial IS NOT NULL;
+
+-- The runs that an incarnation drives, or drove when it died, on suspicion.
+CREATE TABLE trials (
+    run         TEXT    NOT NULL,
+    incarnation INTEGER NOT NULL,
+    PRIMARY KEY (run, incarnation)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX trials_incarnation ON trials (incarnation);
 
 -- What all processes that ever open the file agree upon: the hash seed, and where incarnations begin.
 CREATE TABLE cluster (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

@@ -21,42 +21,61 @@ WHERE r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= :now AND r.ende
   AND (:runs IS NULL OR r.id IN (SELECT value FROM json_each(:runs)))
 ORDER BY r.wake_at, r.id LIMIT :limit
 
+-- name: culprits
+-- The runs that their owner has, or had when it died, on trial, but for those that got on.
+SELECT r.id, r.owner FROM trials t JOIN runs r ON r.id = t.run AND r.owner = t.incarnation
+WHERE r.takeovers > 0 AND r.ended_at IS NULL
+
 -- name: orphanage
--- Runs whose owner is not among the living. The culprit `t` of a death is the run that its incarnation had on trial, unless that
--- got on: then the others which died with it are not to blame.
-SELECT r.number, d.build, t.number IS NULL AS is_blamed, r.takeovers, r.id,
-       r.takeovers > 0 AND (t.number IS NULL OR t.number = r.number) AS is_suspect
+-- Runs whose owner is not among the living. Where there are culprits of its death, the others which died with it are not to blame.
+SELECT r.number, d.build, k.owner IS NULL AS is_blamed, r.takeovers, r.id,
+       r.takeovers > 0 AND (k.owner IS NULL OR (r.id, r.owner) IN culprits) AS is_suspect
 FROM runs r JOIN (
     -- include: definitions
 ) d ON d.workflow = r.workflow AND d.version = r.version
-LEFT JOIN coordinators c ON c.incarnation = r.owner
-LEFT JOIN runs t ON t.id = c.trial AND t.owner = c.incarnation AND t.takeovers > 0 AND t.ended_at IS NULL
+LEFT JOIN (SELECT DISTINCT owner FROM culprits) k ON k.owner = r.owner
 WHERE r.owner IS NOT NULL AND r.owner NOT IN (SELECT value FROM json_each(:living)) AND r.status <> 'quarantined'
 
 -- name: orphans
 -- Those under no suspicion.
+WITH culprits AS (
+    -- include: culprits
+)
 SELECT number, build, is_blamed FROM (
     -- include: orphanage
 ) WHERE NOT is_suspect ORDER BY number
 
 -- name: suspects
--- The least suspect of the others.
-SELECT number, build, 1 FROM (
-    -- include: orphanage
-) WHERE is_suspect ORDER BY takeovers, id LIMIT 1
+-- The least suspect of the others, at most so many of them as :together has for their number of deaths.
+WITH culprits AS (
+    -- include: culprits
+), suspects AS (
+    SELECT * FROM (
+        -- include: orphanage
+    ) WHERE is_suspect
+), fewest AS (
+    SELECT min(takeovers) AS takeovers FROM suspects
+)
+SELECT number, build, 1, id FROM suspects JOIN fewest USING (takeovers) ORDER BY id LIMIT coalesce((
+    SELECT value FROM json_each(:together), fewest WHERE key < takeovers ORDER BY key DESC LIMIT 1
+), 0)
 
 -- name: enlist
 -- An incarnation.
 INSERT INTO coordinators (incarnation, name, address, started_at) VALUES (?, ?, ?, ?)
 
 -- name: put_on_trial
--- What an incarnation drives on suspicion; null: nothing.
-UPDATE coordinators SET trial = ? WHERE incarnation = ?
+-- A run that an incarnation drives on suspicion.
+INSERT INTO trials (incarnation, run) VALUES (?, ?)
+
+-- name: end_trial
+-- It drives none.
+DELETE FROM trials WHERE incarnation = ?
 
 -- name: died_on_trial
 -- The dead that had a run on trial.
-SELECT incarnation, name FROM coordinators
-WHERE trial = :run AND incarnation NOT IN (SELECT value FROM json_each(:living)) ORDER BY incarnation
+SELECT incarnation, c.name FROM trials JOIN coordinators c USING (incarnation)
+WHERE run = :run AND incarnation NOT IN (SELECT value FROM json_each(:living)) ORDER BY incarnation
 
 -- name: release
 -- A quarantined run is due again.
@@ -64,7 +83,7 @@ UPDATE runs SET status = 'running', owner = NULL, takeovers = 0, wake_at = ? WHE
 
 -- name: forget_trials
 -- Nobody died of it any more.
-UPDATE coordinators SET trial = NULL WHERE trial = :run AND incarnation NOT IN (SELECT value FROM json_each(:living))
+DELETE FROM trials WHERE run = :run AND incarnation NOT IN (SELECT value FROM json_each(:living))
 
 -- name: owners
 -- Who owns runs.
