@@ -469,3 +469,72 @@ async def test_an_agent_sees_the_context_of_its_coordinator_and_not_of_who_start
         ASKED_BY.set("a client")
         await start(one, "twice")
         assert await result(one, "r") == ["the operator", "the operator"]
+
+
+async def test_a_body_runs_in_the_context_of_who_started_it_and_not_of_its_agents() -> None:
+    app, whose = App("contexts"), ContextVar("whose", default="nobody's")
+
+    @app.agent
+    async def step(n: int) -> int:
+        whose.set("the agent's")
+        return n
+
+    @app.workflow()
+    async def ask(run: Run) -> list[str]:
+        seen = [whose.get()]
+        for n in range(2):
+            await run.call(step, n)
+            seen.append(whose.get())
+        return seen
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        whose.set("the client's")
+        await start(one, "ask")
+        assert await result(one, "r") == ["the client's"] * 3
+
+
+async def test_a_run_that_is_dropped_before_its_task_began_makes_no_attempt(shop: Shop) -> None:
+    """Its creation is on its way all the same."""
+    async with coordinator(shop.app, MemoryDatabase()) as one:
+        starting = asyncio.create_task(start(one, "ask", b'["clerk", 1]'))
+        while one.roster.driver("r") is None:
+            await asyncio.sleep(0)
+        driver = one.roster.driver("r")
+        assert driver is not None
+        assert driver._waiter is None, "its task has begun"
+        await one.roster.drop()
+        await asyncio.gather(starting, return_exceptions=True)
+        await until(lambda: one.stats.appended_runs == 1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not driver.durable
+        assert not shop.calls
+
+
+async def test_a_step_that_became_due_again_waits_until_the_last_one_is_answered() -> None:
+    """As when a call is given up, and its place is at once another's of the same run."""
+    app, begun = App("due"), asyncio.Event()
+
+    @app.agent
+    async def step(n: int) -> int:
+        begun.set()
+        await asyncio.Event().wait()
+        return n
+
+    @app.workflow()
+    async def ask(run: Run) -> int:
+        return int(await run.call(step, 1))
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "ask")
+        await begun.wait()
+        driver = one.roster.driver("r")
+        assert driver is not None
+        driver.post("step#1", 1, b"1", None)  # its turn is on its way
+        driver._turn()
+        assert driver._sent is not None
+        driver.poke()
+        assert await result(one, "r") == 1
+        for _ in range(10):  # of the loop's turns, for a second append of the same
+            await asyncio.sleep(0)
+        assert one.stats.appended_runs == 2

@@ -158,7 +158,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def used_up(self, result: bytes | Failure) -> Amount | None:
         """What it used up: what the agent said, else what its card expects; None: its end is unknown."""
-        if isinstance(result, Failure) and result.kind in UNKNOWN_ENDS:
+        if not isinstance(result, bytes) and result.kind in UNKNOWN_ENDS:
             return None
         if self.so_far is None and self.spent is None:
             return self.agent.expected

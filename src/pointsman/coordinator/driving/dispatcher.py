@@ -167,7 +167,7 @@ class Dispatcher:
         assert attempt.permit is not None
         attempt.is_over = True
         seconds = self._clock.monotonic() - attempt.started
-        kind = result.kind if isinstance(result, Failure) else None
+        kind = None if isinstance(result, bytes) else result.kind
         self._stats.count_call(kind, seconds)
         attempt.permit.ended(kind, seconds)
         attempt.caller.on_end(attempt.call, attempt.number, result, attempt.used_up(result), attempt.emitted)

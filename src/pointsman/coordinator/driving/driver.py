@@ -1,13 +1,14 @@
 """Drive one run, from the moment that this coordinator owns it until it ends, parks, or belongs to somebody else.
 
-One task a run. Its loop is the whole life of a step: take in what happened, let the kernel answer, append both in one
-statement, and only then act: request-first. An append that is not answered with MOVED changes nothing outside. The
-recorder tells the answer to the driver, not to its task, which sleeps on unless there is more to do than to act.
+Step by step: take in what happened, let the kernel answer, append both in one statement, and only then act:
+request-first. An append that is not answered with MOVED changes nothing outside. Most steps have nothing to wait for:
+they are a turn of the event loop. The run's one task takes the others, and sleeps meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import enum
 import logging
 from collections import deque
@@ -87,17 +88,23 @@ class Driver:
         """A timer or a retry may be: `Timers` pokes whose time has come, so no step looks for itself."""
         self._has_effects = False
         """Something that is decided and not durable yet will have effects."""
-        self._is_closed = False
-        """The append that parks or ends the run is durable."""
         self._lane = lane_of(self.run)
         self._sent: Append | None = None
         """The append that is on its way."""
+        self._last: Produced | None = None
+        """The terminal event, if that is in it."""
         self._trouble: Exception | None = None
         """What came instead of its answer, or of what the answer led to."""
         self._over: Exit | None = None
         self._is_awake = False
+        """A step is due."""
+        self._takes_turns = create is not None
+        """Steps are turns of the event loop (`_turn`): the run's task sleeps, or has not begun."""
         self._waiter: asyncio.Future[None] | None = None
-        """A future of its own instead of `asyncio.Event`: a step waits once, and an Event costs it 3 µs more."""
+        """What the task sleeps on."""
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        """In which the run's body runs, whoever wakes it: what an agent sets is not for it to see."""
 
     @property
     def durable(self) -> int:
@@ -142,43 +149,91 @@ class Driver:
             self._may_have_mail = True
             self._wake()
 
-    # -- the loop -------------------------------------------------------------------------------------------------
+    # -- the steps ------------------------------------------------------------------------------------------------
 
     async def drive(self) -> Exit:
         """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
-        if self._draft.create is None:
-            self._resume()
-            await revive_children(self._crew, self.execution.state)
-        new_future = asyncio.get_running_loop().create_future
         try:
+            if self._draft.create is None:
+                self._resume()
+                await revive_children(self._crew, self.execution.state)
+                self._is_awake = True
             while (over := self._over) is None:
                 try:
-                    self._is_awake = False
-                    await self._step()
-                    if self._over is None and (self._sent is not None or not self._is_awake):
-                        self._waiter = new_future()
-                        await self._waiter
                     if self._trouble is not None:
                         trouble, self._trouble = self._trouble, None
                         raise trouble
+                    if self._is_awake and self._sent is None:
+                        self._is_awake = False
+                        await self._step()
+                    else:
+                        self._waiter = self._loop.create_future()
+                        self._takes_turns = True
+                        await self._waiter
                 except StoreUnavailable as error:
                     # Mail was read or posted, or the recorder has stopped. Nothing is lost by asking again.
                     logger.info("run %s: %s; trying again", self.run, error)
                     await asyncio.sleep(STORE_RETRY_S)
+                    self._is_awake = True
             return over
         finally:
-            self._sent, over = None, self._over  # nobody acts on its answer any more
-            self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS), has_ended=over is Exit.ENDED)
+            self.close()
+
+    def begin(self) -> None:
+        """Take a new run's first step now: its creation need not wait until its task runs."""
+        self._is_awake = True
+        self._turn()
+
+    def close(self) -> None:
+        """Nobody drives it here any more, nor acts on the answer to what it sent."""
+        self._sent, over = None, self._over
+        self._takes_turns = False
+        self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS), has_ended=over is Exit.ENDED)
+
+    def _wake(self) -> None:
+        """Something happened: a step is due, once what was sent is answered. All that happens in one turn of the event
+        loop goes into one step."""
+        if not self._is_awake:
+            self._is_awake = True
+            if self._takes_turns and self._sent is None:
+                self._loop.call_soon(self._turn, context=self._context)
+
+    def _turn(self) -> None:
+        """A step, if one is due, in a turn of the event loop's own; one that has to wait is left to the task."""
+        if not self._takes_turns or not self._is_awake or self._sent is not None:
+            return
+        self._is_awake = False
+        try:
+            if self._may_have_mail or self.execution.state.tasks is not None or not self._decide():
+                self._leave_to_task()
+        except Exception as error:  # noqa: BLE001  raised again where the run is driven
+            self._trouble = error
+            self._leave_to_task()
+
+    def _leave_to_task(self) -> None:
+        self._takes_turns, self._is_awake = False, True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _step(self) -> None:
-        """Take in what happened, decide, and send it off. It waits for mail and for the last append alone."""
+        """A step that waits: for mail before, or until its children know that the run ends."""
         if self._may_have_mail:
             await self._read_mail()
+        state = self.execution.state
+        if state.tasks is not None and self._draft.create is None:
+            now = self._now()
+            self._take_in(now)
+            await self._expire(now)
+        if not self._decide():
+            await cancel_children(self._crew, state)
+            self._end()
+
+    def _decide(self) -> bool:
+        """Take in what happened, decide, and send it off; `_told` goes on. False: the run ends, and children must be
+        told before."""
         execution, attempts, crew, draft = self.execution, self._attempts, self._crew, self._draft
         state, now = execution.state, self._now()
         self._take_in(now)
-        if state.tasks is not None and draft.create is None:
-            await self._expire(now)
         if crew.is_draining:
             attempts.withdraw()
         if execution.new:
@@ -188,48 +243,54 @@ class Driver:
             if execution.new:
                 self._collect()
         if execution.ending is not None:
-            over = await self._end()
-        elif state.is_idle() and self._can_park(now):
-            over = await self._park()
-        elif crew.is_draining and not attempts.are_left and draft.create is None:
-            over = await self._hand_over()
-        else:
-            if draft.entries or draft.create is not None:
-                self._send()
+            if draft.says_more and any(type(p.event) is ev.ChildStarted for p in draft.entries):
+                self._send(draft.appends("running", self._incarnation))  # they must be there to be stopped
+            elif state.children:
+                return False
             else:
-                attempts.dispatch_ready()
-            return
-        self._over, self._is_awake = over, True  # mail came first, or children had to be there: look again
+                self._end()
+        elif state.is_idle() and self._can_park(now):
+            self._send(draft.appends("parked", None, closes=True, wake_at=state.next_due()))
+        elif crew.is_draining and not attempts.are_left and draft.create is None:
+            self._send(draft.appends("running", None, wake_at=now - DUE_MS))  # nothing is under way: another goes on
+        elif draft.entries or draft.create is not None:
+            self._send(draft.appends("running", self._incarnation))
+        else:
+            attempts.dispatch_ready()
+        return True
 
-    def _send(self) -> None:
+    def _end(self) -> None:
+        """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
+        last = self.execution.last(self._now())
+        self._send(self._draft.appends(STATUS_OF[type(last.event)], None, closes=True, last=last), last)
+
+    def _send(self, appends: list[Append], last: Produced | None = None) -> None:
         """Append what is decided; `_told` goes on."""
-        appends = self._draft.appends("running", self._incarnation)
-        self._sent = appends[0]
+        self._sent, self._last = appends[0], last
         self._crew.recorder.submit(appends, self._lane, self._told)
 
     def _told(self, answer: AppendResult | Exception) -> None:
-        """What became of the append that was sent. To make the attempts that it asks for, the task need not wake up."""
-        sent, self._sent = self._sent, None
+        """What became of the append that was sent. While attempts are under way there may be no more to do."""
+        sent, attempts = self._sent, self._attempts
         if sent is None:  # this driver is gone
             return
-        attempts = self._attempts
         try:
             if isinstance(answer, Exception):
                 raise answer
             if answer.outcome is Outcome.MOVED:
-                self._moved(sent, None, answer.mail)
-                if not self._is_awake and not attempts.wanted and attempts.under_way:
-                    return
+                self._moved(sent, answer.mail)
+                if sent.owner is None:
+                    self._over = self._given_up(sent)
             else:
-                self._over = self._refused(answer)
+                self._over, self._is_awake = self._refused(answer), True
         except Exception as error:  # noqa: BLE001  raised again where the run is driven
             self._trouble = error
-        self._wake()
-
-    def _wake(self) -> None:
-        self._is_awake = True
-        if self._waiter is not None and self._sent is None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._sent = None
+        if self._over is not None or self._trouble is not None:
+            self._leave_to_task()
+        elif self._is_awake or attempts.wanted or not attempts.under_way:
+            self._is_awake = False
+            self._wake()
 
     async def _read_mail(self) -> None:
         execution, clock = self.execution, self._crew.store.clock
@@ -262,11 +323,11 @@ class Driver:
         execution = self.execution
         while self._outcomes:
             call, number, result, spent, emitted = self._outcomes.popleft()
-            if isinstance(result, ev.Failure):
+            if isinstance(result, bytes):
+                execution.completed(call, number, result, now, spent=spent, emitted=emitted)
+            else:
                 may_retry = partial(self._may_retry, call)
                 execution.attempt_failed(call, number, result, now, spent=spent, may_retry=may_retry)
-            else:
-                execution.completed(call, number, result, now, spent=spent, emitted=emitted)
         if self._is_due:
             self._is_due = False
             execution.time_passed(now)
@@ -289,54 +350,20 @@ class Driver:
         due = self.execution.state.next_due()
         return due is None or due - now > self._crew.settings.park_after_ms
 
-    async def _park(self) -> Exit | None:
-        """Give the run up until its next timer or mail. Mail that is already there comes first."""
-        due = self.execution.state.next_due()
-        over = await self._append("parked", None, closes=True, wake_at=due)
-        return over or (Exit.PARKED if self._is_closed else None)
-
-    async def _hand_over(self) -> Exit:
-        """Nothing of the run is under way here, and the coordinator drains: the next owner begins at once."""
-        now = self._crew.store.clock.now()
-        over = await self._append("running", None, wake_at=now - DUE_MS)
-        if over is None:
-            self._crew.stats.runs_handed_over += 1
-            self._crew.on_due(self.run)
-        return over or Exit.DRAINED
-
-    async def _end(self) -> Exit | None:
-        """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
-        execution = self.execution
-        if self._draft.says_more and any(type(p.event) is ev.ChildStarted for p in self._draft.entries):
-            return await self._append("running", self._incarnation)  # they must be there to be stopped
-        await cancel_children(self._crew, execution.state)
-        last = execution.last(self._now())
-        status = STATUS_OF[type(last.event)]
-        over = await self._append(status, None, closes=True, last=last)
-        if over is None and self._is_closed:
-            execution.close_log(last)
-            self._draft.ended(status, last.at)
-            if execution.state.parent is not None:
-                self._crew.on_due(execution.state.parent)
+    def _given_up(self, append: Append) -> Exit:
+        """By this append, which is durable: nobody owns the run any more."""
+        crew, last = self._crew, self._last
+        if last is not None:
+            self.execution.close_log(last)
+            self._draft.ended(append.status, last.at)
+            if self.execution.state.parent is not None:
+                crew.on_due(self.execution.state.parent)
             return Exit.ENDED
-        return over
-
-    async def _append(
-        self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
-        last: Produced | None = None,
-    ) -> Exit | None:  # fmt: skip
-        """Append what is decided, and wait for it; the answer is that of `_answered`."""
-        appends = self._draft.appends(status, owner, closes=closes, wake_at=wake_at, last=last)
-        return self._answered(await self._crew.recorder.append(appends), appends[0], last)
-
-    def _answered(self, result: AppendResult, append: Append, last: Produced | None) -> Exit | None:
-        """What became of an append. None: it is durable, or mail came first (then `_mail` says so) and nothing
-        happened."""
-        if result.outcome is not Outcome.MOVED:
-            return self._refused(result)
-        self._is_closed = append.closes
-        self._moved(append, last, result.mail)
-        return None
+        if append.closes:
+            return Exit.PARKED
+        crew.stats.runs_handed_over += 1
+        crew.on_due(self.run)
+        return Exit.DRAINED
 
     def _refused(self, result: AppendResult) -> Exit | None:
         if result.outcome is Outcome.MAIL_ARRIVED:
@@ -348,14 +375,14 @@ class Driver:
         logger.info("run %s: %s at sequence %d, epoch %d", self.run, result.outcome.value, self.durable, self.epoch)
         return Exit.LOST
 
-    def _moved(self, append: Append, last: Produced | None, mail: int) -> None:
+    def _moved(self, append: Append, mail: int) -> None:
         """It is durable: now it may have effects."""
         draft, attempts = self._draft, self._attempts
         if draft.create is not None:
             attempts.created()
             if self.created is not None and not self.created.done():
                 self.created.set_result(None)
-        decided = draft.moved(append, last)
+        decided = draft.moved(append, self._last)
         if mail > self._mail:
             self.mail_came(mail)
         self._crew.on_moved(self.run)
@@ -368,6 +395,8 @@ class Driver:
                 set_in_motion(self._crew, self.execution.state, produced.event)
         if self.execution.ending is None:
             attempts.dispatch_ready()
+        else:
+            self._is_awake = True  # what was to be there before the end is there
 
     def _weigh(self) -> None:
         before, self.size = self.size, self.execution.size

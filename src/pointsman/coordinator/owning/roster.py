@@ -142,6 +142,7 @@ class Roster:
         created: asyncio.Future[Exit | None] = asyncio.get_running_loop().create_future()
         driver.created = created
         self.take_on(driver)
+        driver.begin()
         return await created
 
     async def _create_unowned(self, crew: Crew, run: str, event: NewEvent, new_run: NewRun) -> Exit | None:
@@ -297,7 +298,8 @@ class Roster:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for driver in list(self._drivers.values()):  # whose task was cancelled before its first step
+        for driver in list(self._drivers.values()):  # whose task was cancelled before it began
+            driver.close()
             self._leave(driver)
         self._passed.clear()
         self._cache.clear()

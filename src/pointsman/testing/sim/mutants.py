@@ -57,9 +57,9 @@ def no_request_first() -> Iterator[None]:
     """A call goes to its agent as soon as it is decided, before it is durable."""
     send = Driver._send
 
-    def hasty(self: Driver) -> None:
+    def hasty(self: Driver, *args: Any, **kwargs: Any) -> None:
         self._attempts.dispatch_ready()
-        send(self)
+        send(self, *args, **kwargs)
 
     with patched(Driver, "_send", hasty):
         yield
