@@ -171,18 +171,21 @@ class App:
 
         return declare if function is None else declare(function)
 
+    @overload
+    def workflow(self, function: Callable[..., Coroutine[Any, Any, Any]], /) -> Workflow: ...
+
+    @overload
     def workflow(
-        self,
-        *,
-        name: str | None = None,
-        version: int = 1,
-        budget: Budget | None = None,
-        turns_max: int | None = None,
-        repeats_max: int | None = None,
-        state: Any = None,
-        state_version: int = 1,
-        state_upcasters: Mapping[int, Upcaster] | None = None,
-    ) -> Callable[[Callable[..., Coroutine[Any, Any, Any]]], Workflow]:
+        self, function: None = None, /, *, name: str | None = ..., version: int = ..., budget: Budget | None = ...,
+        turns_max: int | None = ..., repeats_max: int | None = ..., state: Any = ..., state_version: int = ...,
+        state_upcasters: Mapping[int, Upcaster] | None = ...,
+    ) -> Callable[[Callable[..., Coroutine[Any, Any, Any]]], Workflow]: ...  # fmt: skip
+
+    def workflow(
+        self, function: Callable[..., Coroutine[Any, Any, Any]] | None = None, /, *, name: str | None = None,
+        version: int = 1, budget: Budget | None = None, turns_max: int | None = None, repeats_max: int | None = None,
+        state: Any = None, state_version: int = 1, state_upcasters: Mapping[int, Upcaster] | None = None,
+    ) -> Workflow | Callable[[Callable[..., Coroutine[Any, Any, Any]]], Workflow]:  # fmt: skip
         """Declare a workflow: an `async def` with a parameter of type `Run`. Several versions may stand side by side.
 
         Args:
@@ -210,7 +213,7 @@ class App:
             self.__dict__.pop("directory", None)
             return workflow
 
-        return declare
+        return declare if function is None else declare(function)
 
     def on(self, *events: str) -> Callable[[Agent | Callable[..., Any]], Agent]:
         """Subscribe an agent, or a function that becomes one, to events: in a run that began with an event

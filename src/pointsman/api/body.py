@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from pointsman.api.errors import InvalidBody, InvalidJson, UnknownField
 from pointsman.api.request import ApiRequest
+from pointsman.kernel import values
 from pointsman.kernel.errors import InvalidValue
 
 T = TypeVar("T")
@@ -93,7 +95,7 @@ def check_depth(body: bytes, depth_max: int) -> None:
 def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...]) -> T:
     """The body as its declared type: no unknown field, and none twice.
 
-    Raises: InvalidJson, InvalidBody, UnknownField.
+    Raises: InvalidJson, InvalidBody, UnknownField, InvalidValue.
     """
     try:
         value = decoder.decode(body)
@@ -103,11 +105,18 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str
     except RecursionError:
         raise InvalidValue("nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
+        _refuse_unfaithful(body)
         raise InvalidJson(f"the body is not JSON: {error}") from None
     # A field that is there once is written once; only what may be there twice pays for the exact look.
     if any(body.count(b'"%s"' % name.encode()) > 1 for name in fields) or b"\\u006" in body or b"\\u007" in body:
         _refuse_repeated(body)
     return value
+
+
+def _refuse_unfaithful(body: bytes) -> None:
+    """What others take for JSON, and no store could hold: NaN, Infinity, a lone surrogate. Raises: InvalidValue."""
+    with suppress(ValueError, RecursionError):
+        values.check(json.loads(body))
 
 
 def _refuse_repeated(body: bytes) -> None:

@@ -59,6 +59,8 @@ from pointsman.ports.runs import Redrive, Runs, RunView, StartRun
 
 ATTRIBUTES_MAX = 32
 ATTRIBUTE_KEY_CHARS_MAX = 64
+ATTRIBUTES_BYTES_MAX = 16_000
+"""Of one run, as JSON: a page of runs has those of hundreds."""
 _VERSION_MAX = 2**31 - 1
 
 _SCALAR = (str, int, float, bool, type(None))
@@ -68,7 +70,7 @@ Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{ID_PATTERN}$"})]
 Attributes = Annotated[
     dict[str, Any],
     Meta(
-        description="To find the run by: scalars, or lists of scalars.",
+        description=f"To find the run by: scalars or lists of scalars, at most {ATTRIBUTES_BYTES_MAX:,} bytes in all.",
         extra_json_schema={
             "maxProperties": ATTRIBUTES_MAX,
             "propertyNames": {"minLength": 1, "maxLength": ATTRIBUTE_KEY_CHARS_MAX},
@@ -337,7 +339,7 @@ def _attribute_filter(asked: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_attributes(attributes: dict[str, Any]) -> None:
-    """Raises: InvalidBody (not flat, or too many), InvalidValue (not to be stored faithfully)."""
+    """Raises: InvalidBody (not flat, or too many), InvalidValue (not to be stored faithfully), ValueTooLarge."""
     if not attributes:
         return
     if len(attributes) > ATTRIBUTES_MAX:
@@ -348,9 +350,9 @@ def _check_attributes(attributes: dict[str, Any]) -> None:
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, _SCALAR) for item in items):
             raise InvalidBody(f"attribute {key!r} is not a scalar or a list of scalars")
-    _check_faithful(attributes)
+    _check_faithful(attributes, ATTRIBUTES_BYTES_MAX)
 
 
-def _check_faithful(value: Any) -> None:
-    """Refuse what the kernel's canonical form refuses. Raises: InvalidValue."""
-    values.encode(value)
+def _check_faithful(value: Any, bytes_max: int = values.VALUE_BYTES_MAX) -> None:
+    """Refuse what the kernel's canonical form refuses. Raises: InvalidValue, ValueTooLarge."""
+    values.encode(value, bytes_max=bytes_max)

@@ -13,13 +13,13 @@ from tests.unit.api.memory_runs import Bench
 NEST = 10_000
 
 VALUES = [
-    (b"NaN", 400, "invalid_json"),
-    (b"Infinity", 400, "invalid_json"),
+    (b"NaN", 422, "invalid_value"),
+    (b"Infinity", 422, "invalid_value"),
     (b"1e400", 422, "invalid_value"),
     (b"1" + b"0" * 400, 422, "invalid_value"),
     (b"18446744073709551616", 422, "invalid_value"),
     (b"9007199254740993", 422, "invalid_value"),
-    (b'"\\ud800"', 400, "invalid_json"),
+    (b'"\\ud800"', 422, "invalid_value"),
     (b'"\\u0000"', 422, "invalid_value"),
     (b'{"\\u0000":1}', 422, "invalid_value"),
     (b'"\x00"', 400, "invalid_json"),
@@ -54,6 +54,7 @@ async def test_a_body_that_is_not_utf8_is_refused(data):
     body = b'{"workflow":' + data + b',"input":1}'
     assert (await bench.client.post("/v1/runs", content=body)).json()["code"] in (
         "invalid_json",
+        "invalid_value",
         "invalid_body",
     )
 

@@ -311,6 +311,13 @@ async def test_attributes_are_flat_few_and_short(attributes):
     assert (response.status_code, code_of(response)) == (422, "invalid_body")
 
 
+async def test_attributes_of_a_page_of_runs_fit_in_memory():
+    bench = Bench()
+    response = await bench.start(attributes={"text": "x" * 16_000})
+    assert (response.status_code, code_of(response)) == (413, "value_too_large")
+    assert (await bench.start(attributes={"text": "x" * 15_900})).status_code == 201
+
+
 async def test_attributes_hold_scalars_and_lists_of_them():
     bench = Bench()
     attributes = {"s": "x", "n": 1.5, "b": True, "none": None, "many": ["a", 1]}

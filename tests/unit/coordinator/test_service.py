@@ -131,7 +131,7 @@ async def test_starting_twice_is_one_run() -> None:
         assert sorted(started) == [False, False, False, True]
         with pytest.raises(RunConflict):
             await start(one, "ask", b'"b"')
-        with pytest.raises(UnknownWorkflow, match="ask, deceived"):
+        with pytest.raises(UnknownWorkflow, match="ask v1, deceived v1"):
             await start(one, "asc")
         with pytest.raises(InvalidInput):
             await start(one, "ask", b"{}", run="other")

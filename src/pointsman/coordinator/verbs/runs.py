@@ -55,7 +55,7 @@ class CoordinatorRuns:
         workflow = coordinator.directory.workflow(request.workflow, request.version)
         if workflow is None:
             wanted = request.workflow + (f" v{request.version}" if request.version is not None else "")
-            known = sorted({d.workflow for d in coordinator.directory.definitions()})
+            known = sorted(f"{d.workflow} v{d.version}" for d in coordinator.directory.definitions())
             raise UnknownWorkflow(f"no workflow {wanted!r} here; there are {', '.join(known) or 'none'}")
         await coordinator.modes.shedding.check(workflow.name, request.id)
         data = encode(decode(request.input, bytes_max=self._bytes_max), bytes_max=self._bytes_max)
