@@ -16,35 +16,37 @@ CREATE TABLE migrations (
 
 -- One row per run: where its stream stands, and who may move it. Deleted only with the run itself. `number` counts runs in the
 -- order of their creation: listings go by it, and the rows of the stream carry it in place of the id.
--- Every append updates the first three columns, every mail `mail`: no index may name them, not even in its predicate, or
--- updates stop being HOT. They stand together because the log of an update holds all bytes from the first changed one to the
--- last. A batch often moves all runs of a page at once, so a page must hold two versions of each: at fillfactor 70 a third of
--- all updates was not HOT and cost 12 µs more of server CPU.
+-- Every append updates `updated_at`, `sequence` and `folded`, every mail `mail`: no index may name them, not even in its
+-- predicate, or updates stop being HOT. A batch often moves all runs of a page at once, so a page must hold two versions of each:
+-- at fillfactor 70 a third of all updates was not HOT and cost 12 µs more of server CPU.
+-- The log of an update holds all bytes from the first changed one to the last. So columns that seldom change stand first, then
+-- those that an append changes, from `updated_at` to `status`, then texts that appends leave alone. The indexed ones come first
+-- among these: an update compares them all, and finds a text only by walking over all columns before it.
 CREATE TABLE runs (
-    updated_at  timestamptz NOT NULL,
-    sequence    bigint      NOT NULL,
-    folded      integer     NOT NULL DEFAULT 0,
-    mail        integer     NOT NULL DEFAULT 0,
-    takeovers   integer     NOT NULL DEFAULT 0,
-    bucket      integer     NOT NULL,
-    epoch       bigint      NOT NULL,
-    owner       bigint,
-    created_at  timestamptz NOT NULL,
-    wake_at     timestamptz,
-    ended_at    timestamptz,
     number      bigserial   NOT NULL,
+    created_at  timestamptz NOT NULL,
+    bucket      integer     NOT NULL,
     version     integer     NOT NULL,
     base        integer     NOT NULL DEFAULT 1,
     generation  integer     NOT NULL DEFAULT 1,
-    id          text        COLLATE "C" NOT NULL,
+    mail        integer     NOT NULL DEFAULT 0,
+    takeovers   integer     NOT NULL DEFAULT 0,
+    epoch       bigint      NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    sequence    integer     NOT NULL,
+    folded      integer     NOT NULL DEFAULT 0,
+    owner       bigint,
+    wake_at     timestamptz,
+    ended_at    timestamptz,
     status      text        COLLATE "C" NOT NULL,
+    id          text        COLLATE "C" NOT NULL,
     workflow    text        COLLATE "C" NOT NULL,
+    tenant      text        COLLATE "C" NOT NULL,
+    attributes  jsonb       NOT NULL DEFAULT '{}',
     build       text        COLLATE "C" NOT NULL,
     digest      text        COLLATE "C" NOT NULL,
-    tenant      text        COLLATE "C" NOT NULL,
     parent      text        COLLATE "C",
     parent_call text        COLLATE "C",
-    attributes  jsonb       NOT NULL DEFAULT '{}',
     CONSTRAINT runs_pkey PRIMARY KEY (id),
     CONSTRAINT runs_number UNIQUE (number)
 ) WITH (fillfactor = 35);
@@ -65,7 +67,8 @@ CREATE INDEX runs_attributes ON runs USING gin (attributes jsonb_path_ops) WHERE
 -- Only the first event of an append carries its nonce. `xid` orders the feed: a sequence number is not commit order. It is a
 -- bigint because BRIN knows no xid8. Every byte here is paid three times (row, log, standby): the run's number instead of its
 -- id saves 100 bytes of log a step, and nothing is null, because one null adds eight bytes to a row. `checksum` is chained over
--- the run (see kernel/checksum.py), shifted by 2^31 because `integer` has a sign.
+-- the run (see kernel/checksum.py), shifted by 2^31 because `integer` has a sign. The index of the key leaves no room in a
+-- page when it begins the next one (fillfactor 100): the runs under way split that page once more anyway, and their log is shorter.
 CREATE TABLE streams (
     number   bigint   NOT NULL,
     at       bigint   NOT NULL,
@@ -80,7 +83,7 @@ CREATE TABLE streams (
     type     text     COLLATE "C" NOT NULL,
     nonce    bytea    NOT NULL DEFAULT '',
     packed   bytea    NOT NULL DEFAULT '',
-    CONSTRAINT streams_pkey PRIMARY KEY (number, bucket, sequence)
+    CONSTRAINT streams_pkey PRIMARY KEY (number, bucket, sequence) WITH (fillfactor = 100)
 ) PARTITION BY RANGE (bucket);
 ALTER TABLE streams ALTER COLUMN packed SET STORAGE EXTERNAL;
 

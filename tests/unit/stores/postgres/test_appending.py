@@ -23,6 +23,7 @@ pytestmark = pytest.mark.postgres
 
 GROWN_RUNS = 3_000
 WAL_BYTES_PER_STEP_MAX = 1_400
+WAL_BYTES_PER_END_MAX = 570
 HOT_RATIO_MIN = 0.95
 STATEMENTS = {"append": 40, "append_rows": 58, "append_family": 64}
 """How many parameters each has."""
@@ -96,6 +97,23 @@ async def test_heads_are_updated_hot_and_the_log_stays_small(fresh_database: str
         assert row is not None
         assert row["n_tup_hot_upd"] / row["n_tup_upd"] >= HOT_RATIO_MIN, dict(row)
     assert float(wal) / steps <= WAL_BYTES_PER_STEP_MAX, f"{float(wal) / steps:.0f} bytes of WAL a step"
+
+
+async def test_the_end_of_a_run_logs_only_the_columns_that_it_changes(fresh_database: str) -> None:
+    """The log of an update holds all bytes from the first changed one to the last, so the order of columns decides."""
+    async with opened(fresh_database) as store, connected(fresh_database) as observer:
+        names = await grow(store, 500)
+        log = []
+        for first in range(0, 500, 50):
+            ends = [step(name, 1, bodies=[b"{}"]) for name in names[first : first + 50]]
+            for end in ends:
+                end.status, end.owner, end.closes = "completed", None, True
+            before = await observer.fetchval("SELECT pg_current_wal_insert_lsn()")
+            results = await store.log.append(ends)
+            assert all(result.outcome is Outcome.MOVED for result in results)
+            log.append(await observer.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)", before))
+    fewest = float(min(log)) / 50  # other batches split pages of indexes too
+    assert fewest <= WAL_BYTES_PER_END_MAX, f"{fewest:.0f} bytes of WAL an end"
 
 
 async def test_bodies_lie_as_json_or_packed(fresh_database: str) -> None:

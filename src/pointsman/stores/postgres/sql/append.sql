@@ -180,7 +180,7 @@ SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.buck
 FROM (SELECT id, epoch, sequence, ($1::text[])[status] AS status, owner, wake_at, folded, bucket,
              ($1::text[])[workflow] AS workflow, version, ($1::text[])[build] AS build, digest,
              ($1::text[])[tenant] AS tenant, coalesce(attributes, '{}') AS attributes, parent, parent_call
-      FROM (SELECT unnest($17::text[]) AS id, unnest($18::text::bigint[]) AS epoch, unnest($19::text::bigint[]) AS sequence,
+      FROM (SELECT unnest($17::text[]) AS id, unnest($18::text::bigint[]) AS epoch, unnest($19::text::int[]) AS sequence,
                    unnest($20::text::int[]) AS status, unnest($21::text::bigint[]) AS owner,
                    unnest($22::timestamptz[]) AS wake_at, unnest($23::text::int[]) AS folded,
                    unnest($24::text::int[]) AS bucket, unnest($25::text::int[]) AS workflow,
