@@ -13,10 +13,9 @@ from typing import Any, get_type_hints
 import msgspec
 from pydantic import PydanticUndefinedAnnotation, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from pydantic_core import PydanticSerializationError
 
-from pointsman.kernel.errors import InvalidInput, InvalidValue
-from pointsman.kernel.values import check_nulls, encode
+from pointsman.kernel.errors import InvalidInput, InvalidValue, PointsmanError
+from pointsman.kernel.values import check_nulls, encode, faithful
 
 _EMPTY = inspect.Parameter.empty
 
@@ -105,8 +104,10 @@ class Signature:
             encoded = encode(adapter.dump_python(value, mode="json", warnings=False), bytes_max=self.bytes_max)
             if b"null" in encoded:
                 check_nulls(adapter.dump_python(value, warnings=False))
-        except PydanticSerializationError as error:
-            raise InvalidValue(f"{self._name}: {error}") from error
+        except PointsmanError:
+            raise
+        except Exception as error:  # a ring, a depth that pydantic does not go down to, whatever a model's field raises
+            raise InvalidValue(f"{self._name}: {faithful(error)}") from error
         return encoded
 
     # -- from the log --------------------------------------------------------------------------------------------

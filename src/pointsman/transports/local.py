@@ -53,6 +53,12 @@ class LocalTransport:
         return output
 
     async def _in_thread(self, agent: Agent, arguments: dict[str, Any]) -> Any:
+        def work() -> Any:
+            try:
+                return agent(**arguments)
+            except StopIteration as error:  # of a `next(...)`: no future takes one, and the call would never end
+                raise RuntimeError("the agent raised StopIteration") from error
+
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._threads_max, thread_name_prefix="agent")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: agent(**arguments))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
 from pointsman.agents.agent import Context
 from pointsman.agents.signature import Signature
@@ -72,3 +72,31 @@ def test_arguments_that_do_not_fit_are_refused_by_name(args: list[Any], kwargs: 
 def test_input_that_does_not_fit_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         signature(sell).check_input(data)
+
+
+class Broken(BaseModel):
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def total(self) -> int:
+        raise KeyError("total")
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def ring() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("value", [nested(500), ring(), Broken(), object()], ids=["deep", "ring", "field", "object"])
+def test_what_no_json_can_be_made_of_is_an_invalid_value_whatever_it_fails_with(value: Any) -> None:
+    async def anything() -> Any: ...
+
+    with pytest.raises(InvalidValue, match="anything"):
+        signature(anything).encode_output(value)

@@ -363,17 +363,22 @@ async def test_nothing_is_dispatched_on_a_lease_that_may_have_lapsed(monkeypatch
     "error",
     [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseExceptionGroup("group", [SystemExit()]),
      ValueError("\ud800 and \x00"), AgentError("x", kind="\udfff", retryable=False),
-     AgentError("later", retry_after=float("inf")), AgentError("later", retry_after=float("nan"))],
+     AgentError("later", retry_after=float("inf")), AgentError("later", retry_after=float("nan")), StopIteration()],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-async def test_whatever_an_agent_raises_is_its_attempts_failure(error: BaseException) -> None:
+@pytest.mark.parametrize("in_thread", [False, True], ids=["coroutine", "thread"])
+async def test_whatever_an_agent_raises_is_its_attempts_failure(error: BaseException, in_thread: bool) -> None:
     app = App("hostile")
 
-    @app.agent(retry=Retry(attempts=2, base=0))
-    async def hostile(ctx: Context) -> int:
+    def raising(ctx: Context) -> int:
         if ctx.attempt == 1:
             raise error
         return 1
+
+    async def in_the_loop(ctx: Context) -> int:
+        return raising(ctx)
+
+    hostile = app.agent(name="hostile", retry=Retry(attempts=2, base=0))(raising if in_thread else in_the_loop)
 
     @app.workflow()
     async def body(run: Run) -> str:
