@@ -501,6 +501,7 @@ async def test_a_run_that_is_dropped_before_its_task_began_makes_no_attempt(shop
             await asyncio.sleep(0)
         driver = one.roster.driver("r")
         assert driver is not None
+        assert driver._sent is not None
         assert driver._waiter is None, "its task has begun"
         await one.roster.drop()
         await asyncio.gather(starting, return_exceptions=True)
