@@ -493,6 +493,45 @@ async def test_a_body_runs_in_the_context_of_who_started_it_and_not_of_its_agent
         assert await result(one, "r") == ["the client's"] * 3
 
 
+async def test_a_body_keeps_its_context_whether_its_step_had_to_wait_or_not() -> None:
+    app, digits, called = App("contexts"), ContextVar("digits", default=28), asyncio.Event()
+
+    @app.agent
+    async def step(n: int) -> int:
+        called.set()
+        return n
+
+    @app.agent
+    async def slow(n: int) -> int:
+        await asyncio.Event().wait()
+        return n
+
+    @app.workflow()
+    async def ask(run: Run) -> list[int]:
+        handle = run.start(slow, 1)
+        await run.call(step, 1)
+        digits.set(6)
+        await run.wait_for("go")  # mail is read before the step
+        handle.cancel()
+        return [digits.get()]
+
+    @app.workflow(budget=Budget(calls=1))
+    async def ask_once(run: Run) -> list[int]:
+        handles = [run.start(step, n) for n in range(2)]
+        await run.first(handles[1])  # refused in the first step
+        digits.set(digits.get() - 22)
+        await run.gather(*handles, return_errors=True)
+        return [digits.get()]
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "ask")
+        await called.wait()
+        await CoordinatorRuns(one).signal("r", "go", b"1", key="k")
+        assert await result(one, "r") == [6]
+        await start(one, "ask_once", run="s")
+        assert await result(one, "s") == [6]
+
+
 async def test_a_run_that_is_dropped_before_its_task_began_makes_no_attempt(shop: Shop) -> None:
     """Its creation is on its way all the same."""
     async with coordinator(shop.app, MemoryDatabase()) as one:

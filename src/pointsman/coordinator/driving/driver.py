@@ -103,8 +103,9 @@ class Driver:
         self._waiter: asyncio.Future[None] | None = None
         """What the task sleeps on."""
         self._loop = asyncio.get_running_loop()
-        self._context = contextvars.copy_context()
-        """In which the run's body runs, whoever wakes it: what an agent sets is not for it to see."""
+        self.context = contextvars.copy_context()
+        """In which the run's body runs, in turns and in its task, whoever wakes it: what it sets it finds again, and
+        what an agent sets is not for it to see."""
 
     @property
     def durable(self) -> int:
@@ -182,7 +183,7 @@ class Driver:
     def begin(self) -> None:
         """Take a new run's first step now: its creation need not wait until its task runs."""
         self._is_awake = True
-        self._turn()
+        self.context.run(self._turn)
 
     def close(self) -> None:
         """Nobody drives it here any more, nor acts on the answer to what it sent."""
@@ -196,7 +197,7 @@ class Driver:
         if not self._is_awake:
             self._is_awake = True
             if self._takes_turns and self._sent is None:
-                self._loop.call_soon(self._turn, context=self._context)
+                self._loop.call_soon(self._turn, context=self.context)
 
     def _turn(self) -> None:
         """A step, if one is due, in a turn of the event loop's own; one that has to wait is left to the task."""

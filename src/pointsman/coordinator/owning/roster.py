@@ -190,7 +190,9 @@ class Roster:
         self._driven_bytes += driver.size
         driver.on_weighed = self._weighed
         self._watcher.driven_here(driver.run, True)
-        self._tasks[driver.run] = asyncio.create_task(self._drive(driver), name=f"run {driver.run}")
+        self._tasks[driver.run] = asyncio.create_task(
+            self._drive(driver), name=f"run {driver.run}", context=driver.context
+        )
 
     async def _drive(self, driver: Driver) -> None:
         execution, run = driver.execution, driver.run
