@@ -33,6 +33,7 @@ from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import Append, AppendResult, RunFilter
 from pointsman.ports.runs import EventView
 from pointsman.stores.memory.database import MemoryDatabase
+from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.store import MemoryStore
 from pointsman.testing.sim.clocks import SimClock
 from pointsman.testing.sim.loop import SimLoop
@@ -444,6 +445,34 @@ async def test_a_trial_ends_when_its_time_is_over() -> None:
     await driven_and_killed(desk, database, "second", calls=4)
     async with coordinator(desk.app, database, "last", trial_ms=1, lease_ttl_ms=600_000) as last:
         await until(lambda: last.stats.trials == 1)
+        await until(lambda: not database.incarnations[last.incarnation].trial)
+        assert [database.open_runs[run].takeovers for run in "rs"] == [2, 2]
+
+
+@pytest.mark.parametrize("unanswered", ["claim_suspects", "end_trial"])
+async def test_a_trial_ends_also_when_the_store_did_not_answer(
+    unanswered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever was in it would be to blame, and nobody else, for a death of hours later."""
+    desk, database = Desk(), MemoryDatabase()
+    await driven_and_killed(desk, database, "first", calls=2, runs=("r", "s"))
+    await driven_and_killed(desk, database, "second", calls=4)
+    answer, lost = getattr(MemoryOwnership, unanswered), []
+
+    async def losing(*args: Any, **options: Any) -> Any:
+        if unanswered == "end_trial" and not lost:
+            lost.append(unanswered)
+            raise StoreUnavailable("the request was lost")
+        answered = await answer(*args, **options)
+        if answered and not lost:
+            lost.append(unanswered)
+            raise StoreUnavailable("the reply was lost")
+        return answered
+
+    monkeypatch.setattr(MemoryOwnership, unanswered, losing)
+    async with coordinator(desk.app, database, "last", trial_ms=1, sweep_ms=20, lease_ttl_ms=600_000) as last:
+        await until(lambda: bool(lost))
+        assert database.incarnations[last.incarnation].trial == {"r", "s"}
         await until(lambda: not database.incarnations[last.incarnation].trial)
         assert [database.open_runs[run].takeovers for run in "rs"] == [2, 2]
 

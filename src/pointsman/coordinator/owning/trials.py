@@ -40,12 +40,16 @@ class Trials:
         self._directory = directory
         self._stats = stats
         self._lock = asyncio.Lock()
+        self._owner: int | None = None
+        """The incarnation that has runs on trial, or may have: of a claim that was not answered."""
 
     async def hold_all(self, roster: Roster) -> None:
         """Until no suspect is left that nobody drives. Raises StoreUnavailable."""
         async with self._lock:
+            await self._end()  # what could not be ended the last time
             while heads := await self._claim(roster):
                 await self._hold(roster, heads)
+                await self._end()
 
     async def _claim(self, roster: Roster) -> Sequence[Head]:
         claimed: list[Head] = []
@@ -53,12 +57,15 @@ class Trials:
         async def suspects() -> Sequence[Head]:
             crew, room = roster.crew, roster.room()
             if crew is not None and crew.lease.is_trusted() and room > 0 and not roster.is_closed:
+                self._owner = crew.lease.incarnation
                 claimed.extend(
                     await self._store.ownership.claim_suspects(
                         crew.lease.incarnation, self._directory.definitions(),
                         together=[min(size, room) for size in trial_sizes(self._settings)],
                     )
                 )  # fmt: skip
+                if not claimed:
+                    self._owner = None
             return claimed
 
         self._stats.runs_taken_over += await roster.claim(suspects)
@@ -75,8 +82,11 @@ class Trials:
             )  # fmt: skip
             self._stats.trials += 1
             await roster.progress_of(heads, seconds)
-        if first.owner is not None:
-            await self._store.ownership.end_trial(first.owner)
+
+    async def _end(self) -> None:
+        if self._owner is not None:
+            await self._store.ownership.end_trial(self._owner)
+            self._owner = None
 
 
 def trial_sizes(settings: CoordinatorSettings) -> Sequence[int]:
