@@ -79,7 +79,7 @@ class Scheduler:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  SystemExit too: a body must not end its coordinator
-            self._over(strand, None, error)
+            self._over(strand, None, _named(error))
 
     def _over(self, strand: Strand, value: Any, error: BaseException | None) -> None:
         self._forget(strand)
@@ -93,6 +93,16 @@ class Scheduler:
 
 def _nobody(strand: Strand, value: Any, error: BaseException | None) -> None:
     """To be told, once there is nobody to tell."""
+
+
+def _named(error: BaseException) -> BaseException:
+    """asyncio's own refusal says nothing of what to do."""
+    if type(error) is RuntimeError and error.args == ("Timeout should be used inside a task",):
+        return ForeignAwaitable(
+            "a workflow used asyncio.timeout, which is not durable: declare a timeout of the agent, or await "
+            "run.first(run.start(agent, ...), run.start_sleep(seconds))"
+        )
+    return error
 
 
 def _refusal(asked: Any) -> ForeignAwaitable:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pointsman.app import App
+from pointsman.coordinator.driving.apart import apart
 from pointsman.kernel.errors import (
     CodeChanged,
     CorruptLog,
@@ -88,7 +89,8 @@ def replay_prefixes(app: App, run: str, events: Sequence[Recorded]) -> RunState:
             raise UnknownWorkflow(f"the app has no workflow {started.workflow} v{started.workflow_version}")
         execution = Execution(run, workflow, app.directory)
         try:
-            execution.replay(events[:length])
+            with apart():
+                execution.replay(events[:length])
             state = execution.state
         finally:
             execution.close()
@@ -112,7 +114,8 @@ def fit(app: App, run: str, events: Sequence[Recorded]) -> Fit:
         return replace(found, code=UnknownWorkflow.code, message=message)
     execution = Execution(run, workflow, app.directory)
     try:
-        execution.replay(events)
+        with apart():
+            execution.replay(events)
         return replace(found, warnings=tuple(execution.warnings))
     except NonDeterministicWorkflow as error:
         return replace(

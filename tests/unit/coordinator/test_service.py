@@ -485,6 +485,51 @@ def test_nobody_is_quarantined_for_what_another_run_did(takeovers_max: int, size
     assert trial_sizes(CoordinatorSettings(takeovers_max=takeovers_max)) == sizes
 
 
+async def test_a_body_that_uses_what_asyncio_ties_to_a_task_ends_itself_and_nobody_else() -> None:
+    """`asyncio.timeout` cancelled the task of the client that started the run, or of the coordinator that drove it."""
+    app = App("hasty")
+
+    @app.agent
+    async def slow(n: int) -> int:
+        await asyncio.sleep(0.2)
+        return n
+
+    async def in_time(run: Run) -> int:
+        async with asyncio.timeout(0.02):
+            return int(await run.call(slow, 1))
+
+    @app.workflow()
+    async def at_once(run: Run) -> int:
+        return await in_time(run)
+
+    @app.workflow()
+    async def later(run: Run) -> int:
+        await run.call(slow, 1)
+        return await in_time(run)
+
+    @app.workflow()
+    async def after_mail(run: Run) -> int:
+        await run.wait_for("go")
+        return await in_time(run)
+
+    @app.workflow()
+    async def sleeping(run: Run) -> None:
+        await run.call(slow, 1)
+        await asyncio.sleep(0.02)
+
+    names, database = ("at_once", "later", "after_mail", "sleeping"), MemoryDatabase()
+    async with coordinator(app, database) as one:
+        verbs = CoordinatorRuns(one)
+        for name in names:
+            await start(one, name, run=name)
+        await verbs.signal("after_mail", "go", b"null", key="k")
+        for name in names:
+            view = await verbs.wait(name, timeout_s=5)
+            assert view.failure is not None, (name, view.head.status)
+            assert (view.head.status, view.failure.kind) == ("failed", "foreign_awaitable"), view.failure
+        assert "run.first" in view.failure.message or name == "sleeping"
+
+
 async def driven_and_killed(
     desk: Desk, database: MemoryDatabase, name: str, *, calls: int, runs: Sequence[str] = ()
 ) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 
 from pointsman.coordinator.driving import mail as mails
+from pointsman.coordinator.driving.apart import apart
 from pointsman.coordinator.driving.attempts import Attempts
 from pointsman.coordinator.driving.children import cancel_children
 from pointsman.coordinator.driving.consequences import SETS_IN_MOTION, set_in_motion, set_in_motion_again
@@ -223,9 +224,12 @@ class Driver:
         state = self.execution.state
         if state.tasks is not None and self._draft.create is None:
             now = self._now()
-            self._take_in(now)
+            with apart():
+                self._take_in(now)
             await self._expire(now)
-        if not self._decide():
+        with apart():
+            is_sent = self._decide()
+        if not is_sent:
             await cancel_children(self._crew, state)
             self._end()
 
@@ -301,8 +305,9 @@ class Driver:
         except StoreUnavailable:
             self._may_have_mail = True
             raise
-        for letter in letters:
-            execution.mailed(mails.event_of(letter), clock.now())
+        with apart():
+            for letter in letters:
+                execution.mailed(mails.event_of(letter), clock.now())
         self._mail = max(self._mail, execution.state.folded)
         self._may_have_mail |= self._mail > execution.state.folded
 

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.workflow import Workflow
+from pointsman.coordinator.driving.apart import apart
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.driving.driver import Driver
 from pointsman.coordinator.owning.cache import ExecutionCache
@@ -181,7 +182,8 @@ class Loading:
             damage = first_damage(head.id, events, head.sequence, before(head))
             if damage is not None:
                 raise corrupt(head.id, damage)
-            execution.replay(events)
+            with apart():
+                execution.replay(events)
             execution.checksum = events[-1].checksum
         except BaseException:
             execution.close()

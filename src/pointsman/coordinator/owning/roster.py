@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator.driving.apart import apart
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.coordinator.driving.driver import Driver, Exit
 from pointsman.coordinator.owning.cache import ExecutionCache, RecentEnds
@@ -137,12 +138,13 @@ class Roster:
             event = chained(beginning(run), 1, 0, type="RunStarted", version=RunStarted.VERSION, at=now, body=body)
             return await self._create_unowned(crew, run, event, new_run)
         execution = Execution(run, workflow, self._directory, events_max=self._settings.events_max)
-        execution.begin(started, data, now)
-        driver = Driver(crew, execution, _first_head(run, new_run, crew.lease.incarnation, now), create=new_run)
         created: asyncio.Future[Exit | None] = asyncio.get_running_loop().create_future()
-        driver.created = created
-        self.take_on(driver)
-        driver.begin()
+        with apart():
+            execution.begin(started, data, now)
+            driver = Driver(crew, execution, _first_head(run, new_run, crew.lease.incarnation, now), create=new_run)
+            driver.created = created
+            self.take_on(driver)
+            driver.begin()
         return await created
 
     async def _create_unowned(self, crew: Crew, run: str, event: NewEvent, new_run: NewRun) -> Exit | None:

@@ -1,0 +1,26 @@
+"""Bodies of workflows run apart from tasks: what asyncio ties to the current task must not be tied to the engine's.
+
+`asyncio.timeout` in a body, say, would cancel the task that happens to drive the run, or a client's that starts it.
+Where there is no current task, asyncio refuses it. Most steps are turns of the event loop, and have none anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """As if no task were current. Nothing may be awaited within."""
+    loop = asyncio._get_running_loop()
+    task = asyncio.current_task(loop) if loop is not None else None
+    if loop is None or task is None:
+        yield
+        return
+    asyncio._leave_task(loop, task)
+    try:
+        yield
+    finally:
+        asyncio._enter_task(loop, task)
