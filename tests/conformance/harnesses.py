@@ -12,9 +12,12 @@ from pointsman.stores.inprocess.lease import InProcessLease
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
 from pointsman.stores.postgres import PostgresSettings, PostgresStore
 from pointsman.stores.postgres.lease import PostgresLease
+from pointsman.stores.queries import load
 from pointsman.stores.redis import RedisStore
 from pointsman.stores.sqlite import SqliteDatabase, SqliteStore
 from pointsman.testing.conformance import Harness
+
+_LIVENESS = load("pointsman.stores.postgres", "liveness")
 
 
 class MemoryHarness(Harness):
@@ -76,7 +79,7 @@ class PostgresHarness(Harness):
     async def end(self, incarnation: int) -> None:
         connection = await asyncpg.connect(self._dsn)
         try:
-            await connection.execute("UPDATE coordinators SET ended_at = now() WHERE incarnation = $1", incarnation)
+            await connection.execute(_LIVENESS["end_incarnation"], incarnation)
         finally:
             await connection.close()
 

@@ -5,7 +5,7 @@ never get the same run; an incarnation that has been ended claims nothing; claim
 
 A run that was taken over and has appended nothing since, when its next owner dies too, is a *suspect*: it may be what
 ends its coordinators. Suspects are claimed apart, on *trial*: when an incarnation dies during a trial, the runs that it
-had on trial and that have appended nothing since are to blame, and no other.
+had on trial and that have appended nothing since are to blame, and no other, in whatever order they are claimed.
 """
 
 from __future__ import annotations

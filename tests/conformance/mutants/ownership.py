@@ -265,7 +265,7 @@ class AllAreSuspects(MemoryOwnership):
     caught_by = ("trials.a_death_during_a_trial_is_the_suspects_alone",)
 
     def _culprits(self, owner):
-        return set()
+        return frozenset()
 
 
 class TrialsNeverEnd(MemoryOwnership):
@@ -282,10 +282,19 @@ class WhoGotOnIsGuilty(MemoryOwnership):
 
     caught_by = ("trials.a_death_after_a_trial_is_nobodys_alone",)
 
+    def _is_guilty(self, row):
+        return True
+
+
+class JudgedAgain(MemoryOwnership):
+    """Who is to blame is told by what is left of those that died with it."""
+
+    caught_by = ("trials.who_is_claimed_first_makes_nobody_guilty",)
+
     def _culprits(self, owner):
-        incarnation = self._database.incarnations.get(owner or 0)
-        tried = self._open([*incarnation.trial]) if incarnation is not None else ()
-        return {row.id for row in tried if row.owner == owner}
+        incarnation = self._database.incarnations[owner]
+        incarnation.is_judged = False
+        return super()._culprits(owner)
 
 
 class AllTriedAreGuilty(WhoGotOnIsGuilty):

@@ -25,7 +25,8 @@ class IncarnationRow:
     expires_at: int
     ended: bool = False
     trial: frozenset[str] = frozenset()
-    """The runs that it drives on suspicion."""
+    """The runs that it drives on suspicion; once `is_judged`, those that it died of."""
+    is_judged: bool = False
     severed: bool = False
     """Its session lock is free: the process is gone, or has lost its connection."""
 

@@ -121,11 +121,20 @@ class MemoryOwnership:
             return False
         return not self._database.is_living(row.owner)
 
-    def _culprits(self, owner: int | None) -> set[str]:
-        """The runs that this incarnation had on trial, but for those that got on."""
+    def _culprits(self, owner: int | None) -> frozenset[str]:
+        """The runs that this incarnation, which has ended, had on trial, but for those that got on. Judged before the
+        first of its runs is claimed: afterwards their heads tell of others."""
         incarnation = self._database.incarnations.get(owner or 0)
-        tried = self._open([*incarnation.trial]) if incarnation is not None else ()
-        return {row.id for row in tried if row.owner == owner and row.takeovers}
+        if incarnation is None:
+            return frozenset()
+        if not incarnation.is_judged:
+            tried = self._open([*incarnation.trial])
+            incarnation.trial = frozenset(row.id for row in tried if row.owner == owner and self._is_guilty(row))
+            incarnation.is_judged = True
+        return incarnation.trial
+
+    def _is_guilty(self, row: HeadRow) -> bool:
+        return row.takeovers > 0
 
     def _is_suspect(self, row: HeadRow) -> bool:
         return row.takeovers > 0 and row.id in (self._culprits(row.owner) or {row.id})

@@ -131,7 +131,7 @@ CREATE TABLE mailbox (
 ALTER TABLE mailbox ALTER COLUMN body SET STORAGE EXTERNAL;
 
 -- One row per incarnation, for ever: a number never comes back. All times are the database's. `trial`: the runs that it drives
--- on suspicion, for as long as its death is their fault.
+-- on suspicion, for as long as its death is their fault; once it has ended, those of whom it died.
 CREATE TABLE coordinators (
     incarnation bigserial   NOT NULL,
     started_at  timestamptz NOT NULL,

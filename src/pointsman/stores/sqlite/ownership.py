@@ -41,6 +41,7 @@ class SqliteOwnership:
 
         def claim(connection: Connection) -> tuple[list[rows.Row], int]:
             wanted = {"definitions": known, "living": self._living()}
+            self._judge(connection)
             orphans = connection.execute(_SQL["orphans"], wanted).fetchall()
             taken = orphans[: max(limit, 0)] if self._database.is_living(owner) else []
             return self._claim(connection, owner, taken), len(orphans) - len(taken)
@@ -55,6 +56,7 @@ class SqliteOwnership:
 
         def claim(connection: Connection) -> list[rows.Row]:
             wanted = {"definitions": known, "living": self._living(), "together": limits}
+            self._judge(connection)
             suspects = connection.execute(_SQL["suspects"], wanted).fetchall()
             if not suspects or not self._database.is_living(owner):
                 return []
@@ -99,6 +101,12 @@ class SqliteOwnership:
         known = {(definition.workflow, definition.version) for definition in definitions}
         needed = await self._session.call(lambda connection: connection.execute(_SQL["open_versions"]).fetchall())
         return [Definition(workflow, version, "") for workflow, version in needed if (workflow, version) not in known]
+
+    def _judge(self, connection: Connection) -> None:
+        """What the dead died of."""
+        dead = {"living": self._living()}
+        connection.execute(_SQL["acquit"], dead)
+        connection.execute(_SQL["condemn"], dead)
 
     def _claim(self, connection: Connection, owner: int, picked: Sequence[tuple[int, str, int]]) -> list[rows.Row]:
         """Runs with the build of their claimer, which is the one that may stop them, and what to add to takeovers."""

@@ -129,6 +129,21 @@ async def of_those_tried_together_who_got_on_is_not_to_blame(harness: Harness) -
     assert {(head.id, head.takeovers) for head in heads} == {(run, 1) for run in ("bad", "well", "well too", "young")}
 
 
+async def who_is_claimed_first_makes_nobody_guilty(harness: Harness) -> None:
+    """Whoever tries suspects already may claim the guilty before the others are taken over."""
+    a, b, c, d = await coordinators(harness, 4)
+    await _suspects(harness, a, b, "bad", "well")
+    assert len(await _all_tried(c, 9)) == 2
+    await c.moved(c.create("young"), c.step("well", 1, epoch=3))
+    await harness.end(c.number)
+    assert await _tried(d) == ("bad", 3)
+    await d.store.ownership.end_trial(d.number)
+    heads, left = await d.claim_orphans()
+    assert (sorted((head.id, head.takeovers) for head in heads), left) == ([("well", 0), ("young", 0)], 0)
+    assert [victim.incarnation for victim in await d.store.ownership.died_on_trial("bad")] == [c.number]
+    assert await d.store.ownership.died_on_trial("well") == []
+
+
 async def the_ended_try_nobody(harness: Harness) -> None:
     a, b, c, d = await coordinators(harness, 4)
     await _suspects(harness, a, b, "run")
@@ -185,6 +200,7 @@ CASES = (
     those_with_fewest_deaths_are_tried_first,
     suspects_with_equally_many_deaths_are_tried_together,
     of_those_tried_together_who_got_on_is_not_to_blame,
+    who_is_claimed_first_makes_nobody_guilty,
     the_ended_try_nobody,
     a_released_run_is_due_and_forgiven,
 )

@@ -24,9 +24,17 @@ RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 -- name: end_incarnation
 -- The first who does it wins.
 WITH ended AS (
-    UPDATE coordinators SET ended_at = now() WHERE incarnation = $1 AND ended_at IS NULL RETURNING incarnation
+    UPDATE coordinators c SET
+        -- include: ending
+    WHERE incarnation = $1 AND ended_at IS NULL RETURNING incarnation
 )
 -- include: tell
+
+-- name: ending
+-- Its trial is now what it died of: without the runs that got on. Told before the first of its runs is claimed: afterwards their
+-- heads tell of others.
+ended_at = now(),
+trial = ARRAY (SELECT r.id FROM runs r WHERE r.id = ANY (c.trial) AND r.owner = c.incarnation AND r.takeovers > 0)
 
 -- name: tell
 -- The end of an end: all survivors hear of it as it commits. Rare, so the lock that a NOTIFY takes at commit costs nobody much.
@@ -35,7 +43,8 @@ SELECT incarnation, pg_notify('pointsman_ended', incarnation || ' ' || coalesce(
 -- name: end_if_free
 -- End an incarnation whose lock is still free.
 WITH ended AS (
-    UPDATE coordinators SET ended_at = now()
+    UPDATE coordinators c SET
+        -- include: ending
     WHERE incarnation = $3::bigint AND ended_at IS NULL AND pg_try_advisory_xact_lock_shared($1::int, $2::int)
     RETURNING incarnation
 )
@@ -44,7 +53,8 @@ WITH ended AS (
 -- name: end_expired
 -- End those whose leases ran out, but only with a TTL for the whole of which the caller ($2, ms) has been in touch.
 WITH ended AS (
-    UPDATE coordinators SET ended_at = now()
+    UPDATE coordinators c SET
+        -- include: ending
     WHERE ended_at IS NULL AND incarnation <> $1 AND expires_at < clock_timestamp() AND ttl_ms <= $2::bigint
     RETURNING incarnation
 )

@@ -49,15 +49,14 @@ WITH RECURSIVE owners AS (
 SELECT o.owner FROM owners o JOIN coordinators c ON c.incarnation = o.owner WHERE c.ended_at IS NOT NULL
 
 -- name: orphanage
--- What both kinds of takeover begin with. The `culprits` of a death are the runs that its incarnation had on trial, but for those
--- that got on: where there are any, the others which died with it are not to blame.
+-- What both kinds of takeover begin with. The `culprits` of a death are what is left of the trial of its incarnation: where there
+-- are any, the others which died with it are not to blame.
 alive AS MATERIALIZED (
     -- include: alive
 ), owners AS (
     -- include: owners
 ), dead AS MATERIALIZED (
-    SELECT c.incarnation,
-           ARRAY (SELECT t.id FROM runs t WHERE t.id = ANY (c.trial) AND t.owner = c.incarnation AND t.takeovers > 0) AS culprits
+    SELECT c.incarnation, coalesce(c.trial, '{}') AS culprits
     FROM owners o
     JOIN coordinators c ON c.incarnation = o.owner
     WHERE c.ended_at IS NOT NULL

@@ -13,7 +13,7 @@
 --   task:ID     hash   a human task                 tasks          zset  by the time at which they were opened
 --   notice:ID   hash   a notice                     notices        zset  by the time at which they are due
 --   tasks:ID, reserved:ID, tried:ID, children:ID    sets: what belongs to a run
---   trial:N     set    the runs that an incarnation drives, or drove when it died, on trial
+--   trial:N     set    the runs that an incarnation drives on trial, or of which it died
 --   tranche:T   set    SEQUENCE:ID                  tranches       set   those that there are
 --   bucket:N, buckets  sets: the runs of a week; the weeks               moved:ID  list  events that repairs moved away
 --   inc:N       hash   an incarnation               living         zset  by number     deaths  list     board  hash

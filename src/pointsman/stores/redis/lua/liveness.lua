@@ -1,7 +1,15 @@
 -- Incarnations: registered, renewed, and ended once. `client` names the connection whose end is the end of the process.
 
+-- Its trial is then what it died of: without the runs that got on. Told before the first of its runs is claimed: afterwards their
+-- heads tell of others.
 local function end_incarnation(number)
     if call('ZREM', P .. 'living', number) == 0 then return 0 end
+    for _, run in ipairs(call('SMEMBERS', P .. 'trial:' .. number)) do
+        local h = hash('run:' .. run)
+        if not (h and not ENDED[h.status] and h.owner == number and num(h.takeovers) > 0) then
+            call('SREM', P .. 'trial:' .. number, run)
+        end
+    end
     call('HSET', P .. 'inc:' .. number, 'ended_at', text(NOW))
     call('HDEL', P .. 'board', number)
     call('RPUSH', P .. 'deaths', number)

@@ -96,10 +96,11 @@ CREATE TABLE coordinators (
     started_at  INTEGER NOT NULL
 ) STRICT;
 
--- The runs that an incarnation drives, or drove when it died, on suspicion.
+-- The runs that an incarnation drives on suspicion; once it is dead and they are judged, those of whom it died.
 CREATE TABLE trials (
     run         TEXT    NOT NULL,
     incarnation INTEGER NOT NULL,
+    is_judged   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (run, incarnation)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX trials_incarnation ON trials (incarnation);

@@ -21,35 +21,35 @@ WHERE r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= :now AND r.ende
   AND (:runs IS NULL OR r.id IN (SELECT value FROM json_each(:runs)))
 ORDER BY r.wake_at, r.id LIMIT :limit
 
--- name: culprits
--- The runs that their owner has, or had when it died, on trial, but for those that got on.
-SELECT r.id, r.owner FROM trials t JOIN runs r ON r.id = t.run AND r.owner = t.incarnation
-WHERE r.takeovers > 0 AND r.ended_at IS NULL
+-- name: acquit
+-- Of the trials of the dead, the runs that got on. Before the first of their runs is claimed: afterwards their heads tell of others.
+DELETE FROM trials WHERE NOT is_judged AND incarnation NOT IN (SELECT value FROM json_each(:living)) AND NOT EXISTS (
+    SELECT * FROM runs r WHERE r.id = run AND r.owner = incarnation AND r.takeovers > 0 AND r.ended_at IS NULL
+)
+
+-- name: condemn
+-- The others.
+UPDATE trials SET is_judged = 1 WHERE NOT is_judged AND incarnation NOT IN (SELECT value FROM json_each(:living))
 
 -- name: orphanage
 -- Runs whose owner is not among the living. Where there are culprits of its death, the others which died with it are not to blame.
 SELECT r.number, d.build, k.owner IS NULL AS is_blamed, r.takeovers, r.id,
-       r.takeovers > 0 AND (k.owner IS NULL OR (r.id, r.owner) IN culprits) AS is_suspect
+       r.takeovers > 0 AND (k.owner IS NULL OR (r.id, r.owner) IN (SELECT run, incarnation FROM trials)) AS is_suspect
 FROM runs r JOIN (
     -- include: definitions
 ) d ON d.workflow = r.workflow AND d.version = r.version
-LEFT JOIN (SELECT DISTINCT owner FROM culprits) k ON k.owner = r.owner
+LEFT JOIN (SELECT DISTINCT incarnation AS owner FROM trials) k ON k.owner = r.owner
 WHERE r.owner IS NOT NULL AND r.owner NOT IN (SELECT value FROM json_each(:living)) AND r.status <> 'quarantined'
 
 -- name: orphans
 -- Those under no suspicion.
-WITH culprits AS (
-    -- include: culprits
-)
 SELECT number, build, is_blamed FROM (
     -- include: orphanage
 ) WHERE NOT is_suspect ORDER BY number
 
 -- name: suspects
 -- The least suspect of the others, at most so many of them as :together has for their number of deaths.
-WITH culprits AS (
-    -- include: culprits
-), suspects AS (
+WITH suspects AS (
     SELECT * FROM (
         -- include: orphanage
     ) WHERE is_suspect
