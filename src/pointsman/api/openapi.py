@@ -25,6 +25,7 @@ from pointsman.kernel.errors import (
     Draining,
     InvalidValue,
     PointsmanError,
+    SchemaDiffers,
     SchemaFromFuture,
     SchemaMissing,
     StoreRefused,
@@ -42,7 +43,7 @@ ALWAYS = (
 )  # fmt: skip
 UNLESS_PUBLIC = (
     errors.Unauthorized, errors.CrossOrigin, errors.ForeignHost, StoreUnavailable, SchemaMissing,
-    SchemaFromFuture, Draining,
+    SchemaFromFuture, SchemaDiffers, Draining,
 )  # fmt: skip
 WITH_BODY = (
     errors.InvalidJson, errors.BodyTooLarge, errors.UnsupportedMediaType, errors.UnsupportedEncoding,

@@ -62,7 +62,7 @@ def retention(
 
 
 async def _retain(url: str, days: int | None, batch: int) -> tuple[Turn | None, list[Bucket], list[int]]:
-    """Raises: StoreUnavailable, SchemaMissing, SchemaFromFuture."""
+    """Raises: StoreUnavailable, SchemaMissing, SchemaFromFuture, SchemaDiffers."""
     store = store_of(url)
     await store.open()
     try:

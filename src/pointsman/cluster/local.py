@@ -113,7 +113,7 @@ class LocalCluster:
         """Everything up and ready. What came up is stopped again on failure.
 
         Raises:
-            DirectoryInUse, EmbeddedServerFailed, ClusterFailed, AddressInUse, SchemaFromFuture,
+            DirectoryInUse, EmbeddedServerFailed, ClusterFailed, AddressInUse, SchemaFromFuture, SchemaDiffers,
             StoreUnavailable.
         """
         self._lock = take_directory(self.directory, "up.lock")

@@ -44,7 +44,7 @@
     ├── StoreUnavailable               the store can't be reached, or said no for now
     │   └── StoreInUse                 another process has the file open
     ├── Overloaded                     a new run would wait too long, and is not started
-    ├── SchemaMissing, SchemaFromFuture, CoordinatorExists, Draining
+    ├── SchemaMissing, SchemaFromFuture, SchemaDiffers, CoordinatorExists, Draining
 
     RunControl (BaseException)         control flow that `except Exception` must not catch
     ├── RunRestarting                  run.restart: the body ends, and begins again
@@ -384,6 +384,14 @@ class SchemaFromFuture(PointsmanError):
     """The database's schema is newer than this release: deploy a newer release of Pointsman."""
 
     code = "schema_from_future"
+    status = 503
+
+
+class SchemaDiffers(PointsmanError):
+    """The database's schema was made by another build, whose migrations were others than this one's. Only releases can
+    be migrated: keep the build that made it, or begin with a new database."""
+
+    code = "schema_differs"
     status = 503
 
 

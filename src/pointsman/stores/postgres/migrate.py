@@ -7,28 +7,31 @@ add up to.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
 import asyncpg
 
-from pointsman.kernel.errors import SchemaFromFuture, SchemaMissing, StoreUnavailable
+from pointsman.kernel.errors import SchemaDiffers, SchemaFromFuture, SchemaMissing, StoreUnavailable
 from pointsman.stores.postgres.partitions import make_partitions
 from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.postgres.settings import PostgresSettings
 
 LOCK: Final = zlib.crc32(b"pointsman migrations")
 _FILE = re.compile(r"^(\d{4})_(\w+)\.(pre|post)\.sql$")
+_COMMENT = re.compile(r"--[^\n]*")
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
     number     integer     NOT NULL,
     phase      text        NOT NULL,
     name       text        NOT NULL,
+    digest     text        NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT migrations_pkey PRIMARY KEY (number, phase)
 )
@@ -45,6 +48,11 @@ class Migration:
     @property
     def title(self) -> str:
         return f"{self.number:04}_{self.name}.{self.phase}"
+
+    @property
+    def digest(self) -> str:
+        """Of what it does: comments and white space do not count."""
+        return hashlib.sha256(" ".join(_COMMENT.sub("", self.sql).split()).encode()).hexdigest()
 
 
 def known_migrations() -> Sequence[Migration]:
@@ -64,7 +72,7 @@ async def migrate(dsn: str, *, post: bool = True) -> list[str]:
         post: also those that code of the release before would not survive.
 
     Raises:
-        SchemaFromFuture, StoreUnavailable.
+        SchemaFromFuture, SchemaDiffers, StoreUnavailable.
     """
     connection = await Server(dsn, PostgresSettings()).reach({"lock_timeout": "60000"}, codecs=True)
     try:
@@ -81,7 +89,7 @@ async def migrate(dsn: str, *, post: bool = True) -> list[str]:
 
 async def _apply(connection: Connection, post: bool) -> list[str]:
     done = await _applied(connection)
-    _refuse_future(done)
+    _refuse_others(done)
     applied = []
     for migration in known_migrations():
         if (migration.number, migration.phase) in done or (migration.phase == "post" and not post):
@@ -89,15 +97,16 @@ async def _apply(connection: Connection, post: bool) -> list[str]:
         async with connection.transaction():
             await connection.execute(migration.sql)
             await connection.execute(
-                "INSERT INTO migrations (number, phase, name) VALUES ($1, $2, $3)",
-                migration.number, migration.phase, migration.name,
+                "INSERT INTO migrations (number, phase, name, digest) VALUES ($1, $2, $3, $4)",
+                migration.number, migration.phase, migration.name, migration.digest,
             )  # fmt: skip
         applied.append(migration.title)
     return applied
 
 
 async def check_database(dsn: str) -> None:
-    """Raises SchemaMissing, SchemaFromFuture or StoreUnavailable unless this release can work with the database."""
+    """Raises SchemaMissing, SchemaFromFuture, SchemaDiffers or StoreUnavailable unless this release can work with the
+    database."""
     connection = await Server(dsn, PostgresSettings()).reach()
     try:
         await check_schema(connection)
@@ -106,12 +115,12 @@ async def check_database(dsn: str) -> None:
 
 
 async def check_schema(connection: Connection) -> None:
-    """Raises SchemaMissing or SchemaFromFuture unless this release can work with the database."""
+    """Raises SchemaMissing, SchemaFromFuture or SchemaDiffers unless this release can work with the database."""
     try:
         done = await _applied(connection)
     except asyncpg.UndefinedTableError as error:
         raise SchemaMissing("the database has no Pointsman schema: run `pointsman migrate`") from error
-    _refuse_future(done)
+    _refuse_others(done)
     missing = [m.title for m in known_migrations() if m.phase == "pre" and (m.number, m.phase) not in done]
     if missing:
         raise SchemaMissing(
@@ -120,11 +129,13 @@ async def check_schema(connection: Connection) -> None:
         )
 
 
-async def _applied(connection: Connection) -> set[tuple[int, str]]:
-    return {(row["number"], row["phase"]) for row in await connection.fetch("SELECT number, phase FROM migrations")}
+async def _applied(connection: Connection) -> dict[tuple[int, str], str | None]:
+    """The digest of each; None: applied by a build that did not note it."""
+    rows = await connection.fetch("SELECT number, phase, to_jsonb(m) ->> 'digest' AS digest FROM migrations m")
+    return {(row["number"], row["phase"]): row["digest"] for row in rows}
 
 
-def _refuse_future(done: set[tuple[int, str]]) -> None:
+def _refuse_others(done: Mapping[tuple[int, str], str | None]) -> None:
     newest = max((migration.number for migration in known_migrations()), default=0)
     ahead = max((number for number, _ in done), default=0)
     if ahead > newest:
@@ -132,3 +143,10 @@ def _refuse_future(done: set[tuple[int, str]]) -> None:
             f"the database's schema is at migration {ahead}, this release knows {newest}: "
             "deploy a newer release of Pointsman"
         )
+    for migration in known_migrations():
+        key = (migration.number, migration.phase)
+        if key in done and done[key] != migration.digest:
+            raise SchemaDiffers(
+                f"the database's schema was made by a build in which {migration.title} did something else: keep that "
+                "build for it, or begin with a new database"
+            )

@@ -5,6 +5,7 @@ CREATE TABLE migrations (
     number     integer     NOT NULL,
     phase      text        NOT NULL,
     name       text        NOT NULL,
+    digest     text        NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT migrations_pkey PRIMARY KEY (number, phase)
 );

@@ -66,7 +66,7 @@ class PostgresStore:
         return self._server.description
 
     async def open(self) -> None:
-        """Raises SchemaMissing, SchemaFromFuture, StoreUnavailable."""
+        """Raises SchemaMissing, SchemaFromFuture, SchemaDiffers, StoreUnavailable."""
         await self._readers.call(check_schema)
         await self._readers.call(make_partitions)
         for _ in range(CLOCK_READINGS):

@@ -40,7 +40,7 @@ class SqliteDatabase(Membership):
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Raises StoreInUse, StoreUnavailable, SchemaFromFuture."""
+        """Raises StoreInUse, StoreUnavailable, SchemaFromFuture, SchemaDiffers."""
         if self._users == 0:
             self._lock = _lock(self.path)
             try:

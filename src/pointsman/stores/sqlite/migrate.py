@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from importlib import resources
 from typing import Final
 
-from pointsman.kernel.errors import SchemaFromFuture, StoreUnavailable
+from pointsman.kernel.errors import SchemaDiffers, SchemaFromFuture, StoreUnavailable
 from pointsman.stores.sqlite.connection import Connection
 
 APPLICATION_ID: Final = 0x504F494E
@@ -28,7 +30,7 @@ def migrate(connection: Connection) -> list[int]:
     """Apply what is missing, each in a transaction of its own, and return the numbers.
 
     Raises:
-        SchemaFromFuture; StoreUnavailable: the file belongs to another program.
+        SchemaFromFuture, SchemaDiffers; StoreUnavailable: the file belongs to another program.
     """
     (done,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -41,9 +43,25 @@ def migrate(connection: Connection) -> list[int]:
             f"the file's schema is at migration {done}, this release knows {known[-1][0]}: "
             "deploy a newer release of Pointsman"
         )
+    if not _schema_of([sql for number, sql in known if number <= done]) <= _schema(connection):
+        raise SchemaDiffers(
+            "the file's schema was made by a build whose migrations did something else: keep that build for it, or "
+            "begin with a new file"
+        )
     missing = [(number, sql) for number, sql in known if number > done]
     for number, sql in missing:
         connection.executescript(
             f"BEGIN IMMEDIATE; {sql}\nPRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         )
     return [number for number, _ in missing]
+
+
+def _schema_of(migrations: list[str]) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("\n".join(migrations))
+        return _schema(connection)
+
+
+def _schema(connection: Connection) -> set[tuple[str, str]]:
+    """Names of tables and indexes, and the statements that made them."""
+    return set(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))

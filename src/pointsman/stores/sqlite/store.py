@@ -73,7 +73,7 @@ class SqliteStore:
         return f"SQLite at {self.database.path} (one process)"
 
     async def open(self) -> None:
-        """Raises StoreInUse, StoreUnavailable, SchemaFromFuture."""
+        """Raises StoreInUse, StoreUnavailable, SchemaFromFuture, SchemaDiffers."""
         if not self._session.is_open:
             await asyncio.to_thread(self.database.open)
             self._session.is_open = True

@@ -1,12 +1,13 @@
 """Migrations: applied once, equal to schema.sql, and named errors where they are missing or too new."""
 
 import asyncio
+from dataclasses import replace
 from importlib import resources
 
 import asyncpg
 import pytest
 
-from pointsman.kernel.errors import SchemaFromFuture, SchemaMissing, StoreUnavailable
+from pointsman.kernel.errors import SchemaDiffers, SchemaFromFuture, SchemaMissing, StoreUnavailable
 from pointsman.stores.postgres import PostgresStore, migrate
 from pointsman.stores.postgres.migrate import known_migrations
 from tests.support.postgres import TestServer
@@ -80,13 +81,36 @@ async def test_a_half_migrated_database_says_what_to_do(fresh_database: str) -> 
 
 async def test_a_database_from_the_future_is_refused(fresh_database: str) -> None:
     async with connected(fresh_database) as connection:
-        await connection.execute("INSERT INTO migrations (number, phase, name) VALUES (9999, 'pre', 'from_the_future')")
+        await connection.execute(
+            "INSERT INTO migrations (number, phase, name, digest) VALUES (9999, 'pre', 'from_the_future', '')"
+        )
     store = PostgresStore(fresh_database)
     with pytest.raises(SchemaFromFuture, match="deploy a newer release"):
         await store.open()
     await store.close()
     with pytest.raises(SchemaFromFuture):
         await migrate(fresh_database)
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE migrations SET digest = 'of another build'", "ALTER TABLE migrations DROP COLUMN digest"]
+)
+async def test_a_database_of_another_build_is_refused(fresh_database: str, change: str) -> None:
+    """Its statements would be refused one by one, some of them where nobody looks: takeovers, say."""
+    async with connected(fresh_database) as connection:
+        await connection.execute(change)
+    store = PostgresStore(fresh_database)
+    with pytest.raises(SchemaDiffers, match="begin with a new database"):
+        await store.open()
+    await store.close()
+    with pytest.raises(SchemaDiffers):
+        await migrate(fresh_database)
+
+
+def test_a_comment_makes_no_other_migration() -> None:
+    first, *_ = known_migrations()
+    assert replace(first, sql=f"-- said better\n{first.sql}\n").digest == first.digest
+    assert replace(first, sql=first.sql.replace("NOT NULL", "", 1)).digest != first.digest
 
 
 async def test_a_table_that_is_missing_later_is_a_named_error(fresh_database: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.kernel.errors import InvalidValue, SchemaFromFuture, StoreInUse, StoreUnavailable
+from pointsman.kernel.errors import InvalidValue, SchemaDiffers, SchemaFromFuture, StoreInUse, StoreUnavailable
 from pointsman.ports.event_log import NewEvent, Outcome
 from pointsman.ports.inspection import MailCount
 from pointsman.stores.postgres import PostgresStore
@@ -115,6 +115,20 @@ async def test_what_is_no_file_of_ours_is_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(foreign)
     assert [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")] == ["theirs"]
     connection.close()
+
+
+async def test_a_file_of_another_build_is_refused_and_what_others_put_into_it_is_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "pointsman.db"
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIEW open_runs AS SELECT id FROM runs WHERE ended_at IS NULL")
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE trials RENAME TO tried")
+    with pytest.raises(SchemaDiffers, match="begin with a new file"):
+        await SqliteStore(path).open()
 
 
 async def test_a_file_that_is_refused_is_not_held_open(tmp_path: Path) -> None:
