@@ -19,6 +19,11 @@ from pointsman.cluster import LocalCluster
 PATIENCE_S = 120.0
 """How long the runs of a dead coordinator may be without a new owner before the drill gives up."""
 
+ENOUGH_RUNS = 20
+"""A victim owns so many when it is struck, if any comes to own so many."""
+SOON_S = 3.0
+"""How long it is waited for, while it comes to own more."""
+
 OWNERS = """
 SELECT c.name, c.incarnation, count(*) AS runs FROM runs r JOIN coordinators c ON c.incarnation = r.owner
 WHERE c.ended_at IS NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1
@@ -89,7 +94,7 @@ class Faults:
         connection = await asyncpg.connect(self._cluster.dsn)
         try:
             known = {victim.name for victim in (*self.struck.kills, *self.struck.stops)}
-            owners = [row for row in await connection.fetch(OWNERS) if row["name"] not in known]
+            owners = await self._owners(connection, known)
             if not owners:
                 self.struck.in_vain.append("there was no coordinator with runs left to signal: send more tickets")
                 return None
@@ -104,6 +109,17 @@ class Faults:
             return victim
         finally:
             await connection.close()
+
+    async def _owners(self, connection: asyncpg.Connection, known: set[str]) -> list[asyncpg.Record]:
+        """Who may be struck, the one with most runs first: as soon as that has enough, or half of what it had."""
+        deadline, most = time.perf_counter() + SOON_S, 0
+        while True:
+            owners = [row for row in await connection.fetch(OWNERS) if row["name"] not in known]
+            runs = owners[0]["runs"] if owners else 0
+            if runs >= ENOUGH_RUNS or 0 < 2 * runs <= most or time.perf_counter() > deadline:
+                return owners
+            most = max(most, runs)
+            await asyncio.sleep(0.01)
 
     async def _until_none_owned(self, connection: asyncpg.Connection, incarnation: int) -> None:
         deadline = time.perf_counter() + PATIENCE_S

@@ -70,7 +70,9 @@ def test_what_cannot_be_repaired_is_said_and_is_no_success(fresh_database: str) 
 
 
 def test_a_database_from_the_future_is_refused_with_what_to_do(fresh_database: str) -> None:
-    asyncio.run(fill(fresh_database, "INSERT INTO migrations (number, phase, name, digest) VALUES (99, 'pre', 'later', '')"))
+    asyncio.run(
+        fill(fresh_database, "INSERT INTO migrations (number, phase, name, digest) VALUES (99, 'pre', 'later', '')")
+    )
     code, said = doctor("--store", fresh_database)
     assert code == 3
     assert "schema_from_future: the database's schema is at migration 99" in said
