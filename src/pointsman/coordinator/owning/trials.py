@@ -2,7 +2,7 @@
 
 A run that was taken over and has appended nothing since, when its next owner dies too, is a suspect. Mostly hundreds of
 them only happened to be there: in two deaths at short intervals, waiting for slow agents. So many are tried together at
-first, few at each further death, and at last each alone: nobody is quarantined for what another one did. The death
+first, few at each further death, and at last each alone: nobody is quarantined for a death that it shared. The death
 count of a suspect is raised before it is loaded, and while a trial lasts a death is the fault of those in it that have
 not got on. A trial ends when all have appended, or when its time is over; that grows with every death, so that what
 kills slowly is found too. A run that has been there too often is quarantined, with a report.
