@@ -31,7 +31,8 @@ from pointsman.kernel.errors import (
 )
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import Append, AppendResult, RunFilter
-from pointsman.ports.runs import EventView
+from pointsman.ports.mailbox import Mail
+from pointsman.ports.runs import EventView, Redrive
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.ownership import MemoryOwnership
 from pointsman.stores.memory.store import MemoryStore
@@ -485,8 +486,8 @@ def test_nobody_is_quarantined_for_what_another_run_did(takeovers_max: int, size
     assert trial_sizes(CoordinatorSettings(takeovers_max=takeovers_max)) == sizes
 
 
-async def test_a_body_that_uses_what_asyncio_ties_to_a_task_ends_itself_and_nobody_else() -> None:
-    """`asyncio.timeout` cancelled the task of the client that started the run, or of the coordinator that drove it."""
+def hasty() -> App:
+    """Its workflows use `asyncio.timeout`, or wait for what is not durable."""
     app = App("hasty")
 
     @app.agent
@@ -517,17 +518,50 @@ async def test_a_body_that_uses_what_asyncio_ties_to_a_task_ends_itself_and_nobo
         await run.call(slow, 1)
         await asyncio.sleep(0.02)
 
-    names, database = ("at_once", "later", "after_mail", "sleeping"), MemoryDatabase()
-    async with coordinator(app, database) as one:
-        verbs = CoordinatorRuns(one)
+    async def ask(run: Run) -> None:
+        await run.ask("Who is there?")
+
+    @app.workflow()
+    async def while_asking(run: Run) -> int:
+        run.branch("question", ask)
+        await run.call(slow, 1)
+        return await in_time(run)
+
+    @app.workflow()
+    async def while_reading_mail(run: Run) -> int:
+        await run.call(slow, 1)
+        return await in_time(run)
+
+    return app
+
+
+async def test_a_body_that_uses_what_asyncio_ties_to_a_task_ends_itself_and_nobody_else() -> None:
+    """`asyncio.timeout` cancelled the task of the client that started the run, or of the coordinator that drove it."""
+    names = ("at_once", "later", "after_mail", "while_asking", "while_reading_mail", "sleeping")
+    async with coordinator(hasty(), MemoryDatabase()) as one:
+        verbs, read = CoordinatorRuns(one), one.store.mailbox.read
+
+        async def until_called(run: str, *, after: int) -> Sequence[Mail]:
+            """So long that the call has ended before it is read."""
+            driver = one.roster.driver(run)
+            while run == "while_reading_mail" and driver is not None and not driver._outcomes:
+                await asyncio.sleep(0)
+            return await read(run, after=after)
+
+        one.store.mailbox.read = until_called  # type: ignore[method-assign]
         for name in names:
             await start(one, name, run=name)
-        await verbs.signal("after_mail", "go", b"null", key="k")
+        for name in ("after_mail", "while_reading_mail"):
+            await verbs.signal(name, "go", b"null", key="k")
         for name in names:
             view = await verbs.wait(name, timeout_s=5)
             assert view.failure is not None, (name, view.head.status)
             assert (view.head.status, view.failure.kind) == ("failed", "foreign_awaitable"), view.failure
-        assert "run.first" in view.failure.message or name == "sleeping"
+            assert "run.first" in view.failure.message or name == "sleeping"
+        await verbs.redrive(Redrive("later"))  # its log is replayed up to there
+        view = await verbs.wait("later", timeout_s=5)
+        assert view.failure is not None
+        assert (view.head.status, view.failure.kind) == ("failed", "foreign_awaitable"), view.failure
 
 
 async def driven_and_killed(
