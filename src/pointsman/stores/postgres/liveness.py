@@ -70,6 +70,11 @@ class PostgresLiveness:
             self._watch.start()
         return await self._watch.next_death()
 
+    def was_enlisted(self, incarnation: int) -> None:
+        """Somebody has joined: said to all others as it commits, so that one of them watches it at once."""
+        if self._watch is not None:
+            self._watch.was_enlisted(incarnation)
+
     def was_ended(self, incarnation: int) -> None:
         """Somebody has ended it: said to all survivors as it commits, so that they share its runs."""
         if self._watch is not None:

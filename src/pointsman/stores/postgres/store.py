@@ -51,7 +51,10 @@ class PostgresStore:
         self.mailbox = PostgresMailbox(self._readers)
         self.ownership = PostgresOwnership(self._readers, self._planner)
         self.liveness = PostgresLiveness(self._server, self.clock, self._readers, self.ownership)
-        self.wakeup = PostgresWakeup(self._server, self.liveness.was_ended)
+        self.wakeup = PostgresWakeup(
+            self._server,
+            {"pointsman_enlisted": self.liveness.was_enlisted, "pointsman_ended": self.liveness.was_ended},
+        )
         self.system = PostgresSystemLog(self._readers, self._server.settings.plain_json_bytes_max)
         self.board = PostgresBoard(self._readers)
         self.human_tasks = PostgresHumanTasks(self._readers, self._planner)

@@ -1,4 +1,4 @@
-"""Wake-up by LISTEN and NOTIFY: see `ports/wakeup.py`. The same listener hears of incarnations that were ended.
+"""Wake-up by LISTEN and NOTIFY: see `ports/wakeup.py`. The same listener hears who joins and who was ended.
 
 A NOTIFY takes a lock that all commits of the database share, so it is never part of an append, and many hints travel
 in one. A listener whose connection is silently dead hears nothing and gets no error, so it must hear itself every few
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -25,8 +25,6 @@ MESSAGE_BYTES_MAX = 7_900
 PENDING_MAX = 10_000
 """Hints beyond it are dropped: whoever has so much to do looks for itself."""
 RETRY_S = 0.2
-ENDED = "pointsman_ended"
-"""The channel on which `liveness.sql` tells of ends: a number, a space, and the schema that it counts in."""
 FLUSH_S = 0.5
 
 logger = logging.getLogger("pointsman.wakeup")
@@ -39,11 +37,16 @@ class Message(msgspec.Struct, array_like=True):
 
 
 class PostgresWakeup:
-    """A service: `start` once, `stop` any number of times. `on_ended` gets the number of each ended incarnation."""
+    """A service: `start` once, `stop` any number of times.
 
-    def __init__(self, server: Server, on_ended: Callable[[int], None]) -> None:
+    Args:
+        told: by the channel on which `liveness.sql` tells of incarnations: what gets the number of each. The message is
+            that number, a space, and the schema that it counts in.
+    """
+
+    def __init__(self, server: Server, told: Mapping[str, Callable[[int], None]]) -> None:
         self._server = server
-        self._on_ended = on_ended
+        self._told = told
         self._schema = ""
         self._me = secrets.token_hex(4)
         self._channel = ""
@@ -139,12 +142,13 @@ class PostgresWakeup:
 
     async def _listen(self, connection: Connection) -> None:
         await connection.add_listener(self._channel, self._on_message)
-        await connection.add_listener(ENDED, self._on_end)
+        for channel in self._told:
+            await connection.add_listener(channel, self._on_incarnation)
 
-    def _on_end(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _on_incarnation(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         number, _, schema = str(payload).partition(" ")
         if schema == self._schema and number.isdecimal():
-            self._on_ended(int(number))
+            self._told[channel](int(number))
 
     def _on_message(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:

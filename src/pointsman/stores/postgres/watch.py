@@ -3,13 +3,15 @@
 In a ring, each coordinator waits on the lock of the next living one; that wait ends within milliseconds of a
 process's death. A freed lock is only a hint (a session can end without its process), confirmed by a second witness or
 after a short while (`confirming.py`).
-Whoever ends an incarnation tells all others in the same transaction. Beside it everyone looks regularly who lives,
-whose lease has run out, and which of the dead still own runs.
+Whoever joins, and whoever ends an incarnation, tells all others in the same transaction; a wait on the lock of one who
+is no longer the next is then cut short. Beside it everyone looks regularly who lives, whose lease has run out, and
+which of the dead still own runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -20,7 +22,7 @@ from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.queries import load
 
 LOCK_WAIT_MS = 1_000
-"""A wait on a lock is begun anew this often: the ring changes, and a dead connection would otherwise never show."""
+"""A wait on a lock is begun anew this often: a dead connection would otherwise never show."""
 UNSEEN_POLL_S = 0.1
 RETRY_S = 0.1
 
@@ -55,6 +57,10 @@ class Watch:
         """Ends that `next_death` was told of; the few bytes of each stay."""
         self._deaths: asyncio.Queue[int] = asyncio.Queue()
         self._looked = asyncio.Event()
+        self._look_again = asyncio.Event()
+        self._next: int | None = None
+        """Whose lock is waited for."""
+        self._next_is_another = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -76,10 +82,16 @@ class Watch:
             raise StoreUnavailable("this store is closed")
         return death
 
+    def was_enlisted(self, number: int) -> None:
+        """At any time: an incarnation has joined. What else is to be known of it is looked up."""
+        if number not in self._living:
+            self._look_again.set()
+
     def was_ended(self, number: int) -> None:
         """At any time: an incarnation is over. Told on once."""
         if number in self._living:
             self._living.remove(number)
+            self._ring_changed()
         if number != self.own and number not in self._told:
             self._told.add(number)
             self._deaths.put_nowait(number)
@@ -97,12 +109,14 @@ class Watch:
     # -- everyone, by their leases -----------------------------------------------------------------------------
 
     async def _look_around(self) -> None:
+        self._look_again.clear()
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["members"]))
         self._addresses = {row["incarnation"]: row["address"] for row in rows}
         living = [row["incarnation"] for row in rows if row["incarnation"] != self.own]
         gone = [number for number in self._living if number not in living]
         self._living = living
         self._looked.set()
+        self._ring_changed()
         in_touch_ms = self._in_touch_ms()
         if in_touch_ms and any(row["is_expired"] for row in rows):
             ended = await self._readers.call(
@@ -116,18 +130,26 @@ class Watch:
             if number in self._told:
                 self._deaths.put_nowait(0)  # what it left could not be claimed yet
             self.was_ended(number)
-        await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._server.settings.ring_refresh_ms / 1000):
+                await self._look_again.wait()
 
     # -- the next one, by its lock -----------------------------------------------------------------------------
 
+    def _ring_changed(self) -> None:
+        if self._who_is_next() != self._next:
+            self._next_is_another.set()
+
+    def _who_is_next(self) -> int | None:
+        return min(self._living, key=lambda number: (number < self.own, number), default=None)
+
     async def _watch_next(self) -> None:
         await self._looked.wait()
-        target = min((number for number in self._living if number > self.own), default=None)
-        target = target or min(self._living, default=None)
+        self._next_is_another.clear()
+        self._next = target = self._who_is_next()
         if target is None:
-            await asyncio.sleep(self._server.settings.ring_refresh_ms / 1000)
-            return
-        if await self._link.call(lambda connection: self._outlive(connection, target), retry=False):
+            await self._next_is_another.wait()
+        elif await self._link.call(lambda connection: self._outlive(connection, target), retry=False):
             self._end_of(target, "its process is gone")
 
     async def _outlive(self, connection: Connection, target: int) -> bool:
@@ -139,11 +161,23 @@ class Watch:
                 return False
         else:
             await connection.execute(_SQL["watch_one"], self._key, target)
-            await connection.execute(_SQL["wait_until_free"])
+            await self._wait_until_free(connection)
             if not await connection.fetchval(_SQL["was_freed"]):
                 return False
         await until_surely_dead(self._addresses.get(target, ""), self._server.settings)
         return await connection.fetchval(_SQL["end_if_free"], self._key, target, target) is not None
+
+    async def _wait_until_free(self, connection: Connection) -> None:
+        waiting = asyncio.create_task(connection.execute(_SQL["wait_until_free"]), name="waiting for a lock")
+        leaving = asyncio.create_task(self._next_is_another.wait(), name="watching another")
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        if not waiting.done():
+            with contextlib.suppress(StoreUnavailable):  # then it ends by itself
+                await self._readers.call(
+                    lambda reader: reader.execute(_SQL["wait_no_more"], connection.get_server_pid())
+                )
+        await waiting
 
     def _end_of(self, number: int, why: str) -> None:
         logger.warning("incarnation %d is dead (%s): ended by incarnation %d", number, why, self.own)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.ports.liveness import Lease
-from pointsman.stores.postgres import PostgresStore, migrate
+from pointsman.stores.postgres import PostgresSettings, PostgresStore, migrate
 from pointsman.stores.postgres.lease import HUNG_EXIT_CODE
 from tests.support.postgres import server_in_temporary_directory
 from tests.unit.stores.postgres.helpers import DEFINITION, PATIENCE_S, SETTINGS, connected, creation, opened, until
@@ -64,11 +64,11 @@ async def test_a_killed_process_is_found_and_its_runs_are_taken_within_a_second(
         assert took < TAKEOVER_S_MAX, f"{took:.3f} s"
 
 
-async def blocked_on(dsn: str, incarnation: int) -> None:
-    """Until a watcher waits for this incarnation's lock."""
-    query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
+async def blocked_on(dsn: str, incarnation: int) -> int:
+    """Wait until a watcher waits for this incarnation's lock. The process ID of its session's server process."""
+    query = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
     async with connected(dsn) as observer:
-        await until(lambda: observer.fetchval(query, incarnation))
+        return int(await until(lambda: observer.fetchval(query, incarnation)))
 
 
 async def test_a_stopped_process_ends_with_its_lease_and_learns_it(fresh_database: str) -> None:
@@ -158,6 +158,49 @@ async def test_who_ends_another_tells_all_survivors(fresh_database: str) -> None
         process.kill()
         async with asyncio.timeout(PATIENCE_S):
             assert await asyncio.gather(*deaths) == [incarnation] * 3
+
+
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> PostgresSettings:
+    """Settings of one who neither looks around again nor ends a wait on a lock by itself: it must be told."""
+    monkeypatch.setattr("pointsman.stores.postgres.watch.LOCK_WAIT_MS", 1_000_000)
+    return dataclasses.replace(SETTINGS, ring_refresh_ms=1_000_000, statement_timeout_s=1_000.0)
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "watching another"])
+async def test_who_joins_is_watched_at_once(fresh_database: str, long_waits: PostgresSettings, others: int) -> None:
+    async with opened(fresh_database, long_waits) as first, opened(fresh_database, long_waits) as b:
+        known = [await register(first, "first") for _ in range(others)]
+        lease = await register(b)
+        watching = asyncio.create_task(b.liveness.next_death(lease.incarnation))
+        sessions = {await blocked_on(fresh_database, other.incarnation) for other in known}
+        async with holder(fresh_database) as (process, incarnation):
+            sessions.add(await blocked_on(fresh_database, incarnation))
+            assert len(sessions) == 1, "a wait that is cut short costs no connection"
+            process.kill()
+            assert await asyncio.wait_for(watching, PATIENCE_S) == incarnation
+
+
+async def test_when_the_watched_one_is_ended_the_next_is_watched_at_once(
+    fresh_database: str, long_waits: PostgresSettings
+) -> None:
+    """Its lock is not free: it was stopped, and ended for its lease by somebody else."""
+    async with (
+        opened(fresh_database) as judge,
+        opened(fresh_database, long_waits) as b,
+        holder(fresh_database, "--ttl-ms", "800") as (process, incarnation),
+    ):
+        leases = [await register(judge, "judge", ttl_ms=800), await register(b, ttl_ms=800)]
+        watching = [
+            asyncio.create_task(store.liveness.next_death(lease.incarnation))
+            for store, lease in zip((judge, b), leases, strict=True)
+        ]
+        await blocked_on(fresh_database, incarnation)
+        os.kill(process.pid, signal.SIGSTOP)
+        assert await asyncio.wait_for(watching[1], PATIENCE_S) == incarnation
+        await blocked_on(fresh_database, leases[0].incarnation)
+        watching[0].cancel()
+        await asyncio.wait(watching)
 
 
 async def test_who_died_before_anybody_watched_is_found_by_its_address(fresh_database: str) -> None:

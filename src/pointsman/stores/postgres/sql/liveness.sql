@@ -5,11 +5,15 @@
 SELECT nextval('coordinators_incarnation_seq')
 
 -- name: enlist
--- A new incarnation, unless a living one has the name.
-INSERT INTO coordinators (incarnation, name, address, definitions, ttl_ms, started_at, expires_at)
-VALUES ($1, $2, $3, $4::text::jsonb, $5, now(), now() + make_interval(secs => $5::int / 1000.0))
-ON CONFLICT (name) WHERE ended_at IS NULL DO NOTHING
-RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+-- A new incarnation, unless a living one has the name. All others hear of it as it commits, so that one of them watches it.
+WITH enlisted AS (
+    INSERT INTO coordinators (incarnation, name, address, definitions, ttl_ms, started_at, expires_at)
+    VALUES ($1, $2, $3, $4::text::jsonb, $5, now(), now() + make_interval(secs => $5::int / 1000.0))
+    ON CONFLICT (name) WHERE ended_at IS NULL DO NOTHING
+    RETURNING incarnation
+)
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms,
+       pg_notify('pointsman_enlisted', incarnation || ' ' || coalesce(current_schema(), '')) FROM enlisted
 
 -- name: namesake
 -- The living incarnation of a name.
@@ -80,15 +84,19 @@ SELECT pg_advisory_unlock($1::int, $2::int)
 SELECT pg_try_advisory_xact_lock_shared($1::int, $2::int)
 
 -- name: wait_until_free
--- Wait, at most for lock_timeout, for its holder's session to end. In a block, because a timeout that is caught writes no error
--- to the server's log, and this one happens every second. A block takes no parameters: they come as settings.
+-- Wait, at most for lock_timeout and until `wait_no_more`, for its holder's session to end. In a block, because an error that is
+-- caught is not written to the server's log, and this one happens every second. A block takes no parameters: they come as settings.
 DO $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(current_setting('pointsman.watched_key')::int, current_setting('pointsman.watched')::int);
     PERFORM set_config('pointsman.is_free', 'yes', false);
-EXCEPTION WHEN lock_not_available THEN
+EXCEPTION WHEN lock_not_available OR query_canceled THEN
     PERFORM set_config('pointsman.is_free', 'no', false);
 END $$
+
+-- name: wait_no_more
+-- End the wait of another session of ours.
+SELECT pg_cancel_backend($1::int)
 
 -- name: watch_one
 -- Say whose lock `wait_until_free` waits for.
