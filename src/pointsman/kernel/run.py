@@ -189,7 +189,7 @@ class Run(AsksPeople):
     def start_sleep(self, seconds: float, *, key: str | None = None) -> Handle[None]:
         """A timer to race against other handles."""
         if not 0 <= seconds < SECONDS_MAX:
-            raise InvalidValue(f"sleep({seconds}): seconds must be a finite number, 0 or more")
+            raise InvalidValue(f"sleep({seconds}): 0 or more seconds, and less than {SECONDS_MAX:g}")
         return self._requests.set_timer(self._call_id("sleep", key), round(seconds * 1000))
 
     async def wait_for(
@@ -205,7 +205,7 @@ class Run(AsksPeople):
             SignalTimeout: none came in time.
         """
         if timeout is not None and not 0 <= timeout < SECONDS_MAX:
-            raise InvalidValue(f"wait_for(timeout={timeout}): a finite number of seconds, 0 or more")
+            raise InvalidValue(f"wait_for(timeout={timeout}): 0 or more seconds, and less than {SECONDS_MAX:g}")
         call = self._call_id(f"signal:{signal}", key)
         handle = self._requests.await_signal(call, signal, expect)
         if timeout is None:
@@ -220,7 +220,7 @@ class Run(AsksPeople):
 
     async def gather(self, *handles: Handle[Any], return_errors: bool = False) -> list[Any]:
         """The results of all, in the order given. The first failure is raised as soon as it is there, and the others go
-        on; with `return_errors`, errors stand in the list in place of results.
+        on; with `return_errors`, errors stand in the list in place of results. Without handles the list is empty.
         """
         self._check_handles(handles)
         await self._requests.all_of(handles, until_failure=not return_errors)
@@ -229,6 +229,8 @@ class Run(AsksPeople):
     async def first(self, *handles: Handle[Any]) -> Handle[Any]:
         """The handle that was done first, by the order of the log. The others go on; `cancel` those you don't want."""
         self._check_handles(handles)
+        if not handles:
+            raise InvalidValue("first() of no handles would wait for ever: give at least one")
         await _AnyOf(self._requests, handles)
         return min((handle for handle in handles if handle.done), key=lambda handle: handle.order)
 
@@ -323,8 +325,8 @@ class Run(AsksPeople):
 
     @staticmethod
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:
-        if not handles or not all(isinstance(handle, Handle) for handle in handles):
-            raise InvalidValue("give handles, at least one: run.start(...) instead of run.call(...)")
+        if not all(isinstance(handle, Handle) for handle in handles):
+            raise InvalidValue("give handles: run.start(...) instead of run.call(...)")
 
 
 class _AnyOf:

@@ -76,9 +76,8 @@ class Scheduler:
             self._over(strand, stop.value, None)
         except RunEvicted:
             self._forget(strand)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001  SystemExit too: a body must not end its coordinator
+        except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt too: a body must not end its
+            # coordinator, nor each that takes the run over. Ctrl-C comes to the loop, not to a body.
             self._over(strand, None, _named(error))
 
     def _over(self, strand: Strand, value: Any, error: BaseException | None) -> None:

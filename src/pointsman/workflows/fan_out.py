@@ -59,7 +59,7 @@ async def fan_out(
         arguments = given if isinstance(given, tuple) else (given,)
         handles.append(run.start(target, *arguments, **options))
         under_way.append(handles[-1])
-    fanned = FannedOut(await run.gather(*handles, return_errors=True) if handles else [])
+    fanned = FannedOut(await run.gather(*handles, return_errors=True))
     if len(fanned.results) < min(at_least, len(inputs)):
         raise _failed(fanned, at_least)
     return fanned

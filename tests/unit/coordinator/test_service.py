@@ -398,6 +398,31 @@ async def test_whatever_an_agent_raises_is_its_attempts_failure(error: BaseExcep
     assert events[2].type in ("AttemptFailed", "CallFailed")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(),
+     BaseExceptionGroup("group", [KeyboardInterrupt()])],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+async def test_whatever_a_body_raises_is_its_runs_failure(error: BaseException) -> None:
+    """KeyboardInterrupt left the coordinator's loop, and then that of each that took the run over."""
+    app = App("hostile")
+
+    @app.workflow()
+    async def body(run: Run, seconds: float) -> None:
+        if seconds:
+            await run.sleep(seconds)
+        raise error
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        for name, seconds in (("at_once", b"0"), ("later", b"0.01")):
+            await start(one, "body", run=name, data=seconds)
+            view = await CoordinatorRuns(one).wait(name, timeout_s=5)
+            assert view.failure is not None, (name, view.head.status)
+            assert (view.head.status, view.failure.kind) == ("failed", "exception"), view.failure
+            assert type(error).__name__ in view.failure.message
+
+
 async def test_a_run_whose_coordinators_die_again_and_again_is_quarantined_until_it_is_released() -> None:
     desk, database = Desk(), MemoryDatabase()
     for number in range(5):

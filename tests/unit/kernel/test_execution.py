@@ -44,6 +44,19 @@ def test_branches_name_their_calls_by_path() -> None:
     assert "review/3.deeper/1.deeper/1.double#1" in requested
 
 
+def test_to_gather_nothing_is_a_list_of_nothing_and_the_first_of_nothing_is_refused() -> None:
+    """A plan without tasks is a fan-out like any other."""
+    app = App("empty")
+
+    @app.workflow()
+    async def empty(run: Run) -> list[int]:
+        with pytest.raises(InvalidValue, match="wait for ever"):
+            await run.first()
+        return [*await run.gather(), *await run.gather(return_errors=True)]
+
+    assert Lab(app, empty, answer=doubled).run().output == []
+
+
 def test_signals_and_timers() -> None:
     done = lab("waiting", signals=[("early", b'"bird"'), ("order", b'{"id": 7}')]).run()
     assert isinstance(done.output, list)
