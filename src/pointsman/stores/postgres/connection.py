@@ -26,8 +26,8 @@ SYNC_WAIT_CANCELLED = "canceling wait for synchronous replication"
 LOST_STATES = ("57P01", "57P02", "57P03", "25006", "53300", "57014", "XX000", "XX001", "XX002")
 """Errors after which a connection is not to be used again, and everything sent on it is open."""
 CONTENTION_STATES = ("40001", "40P01")
-RAW_CLASSES = ("23", "55")
-"""Refusals that callers tell apart themselves: constraints, and locks that were not available."""
+RAW_CLASSES = ("23",)
+"""Refusals that callers tell apart themselves: constraints."""
 CANT_HOLD_CLASSES = ("22", "54")
 """Values that no column takes, and limits of the program: a row or an index entry too large, JSON nested too deep."""
 RULE_CLASSES = ("27", "44", "P0")
@@ -65,9 +65,10 @@ class Link:
         """Do `work`, one statement as a rule, and again when it lost a deadlock (`retry`).
 
         Raises:
-            StoreUnavailable: not reached, or the answer is lost; then nothing is known of the statement.
+            StoreUnavailable: not reached, or not in time (a lock), or the answer is lost; then nothing is known of the
+                statement.
             InvalidValue, SchemaMissing: refused.
-            asyncpg.PostgresError: other refusals, of the classes 23 and 55.
+            asyncpg.PostgresError: other refusals, of the class 23.
         """
         self._server.check_open()
         call = _Call()

@@ -61,10 +61,7 @@ class PostgresRetention:
         current = bucket_of(await self._readers.call(lambda connection: connection.fetchval(_SQL["now"])))
         if bucket >= current:
             raise ValueError(f"bucket {bucket}: runs still start in it")
-        try:
-            return await self._link.call(lambda connection: _drop(connection, bucket), timeout_s=TIMEOUT_S)
-        except (asyncpg.LockNotAvailableError, asyncpg.ObjectNotInPrerequisiteStateError, asyncpg.ObjectInUseError):
-            return False  # somebody reads it, or is just making it: what was begun is finished by the next turn
+        return await self._link.call(lambda connection: _drop(connection, bucket), timeout_s=TIMEOUT_S)
 
 
 async def _buckets(connection: Connection) -> list[Bucket]:
@@ -91,5 +88,7 @@ async def _drop(connection: Connection, bucket: int) -> bool:
         return False
     try:
         return await drop_partition(connection, bucket)
+    except (asyncpg.LockNotAvailableError, asyncpg.ObjectNotInPrerequisiteStateError, asyncpg.ObjectInUseError):
+        return False  # somebody reads it, or is just making it: what was begun is finished by the next turn
     finally:
         await connection.fetchval(_SQL["unlock"])

@@ -1,11 +1,12 @@
 """What PostgreSQL itself refuses: a named error with its own words, nothing appended, and nobody else concerned."""
 
+import asyncio
 import random
 
 import pytest
 
 from pointsman import App, CoordinatorSettings, Run, StartRun
-from pointsman.kernel.errors import InvalidValue, StoreRefused
+from pointsman.kernel.errors import InvalidValue, StoreRefused, StoreUnavailable
 from pointsman.stores.postgres import PostgresStore
 from tests.unit.stores.postgres.helpers import SETTINGS, connected, creation, opened, step, until
 
@@ -52,6 +53,37 @@ async def test_an_index_entry_that_is_too_large_is_refused_for_good(fresh_databa
         name = random.Random(1).randbytes(9_000).hex()
         with pytest.raises(InvalidValue, match="index row"):
             await store.log.append([creation(name)])
+
+
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+async def test_who_waits_too_long_for_a_lock_tries_again(
+    limit: str, fresh_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has locked the tables (a backup, an ALTER TABLE), and the database allows only short waits."""
+    app = App("patient")
+
+    @app.workflow()
+    async def one(run: Run, text: str) -> str:
+        return text
+
+    impatient = f"{fresh_database}{'&' if '?' in fresh_database else '?'}{limit}=1000"
+    async with opened(impatient) as reader, connected(fresh_database) as operator:
+        async with app.running(PostgresStore(impatient, SETTINGS), CoordinatorSettings(name="one")) as verbs:
+            transaction = operator.transaction()
+            await transaction.start()
+            await operator.execute("LOCK TABLE runs, streams")
+            with pytest.raises(StoreUnavailable, match=limit.replace("_", " ")):
+                await reader.log.heads(["r"])
+            starting = asyncio.create_task(verbs.start(StartRun("one", b'"a"', id="r")))
+
+            async def was_refused() -> bool:
+                return any("an append of 1 runs was not answered" in message for message in caplog.messages)
+
+            await until(was_refused)
+            await transaction.rollback()
+            await starting
+            assert (await verbs.wait("r", timeout_s=20)).head.status == "completed"
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 async def test_the_run_that_the_database_refuses_is_held_back_alone(fresh_database: str) -> None:
