@@ -67,22 +67,25 @@ async def test_who_waits_too_long_for_a_lock_tries_again(
         return text
 
     impatient = f"{fresh_database}{'&' if '?' in fresh_database else '?'}{limit}=1000"
-    async with opened(impatient) as reader, connected(fresh_database) as operator:
-        async with app.running(PostgresStore(impatient, SETTINGS), CoordinatorSettings(name="one")) as verbs:
-            transaction = operator.transaction()
-            await transaction.start()
-            await operator.execute("LOCK TABLE runs, streams")
-            with pytest.raises(StoreUnavailable, match=limit.replace("_", " ")):
-                await reader.log.heads(["r"])
-            starting = asyncio.create_task(verbs.start(StartRun("one", b'"a"', id="r")))
+    async with (
+        opened(impatient) as reader,
+        connected(fresh_database) as operator,
+        app.running(PostgresStore(impatient, SETTINGS), CoordinatorSettings(name="one")) as verbs,
+    ):
+        transaction = operator.transaction()
+        await transaction.start()
+        await operator.execute("LOCK TABLE runs, streams")
+        with pytest.raises(StoreUnavailable, match=limit.replace("_", " ")):
+            await reader.log.heads(["r"])
+        starting = asyncio.create_task(verbs.start(StartRun("one", b'"a"', id="r")))
 
-            async def was_refused() -> bool:
-                return any("an append of 1 runs was not answered" in message for message in caplog.messages)
+        async def was_refused() -> bool:
+            return any("an append of 1 runs was not answered" in message for message in caplog.messages)
 
-            await until(was_refused)
-            await transaction.rollback()
-            await starting
-            assert (await verbs.wait("r", timeout_s=20)).head.status == "completed"
+        await until(was_refused)
+        await transaction.rollback()
+        await starting
+        assert (await verbs.wait("r", timeout_s=20)).head.status == "completed"
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
