@@ -23,7 +23,7 @@ from pointsman.api.request import ApiRequest
 from pointsman.api.routing import STREAM_TYPE, Answer, route
 from pointsman.api.runs import INPUTS, ON_ONE, RunRoutes
 from pointsman.api.waiting import Waiting
-from pointsman.kernel.errors import Draining, PointsmanError
+from pointsman.kernel.errors import Draining, NoSuchSequence, PointsmanError
 from pointsman.ports.runs import EventView, Runs
 
 MEDIA_TYPE = b"text/event-stream"
@@ -59,7 +59,7 @@ class EventRoutes:
 
     @route(
         "list_events", "GET", "/v1/runs/{run}/events", "A page of the run's events", tag="runs",
-        parameters=(RUN, AFTER, LIMIT, INPUTS, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, TooManyStreams),
+        parameters=(RUN, AFTER, LIMIT, INPUTS, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, NoSuchSequence, TooManyStreams),
         answers=(Answer(200, views.EventsBody, "A page of events.", or_stream=True),),
         about="With `Accept: text/event-stream` it is a stream, as `/stream` gives it.",
     )  # fmt: skip
@@ -70,7 +70,7 @@ class EventRoutes:
 
     @route(
         "stream_events", "GET", "/v1/runs/{run}/stream", "The run's events as they come (server-sent events)",
-        tag="runs", parameters=(RUN, AFTER, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, TooManyStreams),
+        tag="runs", parameters=(RUN, AFTER, LAST_EVENT_ID, TENANT), errors=(*ON_ONE, NoSuchSequence, TooManyStreams),
         answers=(Answer(200, str, STREAM, media=STREAM_TYPE),),
     )  # fmt: skip
     async def stream(self, request: ApiRequest) -> Reply | EventStream:
@@ -78,7 +78,7 @@ class EventRoutes:
         last = request.value(LAST_EVENT_ID)
         after = request.value(AFTER) if last is None else last
         run = await self._routes.visible(request)
-        await self._runs.get(run)  # an unknown run is a 404, not a stream
+        await self._runs.events(run, after=after, limit=1)  # what is wrong with either is a problem, and no stream
         if request.method == "HEAD":
             return Reply(200, b"", media_type=MEDIA_TYPE)
         if self._waiting.stopping.is_set():

@@ -165,6 +165,9 @@ def events(run: str, *, after: int = 0, inputs: bool = False, page: int = EVENTS
 
     Args:
         inputs: rebuild inputs that are stored in pieces.
+
+    Raises:
+        UnknownRun, NoSuchSequence (it ended before `after`).
     """
     more = given_params(limit=page, inputs="true" if inputs else None)
     return Pages(

@@ -150,7 +150,7 @@ class Client(Verbs):
             after: only events after this sequence.
 
         Raises:
-            UnknownRun, Unreachable.
+            UnknownRun, NoSuchSequence (it ended before `after`), Unreachable.
         """
         following = Following(run, after)
         trying = Trying(self._patience)

@@ -7,6 +7,7 @@
     ├── InvalidInput                   does not fit the declared schema
     ├── UnknownWorkflow                no such workflow or version is registered
     ├── UnknownRun                     no such run
+    ├── NoSuchSequence                 a run ended before it
     ├── UnknownAgent                   no such agent, and no generalist to go to instead
     ├── RunConflict                    the same run id or key, other input
     ├── RunEnded                       the run has ended: it takes no more mail
@@ -108,6 +109,13 @@ class UnknownRun(PointsmanError):
 
     code = "unknown_run"
     status = 404
+
+
+class NoSuchSequence(PointsmanError):
+    """The run ended before this sequence; ask for the events after a smaller one."""
+
+    code = "no_such_sequence"
+    status = 400
 
 
 class UnknownAgent(PointsmanError):

@@ -144,12 +144,15 @@ class Runs(Protocol):
         self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False, bytes_max: int | None = None
     ) -> Sequence[EventView]:
         """Those after a sequence, at most `limit`. The one with which their data has `bytes_max` bytes is the last, so
-        that a page does not fill the memory."""
+        that a page does not fill the memory.
+
+        Raises: UnknownRun, NoSuchSequence (it ended before `after`), CorruptLog, StoreUnavailable.
+        """
         ...
 
     def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
         """The run's events from `after` on, as they come, until it has ended. An empty batch now and then says: still
-        there."""
+        there. Raises as `events`, and Draining."""
         ...
 
     async def signal(self, run: str, name: str, payload: bytes, *, key: str) -> Accepted:

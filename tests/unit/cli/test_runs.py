@@ -143,6 +143,20 @@ def test_show_json_is_one_document(served: Served) -> None:
     assert [event["sequence"] for event in document["events"]] == list(range(1, document["run"]["sequence"] + 1))
 
 
+def test_tail_of_a_failed_run_is_exit_code_1_even_when_nothing_is_left_to_say(served: Served) -> None:
+    served.invoke("start", "breaks", '"z"', "--id", "broken-2", "--wait")
+    last = json.loads(served.invoke("show", "broken-2", "--json").stdout)["run"]["sequence"]
+    rest = served.invoke("tail", "broken-2", "--after", str(last))
+    assert (rest.exit_code, rest.stdout) == (1, "")
+
+
+def test_tail_after_what_an_ended_run_never_had(served: Served) -> None:
+    served.invoke("start", "greet", '"ida"', "--id", "short-1", "--wait")
+    refused = served.invoke("tail", "short-1", "--after", "1000")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("pointsman: no_such_sequence: run short-1 is completed, and its last event is ")
+
+
 def test_tail_gives_each_event_once_and_ends(served: Served) -> None:
     served.invoke("start", "greet", '"tail"', "--id", "tail-1")
     followed = served.invoke("tail", "tail-1", "--json")
@@ -152,6 +166,8 @@ def test_tail_gives_each_event_once_and_ends(served: Served) -> None:
     assert events[-1]["type"] == "RunCompleted"
     rest = served.invoke("tail", "tail-1", "--after", str(len(events) - 1))
     assert len(rest.stdout.splitlines()) == 1
+    nothing = served.invoke("tail", "tail-1", "--after", str(len(events)))
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
 
 
 def test_tail_of_a_failed_run_is_exit_code_1(served: Served) -> None:

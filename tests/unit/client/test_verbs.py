@@ -23,6 +23,7 @@ from pointsman.kernel.errors import (
     AnswerMisplaced,
     DuplicateMail,
     InvalidInput,
+    NoSuchSequence,
     NotQuarantined,
     NotRedrivable,
     PointsmanError,
@@ -72,6 +73,7 @@ def test_a_start_is_one_run_by_its_id_or_its_key(client: Any, kind: Any) -> None
 
 
 def test_what_the_api_refuses_has_its_name(client: Any) -> None:
+    run = client.start("quote", {"id": 1, "text": "abc"}, wait=10).id
     for wrong, error in [
         (lambda: client.start("nothing"), UnknownWorkflow),
         (lambda: client.start("quote", "no ticket"), InvalidInput),
@@ -79,6 +81,8 @@ def test_what_the_api_refuses_has_its_name(client: Any) -> None:
         (lambda: client.wait("nobody"), UnknownRun),
         (lambda: list(client.events("nobody")), UnknownRun),
         (lambda: list(client.follow("nobody")), UnknownRun),
+        (lambda: list(client.follow(run, after=1_000)), NoSuchSequence),
+        (lambda: list(client.events(run, after=1_000)), NoSuchSequence),
         (lambda: client.task("nobody"), UnknownTask),
         (lambda: client.agent("nobody"), AgentNotFound),
         (lambda: client.budget("tenant", "nobody"), UnknownBudget),
@@ -142,6 +146,7 @@ def test_events_are_read_and_followed_to_the_end(client: Any) -> None:
     assert [event.sequence for event in client.events(run, after=2)] == list(range(3, len(read) + 1))
     assert [(event.sequence, event.type) for event in client.follow(run)] == [(one.sequence, one.type) for one in read]
     waiting = client.start("waits").id
+    assert list(client.events(waiting, after=1_000)) == []  # it may come to that
     following = client.follow(waiting)
     began = next(following)
     client.signal(waiting, "go", "x")

@@ -22,7 +22,7 @@ def tail(
     token: Token = None,
 ) -> None:
     """Follow a run until it ends. One line (or object) for each event; exit code 1 when it fails."""
-    status = "completed"
+    status = None
     with Client(url, token) as client:
         began = output.to_ms(client.get(run_path(run))["created_at"])
         console = output.console()
@@ -34,5 +34,7 @@ def tail(
                 since = output.to_ms(event["at"]) - began
                 console.print(drawing.event_line(event, max(since, 0)), soft_wrap=True)
                 console.file.flush()
+        if status is None:  # its last event came before `after`
+            status = client.get(run_path(run))["status"]
     if status != "completed":
         raise typer.Exit(Exit.FAILED)

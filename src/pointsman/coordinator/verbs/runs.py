@@ -20,6 +20,7 @@ from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
     InvalidValue,
+    NoSuchSequence,
     NotQuarantined,
     RunConflict,
     RunEnded,
@@ -149,8 +150,15 @@ class CoordinatorRuns:
         views = await view_events(
             self._store.log, run, after=after, limit=limit, inputs=inputs, bytes_max=bytes_max
         )  # fmt: skip
-        if not views and not await self._store.log.heads([run]):
-            raise UnknownRun(f"no run has the id {run!r}")
+        if not views:
+            head = (await self._store.log.heads([run])).get(run)
+            if head is None:
+                raise UnknownRun(f"no run has the id {run!r}")
+            if after > head.sequence and head.status in ENDED_STATUSES:
+                raise NoSuchSequence(
+                    f"run {run} is {head.status}, and its last event is {head.sequence}: nothing comes after {after}; "
+                    "ask for what comes after a smaller sequence"
+                )
         return views
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
