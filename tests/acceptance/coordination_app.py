@@ -1,21 +1,32 @@
-"""Sagas that fail and are undone, and event-driven runs, slow enough to be killed in the middle."""
+"""Sagas that fail and are undone, and event-driven runs. None of them gets further than its middle before the file that
+GO_ON names exists.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 from pointsman import AgentRefused, App, Context, Run, Saga
 from pointsman.demo.journal import recorded
 
-STEP_S = 0.15
+GO_ON = "POINTSMAN_TEST_GO_ON"
+STEP_S = 0.1
 
 app = App("coordination")
+
+
+async def work(*, is_late: bool = False) -> None:
+    await asyncio.sleep(STEP_S)
+    while is_late and not Path(os.environ[GO_ON]).exists():
+        await asyncio.sleep(STEP_S)
 
 
 @app.agent(timeout=60)
 async def book(what: int, ctx: Context) -> int:
     async with recorded("book", ctx):
-        await asyncio.sleep(STEP_S)
+        await work()
     if what < 0:
         raise AgentRefused("sold out")
     return what
@@ -24,7 +35,7 @@ async def book(what: int, ctx: Context) -> int:
 @app.agent(timeout=60)
 async def cancel(what: int, ctx: Context) -> int:
     async with recorded("cancel", ctx):
-        await asyncio.sleep(STEP_S)
+        await work(is_late=what == 0)
     return what
 
 
@@ -41,7 +52,7 @@ async def travel(run: Run, parts: int) -> None:
 @app.agent(timeout=60)
 async def live(day: int, last: int, ctx: Context) -> None:
     async with recorded("live", ctx):
-        await asyncio.sleep(STEP_S)
+        await work(is_late=day == last)
     ctx.emit("day.over" if day < last else "week.over", {"day": day + 1, "last": last})
 
 
@@ -49,7 +60,7 @@ async def live(day: int, last: int, ctx: Context) -> None:
 @app.agent(timeout=60)
 async def complain(day: int, ctx: Context) -> None:
     async with recorded("complain", ctx):
-        await asyncio.sleep(STEP_S)
+        await work()
     raise AgentRefused(f"day {day} was no good")
 
 
@@ -57,7 +68,7 @@ async def complain(day: int, ctx: Context) -> None:
 @app.agent(timeout=60)
 async def comfort(ctx: Context) -> None:
     async with recorded("comfort", ctx):
-        await asyncio.sleep(STEP_S)
+        await work()
 
 
 app.events("day.begun", ends=["week.over"])

@@ -1,6 +1,7 @@
 """What coordinators drive while they are killed, stopped and cut off. Every call is noted in a journal of its own.
 
-A `bad` call harms its process until the file that HARMLESS names exists: then it is mended.
+A `bad` call harms its process until the file that HARMLESS names exists: then it is mended. An `endless` run is under
+way until the file that ENOUGH names exists, however slow the machine is, and a `patient` one in its only step.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pointsman import App, Context, Run
 from pointsman.demo.journal import recorded
 
 HARMLESS = "POINTSMAN_TEST_HARMLESS"
+ENOUGH = "POINTSMAN_TEST_ENOUGH"
 EATEN_BYTES = 20_000_000
 STEP_S = 0.1
 
@@ -27,6 +29,21 @@ async def step(seconds: float, ctx: Context) -> float:
     async with recorded("step", ctx):
         await asyncio.sleep(seconds)
     return seconds
+
+
+@app.agent(timeout=120)
+async def stride(seconds: float, ctx: Context) -> bool:
+    """A step. Is it the last one?"""
+    async with recorded("stride", ctx):
+        await asyncio.sleep(seconds)
+    return Path(os.environ[ENOUGH]).exists()
+
+
+@app.agent(timeout=120)
+async def wait(ctx: Context) -> None:
+    async with recorded("wait", ctx):
+        while not Path(os.environ[ENOUGH]).exists():
+            await asyncio.sleep(STEP_S)
 
 
 @app.agent(timeout=120)
@@ -48,6 +65,20 @@ async def in_steps(run: Run, count: int) -> int:
     for _ in range(count):
         await run.call(step, STEP_S)
     return count
+
+
+@app.workflow()
+async def endless(run: Run) -> int:
+    """How many steps it has made."""
+    count = 1
+    while not await run.call(stride, STEP_S):
+        count += 1
+    return count
+
+
+@app.workflow()
+async def patient(run: Run) -> None:
+    await run.call(wait)
 
 
 @app.workflow()

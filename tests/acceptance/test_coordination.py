@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pointsman.demo import journal
+from tests.acceptance.coordination_app import GO_ON
 from tests.support.fleet import Fleet, fleet
 from tests.support.survivors import committed_calls_repeated, living, owned, start, until
 
@@ -33,11 +34,10 @@ async def ended(members: Fleet, runs: list[str]) -> dict[str, str]:
 
 
 async def test_sagas_and_events_survive_a_kill_in_their_middle(
-    fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_database: str, tmp_path: Path, noted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noted = tmp_path / "calls.jsonl"
-    noted.touch()
-    monkeypatch.setenv(journal.JOURNAL, str(noted))
+    go_on = tmp_path / "go-on"
+    monkeypatch.setenv(GO_ON, str(go_on))
     async with fleet(fresh_database, APP, tmp_path) as members:
         one, _ = await asyncio.gather(*(members.coordinator(name, *LIMITS, routers=()) for name in "ab"))
         trips = await start(one, "travel", PARTS, [f"trip-{n}" for n in range(RUNS)])
@@ -46,6 +46,7 @@ async def test_sagas_and_events_survive_a_kill_in_their_middle(
         await until(lambda: _are_being_undone(noted))
         assert set(await owned(members, before)) == {*trips, *weeks}, "all of them are in the middle"
         members.members["a"].process.kill()
+        go_on.touch()
         statuses = await until(lambda: ended(members, [*trips, *weeks]))
         assert statuses == dict.fromkeys(trips, "failed") | dict.fromkeys(weeks, "completed")
         undone = [*(f"book#{n}" for n in range(1, PARTS + 1)), *(f"cancel#{n}" for n in range(1, PARTS + 1))]

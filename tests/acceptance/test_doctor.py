@@ -59,10 +59,10 @@ def test_a_row_changed_by_hand_is_found_and_mended(cluster: Up) -> None:
     with httpx.Client(base_url=url, trust_env=False) as http:
         for run in ids:
             assert http.post("/v1/runs", json={"workflow": "chain", "id": run, "input": STEPS}).status_code == 201
+        victim = until(lambda: cluster.owner(BAD), "somebody owns the run")
         until(lambda: http.get(f"/v1/runs/{BAD}").json()["sequence"] >= 9, "it has some events")
 
         sql(cluster, CHANGE)
-        victim = until(lambda: cluster.owner(BAD), "somebody owns the run")
         os.kill(cluster.pid(victim), signal.SIGKILL)
 
         until(lambda: http.get(f"/v1/runs/{BAD}").json()["status"] == "quarantined", "its next owner has read it")

@@ -20,8 +20,9 @@ from tests.support.load import load
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-NOTICED_S = 2.0
-LEARNED_S = 1.0
+NOTICED_S = 5.0
+LEARNED_S = 5.0
+"""An idle machine takes a second for either."""
 MEGABYTE = 1_000_000
 
 

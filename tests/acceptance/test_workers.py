@@ -18,7 +18,8 @@ import pytest
 from tests.acceptance.test_up import COMMAND, WAIT_S, Up, data_directory, until, up
 
 APP = f"{Path(__file__).with_name('worker_app.py')}:app"
-SILENCE_S = 1.0
+SILENCE_S = 3.0
+"""Long enough that only who was killed or stopped is ever silent."""
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -54,13 +54,14 @@ class TestServer:
 
 @contextmanager
 def server_in_temporary_directory() -> Iterator[TestServer]:
-    """Without fsync: what a test commits need not outlive the machine, only the server's process.
+    """Without fsync: what a test commits need not outlive the machine, only the server's process. Nor is its log kept
+    for longer than necessary: it may be in memory.
 
     Not below pytest's own temporary directory, which nobody but its owner may enter: the server of a root
     session runs as somebody else.
     """
     with TemporaryDirectory(prefix="pointsman-test-") as directory:
-        embedded = EmbeddedPostgres(Path(directory), settings={"fsync": "off"})
+        embedded = EmbeddedPostgres(Path(directory), settings={"fsync": "off", "max_wal_size": "256MB"})
         try:
             yield TestServer(dsn=embedded.start(), embedded=embedded)
         finally:

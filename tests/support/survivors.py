@@ -38,11 +38,11 @@ async def start(member: Member, workflow: str, data: Any, runs: Iterable[str]) -
     return started
 
 
-async def started_on_all(members: Fleet, count: int, steps: int) -> list[str]:
-    """`count` runs of so many steps on each coordinator, all of them under way."""
+async def started_on_all(members: Fleet, count: int) -> list[str]:
+    """So many runs on each coordinator, all of them under way until the test says that it is enough."""
     runs: list[str] = []
     for member in members.members.values():
-        runs += await start(member, "steps", steps, [f"{member.name}-{number}" for number in range(count)])
+        runs += await start(member, "endless", None, [f"{member.name}-{number}" for number in range(count)])
     return runs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import typer
+import typer.testing
 from typer.testing import CliRunner, Result
 
 from pointsman import AgentError, App, Breaker, Retry, Run
@@ -22,6 +23,9 @@ from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
+
+# Else every invocation makes all verbs anew.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 app = App("tests")
 _failed: set[str] = set()

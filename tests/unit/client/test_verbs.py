@@ -17,7 +17,7 @@ from pointsman.api.app import declared
 from pointsman.api.views import ResultBody
 from pointsman.client import DeadlinePassed, InvalidArgument, RunHeldBack, RunNotCompleted
 from pointsman.client.errors import NAMED, Refused, from_answer
-from pointsman.client.exchange import output
+from pointsman.client.exchange import output, settings
 from pointsman.client.verbs import ListVerb, Verb, Verbs
 from pointsman.kernel.errors import (
     AnswerMisplaced,
@@ -226,6 +226,11 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(InvalidArgument):
             kind(url)
+
+
+def test_certificates_are_loaded_for_an_address_that_has_one() -> None:
+    """And then it is looked at; where there is none, they cost every verb of the command line 30 ms."""
+    assert [settings(f"{scheme}://host", None, None)["verify"] for scheme in ("http", "https")] == [False, True]
 
 
 def test_what_the_verbs_ask_for_is_in_the_document() -> None:
