@@ -239,6 +239,40 @@ def test_an_app_that_does_not_exist_is_named(cluster: Up, tmp_path: Path) -> Non
     assert processes_naming("tests.acceptance.app:nothing") == []
 
 
+def postmaster(data: Path) -> int:
+    return int((data / "postgres/data/postmaster.pid").read_text().split()[0])
+
+
+def test_the_embedded_postgresql_is_started_again_and_runs_go_on() -> None:
+    ids = [f"outage-{number}" for number in range(6)]
+    with data_directory() as data, up(data) as running, httpx.Client(base_url=running.url, trust_env=False) as http:
+        for run in ids:
+            assert http.post("/v1/runs", json={"workflow": "chain", "id": run, "input": 30}).status_code == 201
+        pids, server = running.pids(), postmaster(data)
+        os.kill(server, signal.SIGKILL)
+        until(lambda: not lives(server), "the server is dead")
+        for run in ids:
+            assert answer("runs", "result", run, "--timeout", str(2 * WAIT_S), url=running.url)["output"] == 30
+        assert postmaster(data) != server
+        assert all(lives(pid) for pid in pids), "nobody else had to be started again"
+        running.process.terminate()
+        said = running.process.communicate(timeout=UP_TIMEOUT_S)[1]
+        assert "postgresql is dead; starting it again in 0.5 s" in said
+        assert "postgresql runs again" in said
+
+
+def test_the_embedded_postgresql_stays_dead_with_no_restart() -> None:
+    with data_directory() as data, up(data, "--coordinators", "1", "--no-restart") as running:
+        assert running.process.stderr is not None
+        os.kill(postmaster(data), signal.SIGKILL)
+        give_up = threading.Timer(WAIT_S, running.process.kill)
+        give_up.start()
+        said = next((line for line in running.process.stderr if "postgresql is dead" in line), "")
+        give_up.cancel()
+        assert "it is not started again" in said
+        assert not EmbeddedPostgres(data / "postgres").is_running()
+
+
 def test_sigterm_leaves_nothing_behind_and_a_killed_supervisor_no_coordinator() -> None:
     with data_directory() as data:
         with up(data, "--coordinators", "2", "--no-restart") as first:

@@ -55,9 +55,9 @@ def up(
 
     PostgreSQL (unless --store), a router and coordinators, each a process.
 
-    A dead coordinator is started again under its name; its runs have gone on elsewhere by then. Ctrl-C or
-    SIGTERM stops all of it in order. Only this machine can reach it: to be reached by others, run `pointsman
-    coordinator` and `pointsman router` with a token.
+    A dead coordinator is started again under its name; its runs have gone on elsewhere by then. The embedded
+    PostgreSQL is started again too; runs wait for it. Ctrl-C or SIGTERM stops all of it in order. Only this machine
+    can reach it: to be reached by others, run `pointsman coordinator` and `pointsman router` with a token.
     """
     values = settings.parse(set_ or [])
     settings.coordinator_settings("coordinator-1", values)

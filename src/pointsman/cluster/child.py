@@ -11,18 +11,15 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from pointsman.cluster.backoff import Backoff
+
 COMMAND: Final = (sys.executable, "-m", "pointsman.cli.main")
-BACKOFF_S_MIN: Final = 0.5
-BACKOFF_S_MAX: Final = 10.0
-HEALTHY_S: Final = 30.0
-"""A process that lived so long begins again with the shortest pause when it dies."""
 STOP_TIMEOUT_S: Final = 20.0
 """Beyond `drain_s`."""
 KILL_TIMEOUT_S: Final = 5.0
@@ -45,8 +42,7 @@ class Child:
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
     keeper: asyncio.Task[None] | None = field(default=None, repr=False)
     starts: int = 0
-    started_at: float = 0.0
-    backoff_s: float = BACKOFF_S_MIN
+    backoff: Backoff = field(default_factory=Backoff, repr=False)
     is_leaving: bool = False
     stop_timeout_s: float = STOP_TIMEOUT_S
     on_spawn: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -74,7 +70,7 @@ class Child:
                 env=environment, start_new_session=True,
             )  # fmt: skip
         self.starts += 1
-        self.started_at = time.monotonic()
+        self.backoff.began()
         self.on_spawn()
 
     def keep(self, *, restart: bool) -> None:
@@ -95,20 +91,14 @@ class Child:
             if not restart:
                 logger.warning("%s; it is not started again", what)
                 return
-            if time.monotonic() - self.started_at > HEALTHY_S:
-                self.backoff_s = BACKOFF_S_MIN
+            self.backoff.died()
             if code == 0:  # it was told to, and not by us: whoever replaces it so wants it back at once
                 logger.warning("%s; starting it again", what)
             else:
-                await self._pause(what)
+                await self.backoff.pause(what)
             while not await self._has_spawned():
-                await self._pause(f"{self.name} is dead")
+                await self.backoff.pause(f"{self.name} is dead")
             logger.warning("%s is pid %d now", self.name, self.process.pid)
-
-    async def _pause(self, what: str) -> None:
-        logger.warning("%s; starting it again in %g s", what, self.backoff_s)
-        await asyncio.sleep(self.backoff_s)
-        self.backoff_s = min(self.backoff_s * 2, BACKOFF_S_MAX)
 
     async def _has_spawned(self) -> bool:
         """No room on the disk, no more files, no more processes: all of that passes."""

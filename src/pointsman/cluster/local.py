@@ -28,6 +28,7 @@ import httpx
 from pointsman.cluster.child import Child
 from pointsman.cluster.errors import ClusterFailed, EmbeddedServerFailed
 from pointsman.cluster.locking import take_directory
+from pointsman.cluster.server import keep
 from pointsman.node import free_port, hash_seed
 from pointsman.stores.postgres.embedded import (
     EmbeddedPostgres,
@@ -55,7 +56,8 @@ class LocalCluster:
         store: DSN; None for an embedded PostgreSQL in `directory`.
         stores: another way to the same store for single coordinators, by name: through a proxy, say.
         port: the router's; 0 for any free one.
-        restart: start a dead process again (0.5 s after its death, doubling to 10 s while it keeps dying).
+        restart: start a dead process again, and the embedded server too (0.5 s after its death, doubling to 10 s while
+            it keeps dying).
         settings: of every coordinator, by the names of `--set`.
         options: further words of every coordinator's command line.
         environment: added to every process's own.
@@ -92,6 +94,7 @@ class LocalCluster:
         self._settings = dict(settings or {})
         self._options = list(options)
         self._environment = dict(environment or {})
+        self._server_keeper: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
         self._stopped: asyncio.Task[None] | None = None
 
@@ -147,6 +150,9 @@ class LocalCluster:
         await self.wait_ready()
         for child in self.children.values():
             child.keep(restart=self._restart)
+        if self.postgres is not None:
+            keeping = keep(self.postgres, self.dsn, restart=self._restart)
+            self._server_keeper = asyncio.create_task(keeping, name="keep postgresql")
 
     async def stop(self) -> None:
         """Coordinators hand over and leave, then the router, then PostgreSQL. Nothing is left behind."""
@@ -168,6 +174,9 @@ class LocalCluster:
         await asyncio.gather(*keepers, return_exceptions=True)
         await asyncio.gather(*(child.end() for child in self.coordinators()))
         await asyncio.gather(*(child.end() for child in self.children.values()))
+        if self._server_keeper is not None:  # last: what leaves needs the server
+            self._server_keeper.cancel()
+            await asyncio.gather(self._server_keeper, return_exceptions=True)
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.stop)
         (self.directory / PROCESSES).unlink(missing_ok=True)

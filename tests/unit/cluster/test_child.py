@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.cluster import child as module
+from pointsman.cluster.backoff import Backoff
 from pointsman.cluster.child import Child
 from pointsman.cluster.local import LocalCluster
 
@@ -28,7 +29,7 @@ async def test_one_that_can_not_be_started_now_is_started_when_it_can(
     monkeypatch.setattr(module, "COMMAND", ("sleep",))
     logs, away = tmp_path / "logs", tmp_path / "away"
     logs.mkdir()
-    child = Child("one", "coordinator", "x:1", logs / "one.log", ["1000"], {}, backoff_s=0.01)
+    child = Child("one", "coordinator", "x:1", logs / "one.log", ["1000"], {}, backoff=Backoff(0.01))
     await child.spawn()
     child.keep(restart=True)
     try:

@@ -87,6 +87,10 @@ class EmbeddedPostgres:
         password = self._password_file.read_text().strip()
         return f"postgresql://postgres:{password}@127.0.0.1:{self._port_file.read_text()}/postgres"
 
+    def is_running(self) -> bool:
+        """Whether the server lives, ready or not."""
+        return self._postmaster() is not None
+
     def stop(self) -> None:
         """Fast shutdown: open transactions roll back, nothing committed is lost. No server, no effect."""
         if not self.data.exists():
