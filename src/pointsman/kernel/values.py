@@ -11,11 +11,13 @@ bytes decide whether a slow, exact walk over the value is needed; the ordinary v
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -104,6 +106,7 @@ def decode(data: bytes | str, *, bytes_max: int = VALUE_BYTES_MAX) -> Any:
     except RecursionError:
         raise InvalidValue(f"nested deeper than {DEPTH_MAX} levels") from None
     except (msgspec.MsgspecError, ValueError, UnicodeError) as error:
+        check_json(raw)
         raise InvalidValue(f"not JSON: {error}") from error
     if _is_suspect(raw, value):
         check(value)
@@ -133,6 +136,13 @@ def check_nulls(value: Any) -> None:
         is_suspect = True
     if is_suspect:
         check(value)
+
+
+def check_json(text: bytes) -> None:
+    """A look at what msgspec refuses. Raises InvalidValue: others take it for JSON, and no store could hold it (NaN,
+    Infinity, a lone surrogate)."""
+    with suppress(ValueError, RecursionError):
+        check(json.loads(text))
 
 
 def check(value: Any) -> None:

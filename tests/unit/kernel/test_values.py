@@ -89,6 +89,21 @@ def test_hostile_json_is_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (b'{"text":"\\ud83d"}', "a lone surrogate is not text"),
+        (b'{"\\udfff":1}', "a lone surrogate is not text"),
+        ('"\ud800"', "a lone surrogate is not text"),
+        (b"[NaN]", "NaN and Infinity are not JSON"),
+        (b'{"text":"\\ud83d', "not JSON: "),
+    ],
+)
+def test_json_that_only_others_take_is_refused_for_what_is_wrong_with_it(text: bytes | str, named: str) -> None:
+    with pytest.raises(InvalidValue, match=named):
+        decode(text)
+
+
+@pytest.mark.parametrize(
     "value",
     [
         None,
