@@ -44,11 +44,14 @@ class AsyncClient(Verbs):
         self.url = url.rstrip("/")
         self._patience = Patience(retry_for, connect_for)
         self._has_answered = False
-        self._http = httpx.AsyncClient(**exchange.settings(url, token, tenant))
+        settings = exchange.settings(url, token, tenant)
+        self._http = httpx.AsyncClient(**settings)
+        self._waiting = httpx.AsyncClient(**settings, limits=exchange.WAITING)
 
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
+        await self._waiting.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,7 +91,7 @@ class AsyncClient(Verbs):
 
     async def _once(self, ask: Ask[Any]) -> httpx.Response:
         try:
-            response = await self._http.request(**exchange.arguments(ask))
+            response = await (self._waiting if ask.wait_s else self._http).request(**exchange.arguments(ask))
         except httpx.HTTPError as error:
             raise exchange.unreachable(self.url, error) from error
         self._has_answered = True
@@ -174,7 +177,7 @@ class AsyncClient(Verbs):
 
     async def _lines(self, following: Following) -> AsyncGenerator[str, None]:
         try:
-            async with self._http.stream(
+            async with self._waiting.stream(
                 "GET", following.path, headers=following.headers(), timeout=exchange.STREAM_TIMEOUT
             ) as response:
                 self._has_answered = True

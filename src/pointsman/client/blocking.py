@@ -43,11 +43,14 @@ class Client(Verbs):
         self.url = url.rstrip("/")
         self._patience = Patience(retry_for, connect_for)
         self._has_answered = False
-        self._http = httpx.Client(**exchange.settings(url, token, tenant))
+        settings = exchange.settings(url, token, tenant)
+        self._http = httpx.Client(**settings)
+        self._waiting = httpx.Client(**settings, limits=exchange.WAITING)
 
     def close(self) -> None:
         """Close its connections."""
         self._http.close()
+        self._waiting.close()
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +90,7 @@ class Client(Verbs):
 
     def _once(self, ask: Ask[Any]) -> httpx.Response:
         try:
-            response = self._http.request(**exchange.arguments(ask))
+            response = (self._waiting if ask.wait_s else self._http).request(**exchange.arguments(ask))
         except httpx.HTTPError as error:
             raise exchange.unreachable(self.url, error) from error
         self._has_answered = True
@@ -171,7 +174,7 @@ class Client(Verbs):
 
     def _lines(self, following: Following) -> Iterator[str]:
         try:
-            with self._http.stream(
+            with self._waiting.stream(
                 "GET", following.path, headers=following.headers(), timeout=exchange.STREAM_TIMEOUT
             ) as response:
                 self._has_answered = True

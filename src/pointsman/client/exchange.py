@@ -28,7 +28,10 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 GRACE_S = 2.0
 """An answer that was due when nobody waits any longer may be so late."""
-STREAM_TIMEOUT = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S)
+STREAM_TIMEOUT = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S, pool=None)
+WAITING = httpx.Limits(max_connections=500)
+"""Of the connections for waits and streams, which may all be silent for long. They have a pool of their own: a signal that
+had to wait for one of them might be what it waits for. More than so many are under way by turns."""
 
 
 def settings(url: str, token: str | None, tenant: str | None) -> dict[str, Any]:
@@ -46,9 +49,9 @@ def settings(url: str, token: str | None, tenant: str | None) -> dict[str, Any]:
         raise InvalidArgument(f"{url}: {error}") from error
     if base.scheme not in ("http", "https") or not base.host:
         raise InvalidArgument(f"{url}: give the address as http://host:port")
-    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    is_secure = base.scheme == "https"  # to load the certificates takes 30 ms, as long as the rest of a short verb
-    return {"base_url": base, "headers": headers, "trust_env": False, "timeout": timeout, "verify": is_secure}
+    # To load the certificates takes 30 ms, as long as the rest of a short verb.
+    verify = httpx.create_ssl_context(trust_env=False) if base.scheme == "https" else False
+    return {"base_url": base, "headers": headers, "trust_env": False, "verify": verify}
 
 
 def arguments(ask: Ask[Any]) -> dict[str, Any]:
@@ -58,9 +61,10 @@ def arguments(ask: Ask[Any]) -> dict[str, Any]:
         headers["Content-Type"] = "application/json"
     longest_s = math.inf if ask.until is None else max(ask.until - time.monotonic(), 0.0) + GRACE_S
     read_s, connect_s = min(ask.wait_s + READ_TIMEOUT_S, longest_s), min(CONNECT_TIMEOUT_S, longest_s)
+    pool_s = longest_s if longest_s < math.inf else None  # to wait for a connection of one's own says nothing of others
     return {
         "method": ask.method, "url": ask.path, "params": list(ask.params), "content": ask.body, "headers": headers,
-        "timeout": httpx.Timeout(read_s, connect=connect_s),
+        "timeout": httpx.Timeout(read_s, connect=connect_s, pool=pool_s),
     }  # fmt: skip
 
 

@@ -8,11 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pointsman import AsyncClient
 from pointsman.client import DeadlinePassed, Refused, Unreachable, exchange
+from pointsman.client.asks import Ask
 from pointsman.client.patience import ConnectionRefused, Patience
 from pointsman.kernel.errors import StoreUnavailable, UnknownRun
 from tests.unit.client.conftest import in_thread, scripted
@@ -160,6 +163,56 @@ def test_a_stream_that_is_read_no_more_is_left_at_once(kind: Any) -> None:
         next(following)
         following.close()
         assert left.wait(5), "or given up"
+
+
+MANY = 110
+"""More than httpx opens connections unless it is told to."""
+
+
+async def holding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers a signal, gives a stream one event, and holds what waits until its client leaves."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b"/signals/" in head:
+        writer.write(ACCEPTED)
+    else:
+        writer.write(sse(frame(1)) if b"/stream" in head else b"")
+        await reader.read()
+    writer.close()
+
+
+async def hold(up: Callable[[str], None], down: asyncio.Event) -> None:
+    server = await asyncio.start_server(holding, "127.0.0.1", 0)
+    up(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    await down.wait()
+    server.close()
+
+
+def test_streams_hold_up_nothing_else(kind: Any) -> None:
+    """A hundred of them took all connections: the signal that their runs waited for came when one of them ended."""
+    with in_thread(hold) as url, kind(url, retry_for=0) as client:
+        streams = [client.follow("a") for _ in range(MANY)]
+        assert [next(stream).sequence for stream in streams] == [1] * MANY
+        assert client.signal("a", "go", 1).run == "a"
+        for stream in streams:
+            stream.close()
+
+
+async def test_waits_hold_up_nothing_else() -> None:
+    with in_thread(hold) as url:
+        async with AsyncClient(url) as client, asyncio.timeout(20):
+            waits = [asyncio.create_task(client.start("w", id=f"r{n}", wait=60)) for n in range(MANY)]
+            await asyncio.sleep(0)  # all of them have asked for a connection
+            assert (await client.signal("a", "go", 1)).run == "a"
+            for wait in waits:
+                wait.cancel()
+
+
+def test_to_wait_for_a_connection_of_ones_own_is_no_silence_of_others() -> None:
+    """Ten thousand starts at a time found nobody there after 30 s: they had waited for each other."""
+    asks = Ask(type=Any, method="GET", path="/v1/runs")
+    assert exchange.arguments(asks)["timeout"].pool is None
+    soon = exchange.arguments(replace(asks, until=time.monotonic() + 5))["timeout"].pool
+    assert 5 <= soon <= 5 + exchange.GRACE_S
 
 
 @pytest.mark.parametrize(
