@@ -30,8 +30,8 @@ GRACE_S = 2.0
 """An answer that was due when nobody waits any longer may be so late."""
 STREAM_TIMEOUT = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S, pool=None)
 WAITING = httpx.Limits(max_connections=500)
-"""Of the connections for waits and streams, which may all be silent for long. They have a pool of their own: a signal that
-had to wait for one of them might be what it waits for. More than so many are under way by turns."""
+"""Of the connections for waits and streams, which may all be silent for long. They have a pool of their own: a signal
+that had to wait for one of them might be what it waits for. More than so many are under way by turns."""
 
 
 def settings(url: str, token: str | None, tenant: str | None) -> dict[str, Any]:

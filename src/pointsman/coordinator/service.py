@@ -22,6 +22,7 @@ from pointsman.coordinator.driving.dispatcher import Dispatcher
 from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.coordinator.driving.timers import Timers
+from pointsman.coordinator.driving.tracebacks import Tracebacks
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.modes.keeper import SECTION, ModeKeeper
@@ -114,17 +115,19 @@ class Coordinator:
         self.incarnation = lease.incarnation
         self.stats.incarnations += 1
         clock = self.store.clock
+        tracebacks = Tracebacks(clock)
         crew = Crew(
             settings=self.settings, store=self.store, directory=self.directory, ids=self.ids,
             recorder=Recorder(self.store.log, self.settings, self.stats),
-            dispatcher=Dispatcher(clock, self.stats, self.transports), effects=Effects(self.store.mailbox),
+            dispatcher=Dispatcher(clock, self.stats, self.transports, tracebacks),
+            effects=Effects(self.store.mailbox),
             gates=Gates(
                 lease.incarnation, self.store, self.agents, self.directory, settings=self.settings.gates,
                 stats=self.stats.gates,
             ),
             purses=Purses(self.store, lease.incarnation, self.tenant_budgets),
-            timers=Timers(clock, self.roster.poke), stats=self.stats, lease=lease, on_moved=self.watcher.moved,
-            on_due=self.hint, on_notice=self.notices.hint if self._has_webhook else None,
+            timers=Timers(clock, self.roster.poke), stats=self.stats, tracebacks=tracebacks, lease=lease,
+            on_moved=self.watcher.moved, on_due=self.hint, on_notice=self.notices.hint if self._has_webhook else None,
         )  # fmt: skip
         crew.gates.sections[SECTION] = self.modes.signals
         crew.recorder.start()

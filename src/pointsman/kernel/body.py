@@ -32,7 +32,7 @@ from pointsman.kernel.scheduler import Scheduler
 from pointsman.kernel.state import RunState
 from pointsman.kernel.strands import Handle, Strand
 from pointsman.kernel.typed_state import TypedState
-from pointsman.kernel.values import faithful
+from pointsman.kernel.values import faithful, said_by
 
 EXPIRED = ev.Failure("expired", "nobody answered within the time that the workflow gave", retryable=False)
 CAUSES_MAX = 20
@@ -46,11 +46,13 @@ class Body:
         requests: what it asks for.
         ending: the terminal event, once it is over.
         restart: the input of the next generation, once it is over so.
+        raised: what the author's code let out and no other code meant, once it is over so.
     """
 
     def __init__(self, state: RunState, workflow: WorkflowSpec, directory: Directory, events_max: int) -> None:
         self.ending: ev.Event | None = None
         self.restart: bytes | None = None
+        self.raised: BaseException | None = None
         self._state = state
         self._workflow = workflow
         self._scheduler = Scheduler(self._strand_over)
@@ -213,6 +215,7 @@ class Body:
         elif isinstance(error, RunCancelled):
             self._end(ev.RunWasCancelled(reason=self._state.cancel_reason or ""))
         elif error is not None:
+            self.raised = None if isinstance(error, PointsmanError) else error
             self._end(ev.RunFailed(call=_failed_call(error), failure=failure_of(error)))
         else:
             try:
@@ -258,4 +261,4 @@ def failure_of(error: BaseException) -> ev.Failure:
         return ev.Failure(faithful(error.kind, 64), faithful(error), retryable=False)
     if isinstance(error, PointsmanError):
         return ev.Failure(error.code, faithful(error), retryable=False)
-    return ev.Failure("exception", f"{type(error).__name__}: {faithful(error)}", retryable=False)
+    return ev.Failure("exception", said_by(error), retryable=False)

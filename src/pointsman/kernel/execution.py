@@ -62,6 +62,11 @@ class Execution:
         self._requests = self._body.requests
         self.new = self._requests.new
 
+    @property
+    def raised(self) -> BaseException | None:
+        """What the author's code let out, where that is how the body ended."""
+        return self._body.raised
+
     # -- the two ways in -----------------------------------------------------------------------------------------
 
     def begin(self, started: ev.RunStarted, data: bytes, now: int) -> None:

@@ -171,4 +171,6 @@ def describe(event: ev.Event) -> str:
         value = getattr(event, name, None)
         if value:
             words.append(f"{name}={value!r}")
+    if isinstance(event, ev.RunFailed):
+        words.append(f"({event.failure.kind}: {event.failure.message[:200]})")
     return " ".join(words)

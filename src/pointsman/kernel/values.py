@@ -26,6 +26,8 @@ import msgspec
 from pointsman.kernel.errors import InvalidValue, ValueTooLarge
 
 NUL, BACKSLASH = "\x00", 0x5C
+GROUPED_MAX = 5
+"""Exceptions of a group that are told of."""
 DEPTH_MAX = 100
 """Levels of nesting that a value may have."""
 VALUE_BYTES_MAX = 1_000_000
@@ -125,6 +127,15 @@ def faithful(text: object, chars_max: int = 2_000) -> str:
     except Exception:  # noqa: BLE001  an exception's own __str__ may raise
         said = "(its text can't be read)"
     return said[:chars_max].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def said_by(error: BaseException) -> str:
+    """An exception as text: its type, what it says, and the first few of those that it groups."""
+    said = f"{type(error).__name__}: {faithful(error)}"
+    if isinstance(error, BaseExceptionGroup):
+        grouped = (f"{type(one).__name__}: {faithful(one, 200)}" for one in error.exceptions[:GROUPED_MAX])
+        said = f"{said}: {'; '.join(grouped)}"
+    return said
 
 
 def check_nulls(value: Any) -> None:

@@ -398,6 +398,65 @@ async def test_whatever_an_agent_raises_is_its_attempts_failure(error: BaseExcep
     assert events[2].type in ("AttemptFailed", "CallFailed")
 
 
+async def test_the_process_s_log_has_the_line_at_which_an_agent_and_a_body_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run's log has the exception's text: its author looked for the line and found it nowhere."""
+    app = App("buggy")
+
+    @app.agent(retry=Retry(attempts=3, base=0))
+    async def buggy(what: str) -> int:
+        if what == "refuse":
+            raise AgentError("not me", kind="refused", retryable=False)
+        return {"a": 1}[what]
+
+    @app.workflow()
+    async def body(run: Run) -> int:
+        for what in ("refuse", "b"):
+            with pytest.raises(CallError):
+                await run.call(buggy, what)
+        return ["a", "b"].index("c")
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        for name in ("r", "another"):
+            await start(one, "body", run=name)
+            view = await CoordinatorRuns(one).wait(name, timeout_s=5)
+            assert view.failure is not None
+            assert view.failure.message == "ValueError: 'c' is not in list"
+    told = [record for record in caplog.records if record.name == "pointsman.tracebacks"]
+    assert [record.getMessage() for record in told] == [
+        "agent buggy, call r/1/buggy#2 raised KeyError: 'b'", "the body of run r raised ValueError: 'c' is not in list"
+    ], "each place once a minute"  # fmt: skip
+    assert "return {" in caplog.text
+    assert 'return ["a", "b"].index("c")' in caplog.text
+
+
+async def test_what_the_tasks_of_an_agent_raised_is_said_and_one_alone_is_its_failure() -> None:
+    """asyncio.TaskGroup says of an agent that refuses that there was "1 sub-exception": it was asked again."""
+    app = App("groups")
+
+    @app.agent(retry=Retry(attempts=1))
+    async def grouping(errors: int) -> None:
+        async def refuse(n: int) -> None:
+            raise AgentError(f"no {n}", kind="refused", retryable=False)
+
+        async with asyncio.TaskGroup() as group:
+            for n in range(errors):
+                group.create_task(refuse(n))
+
+    @app.workflow()
+    async def body(run: Run) -> list[str]:
+        failed = await run.gather(run.start(grouping, 1), run.start(grouping, 2), return_errors=True)
+        return [f"{error.kind}: {error}" for error in failed]
+
+    async with coordinator(app, MemoryDatabase()) as one:
+        await start(one, "body")
+        alone, two = msgspec.json.decode((await CoordinatorRuns(one).wait("r", timeout_s=5)).output or b"[]")
+    assert alone == "refused: grouping: refused: no 0"
+    assert two.startswith("exception: grouping: exception: ExceptionGroup: ")
+    assert two.endswith("(2 sub-exceptions): AgentError: no 0; AgentError: no 1")
+
+
 @pytest.mark.parametrize(
     "error",
     [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(),

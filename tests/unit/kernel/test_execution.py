@@ -186,7 +186,8 @@ def test_other_code_is_refused_and_both_sides_are_shown() -> None:
     with pytest.raises(NonDeterministicWorkflow, match=r"CallRequested call='double#1'.*does RunFailed"):
         replayed_by("waiting", log)
     with pytest.raises(
-        NonDeterministicWorkflow, match="the log has RunFailed; the code now does something else, and waits"
+        NonDeterministicWorkflow,
+        match=r"the log has RunFailed \(foreign_awaitable: .*\); the code now does something else, and waits",
     ):
         replayed_by("stubborn", lab("foreign").log)
 
@@ -212,7 +213,7 @@ def test_the_first_failure_is_raised_while_others_are_under_way() -> None:
 
 def test_code_that_no_longer_makes_a_pending_call_is_refused() -> None:
     run = lab("sequence", b"1")
-    with pytest.raises(NonDeterministicWorkflow, match="does RunFailed"):
+    with pytest.raises(NonDeterministicWorkflow, match=r"does RunFailed \(invalid_input: foreign takes "):
         replayed_by("foreign", run.log)
 
 

@@ -16,6 +16,7 @@ from pointsman.agents.schema import SchemaSignature
 from pointsman.coordinator.driving.attempt import Attempt, Caller, PulledAttempt
 from pointsman.coordinator.driving.dispatcher import Dispatcher
 from pointsman.coordinator.driving.effects import Effects
+from pointsman.coordinator.driving.tracebacks import Tracebacks
 from pointsman.coordinator.gates.permit import Permit
 from pointsman.kernel.events import Emission, Failure
 from pointsman.kernel.policy.amounts import Amount
@@ -54,7 +55,7 @@ class Desk:
         )
         self.loop = loop
         self.clock = SimClock(loop)
-        self.dispatcher = Dispatcher(self.clock, Stats(), {PULL: self.transport})
+        self.dispatcher = Dispatcher(self.clock, Stats(), {PULL: self.transport}, Tracebacks(self.clock))
         self.dispatcher.start()
         self.ended: dict[HeldCall, list[bytes | Failure]] = {}
         self.spent: dict[HeldCall, Amount | None] = {}

@@ -11,6 +11,7 @@ from pointsman.coordinator.driving.dispatcher import Dispatcher
 from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.coordinator.driving.timers import Timers
+from pointsman.coordinator.driving.tracebacks import Tracebacks
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import Stats
@@ -34,6 +35,7 @@ class Crew:
     purses: Purses
     timers: Timers
     stats: Stats
+    tracebacks: Tracebacks
     lease: Lease
     on_moved: Callable[[str], None]
     """An append of this run moved."""

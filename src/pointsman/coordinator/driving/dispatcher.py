@@ -23,9 +23,10 @@ from pointsman.agents.agent import Agent, AgentError
 from pointsman.agents.context import Context
 from pointsman.agents.transport import Transport
 from pointsman.coordinator.driving.attempt import Attempt, PulledAttempt
+from pointsman.coordinator.driving.tracebacks import Tracebacks
 from pointsman.kernel.errors import InvalidInput, PointsmanError
 from pointsman.kernel.events import Failure
-from pointsman.kernel.values import faithful
+from pointsman.kernel.values import faithful, said_by
 from pointsman.observe.stats import Stats
 from pointsman.ports.clock import Clock
 
@@ -44,8 +45,11 @@ class Dispatcher:
         transports: how agents are reached, by `Agent.transport`.
     """
 
-    def __init__(self, clock: Clock, stats: Stats, transports: Mapping[str, Transport]) -> None:
+    def __init__(
+        self, clock: Clock, stats: Stats, transports: Mapping[str, Transport], tracebacks: Tracebacks
+    ) -> None:  # fmt: skip
         self._clock = clock
+        self._tracebacks = tracebacks
         self._stats = stats
         self._transports = transports
         self._lines: defaultdict[float, dict[Attempt, None]] = defaultdict(dict)
@@ -150,10 +154,13 @@ class Dispatcher:
         except InvalidInput as error:
             result = Failure("invalid_output", f"not what the workflow's agent would give: {error}")
         except BaseException as error:  # noqa: BLE001  SystemExit too: an agent must not end its coordinator
+            raised = _alone(error)
             try:
-                result = failure_of(error, agent)
+                result = failure_of(raised, agent)
             except Exception as odd:  # noqa: BLE001  its attributes may be anything
-                result = Failure("exception", f"{type(error).__name__}, of which can't be told: {faithful(odd)}")
+                result = Failure("exception", f"{type(raised).__name__}, of which can't be told: {faithful(odd)}")
+            if not isinstance(raised, PointsmanError):  # such a one is meant, and says all that there is to say
+                self._tracebacks.tell(raised, f"agent {agent.name}, call {attempt.key}")
         line.pop(attempt, None)
         if self._overdue:
             self._overdue.pop(attempt, None)
@@ -209,6 +216,13 @@ def _late(line: Iterable[Attempt], now: float) -> list[Attempt]:
     return list(takewhile(lambda attempt: attempt.deadline <= now, line))
 
 
+def _alone(error: BaseException) -> BaseException:
+    """A group of one, as asyncio.TaskGroup makes them, is that one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def failure_of(error: BaseException, agent: Agent) -> Failure:
     """What the log keeps of an exception that an agent raised. An agent that reads a model's words as JSON, or as a
     schema, and lets the parser's error out, has said enough."""
@@ -227,4 +241,4 @@ def failure_of(error: BaseException, agent: Agent) -> Failure:
         return Failure("invalid_output", faithful(error))
     if isinstance(error, json.JSONDecodeError | msgspec.DecodeError):
         return Failure("malformed_output", f"{type(error).__name__}: {faithful(error)}")
-    return Failure("exception", f"{type(error).__name__}: {faithful(error)}")
+    return Failure("exception", said_by(error))

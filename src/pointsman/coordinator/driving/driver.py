@@ -267,6 +267,8 @@ class Driver:
     def _end(self) -> None:
         """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
         last = self.execution.last(self._now())
+        if self.execution.raised is not None:
+            self._crew.tracebacks.tell(self.execution.raised, f"the body of run {self.run}")
         self._send(self._draft.appends(STATUS_OF[type(last.event)], None, closes=True, last=last), last)
 
     def _send(self, appends: list[Append], last: Produced | None = None) -> None:

@@ -1,0 +1,51 @@
+"""Tracebacks in the process's log, of what agents and bodies let out: the run's log has but the exception's text, and
+its author looks for the line.
+
+One place that raises is told of once a minute: an agent that is down must not fill a disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from pointsman.kernel.values import faithful
+from pointsman.ports.clock import Clock
+
+QUIET_S = 60.0
+PLACES_MAX = 1_000
+"""Places that are remembered; beyond it all are forgotten."""
+TEXT_CHARS_MAX = 200
+
+Place = tuple[str, int, str]
+"""File, line, and name of the exception's type."""
+logger = logging.getLogger("pointsman.tracebacks")
+
+
+class Tracebacks:
+    """See the module."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told: dict[Place, float] = {}
+
+    def tell(self, error: BaseException, who: str) -> None:
+        """Log what `who` let out, unless this place was told of lately."""
+        place, now = _place(error), self._clock.monotonic()
+        if now - self._told.get(place, -math.inf) < QUIET_S:
+            return
+        if len(self._told) >= PLACES_MAX:
+            self._told.clear()
+        self._told[place] = now
+        said = faithful(error, TEXT_CHARS_MAX)
+        logger.warning("%s raised %s: %s", who, type(error).__name__, said, exc_info=error)
+
+
+def _place(error: BaseException) -> Place:
+    """Where it was raised."""
+    at = error.__traceback__
+    if at is None:
+        return "", 0, type(error).__name__
+    while at.tb_next is not None:
+        at = at.tb_next
+    return at.tb_frame.f_code.co_filename, at.tb_lineno, type(error).__name__
