@@ -39,6 +39,9 @@ class CoordinatorSettings:
             handed over at once.
         restart_s: a coordinator that replaces itself has so long, beyond `drain_s`, until it is back; then another may.
         events_max: events in one generation of a run.
+        attributes_max: attributes of one run.
+        attribute_key_chars_max: characters of an attribute's key.
+        attributes_bytes_max: bytes of a run's attributes together, as JSON: a page of runs has those of hundreds.
         threads_max: threads for sync agents.
         agents_poll_ms: how often to look for agents that registered, left, were switched off, or opened their breaker.
         board_ms: how often coordinators tell each other what they counted of agents: so late is an open breaker known.
@@ -92,6 +95,9 @@ class CoordinatorSettings:
     drain_s: float = 5.0
     restart_s: float = 30.0
     events_max: int = EVENTS_MAX
+    attributes_max: int = 32
+    attribute_key_chars_max: int = 64
+    attributes_bytes_max: int = 16_000
     threads_max: int = 32
     agents_poll_ms: int = 200
     board_ms: int = 250

@@ -303,19 +303,12 @@ async def test_an_id_may_use_every_character_that_ids_have():
 
 @pytest.mark.parametrize(
     "attributes",
-    [{"a": {}}, {"a": [[1]]}, {"": 1}, {"k" * 65: 1}, {f"k{n}": n for n in range(33)}, [], "x"],
+    [{"a": {}}, {"a": [[1]]}, {"": 1}, [], "x"],
 )
-async def test_attributes_are_flat_few_and_short(attributes):
+async def test_attributes_are_flat(attributes):
     bench = Bench()
     response = await bench.start(attributes=attributes)
     assert (response.status_code, code_of(response)) == (422, "invalid_body")
-
-
-async def test_attributes_of_a_page_of_runs_fit_in_memory():
-    bench = Bench()
-    response = await bench.start(attributes={"text": "x" * 16_000})
-    assert (response.status_code, code_of(response)) == (413, "value_too_large")
-    assert (await bench.start(attributes={"text": "x" * 15_900})).status_code == 201
 
 
 async def test_attributes_hold_scalars_and_lists_of_them():

@@ -23,6 +23,7 @@ from pointsman.kernel.errors import (
     AnswerMisplaced,
     DuplicateMail,
     InvalidInput,
+    InvalidValue,
     NoSuchSequence,
     NotQuarantined,
     NotRedrivable,
@@ -34,6 +35,7 @@ from pointsman.kernel.errors import (
     UnknownRun,
     UnknownTask,
     UnknownWorkflow,
+    ValueTooLarge,
 )
 from pointsman.ports.agents import AgentNotFound
 from tests.unit.client.conftest import Ticket
@@ -77,6 +79,8 @@ def test_what_the_api_refuses_has_its_name(client: Any) -> None:
     for wrong, error in [
         (lambda: client.start("nothing"), UnknownWorkflow),
         (lambda: client.start("quote", "no ticket"), InvalidInput),
+        (lambda: client.start("waits", attributes={f"k{n}": n for n in range(33)}), InvalidValue),
+        (lambda: client.start("waits", attributes={"text": "x" * 16_000}), ValueTooLarge),
         (lambda: client.get("nobody"), UnknownRun),
         (lambda: client.wait("nobody"), UnknownRun),
         (lambda: list(client.events("nobody")), UnknownRun),

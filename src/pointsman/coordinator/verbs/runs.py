@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from pointsman.coordinator.driving.driver import Exit
 from pointsman.coordinator.owning.roster import result_of
 from pointsman.coordinator.reading import PAGE, PAGE_BYTES, corrupt, first_damage, last_event, view_events
 from pointsman.coordinator.service import Coordinator
+from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import (
     CorruptLog,
@@ -63,8 +65,7 @@ class CoordinatorRuns:
         workflow.signature.check_input(data)
         if workflow.begins_with:
             coordinator.directory.check_event(workflow.begins_with, data, unless=CRASHED)
-        if request.attributes:
-            encode(dict(request.attributes))
+        _check_attributes(request.attributes, coordinator.settings)
         run = coordinator.ids.run_id() if request.id is None else _checked(request.id)
         started, tail = ev.with_input(
             ev.RunStarted, data, workflow=workflow.name, workflow_version=workflow.version,
@@ -239,6 +240,16 @@ class CoordinatorRuns:
             ) from error
         self._coordinator.hint(run)
         return Accepted(run, key)
+
+
+def _check_attributes(attributes: Mapping[str, Any], settings: CoordinatorSettings) -> None:
+    """Raises: InvalidValue (too many, a key's length, not to be stored faithfully), ValueTooLarge."""
+    if len(attributes) > settings.attributes_max:
+        raise InvalidValue(f"{len(attributes)} attributes; the limit is {settings.attributes_max} (attributes_max)")
+    if not all(1 <= len(key) <= settings.attribute_key_chars_max for key in attributes):
+        longest = settings.attribute_key_chars_max
+        raise InvalidValue(f"an attribute's key has 1 to {longest} characters (attribute_key_chars_max)")
+    encode(dict(attributes), bytes_max=settings.attributes_bytes_max)
 
 
 def _checked(run: str) -> str:
