@@ -53,7 +53,7 @@ class AgentDirectory:
         self.agent: Callable[[str], Agent | None] = self._agents.get
         """The app's own, else one that registered, also when it has left: runs that called it must still replay."""
         self._records: dict[str, AgentRecord] = {}
-        self._troubled: dict[str, AgentRecord] = {}
+        self._with_problem: dict[str, AgentRecord] = {}
         """Those of the records that may be a problem: almost none, and `problem` is asked at every dispatch."""
         self._workflows = {(workflow.name, workflow.version): workflow for workflow in workflows}
         self._newest = dict(sorted(self._workflows))
@@ -69,9 +69,9 @@ class AgentDirectory:
         for name, record in records.items():
             self._records[name] = record
             if record.may_have_problem():
-                self._troubled[name] = record
+                self._with_problem[name] = record
             else:
-                self._troubled.pop(name, None)
+                self._with_problem.pop(name, None)
             if record.card is not None and name not in self._own:
                 self._admit(name, record.card)
 
@@ -123,7 +123,7 @@ class AgentDirectory:
         agent = self._agents.get(name)
         if agent is None:
             return Failure("unknown_agent", f"there is no agent {name!r}", retryable=False)
-        record = self._troubled.get(name)
+        record = self._with_problem.get(name)
         if record is None:
             return None
         return record.problem(name, now, is_own=name in self._own, breaker=agent.described.breaker)
@@ -173,10 +173,10 @@ class AgentDirectory:
         wanted = ", ".join(needs)
         passed_over: list[str] = []
         for agent in able:
-            trouble = self.problem(agent.name, now)
-            if trouble is None:
+            problem = self.problem(agent.name, now)
+            if problem is None:
                 return Selection(agent.name, f"can do {wanted}{_passed(passed_over)}")
-            passed_over.append(trouble.message)
+            passed_over.append(problem.message)
         if self._generalist is None or self.problem(self._generalist, now) is not None:
             return None
         who = "nobody who can do" if able else "nobody can do"
@@ -192,8 +192,8 @@ class AgentDirectory:
         return tuple(name for name in found if not self._has_left(name, now))
 
     def _has_left(self, name: str, now: int) -> bool:
-        trouble = self.problem(name, now)
-        return trouble is not None and trouble.kind == "departed"
+        problem = self.problem(name, now)
+        return problem is not None and problem.kind == "departed"
 
     # -- workflows, types ---------------------------------------------------------------------------------------------
 

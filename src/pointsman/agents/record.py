@@ -8,7 +8,7 @@ An agent of the app has a record only once something was recorded of it; its car
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from typing import Any
 
 import msgspec
@@ -20,7 +20,6 @@ from pointsman.kernel.events import Event, Failure, Recorded
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.kernel.values import decode, encode, faithful
 from pointsman.ports.agents import AgentNotFound, InvalidCard
-from pointsman.ports.event_log import NewEvent
 
 PREFIX = "agent/"
 CARD_BYTES_MAX = 200_000
@@ -263,10 +262,6 @@ def read_record(state: bytes | None) -> AgentRecord:
 
 def write_record(record: AgentRecord) -> bytes:
     return _encoder.encode(record)
-
-
-def new_events(events: Sequence[Event], at: int) -> list[NewEvent]:
-    return [NewEvent(type(event).__name__, event.VERSION, at, _encoder.encode(event)) for event in events]
 
 
 def read_event(recorded: Recorded) -> Event:

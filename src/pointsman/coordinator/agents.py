@@ -19,13 +19,13 @@ from pointsman.agents.agent import Agent
 from pointsman.agents.card import NAME, PULL
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.record import AgentRecord
-from pointsman.coordinator.owning.claims import keep
+from pointsman.coordinator.duties import keep
 from pointsman.kernel.errors import InvalidValue, UnknownEvent, WrongExpectedSequence
 from pointsman.kernel.events import Event
 from pointsman.kernel.policy.breaker import Sums
 from pointsman.ports.agents import TTL_S_MAX, TTL_S_MIN, AgentNotFound, AgentView, BreakerView, Registered
 from pointsman.ports.clock import Clock
-from pointsman.ports.system_log import SystemHead, SystemLog
+from pointsman.ports.system_log import SystemHead, SystemLog, new_events
 
 POLL_MS = 200
 TRIES_MAX = 100
@@ -60,7 +60,7 @@ async def append(log: SystemLog, stream: str, decide: Decide, now: Callable[[], 
         for event in events:
             record.evolve(event, at)
         try:
-            await log.append(stream, sequence, rec.new_events(events, at), rec.write_record(record))
+            await log.append(stream, sequence, new_events(events, at), rec.write_record(record))
         except WrongExpectedSequence:
             if left == 0:
                 raise

@@ -20,7 +20,7 @@ from pointsman.agents.card import PULL, Health
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.record import AgentRecord
 from pointsman.coordinator.agents import AgentKeeper
-from pointsman.coordinator.owning.claims import keep
+from pointsman.coordinator.duties import keep
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Event
 from pointsman.kernel.values import faithful

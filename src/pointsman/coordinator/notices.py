@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 
-from pointsman.coordinator.owning.claims import keep
+from pointsman.coordinator.duties import keep
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import Stats
 from pointsman.ports.notices import Notice

@@ -9,7 +9,7 @@ import msgspec
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import Chain, Damage
 from pointsman.kernel.copies import InputEvent
-from pointsman.kernel.errors import CorruptLog, UnknownEvent
+from pointsman.kernel.errors import CorruptLog, UnknownEvent, UnknownRun
 from pointsman.kernel.history import whole_input
 from pointsman.kernel.pieces import sources_of, split_body
 from pointsman.kernel.upcast import read_event
@@ -24,6 +24,14 @@ TIME_MS_MAX = 253_402_300_799_999
 
 def corrupt(run: str, damage: Damage) -> CorruptLog:
     return CorruptLog(f"run {run}: {damage.message}. `pointsman doctor --run {run}` says more, and offers the repair")
+
+
+async def head_of(log: EventLog, run: str) -> Head:
+    """Raises UnknownRun."""
+    head = (await log.heads([run])).get(run)
+    if head is None:
+        raise UnknownRun(f"no run has the id {run!r}")
+    return head
 
 
 async def view_events(

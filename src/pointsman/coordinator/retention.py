@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from pointsman.coordinator.owning.claims import keep
+from pointsman.coordinator.duties import keep
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.observe.stats import Stats
 from pointsman.ports.retention import Retention

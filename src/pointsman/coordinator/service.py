@@ -23,11 +23,12 @@ from pointsman.coordinator.driving.effects import Effects
 from pointsman.coordinator.driving.recorder import Recorder
 from pointsman.coordinator.driving.timers import Timers
 from pointsman.coordinator.driving.tracebacks import Tracebacks
+from pointsman.coordinator.duties import keep
 from pointsman.coordinator.gates.service import Gates
 from pointsman.coordinator.health import HealthWatch, Probe
 from pointsman.coordinator.modes.keeper import SECTION, ModeKeeper
 from pointsman.coordinator.notices import NoticeDuty
-from pointsman.coordinator.owning.claims import Claims, keep
+from pointsman.coordinator.owning.claims import Claims
 from pointsman.coordinator.owning.roster import Roster
 from pointsman.coordinator.owning.watch import Watcher
 from pointsman.coordinator.retention import RetentionDuty

@@ -23,15 +23,15 @@ def next_agent(
     for name in names:
         if name == pending.target or name in pending.tried:
             continue
-        trouble = directory.problem(name, now)
-        if trouble is None and not directory.fits(name, pending.data):
-            trouble = ev.Failure("invalid_input", "its schema does not fit the input")
-        if trouble is None:
+        problem = directory.problem(name, now)
+        if problem is None and not directory.fits(name, pending.data):
+            problem = ev.Failure("invalid_input", "its schema does not fit the input")
+        if problem is None:
             return ev.CallReassigned(
                 call=pending.call, attempt=attempt, agent=name, failure=failure,
                 passed_over=tuple(passed_over),
             )  # fmt: skip
-        passed_over.append(f"{name}: {trouble.message or trouble.kind}")
+        passed_over.append(f"{name}: {problem.message or problem.kind}")
     return None
 
 

@@ -21,10 +21,10 @@ def choose(
         default: who gets it in the mode emergency, and when there is nobody else; empty: nobody.
     """
     if named is not None:
-        trouble = directory.problem(named, now)
-        if trouble is None:
+        problem = directory.problem(named, now)
+        if problem is None:
             return named, why
-        why = f"{why} named {named!r}: {trouble.message or trouble.kind}"
+        why = f"{why} named {named!r}: {problem.message or problem.kind}"
     before = f"{why}; " if why else ""
     mode = directory.mode
     if mode != FULL:

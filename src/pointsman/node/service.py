@@ -18,9 +18,9 @@ from typing import Any
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.app import App, HttpAgents, Webhook
-from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.budgets import CoordinatorBudgets
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
@@ -109,7 +109,7 @@ class Node:
             agents=coordinator.agents,
             attempts=CoordinatorAttempts(coordinator, self._peers.forward, bytes_max=bytes_max),
             inbox=CoordinatorInbox(coordinator, bytes_max=bytes_max),
-            budgets=Budgets(self._store.system, self._store.clock),
+            budgets=CoordinatorBudgets(self._store.system, self._store.clock),
             modes=coordinator.modes,
             workers=self._workers(coordinator),
             observer=coordinator.stats.observe_request,

@@ -7,7 +7,6 @@ comes to it. Must not know why somebody leaves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -15,8 +14,7 @@ import msgspec
 from pointsman.kernel.errors import WrongExpectedSequence
 from pointsman.kernel.events import Event
 from pointsman.ports.clock import Clock
-from pointsman.ports.event_log import NewEvent
-from pointsman.ports.system_log import SystemLog
+from pointsman.ports.system_log import SystemLog, new_events
 
 STREAM: Final = "recycling"
 WANTED_MS: Final = 6_000
@@ -104,9 +102,7 @@ class Turn:
 
     async def _append(self, expected: int, event: TurnTaken | TurnGivenBack | TurnWanted, state: TurnState) -> bool:
         """False: somebody else was faster."""
-        new: Sequence[NewEvent] = [
-            NewEvent(type(event).__name__, event.VERSION, self._clock.now(), msgspec.json.encode(event))
-        ]
+        new = new_events([event], self._clock.now())
         try:
             await self._log.append(STREAM, expected, new, msgspec.json.encode(state))
         except WrongExpectedSequence:

@@ -170,9 +170,15 @@ class CallAddress(msgspec.Struct, frozen=True):
     call: str
     redrives: int = 0
 
+    @property
+    def key(self) -> str:
+        """The idempotency key of its attempts."""
+        again = f"r{self.redrives}" if self.redrives else ""
+        return f"{self.run}/{self.generation}{again}/{self.call}"
+
     @staticmethod
     def parse(key: str) -> CallAddress:
-        """From the idempotency key of its attempts, run/generation/call. Raises: InvalidValue."""
+        """The call that has this `key`. Raises: InvalidValue."""
         found = _KEY.fullmatch(key)
         if found is None:
             raise InvalidValue("an attempt's key is run/generation/call, as its Idempotency-Key header has it")

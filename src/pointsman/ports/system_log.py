@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from pointsman.kernel.events import Recorded
+from pointsman.kernel.events import Event, Recorded
 from pointsman.ports.event_log import NewEvent
 
 EVENTS_KEPT = 1_000
@@ -30,6 +30,11 @@ class SystemHead(msgspec.Struct, frozen=True):
     sequence: int
     state: bytes
     updated_at: int
+
+
+def new_events(events: Sequence[Event], at: int) -> list[NewEvent]:
+    """Events as they are appended to a system stream; `at`: ms by the database's clock."""
+    return [NewEvent(type(event).__name__, event.VERSION, at, msgspec.json.encode(event)) for event in events]
 
 
 class SystemLog(Protocol):

@@ -143,9 +143,9 @@ def test_the_chain_is_what_the_card_says_else_the_generalist(directory: AgentDir
 
 def test_a_record_without_trouble_is_not_looked_at(directory: AgentDirectory) -> None:
     directory.apply({"narrow": AgentRecord(turn=rec.HealthTurn(1, 5), health="healthy")})
-    assert directory._troubled == {}
+    assert directory._with_problem == {}
     directory.apply({"narrow": AgentRecord(health="unhealthy")})
-    assert list(directory._troubled) == ["narrow"]
+    assert list(directory._with_problem) == ["narrow"]
 
 
 def test_subscribers_are_those_who_are_there(directory: AgentDirectory) -> None:

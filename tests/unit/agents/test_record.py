@@ -18,6 +18,7 @@ from pointsman.kernel.errors import UnknownEvent
 from pointsman.kernel.events import Event, Recorded
 from pointsman.kernel.policy.breaker import Breaker
 from pointsman.ports.agents import AgentNotFound, InvalidCard
+from pointsman.ports.system_log import new_events
 
 CARD = Card(name="clerk", url="https://clerk.example.org/", capabilities=("billing",))
 OTHER = msgspec.structs.replace(CARD, version="2")
@@ -247,7 +248,7 @@ def test_any_lawful_sequence_folds_to_its_state_and_stale_decisions_never_get_in
         assert rec.write_record(record) == states[read], "a decision changes nothing"
         if not events or sequences[read] != len(log):
             continue  # the store refuses it: its expected sequence is over
-        for event, new in zip(events, rec.new_events(events, now), strict=True):
+        for event, new in zip(events, new_events(events, now), strict=True):
             record.evolve(event, now)
             log.append(Recorded(len(log) + 1, new.at, new.type, new.version, new.body))
             if isinstance(event, rec.HealthTurnTaken):

@@ -14,7 +14,7 @@ import msgspec
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.api.app import Api
 from pointsman.api.waiting import Waiting
-from pointsman.coordinator.budgets.verbs import Budgets as CoordinatorBudgets
+from pointsman.coordinator.verbs.budgets import CoordinatorBudgets
 from pointsman.kernel import values
 from pointsman.kernel.errors import (
     DuplicateMail,

@@ -18,8 +18,8 @@ from pointsman import AgentError, App, Breaker, Retry, Run
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.cli.main import app as everything
 from pointsman.cli.runs.group import runs
-from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.budgets import CoordinatorBudgets
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
@@ -111,7 +111,8 @@ def served() -> Iterator[Served]:
         await coordinator.start()
         api = ApiServer(
             CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,
-            inbox=CoordinatorInbox(coordinator), budgets=Budgets(store.system, store.clock), modes=coordinator.modes,
+            inbox=CoordinatorInbox(coordinator), budgets=CoordinatorBudgets(store.system, store.clock),
+            modes=coordinator.modes,
         )  # fmt: skip
         await api.start()
         address.append(f"http://127.0.0.1:{api.port}")

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from pointsman import AgentError, App, AsyncClient, Client, Retry, Run
 from pointsman.api import ApiServer, ApiSettings
-from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.budgets import CoordinatorBudgets
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.stores.memory import MemoryDatabase, MemoryStore
@@ -65,7 +65,7 @@ async def _serve(up: Callable[[str], None], down: asyncio.Event) -> None:
     await coordinator.start()
     api = ApiServer(
         CoordinatorRuns(coordinator), coordinator, ApiSettings(), agents=coordinator.agents,
-        inbox=CoordinatorInbox(coordinator), budgets=Budgets(store.system, store.clock),
+        inbox=CoordinatorInbox(coordinator), budgets=CoordinatorBudgets(store.system, store.clock),
     )  # fmt: skip
     await api.start()
     up(f"http://127.0.0.1:{api.port}")

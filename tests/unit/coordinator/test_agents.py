@@ -23,7 +23,7 @@ from pointsman.kernel.policy.breaker import Sums
 from pointsman.ports.agents import AgentDeclared, AgentNotFound, InvalidCard
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.liveness import Lease
-from pointsman.ports.system_log import SystemHead
+from pointsman.ports.system_log import SystemHead, new_events
 from pointsman.stores.memory.database import MemoryDatabase
 from pointsman.stores.memory.store import MemoryStore
 from pointsman.testing.sim.clocks import SimClock
@@ -318,7 +318,7 @@ async def test_what_was_read_before_an_append_of_its_own_does_not_undo_it() -> N
 @simulated
 async def test_one_record_that_can_not_be_read_does_not_hide_the_others() -> None:
     (one,) = nodes = await cluster("one")
-    new = rec.new_events([rec.AgentEnabled()], 0)
+    new = new_events([rec.AgentEnabled()], 0)
     await one.store.system.append("agent/alien", 0, new, b'{"from":"the future"}')
     await one.keeper.register(card("zoe"), ttl_s=60)
     two = await Node(one.store.database, "two").start()

@@ -16,7 +16,7 @@ from pointsman.coordinator.driving.admission import Admission
 from pointsman.coordinator.driving.attempt import Caller
 from pointsman.coordinator.driving.attempt import nobody as nobody_told
 from pointsman.coordinator.service import Coordinator
-from pointsman.coordinator.verbs.reports import CoordinatorAttempts, nobody
+from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import StoreUnavailable
@@ -430,12 +430,15 @@ async def test_what_an_agent_reports_after_a_redrive_reaches_its_attempt(has_fre
         assert await ctx.once("charge", lambda: 2) == 1
         return what
 
+    async def not_asked(address: str, path: str, body: object) -> None:
+        raise AssertionError(f"{address}{path}: its owner is here")
+
     @app.workflow()
     async def steps(run: Run, n: int) -> list[str]:
         return [await run.call(step, "first"), await run.call(step, "second")]
 
     async with coordinator(app, MemoryDatabase()) as one:
-        reports = CoordinatorAttempts(one, nobody)
+        reports = CoordinatorAttempts(one, not_asked)
         await start(one, "steps", b"1")
         view = await CoordinatorRuns(one).wait("r", timeout_s=10)
         assert view.head.status == "failed"

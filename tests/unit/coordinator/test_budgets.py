@@ -21,7 +21,7 @@ from pointsman.coordinator.budgets.held import RESERVATIONS_MAX, Held
 from pointsman.coordinator.budgets.purse import IDLE_S, PATIENCE_S
 from pointsman.coordinator.budgets.recovery import NEXT_IN_LINE_S, ends_of
 from pointsman.coordinator.budgets.service import Purses
-from pointsman.coordinator.budgets.verbs import Budgets
+from pointsman.coordinator.verbs.budgets import CoordinatorBudgets
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable
 from pointsman.kernel.policy.amounts import Amount, Budget
@@ -197,7 +197,7 @@ def test_a_budget_applies_at_once_whoever_declares_or_sets_it() -> None:
         assert one.purses.applies(agent_with(Budget(calls=5)), "t")
         assert one.purses.applies(agent_with(), "t"), "another card of an agent that has one"
         assert not one.purses.applies(agent_with(name="other"), "t")
-        await Budgets(one.store.system, one.store.clock).set("tenant/t", Budget(calls=5), "me")
+        await CoordinatorBudgets(one.store.system, one.store.clock).set("tenant/t", Budget(calls=5), "me")
         await asyncio.sleep(1.1)
         assert one.purses.applies(agent_with(name="other"), "t")
 
@@ -354,7 +354,7 @@ def test_an_operators_budget_stands_above_the_card_and_is_known_everywhere_soon(
     async def test(room: Room) -> None:
         one, two = await room.worker(), await room.worker()
         agent, plain = agent_with(Budget(calls=2)), agent_with(None, "plain")
-        verbs = Budgets(one.store.system, one.store.clock)
+        verbs = CoordinatorBudgets(one.store.system, one.store.clock)
         await one.attempt(agent, "a", None)
         assert await two.reserve(plain) == ()
         view = await verbs.set("agent/billing", Budget(calls=4), "ops")
@@ -380,7 +380,7 @@ def test_what_operators_set_is_known_before_the_first_call_of_a_new_coordinator(
     async def test(room: Room) -> None:
         store = MemoryStore(room.database)
         await store.open()
-        await Budgets(store.system, store.clock).set("tenant/t", Budget(calls=0), "ops")
+        await CoordinatorBudgets(store.system, store.clock).set("tenant/t", Budget(calls=0), "ops")
         one = await room.worker()
         assert isinstance(await one.reserve(agent_with()), ev.Failure)
 
@@ -401,7 +401,7 @@ def test_what_no_budget_can_be_is_refused(scope: str, budget: Budget, by: str, s
     async def test(room: Room) -> None:
         one = await room.worker()
         with pytest.raises(InvalidValue, match=says):
-            await Budgets(one.store.system, one.store.clock).set(scope, budget, by)
+            await CoordinatorBudgets(one.store.system, one.store.clock).set(scope, budget, by)
         with pytest.raises(ValueError, match="tenant 'a'"):
             Purses(one.store, 1, {"a": Budget(seconds=1)})
 
@@ -645,7 +645,9 @@ def test_a_changed_budget_ends_the_tranches_of_the_old_one() -> None:
         one = await room.worker()
         agent = agent_with(Budget(calls=2_000))
         assert isinstance(await one.reserve(agent), tuple)
-        await Budgets(one.store.system, one.store.clock).set("agent/billing", Budget(calls=2_000, tokens=0), "ops")
+        await CoordinatorBudgets(one.store.system, one.store.clock).set(
+            "agent/billing", Budget(calls=2_000, tokens=0), "ops"
+        )
         for _ in range(12):
             await asyncio.sleep(0.1)
             last = await one.reserve(agent, Amount(tokens=1))

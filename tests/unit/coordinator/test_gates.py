@@ -19,7 +19,7 @@ from pointsman.agents.card import Card
 from pointsman.agents.directory import AgentDirectory
 from pointsman.agents.traffic import TrafficState
 from pointsman.coordinator.agents import AgentKeeper
-from pointsman.coordinator.gates.breaker import BreakerSide
+from pointsman.coordinator.gates.breaker import LocalBreaker
 from pointsman.coordinator.gates.ramp import Ramp
 from pointsman.coordinator.gates.service import Gates, GateSettings, Permit
 from pointsman.coordinator.gates.slots import PermitSlots, Rival
@@ -380,7 +380,7 @@ def test_a_probe_that_is_given_back_goes_to_the_next(simulate: Simulate) -> None
 
 
 def test_a_probe_that_was_granted_too_long_ago_is_not_used() -> None:
-    side = BreakerSide(agent().described, 1)
+    side = LocalBreaker(agent().described, 1)
     side.learn(BreakerState("half_open", probes={"1.1": Probe(1, 500), "2.1": Probe(2, 900)}))
     assert side.free_probes(499) == ["1.1"]
     assert side.take_probe(500) is None

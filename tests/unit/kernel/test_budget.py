@@ -77,8 +77,8 @@ def test_never_above_the_limit(first: Budget, plan: list[tuple[str, Amount, Amou
             case TrancheGranted():
                 windows[event.tranche], counted[event.tranche] = event.window, event.amount
                 used = sum((counted[name] for name, at in windows.items() if at == event.window), NOTHING)
-                assert ledgers.limited(state.budget, used).fits(state.budget.limit)
-                assert ledgers.limited(state.budget, one).fits(event.amount)
+                assert state.budget.limited(used).fits(state.budget.limit)
+                assert state.budget.limited(one).fits(event.amount)
             case TrancheReduced():
                 counted[event.tranche] = event.amount
             case TrancheSettled():

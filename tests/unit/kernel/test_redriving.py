@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pointsman import App, Budget, CallError, Retry, Run
-from pointsman.coordinator.driving.rows import OpenTasks
+from pointsman.coordinator.driving.task_rows import OpenTasks
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CorruptLog, RunEvicted
 from pointsman.kernel.execution import Execution

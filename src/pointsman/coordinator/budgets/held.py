@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
-from pointsman.kernel.policy.budget import limited
 
 RESERVATIONS_MAX = 1_000
 """Reservations from one tranche. Whoever settles it for a dead coordinator reads them all."""
@@ -34,20 +33,20 @@ class Held:
     def can_hold(self, amount: Amount, now_ms: int) -> bool:
         if self.is_retired or self.is_over(now_ms):
             return False
-        return limited(self.budget, amount).fits(self.left)
+        return self.budget.limited(amount).fits(self.left)
 
     def is_over(self, now_ms: int) -> bool:
         return self.made >= RESERVATIONS_MAX or (self.until_ms is not None and now_ms >= self.until_ms)
 
     def reserve(self, amount: Amount, now: float) -> None:
-        self.left -= limited(self.budget, amount)
+        self.left -= self.budget.limited(amount)
         self.pending += 1
         self.made += 1
         self.touched = now
 
     def settle(self, reserved: Amount, spent: Amount, now: float) -> None:
         """An attempt has ended, and that is durable."""
-        self.left += limited(self.budget, reserved) - limited(self.budget, spent)
+        self.left += self.budget.limited(reserved) - self.budget.limited(spent)
         self.spent += spent
         self.pending -= 1
         self.touched = now

@@ -16,8 +16,7 @@ from pointsman.kernel.errors import StoreUnavailable, WrongExpectedSequence
 from pointsman.kernel.events import Event
 from pointsman.kernel.policy.budget import LedgerState, evolve
 from pointsman.ports.clock import Clock
-from pointsman.ports.event_log import NewEvent
-from pointsman.ports.system_log import SystemHead, SystemLog
+from pointsman.ports.system_log import SystemHead, SystemLog, new_events
 
 PREFIX = "budget/"
 RETRY_S = 0.1
@@ -94,5 +93,5 @@ class Ledger:
         expected, state = self.sequence, self.state
         for event in events:
             state = evolve(state, event)
-        rows = [NewEvent(type(event).__name__, event.VERSION, now, msgspec.json.encode(event)) for event in events]
+        rows = new_events(events, now)
         self.saw(await self._system.append(PREFIX + self.scope, expected, rows, msgspec.json.encode(state)))

@@ -18,7 +18,7 @@ from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.kernel.events import Event, Failure
 from pointsman.kernel.policy import budget as ledgers
 from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS, NOTHING, Amount, Budget
-from pointsman.kernel.policy.budget import DECLARED, LedgerState, limited
+from pointsman.kernel.policy.budget import DECLARED, LedgerState
 from pointsman.ports.clock import Clock
 
 SHARE = 20
@@ -244,7 +244,7 @@ class Purse:
     # -- answers ----------------------------------------------------------------------------------------------------
 
     def _need(self, amount: Amount) -> Amount:
-        return limited(self._budget, amount)
+        return self._budget.limited(amount)
 
     def _refuse(self, free: Amount) -> None:
         self._refused = (free, self._clock.monotonic() + REFUSAL_S)

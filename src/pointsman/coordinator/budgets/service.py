@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from pointsman.agents.agent import Agent
 from pointsman.coordinator.budgets.held import Held
 from pointsman.coordinator.budgets.ledger import PREFIX, RETRY_S, Ledger, state_of
 from pointsman.coordinator.budgets.purse import Purse, Ready
 from pointsman.coordinator.budgets.recovery import Recovery
+from pointsman.coordinator.duties import keep
 from pointsman.kernel.errors import StoreUnavailable
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.amounts import Amount, Budget
@@ -69,7 +70,7 @@ class Purses:
 
     async def start(self) -> None:
         duties = (self._watch, self._recover, self._tick, self._forget)
-        self._tasks = [asyncio.create_task(self._keep(duty), name=f"budgets {duty.__name__}") for duty in duties]
+        self._tasks = [asyncio.create_task(keep(duty, RETRY_S), name=f"budgets {duty.__name__}") for duty in duties]
 
     async def stop(self) -> None:
         """Twice is once. What is still held is settled by the living, when this incarnation has ended."""
@@ -177,17 +178,6 @@ class Purses:
             self._settled.put_nowait(held.id)
 
     # -- duties -------------------------------------------------------------------------------------------------------
-
-    async def _keep(self, duty: Callable[[], object]) -> None:
-        """A duty goes on whatever happens to it."""
-        while True:
-            try:
-                await duty()  # type: ignore[misc]
-            except StoreUnavailable as error:
-                logger.info("budgets: %s; trying again", error)
-            except Exception:
-                logger.exception("budgets: %s failed; it goes on", getattr(duty, "__name__", duty))
-            await asyncio.sleep(RETRY_S)
 
     async def _watch(self) -> None:
         """See what operators set, and who holds tranches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from zlib import crc32
 
 import msgspec
@@ -11,12 +12,14 @@ import msgspec
 from pointsman.coordinator.driving import mail as mails
 from pointsman.coordinator.driving.children import first_append
 from pointsman.coordinator.driving.crew import Crew
-from pointsman.coordinator.driving.rows import OpenTasks, generations, reservations, state
+from pointsman.coordinator.driving.task_rows import OpenTasks
 from pointsman.kernel import events as ev
 from pointsman.kernel.checksum import pack_place, salt
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.requests import Produced
 from pointsman.ports.event_log import Append, Head, NewEvent, NewRun
+from pointsman.ports.reservations import ReservationRow
+from pointsman.ports.states import StateRow
 
 NEARLY_FULL = 0.8
 """Of the events that a generation may have; from there on it is warned of."""
@@ -83,9 +86,9 @@ class Draft:
         if not self.says_more:
             return [append]
         append.tasks, append.notices = self._tasks.rows(events, durable)
-        append.reservations = reservations(events, durable)
-        append.state = state(events, durable)
-        append.generations, append.base = generations(events, durable)
+        append.reservations = reservation_rows(events, durable)
+        append.state = state_row(events, durable)
+        append.generations, append.base = restarts(events, durable)
         # Each new owner sets aside anew what the attempt under way may cost: a run that ends them would never be found.
         append.is_progress = not events or any(type(p.event) is not ev.CallReserved for p in events)
         children = [p for p in self.entries if type(p.event) is ev.ChildStarted]
@@ -104,7 +107,7 @@ class Draft:
             produced = self._with(last)
             self.noted += 0 if append.is_progress else len(events)
             self._tasks.moved(produced)
-            self._note_generation(generations(produced, before))
+            self._note_generation(restarts(produced, before))
             self.says_more = bool(self._tasks.by_call)
             if append.notices and self._crew.on_notice is not None:
                 self._crew.on_notice()
@@ -150,3 +153,27 @@ def chained(events: list[Produced], checksum: int, sequence: int, epoch: int) ->
         checksum = crc32(body, crc32(pack_place(p.at, epoch, sequence), checksum ^ salted))
         out.append(NewEvent(name, version, p.at, body, checksum))
     return out
+
+
+def restarts(produced: Sequence[Produced], after: int) -> tuple[int, int]:
+    """Of the events that follow sequence `after`: how many begin a generation, and the sequence of the last of them."""
+    begins = [n for n, entry in enumerate(produced, after + 1) if isinstance(entry.event, ev.RunRestarted)]
+    return len(begins), begins[-1] if begins else 0
+
+
+def reservation_rows(produced: Sequence[Produced], after: int) -> tuple[ReservationRow, ...]:
+    """Of the events that follow sequence `after`, those that spend from tranches."""
+    rows = []
+    for sequence, entry in enumerate(produced, after + 1):
+        if isinstance(entry.event, ev.CallReserved):
+            rows += [ReservationRow(tranche, sequence) for tranche in entry.event.tranches]
+    return tuple(rows)
+
+
+def state_row(produced: Sequence[Produced], after: int) -> StateRow | None:
+    """What the events that follow sequence `after` make of the run's typed state; None: they don't change it."""
+    for place in range(len(produced) - 1, -1, -1):
+        event = produced[place].event
+        if isinstance(event, ev.StateSet):
+            return StateRow(event.state_version, produced[place].data, after + place + 1)
+    return None

@@ -15,9 +15,10 @@ import msgspec
 
 from pointsman.coordinator.driving import mail as mails
 from pointsman.coordinator.driving.crew import Crew
-from pointsman.coordinator.driving.rows import open_again
+from pointsman.coordinator.driving.task_rows import open_again
+from pointsman.coordinator.reading import head_of
 from pointsman.kernel import events as ev
-from pointsman.kernel.errors import DuplicateMail, NotRedrivable, RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.errors import DuplicateMail, NotRedrivable, RunEnded, StoreUnavailable
 from pointsman.kernel.events import Recorded
 from pointsman.kernel.redriving import Fact, Plan, facts_of, folded, in_force, plan, redriven
 from pointsman.kernel.state import RunState
@@ -55,7 +56,7 @@ async def look(log: EventLog, run: str) -> Redriven:
     Raises:
         UnknownRun, NotRedrivable, CorruptLog, StoreUnavailable.
     """
-    return _answer(await _find(log, await _head(log, run)))
+    return _answer(await _find(log, await head_of(log, run)))
 
 
 async def redrive(crew: Crew, wish: Redrive) -> Redriven:
@@ -63,7 +64,7 @@ async def redrive(crew: Crew, wish: Redrive) -> Redriven:
     log = crew.store.log
     sequence = wish.sequence
     while True:
-        head = await _head(log, wish.run)
+        head = await head_of(log, wish.run)
         sequence = head.sequence if sequence is None else sequence
         if head.sequence != sequence:
             return await _before(log, head, sequence)
@@ -87,12 +88,12 @@ async def revive_children(crew: Crew, parent: RunState) -> None:
 
 async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> bool:
     """False: it moved at that instant; look again."""
-    head = await _head(crew.store.log, child)
+    head = await head_of(crew.store.log, child)
     if head.status == "failed" and head.sequence == sequence:
         try:
             found = await _find(crew.store.log, head)
         except NotRedrivable as error:
-            then = await _head(crew.store.log, child)
+            then = await head_of(crew.store.log, child)
             if (then.status, then.sequence) != (head.status, head.sequence):
                 return False
             # A child of its own was redriven alone since, and cancelled. It will never say another word.
@@ -113,13 +114,6 @@ async def _say_again(crew: Crew, child: Head, mark: str = "") -> None:
     assert letter is not None
     with suppress(DuplicateMail, RunEnded):
         await crew.store.mailbox.post(letter.run, letter.key + mark, letter.kind, letter.body)
-
-
-async def _head(log: EventLog, run: str) -> Head:
-    head = (await log.heads([run])).get(run)
-    if head is None:
-        raise UnknownRun(f"no run has the id {run!r}")
-    return head
 
 
 async def _find(log: EventLog, head: Head) -> _Found:

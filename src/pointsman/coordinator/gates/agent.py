@@ -9,13 +9,13 @@ import asyncio
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.traffic import Limits, TrafficState, Wants
-from pointsman.coordinator.gates.breaker import BreakerSide
+from pointsman.coordinator.gates.breaker import LocalBreaker
 from pointsman.coordinator.gates.counts import AgentSums, RetryBudget
 from pointsman.coordinator.gates.permit import Permit, SpecialPermit
 from pointsman.coordinator.gates.queue import Waiter, WaitQueue
 from pointsman.coordinator.gates.ramp import Ramp
 from pointsman.coordinator.gates.slots import PermitSlots, RateSlots, Rival
-from pointsman.coordinator.gates.work import GateWork, House
+from pointsman.coordinator.gates.work import GateWork, SharedByGates
 from pointsman.kernel.events import Failure
 from pointsman.kernel.policy.breaker import speaks_for
 
@@ -24,34 +24,34 @@ class Gate:
     """See the module. Times in ms by the database's clock.
 
     Attributes:
-        free: what everybody gets as long as there is no limit, no trouble, and nobody waits; None: it is not so.
+        free: what everybody gets as long as there is no limit, no problem, and nobody waits; else None.
         let_in: how many of those who waited were let in.
         others: the other coordinators' sums of this agent, by incarnation.
         traffic: what the stream says.
     """
 
-    def __init__(self, house: House, agent: Agent) -> None:
-        self._house = house
+    def __init__(self, shared: SharedByGates, agent: Agent) -> None:
+        self._shared = shared
         self.agent = agent
         self.name = agent.name
-        self.breaker = BreakerSide(agent.described, house.incarnation)
+        self.breaker = LocalBreaker(agent.described, shared.incarnation)
         self.queue = WaitQueue()
-        self.retries = RetryBudget(house.settings)
+        self.retries = RetryBudget(shared.settings)
         self.let_in = 0
         self.others: dict[int, AgentSums] = {}
         self.traffic = TrafficState()
         self.limits = _limits(agent)
         self.free: Permit | None = None
-        self._permits = PermitSlots(house.incarnation)
-        self._rate = RateSlots(house.incarnation)
+        self._permits = PermitSlots(shared.incarnation)
+        self._rate = RateSlots(shared.incarnation)
         self._ramp: Ramp | None = None
-        self._trouble: Failure | None = None
+        self._problem: Failure | None = None
         self._is_obstructed = False
         self._was_held_back = False
         self._looked_back_at = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._work = GateWork(house, agent.name, self)
-        self.look_around(house.clock.now())
+        self._work = GateWork(shared, agent.name, self)
+        self.look_around(shared.clock.now())
 
     def adopt(self, agent: Agent) -> None:
         """Another card of the agent."""
@@ -59,19 +59,19 @@ class Gate:
             self.breaker.adopt(agent.described)
             self.limits = _limits(agent)
         self.agent = agent
-        self.look_around(self._house.clock.now())
+        self.look_around(self._shared.clock.now())
 
     # -- passing ------------------------------------------------------------------------------------------------------
 
     def enter(self, waiter: Waiter, now: int) -> Permit | Failure:
         """See `Gates.enter`."""
-        failure = self._trouble or self.breaker.obstacle(now, len(self.queue))
+        failure = self._problem or self.breaker.obstacle(now, len(self.queue))
         if failure is None:
             permit = self._take(now) if not self.queue else None
             if permit is not None:
                 return permit
             failure = Failure("busy", f"agent {self.name}: {self._what_is_full(now)}")
-        held = self._house.stats.held
+        held = self._shared.stats.held
         held[failure.kind] = held.get(failure.kind, 0) + 1
         is_first = not self.queue
         self.queue.push(waiter, now)
@@ -88,11 +88,11 @@ class Gate:
     @property
     def is_busy(self) -> bool:
         """Calls wait, and only because the agent has so many."""
-        return bool(self.queue) and self._trouble is None and self.breaker.state.is_closed and self._ramp is None
+        return bool(self.queue) and self._problem is None and self.breaker.state.is_closed and self._ramp is None
 
     def oldest_s(self) -> float:
         """How long the first one has waited (seconds)."""
-        return max(self._house.clock.now() - self.queue.oldest, 0) / 1000 if self.queue else 0.0
+        return max(self._shared.clock.now() - self.queue.oldest, 0) / 1000 if self.queue else 0.0
 
     def _what_is_full(self, now: int) -> str:
         if not self.breaker.state.is_closed:
@@ -128,21 +128,21 @@ class Gate:
 
     def _pump(self, now: int) -> None:
         """Let in who may come."""
-        while self.queue and self._trouble is None:
+        while self.queue and self._problem is None:
             permit = self._take(now)
             if permit is None:
                 break
-            self._house.stats.admitted_late += 1
+            self._shared.stats.admitted_late += 1
             self.let_in += 1
             self.queue.pop().admitted(permit)
         self._refresh()
 
     # -- what permits say ---------------------------------------------------------------------------------------------
 
-    def look_at(self, kind: str | None, seconds: float) -> None:
+    def count_trouble(self, kind: str | None, seconds: float) -> None:
         """See `PermitGate`."""
         self.breaker.count_trouble(kind, seconds)
-        now = self._house.clock.now()
+        now = self._shared.clock.now()
         if self.breaker.should_open(now, self.others.values()):
             self._poke(now)
 
@@ -154,11 +154,11 @@ class Gate:
         if permit.probe is not None:
             reason = kind or ("slow" if is_well is False else "completed")
             if self.breaker.end_probe(permit.probe, is_well, reason):
-                self._poke(self._house.clock.now())
+                self._poke(self._shared.clock.now())
 
     def left(self, permit: SpecialPermit, *, unused: bool) -> None:
         """See `PermitGate`."""
-        now = self._house.clock.now()
+        now = self._shared.clock.now()
         if permit.ramp is not None:
             permit.ramp.under_way -= 1
         self._permits.leave()
@@ -174,7 +174,7 @@ class Gate:
 
     def tick(self, now: int) -> AgentSums:
         """Several times a second: look around. Returns what goes on the board."""
-        if now - self._looked_back_at >= self._house.settings.idle_ms:
+        if now - self._looked_back_at >= self._shared.settings.idle_ms:
             self._looked_back_at = now
             self._permits.look_back()
         self.look_around(now)
@@ -196,21 +196,21 @@ class Gate:
         self._poke(now)
 
     def settled(self) -> None:
-        """See `Work`."""
-        now = self._house.clock.now()
+        """See `WorkGate`."""
+        now = self._shared.clock.now()
         self.look_around(now)
         self._permits.returning = 0
         self._pump(now)
 
     def look_around(self, now: int) -> None:
         """Take in the agent's health, and what is known of the stream."""
-        self._trouble = self._house.trouble(self.name, now)
-        state = self.traffic = self._house.traffic(self.name)
+        self._problem = self._shared.problem(self.name, now)
+        state = self.traffic = self._shared.traffic(self.name)
         self.breaker.learn(state.breaker)
         self._permits.learn(state, self.limits.concurrency, now)
         self._refresh()
         self._pump(now)
-        obstacle = self._trouble or self.breaker.obstacle(now, 0)
+        obstacle = self._problem or self.breaker.obstacle(now, 0)
         if obstacle is not None and not self._is_obstructed:
             for waiter in self.queue.waiters():
                 waiter.obstructed(obstacle)
@@ -221,7 +221,7 @@ class Gate:
 
     def _refresh(self) -> None:
         """Is the way clear? If it just became so, those who waited are let in slowly."""
-        is_held_back = self._trouble is not None or not self.breaker.state.is_closed
+        is_held_back = self._problem is not None or not self.breaker.state.is_closed
         if is_held_back or not self.queue:
             self._ramp = None
         elif self._was_held_back:
@@ -240,15 +240,15 @@ class Gate:
 
     def _waiting(self, now: int) -> int:
         """How many of the queue could pass if there were slots."""
-        if self._trouble is not None:
+        if self._problem is not None:
             return 0
         waiting = self.breaker.passable(now, len(self.queue))
         return waiting if self._ramp is None else max(min(waiting, self._ramp.room - self._ramp.under_way), 0)
 
     def wants(self, now: int) -> Wants:
-        """See `Work`."""
+        """See `WorkGate`."""
         limits, rivals, waiting = self.limits, self._rivals(), self._waiting(now)
-        wants = Wants(second=now // 1000, dead=self._house.dead)
+        wants = Wants(second=now // 1000, dead=self._shared.dead)
         self.breaker.add_wants(wants, now, self.others.values(), waiting)
         if limits.concurrency is not None:
             wants.permits, wants.heir = self._permits.wish(waiting, self.traffic, limits.concurrency, rivals)
@@ -259,14 +259,14 @@ class Gate:
         return wants
 
     def committing(self, permits: int | None) -> None:
-        """See `Work`."""
+        """See `WorkGate`."""
         self._permits.returning = 0 if permits is None else max(self._permits.held - permits, 0)
 
     def suspects(self) -> list[int]:
-        """See `Work`."""
-        if self.limits.concurrency is None or self._waiting(self._house.clock.now()) <= self._permits.free:
+        """See `WorkGate`."""
+        if self.limits.concurrency is None or self._waiting(self._shared.clock.now()) <= self._permits.free:
             return []
-        return [who for who in self.traffic.permits if who != self._house.incarnation]
+        return [who for who in self.traffic.permits if who != self._shared.incarnation]
 
     def _poke(self, now: int) -> None:
         if not self._work.poke(now) and self.queue and self._alarm is None:
@@ -285,7 +285,7 @@ class Gate:
 
     def _ring(self) -> None:
         self._alarm = None
-        now = self._house.clock.now()
+        now = self._shared.clock.now()
         self._pump(now)
         self._poke(now)
 

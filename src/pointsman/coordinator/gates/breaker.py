@@ -17,7 +17,7 @@ from pointsman.kernel.policy.windows import Window
 logger = logging.getLogger("pointsman.gates")
 
 
-class BreakerSide:
+class LocalBreaker:
     """See the module. Times in ms by the database's clock.
 
     Attributes:
@@ -141,7 +141,7 @@ class BreakerSide:
         return Failure("breaker_open", f"agent {self._name}: {why}", retry_after_ms=max(state.until - now, 0) or None)
 
     def add_wants(self, wants: Wants, now: int, others: Iterable[AgentSums], waiting: int) -> None:
-        """What this side would like to have appended, for `waiting` calls."""
+        """What this coordinator would like to have appended, for `waiting` calls."""
         if self.state.may_open:
             wants.sums, wants.counted_since = self.all_sums(now, others), self.term
             return

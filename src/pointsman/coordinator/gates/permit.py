@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from pointsman.coordinator.gates.breaker import BreakerSide
+from pointsman.coordinator.gates.breaker import LocalBreaker
 from pointsman.coordinator.gates.counts import RetryBudget
 from pointsman.coordinator.gates.ramp import Ramp
 
@@ -14,10 +14,10 @@ from pointsman.coordinator.gates.ramp import Ramp
 class PermitGate(Protocol):
     """What a permit needs of the gate that gave it."""
 
-    breaker: BreakerSide
+    breaker: LocalBreaker
     retries: RetryBudget
 
-    def look_at(self, kind: str | None, seconds: float) -> None:
+    def count_trouble(self, kind: str | None, seconds: float) -> None:
         """A counted attempt failed, or was slow."""
         ...
 
@@ -52,7 +52,7 @@ class Permit(msgspec.Struct, eq=False):
         if breaker.term == self.term:
             breaker.calls += 1
             if kind is not None or seconds >= breaker.slow_after:
-                self._gate.look_at(kind, seconds)
+                self._gate.count_trouble(kind, seconds)
 
     def release(self) -> None:
         """It is really over: its slot is free. Without `ended` before it, the attempt was abandoned, and tells

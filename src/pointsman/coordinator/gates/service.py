@@ -141,21 +141,21 @@ class Gates:
     # -- what gates ask -----------------------------------------------------------------------------------------------
 
     def traffic(self, name: str) -> TrafficState:
-        """See `House`."""
+        """See `SharedByGates`."""
         record = self._directory.record(name)
         return record.traffic if record is not None else NO_TRAFFIC
 
-    def trouble(self, name: str, now: int) -> Failure | None:
-        """See `House`. The breaker is judged here, by the stream itself."""
+    def problem(self, name: str, now: int) -> Failure | None:
+        """See `SharedByGates`. The breaker is judged here, by the stream itself."""
         failure = self._directory.problem(name, now)
         return failure if failure is not None and failure.kind != "breaker_open" else None
 
     def may_suspect(self, now: int) -> bool:
-        """See `House`."""
+        """See `SharedByGates`."""
         return now - self._suspected_at >= self.settings.members_ms
 
     async def look_for_dead(self, suspects: Sequence[int]) -> None:
-        """See `House`. They were seen in a stream before, so one that is no member now has ended, and for ever."""
+        """See `SharedByGates`. They were seen in a stream before: one that is no member now has ended for good."""
         self._suspected_at = self.clock.now()
         living = {member.incarnation for member in await self._store.liveness.members()}
         self.dead |= set(suspects) - living

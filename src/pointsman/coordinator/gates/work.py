@@ -34,7 +34,7 @@ class AgentLog(Protocol):
         ...
 
 
-class House(Protocol):
+class SharedByGates(Protocol):
     """What all gates of a coordinator share."""
 
     incarnation: int
@@ -48,7 +48,7 @@ class House(Protocol):
         """As the stream was last seen. Not to be changed."""
         ...
 
-    def trouble(self, name: str, now: int) -> Failure | None:
+    def problem(self, name: str, now: int) -> Failure | None:
         """Why the agent takes no calls: unhealthy, disabled, departed."""
         ...
 
@@ -61,8 +61,8 @@ class House(Protocol):
         ...
 
 
-class Work(Protocol):
-    """What a gate tells its work, and hears of it."""
+class WorkGate(Protocol):
+    """What the work needs of the gate that it is for."""
 
     limits: Limits
     traffic: TrafficState
@@ -85,17 +85,17 @@ class Work(Protocol):
 class GateWork:
     """See the module."""
 
-    def __init__(self, house: House, name: str, work: Work) -> None:
-        self._house = house
+    def __init__(self, shared: SharedByGates, name: str, gate: WorkGate) -> None:
+        self._shared = shared
         self._name = name
-        self._work = work
+        self._gate = gate
         self._task: asyncio.Task[None] | None = None
 
     def poke(self, now: int) -> bool:
         """If there is something to append, or to find out, see to it. False: there is not."""
         if self._task is not None and not self._task.done():
             return True
-        if not self._may_suspect(now) and not self._decide(self._work.traffic, self._work.wants(now), now):
+        if not self._may_suspect(now) and not self._decide(self._gate.traffic, self._gate.wants(now), now):
             return False
         self._task = asyncio.create_task(self._run(), name=f"gate of {self._name}")
         return True
@@ -107,32 +107,32 @@ class GateWork:
 
     async def give_up(self, wants: Wants) -> None:
         """The last append. Raises StoreUnavailable."""
-        if self._decide(self._work.traffic, wants, self._house.clock.now()):
+        if self._decide(self._gate.traffic, wants, self._shared.clock.now()):
             await self._append(wants)
 
     def _may_suspect(self, now: int) -> list[int]:
-        return self._work.suspects() if self._house.may_suspect(now) else []
+        return self._gate.suspects() if self._shared.may_suspect(now) else []
 
     def _decide(self, state: TrafficState, wants: Wants, now: int) -> list[Event]:
-        return decide(state, self._work.limits, self._house.incarnation, wants, now)
+        return decide(state, self._gate.limits, self._shared.incarnation, wants, now)
 
     async def _run(self) -> None:
         """Append as long as there is something to be had."""
-        house, work = self._house, self._work
+        shared, gate = self._shared, self._gate
         while True:
             try:
-                suspects = self._may_suspect(house.clock.now())
+                suspects = self._may_suspect(shared.clock.now())
                 if suspects:
-                    await house.look_for_dead(suspects)
+                    await shared.look_for_dead(suspects)
             except StoreUnavailable as error:
                 await self._pause(error)
-            now = house.clock.now()
-            wants = work.wants(now)
-            if not self._decide(work.traffic, wants, now):
+            now = shared.clock.now()
+            wants = gate.wants(now)
+            if not self._decide(gate.traffic, wants, now):
                 return  # nothing awaited since it was asked: a poke can't have been missed
-            work.committing(wants.permits)
+            gate.committing(wants.permits)
             self._account(await self._append_surely(wants))
-            work.settled()
+            gate.settled()
 
     async def _append_surely(self, wants: Wants) -> Sequence[Event]:
         """The same again until there is an answer. An append whose reply was lost may have happened, or happen yet; the
@@ -150,19 +150,19 @@ class GateWork:
 
         def decided(record: AgentRecord) -> Sequence[Event]:
             nonlocal events
-            events = self._decide(record.traffic, wants, self._house.clock.now())
+            events = self._decide(record.traffic, wants, self._shared.clock.now())
             return events
 
-        await self._house.agents.append(self._name, decided)
+        await self._shared.agents.append(self._name, decided)
         return events
 
     async def _pause(self, error: StoreUnavailable) -> None:
-        self._house.stats.store_errors += 1
+        self._shared.stats.store_errors += 1
         logger.info("gate of agent %s: %s; trying again", self._name, error)
         await asyncio.sleep(STORE_RETRY_S)
 
     def _account(self, events: Sequence[Event]) -> None:
-        stats, own = self._house.stats, self._house.incarnation
+        stats, own = self._shared.stats, self._shared.incarnation
         stats.appends += bool(events)
         for event in events:
             match event:

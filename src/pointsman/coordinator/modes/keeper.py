@@ -16,18 +16,18 @@ import msgspec
 
 from pointsman.agents.directory import AgentDirectory
 from pointsman.coordinator.driving.crew import Crew
+from pointsman.coordinator.duties import keep
 from pointsman.coordinator.modes.shedding import Shedding
 from pointsman.coordinator.modes.signals import SIGNALS, Measurements, Room
-from pointsman.coordinator.owning.claims import keep
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel.errors import InvalidValue, StoreUnavailable, WrongExpectedSequence
 from pointsman.kernel.events import Event
 from pointsman.kernel.policy import modes
 from pointsman.kernel.policy.modes import MODES, ModePolicy, ModeState, Threshold
 from pointsman.observe.stats import Stats
-from pointsman.ports.event_log import NewEvent
 from pointsman.ports.modes import AUTO, ModeChange, ModeView, SignalView
 from pointsman.ports.store import Store
+from pointsman.ports.system_log import new_events
 
 STREAM = "mode"
 SECTION = "signals"
@@ -161,8 +161,7 @@ class ModeKeeper:
         """Raises WrongExpectedSequence, StoreUnavailable."""
         for event in events:
             state = modes.evolve(state, event, now)
-        rows = [NewEvent(type(event).__name__, event.VERSION, now, msgspec.json.encode(event)) for event in events]
-        head = await self._log.append(STREAM, sequence, rows, msgspec.json.encode(state))
+        head = await self._log.append(STREAM, sequence, new_events(events, now), msgspec.json.encode(state))
         self._learn(state, head.sequence)
 
     # -- the verbs ----------------------------------------------------------------------------------------------------

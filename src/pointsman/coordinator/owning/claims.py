@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from pointsman.agents.directory import AgentDirectory
+from pointsman.coordinator.duties import keep
 from pointsman.coordinator.owning.roster import Roster
 from pointsman.coordinator.owning.trials import Trials
 from pointsman.coordinator.settings import CoordinatorSettings
-from pointsman.kernel.errors import StoreUnavailable
 from pointsman.observe.stats import Stats
 from pointsman.ports.event_log import Head
 from pointsman.ports.store import Store
@@ -163,16 +163,3 @@ class Claims:
             living = [definition for m in await self._store.liveness.members() for definition in m.definitions]
             for missing in await self._store.ownership.stranded([*living, *self._directory.definitions()]):
                 logger.warning("stranded: no live coordinator has %s v%d", missing.workflow, missing.version)
-
-
-async def keep(duty: Callable[[], Awaitable[None]], pause_s: float) -> None:
-    """Run a duty for ever: it goes on whatever happens to it."""
-    while True:
-        try:
-            await duty()
-        except StoreUnavailable as error:
-            logger.warning("%s: %s", duty.__name__.lstrip("_"), error)
-            await asyncio.sleep(pause_s)
-        except Exception:
-            logger.exception("%s failed; it goes on", duty.__name__.lstrip("_"))
-            await asyncio.sleep(pause_s)

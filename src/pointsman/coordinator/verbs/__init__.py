@@ -1,1 +1,2 @@
-"""What a coordinator offers to its API and to the command line: the ports `Runs`, `Inbox`, `Attempts` and `Workers`."""
+"""What a coordinator offers to its API and to the command line: the ports `Runs`, `Inbox`, `Attempts`,
+`Workers` and `Budgets`. (`Agents` and `Modes` are offered by their keepers.)"""

@@ -10,12 +10,13 @@ import msgspec
 
 from pointsman.coordinator.driving.attempt import Attempt
 from pointsman.coordinator.driving.effects import Effects
+from pointsman.coordinator.reading import head_of
 from pointsman.coordinator.service import Coordinator
-from pointsman.kernel.errors import RunEnded, StoreUnavailable, UnknownRun
+from pointsman.kernel.errors import RunEnded, StoreUnavailable
 from pointsman.kernel.policy.amounts import MICROS, Amount
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode
 from pointsman.ports.agents import AttemptOver, CallAddress, Effect
-from pointsman.ports.event_log import ENDED_STATUSES, Head
+from pointsman.ports.event_log import ENDED_STATUSES
 
 Forward = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
 """(address, path, body): pass a report on to the coordinator at this address. Raises AttemptOver, StoreUnavailable."""
@@ -37,15 +38,15 @@ class CoordinatorAttempts:
 
     async def find_effect(self, call: CallAddress, name: str) -> bytes | None:
         """See `ports.agents.Attempts`."""
-        found = await self._effects.find(call.run, key_of(call), name)
+        found = await self._effects.find(call.run, call.key, name)
         if found is None:
-            await self._head(call.run)
+            await self._check_open(call.run)
         return found
 
     async def record_effect(self, call: CallAddress, name: str, value: bytes) -> Effect:
         """See `ports.agents.Attempts`."""
         decode(value, bytes_max=self._bytes_max)
-        stands, created = await self._effects.record(call.run, call.call, key_of(call), name, value)
+        stands, created = await self._effects.record(call.run, call.call, call.key, name, value)
         if created:
             self._coordinator.hint(call.run)
         return Effect(msgspec.Raw(stands), created)
@@ -66,22 +67,18 @@ class CoordinatorAttempts:
     async def _find(self, call: CallAddress, number: int, verb: str, body: Mapping[str, Any]) -> Attempt | None:
         """The attempt, if it is under way here. None: its owner was told."""
         crew = self._coordinator.roster.crew
-        found = crew.dispatcher.find(key_of(call), number) if crew is not None else None
+        found = crew.dispatcher.find(call.key, number) if crew is not None else None
         if found is not None:
             return found
         address = await owner_of(self._coordinator, call, number)
         path = f"/v1/runs/{call.run}/attempts/{verb}"
-        await self._forward(address, path, {"key": key_of(call), "attempt": number, **body})
+        await self._forward(address, path, {"key": call.key, "attempt": number, **body})
         return None
 
-    async def _head(self, run: str) -> Head:
+    async def _check_open(self, run: str) -> None:
         """Raises UnknownRun, RunEnded."""
-        head = (await self._store.log.heads([run])).get(run)
-        if head is None:
-            raise UnknownRun(f"no run has the id {run!r}")
-        if head.status in ENDED_STATUSES:
+        if (await head_of(self._store.log, run)).status in ENDED_STATUSES:
             raise RunEnded
-        return head
 
 
 async def owner_of(coordinator: Coordinator, call: CallAddress, attempt: int) -> str:
@@ -91,9 +88,7 @@ async def owner_of(coordinator: Coordinator, call: CallAddress, attempt: int) ->
         AttemptOver, RunEnded, UnknownRun: nobody does. StoreUnavailable: somebody may before long.
     """
     store = coordinator.store
-    head = (await store.log.heads([call.run])).get(call.run)
-    if head is None:
-        raise UnknownRun(f"no run has the id {call.run!r}")
+    head = await head_of(store.log, call.run)
     if head.status in ENDED_STATUSES:
         raise RunEnded
     if head.owner == coordinator.incarnation:
@@ -119,18 +114,7 @@ def _may_come(coordinator: Coordinator, call: CallAddress, attempt: int) -> bool
     pending = driver.execution.state.calls.get(call.call)
     return (
         pending is not None
-        and (pending.key, pending.attempt) == (key_of(call), attempt)
+        and (pending.key, pending.attempt) == (call.key, attempt)
         and pending.retry_at is None
         and pending.task is None
     )
-
-
-def key_of(call: CallAddress) -> str:
-    """The idempotency key of the call's attempts."""
-    again = f"r{call.redrives}" if call.redrives else ""
-    return f"{call.run}/{call.generation}{again}/{call.call}"
-
-
-async def nobody(address: str, path: str, body: Mapping[str, Any]) -> None:
-    """For a coordinator that knows no way to others."""
-    raise StoreUnavailable(f"{address}{path}: this coordinator has no way to pass on {sorted(body)}")

@@ -13,7 +13,7 @@ from pointsman.coordinator.driving import mail as mails
 from pointsman.coordinator.driving import redriving
 from pointsman.coordinator.driving.driver import Exit
 from pointsman.coordinator.owning.roster import result_of
-from pointsman.coordinator.reading import PAGE, PAGE_BYTES, corrupt, first_damage, last_event, view_events
+from pointsman.coordinator.reading import PAGE, PAGE_BYTES, corrupt, first_damage, head_of, last_event, view_events
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
 from pointsman.kernel import events as ev
@@ -27,7 +27,6 @@ from pointsman.kernel.errors import (
     RunConflict,
     RunEnded,
     UnknownEvent,
-    UnknownRun,
     UnknownWorkflow,
 )
 from pointsman.kernel.values import VALUE_BYTES_MAX, decode, digest, encode
@@ -95,9 +94,7 @@ class CoordinatorRuns:
         known = self._coordinator.roster.view(run)
         if known is not None:
             return known
-        head = (await self._store.log.heads([run])).get(run)
-        if head is None:
-            raise UnknownRun(f"no run has the id {run!r}")
+        head = await head_of(self._store.log, run)
         if head.status in ("stopped", "quarantined"):
             return RunView(head, failure=await self._why_stopped(head))
         if head.status not in ENDED_STATUSES:
@@ -111,8 +108,7 @@ class CoordinatorRuns:
         row = (await self._store.states.of([run])).get(run)
         if row is not None:
             return StateView(run, row.version, msgspec.Raw(row.value), row.sequence)
-        if not await self._store.log.heads([run]):
-            raise UnknownRun(f"no run has the id {run!r}")
+        await head_of(self._store.log, run)
         return StateView(run)
 
     async def _why_stopped(self, head: Head) -> ev.Failure | None:
@@ -152,9 +148,7 @@ class CoordinatorRuns:
             self._store.log, run, after=after, limit=limit, inputs=inputs, bytes_max=bytes_max
         )  # fmt: skip
         if not views:
-            head = (await self._store.log.heads([run])).get(run)
-            if head is None:
-                raise UnknownRun(f"no run has the id {run!r}")
+            head = await head_of(self._store.log, run)
             if after > head.sequence and head.status in ENDED_STATUSES:
                 raise NoSuchSequence(
                     f"run {run} is {head.status}, and its last event is {head.sequence}: nothing comes after {after}; "

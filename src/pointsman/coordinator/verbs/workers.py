@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pointsman.coordinator.service import Coordinator
-from pointsman.coordinator.verbs.reports import Forward, key_of, owner_of
+from pointsman.coordinator.verbs.reports import Forward, owner_of
 from pointsman.kernel.errors import Draining, RunEnded
 from pointsman.ports.agents import AttemptOver, CallAddress
 from pointsman.ports.workers import AttemptResult, CoordinatorAddress, Desk, Handed, Poll, WorkerView
@@ -62,7 +62,7 @@ class CoordinatorWorkers:
 
     async def finish(self, call: CallAddress, attempt: int, result: AttemptResult) -> None:
         """See `ports.workers.Workers`."""
-        if self._desk.settle(key_of(call), attempt, result):
+        if self._desk.settle(call.key, attempt, result):
             return
         try:
             address = await owner_of(self._coordinator, call, attempt)
@@ -74,7 +74,7 @@ class CoordinatorWorkers:
 
 def _body(call: CallAddress, attempt: int, result: AttemptResult) -> Mapping[str, Any]:
     """As a worker sends it."""
-    body: dict[str, Any] = {"key": key_of(call), "attempt": attempt}
+    body: dict[str, Any] = {"key": call.key, "attempt": attempt}
     if result.failure is None:
         body |= {"output": msgspec.Raw(result.output), "emitted": result.emitted}
     else:

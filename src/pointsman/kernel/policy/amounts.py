@@ -108,14 +108,17 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
             COUNT_MAX if self.calls is None else self.calls,
         )
 
-    def share(self, part: Budget) -> Amount:
-        """What `part` takes out of this budget: only of what is limited here."""
-        limit = part.limit
+    def limited(self, amount: Amount) -> Amount:
+        """`amount` without the parts that this budget does not limit."""
         return Amount(
-            0 if self.usd is None else limit.usd_micros,
-            0 if self.tokens is None else limit.tokens,
-            0 if self.calls is None else limit.calls,
+            0 if self.usd is None else amount.usd_micros,
+            0 if self.tokens is None else amount.tokens,
+            0 if self.calls is None else amount.calls,
         )
+
+    def share(self, part: Budget) -> Amount:
+        """What `part` takes out of this budget."""
+        return self.limited(part.limit)
 
 
 def micros(usd: float) -> int:

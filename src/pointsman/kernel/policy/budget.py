@@ -113,15 +113,6 @@ def window_end_ms(budget: Budget, window: int) -> int | None:
     return None if budget.per is None else (window + 1) * _per_ms(budget.per)
 
 
-def limited(budget: Budget, amount: Amount) -> Amount:
-    """`amount` without the parts that the budget does not limit."""
-    return Amount(
-        0 if budget.usd is None else amount.usd_micros,
-        0 if budget.tokens is None else amount.tokens,
-        0 if budget.calls is None else amount.calls,
-    )
-
-
 def is_limit(budget: Budget) -> bool:
     return budget.usd is not None or budget.tokens is not None or budget.calls is not None
 
@@ -154,16 +145,15 @@ def grant(
 ) -> TrancheGranted | Amount:
     """A tranche of at least `least` and, while much is free, of `wish`; or what is free, when that is less than
     `least`."""
-    free, need = state.free_at(now_ms), limited(state.budget, least)
+    free, need = state.free_at(now_ms), state.budget.limited(least)
     if not need.fits(free):
         return free
-    amount = limited(
-        state.budget,
+    amount = state.budget.limited(
         Amount(
             max(need.usd_micros, min(wish.usd_micros, free.usd_micros // PART_OF_FREE)),
             max(need.tokens, min(wish.tokens, free.tokens // PART_OF_FREE)),
             max(need.calls, min(wish.calls, free.calls // PART_OF_FREE)),
-        ),
+        )
     )
     return TrancheGranted(tranche, incarnation, amount, state.window_at(now_ms))
 
@@ -171,7 +161,7 @@ def grant(
 def reduce(state: LedgerState, tranche: str, amount: Amount) -> TrancheReduced | None:
     """None: it is settled, or no larger than that already."""
     held = state.tranches.get(tranche)
-    kept = limited(state.budget, amount)
+    kept = state.budget.limited(amount)
     if held is None or kept == held.amount or not kept.fits(held.amount):
         return None
     return TrancheReduced(tranche, kept)

@@ -115,7 +115,7 @@ def _read_stream(
             accounts[event.tranche] = Account(scope, event.amount, event.window, (len(limits), event.window))
             in_window = [account for account in accounts.values() if account.window == event.window]
             out = sum((a.amount if a.settled is None else a.settled for a in in_window), NOTHING)
-            if not ledgers.limited(limits[-1], out).fits(limits[-1].limit):
+            if not limits[-1].limited(out).fits(limits[-1].limit):
                 yield f"{scope}: with tranche {event.tranche}, {out} is out in window {event.window}: {limits[-1]}"
         elif isinstance(event, GRANT_NEEDED) and event.tranche not in accounts:
             yield f"{scope}: tranche {event.tranche} was reduced or settled, and never granted"
@@ -153,7 +153,7 @@ def _within_limit(
         for use in uses.get(tranche, ()):
             used[account.granted] += use.amount if use.spent is None else _smaller(use.spent, use.amount)
     for (_, window), amount in used.items():
-        if not any(ledgers.limited(budget, amount).fits(budget.limit) for budget in limits):
+        if not any(budget.limited(amount).fits(budget.limit) for budget in limits):
             yield f"{scope}: {amount} was used in window {window}, and the limit is {limits[-1:]}"
 
 

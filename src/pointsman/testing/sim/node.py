@@ -16,9 +16,9 @@ from pointsman.agents.transport import Transport
 from pointsman.api.app import Api
 from pointsman.api.settings import ApiSettings
 from pointsman.app import App
-from pointsman.coordinator.budgets.verbs import Budgets
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.settings import CoordinatorSettings
+from pointsman.coordinator.verbs.budgets import CoordinatorBudgets
 from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
@@ -106,7 +106,7 @@ class Node:
         self.workers = CoordinatorWorkers(self.coordinator, self.desk, around.forward)
         self.exchanges: dict[Connection, None] = {}
         """Requests that came over HTTP, and are not answered yet."""
-        self.budgets = Budgets(self.store.system, self.clock)
+        self.budgets = CoordinatorBudgets(self.store.system, self.clock)
         self.is_up = False
         self.is_leaving = False
         self.is_unreachable = False

@@ -15,9 +15,9 @@ from pointsman.ports.system_log import SystemLog
 NAME_CHARS_MAX = 256
 
 
-class Budgets:
-    """Implements `ports.budgets.Budgets`. Any coordinator may be asked; a new limit is known to all within a second or
-    so."""
+class CoordinatorBudgets:
+    """Implements `ports.budgets.Budgets`. Any coordinator may be asked. All of them know a new limit within
+    about a second."""
 
     def __init__(self, system: SystemLog, clock: Clock) -> None:
         self._system = system
@@ -64,6 +64,6 @@ class Budgets:
         now = self._clock.now()
         return BudgetView(
             scope=scope, budget=state.budget, by=state.by, spent=state.settled_at(now), reserved=state.out_at(now),
-            free=ledgers.limited(state.budget, state.free_at(now)), tranches=len(state.tranches),
+            free=state.budget.limited(state.free_at(now)), tranches=len(state.tranches),
             window_ends_at=ledgers.window_end_ms(state.budget, state.window_at(now)),
         )  # fmt: skip

@@ -1,5 +1,4 @@
-"""What an append says beside its events: rows of the people's list and notices of them, of who spends from which
-tranche, and of the typed state."""
+"""What an append says of human tasks, beside its events: the rows of the people's list, and notices of them."""
 
 from __future__ import annotations
 
@@ -15,8 +14,6 @@ from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import RunState
 from pointsman.ports.human_tasks import TaskRow, detail_of
 from pointsman.ports.notices import NoticeRow
-from pointsman.ports.reservations import ReservationRow
-from pointsman.ports.states import StateRow
 
 Rows = tuple[tuple[TaskRow, ...], tuple[NoticeRow, ...]]
 
@@ -153,16 +150,17 @@ def _notice_of(
 # -- after a redrive ------------------------------------------------------------------------------------------------
 
 
-def open_again(state: RunState, asked_anew: Sequence[OpenTask], at: int, *, has_webhook: bool) -> Rows:
-    """Human tasks that a run's failure closed, and its redrive opens again. Those that its body asks anew are others.
+def open_again(state: RunState, questions: Sequence[OpenTask], at: int, *, has_webhook: bool) -> Rows:
+    """The human tasks that a run's failure closed and its redrive opens again. A notice goes out for each question of
+    the body, because it is asked again as a new task.
 
     Args:
-        state: of the run behind the redrive.
-        asked_anew: as they were before it.
+        state: of the run after the redrive.
+        questions: those that the body asks again, as they were before the redrive.
     """
     rows: list[TaskRow] = []
     notices: list[NoticeRow] = []
-    calls = {task.call for task in asked_anew}
+    calls = {task.call for task in questions}
     for task in (state.tasks or {}).values():
         rows.append(
             TaskRow(
@@ -172,27 +170,3 @@ def open_again(state: RunState, asked_anew: Sequence[OpenTask], at: int, *, has_
         if has_webhook and task.call in calls:
             notices.append(_notice_of(OPENED, task.id, task.call, state, _told(task), at))
     return tuple(rows), tuple(notices)
-
-
-def generations(produced: Sequence[Produced], after: int) -> tuple[int, int]:
-    """Of the events that follow sequence `after`: how many begin a generation, and the sequence of the last of them."""
-    begins = [n for n, entry in enumerate(produced, after + 1) if isinstance(entry.event, ev.RunRestarted)]
-    return len(begins), begins[-1] if begins else 0
-
-
-def reservations(produced: Sequence[Produced], after: int) -> tuple[ReservationRow, ...]:
-    """Of the events that follow sequence `after`, those that spend from tranches."""
-    rows = []
-    for sequence, entry in enumerate(produced, after + 1):
-        if isinstance(entry.event, ev.CallReserved):
-            rows += [ReservationRow(tranche, sequence) for tranche in entry.event.tranches]
-    return tuple(rows)
-
-
-def state(produced: Sequence[Produced], after: int) -> StateRow | None:
-    """What the events that follow sequence `after` make of the run's typed state; None: they don't change it."""
-    for place in range(len(produced) - 1, -1, -1):
-        event = produced[place].event
-        if isinstance(event, ev.StateSet):
-            return StateRow(event.state_version, produced[place].data, after + place + 1)
-    return None
