@@ -33,7 +33,7 @@ from pointsman.transports.webhook import WebhookTeller, read_secrets
 from pointsman.workflows import triggers
 
 BASE_32 = b"0123456789abcdefghijklmnopqrstuv"
-"""Sorts as it counts."""
+"""Digits in the order of their characters, so that ids sort as the numbers do."""
 BASE_64 = BASE_32 + b"wxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 _PAIRS = [bytes((high, low)) for high in BASE_32 for low in BASE_32]
 _OF_32, _OF_64 = BASE_32 * 8, BASE_64 * 4

@@ -28,7 +28,7 @@ def own_hash_seed() -> str | None:
 
 
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where it is to be had."""
+    """uvloop, where it is installed; else asyncio's own loop."""
     try:
         import uvloop
     except ImportError:

@@ -15,7 +15,7 @@ from pointsman.kernel.asking import OpenTask
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.people import expired
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
-from pointsman.kernel.redriving import Plan, facts_of, plan, redriven
+from pointsman.kernel.redriving import RedrivePlan, facts_of, plan, redriven
 from pointsman.kernel.spending import refusal
 from pointsman.kernel.state import PendingCall
 from pointsman.kernel.upcast import read_event
@@ -102,7 +102,7 @@ class Lab:
         self.execution.mailed(ev.SignalReceived(name=name, key=key, mail=self._mail, payload=value), self.now)
         self._append()
 
-    def redrive(self, *, has_fresh_key: bool = False) -> Plan:
+    def redrive(self, *, has_fresh_key: bool = False) -> RedrivePlan:
         """As a coordinator redrives: another one loads the run."""
         base = self.execution.state.base
         found = plan("run-1", facts_of(self.log[base - 1 :]))

@@ -80,7 +80,7 @@ class Context(msgspec.Struct, frozen=True):
             ValueError: a negative or infinite amount.
         """
         if type(tokens) is not int or not (0 <= usd <= USD_MAX and 0 <= tokens <= COUNT_MAX):
-            raise ValueError(f"spend(usd={usd}, tokens={tokens}): nothing is earned here")
+            raise ValueError(f"spend(usd={usd}, tokens={tokens}): finite amounts, 0 or more; tokens are whole")
         if self.runtime is not None:
             self.runtime.spend(Amount(usd_micros=micros(usd), tokens=tokens))
 

@@ -23,8 +23,8 @@ from pointsman.api.reply import Reply
 from pointsman.api.request import ApiRequest
 from pointsman.api.routing import Answer, route
 from pointsman.kernel import values
+from pointsman.kernel.policy.breaker import PINS
 from pointsman.ports.agents import (
-    PINNED_STATES,
     TTL_S_MAX,
     TTL_S_MIN,
     AgentDeclared,
@@ -53,7 +53,7 @@ class DisableBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PinBody(msgspec.Struct, forbid_unknown_fields=True):
-    state: Annotated[str, Meta(pattern=f"^({'|'.join(PINNED_STATES)})$")]
+    state: Annotated[str, Meta(pattern=f"^({'|'.join(PINS)})$")]
 
 
 REGISTER = JsonBody(RegisterBody)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from pointsman.api import views
+from pointsman.api.attributes import Attributes, check_attributes, read_filter
 from pointsman.api.body import AnyBody, JsonBody
-from pointsman.api.errors import InvalidBody, InvalidQuery, TenantMismatch
+from pointsman.api.errors import InvalidBody, TenantMismatch
 from pointsman.api.parameters import (
     AFTER,
     CURSOR,
@@ -59,20 +59,7 @@ from pointsman.ports.runs import Redrive, Runs, RunView, StartRun
 
 _VERSION_MAX = 2**31 - 1
 
-_SCALAR = (str, int, float, bool, type(None))
-_ONE = {"type": ["string", "number", "boolean", "null"]}
-
 Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{ID_PATTERN}$"})]
-Attributes = Annotated[
-    dict[str, Any],
-    Meta(
-        description="To find the run by: scalars or lists of scalars. How many and how large they may be is set.",
-        extra_json_schema={
-            "propertyNames": {"minLength": 1},
-            "additionalProperties": {"anyOf": [_ONE, {"type": "array", "items": _ONE}]},
-        },
-    ),
-]
 
 
 class StartBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -189,7 +176,7 @@ class RunRoutes:
             status=request.value(STATUS),
             workflow=request.value(WORKFLOW),
             tenant=same_tenant(request, request.value(TENANT_FILTER)),
-            attributes=_attribute_filter(request.value(ATTRIBUTE)),
+            attributes=read_filter(request.value(ATTRIBUTE)),
         )
         heads, cursor = await self._runs.list(where, limit=request.value(LIMIT), cursor=request.value(CURSOR))
         return Reply(200, views.runs(heads, cursor))
@@ -281,7 +268,7 @@ class RunRoutes:
 async def _start_wish(request: ApiRequest) -> StartRun:
     body = await START.read(request)
     tenant = same_tenant(request, body.tenant) or "default"
-    _check_attributes(body.attributes)
+    check_attributes(body.attributes)
     return StartRun(
         workflow=checked_id(body.workflow, "workflow"),
         input=bytes(body.input),
@@ -315,33 +302,6 @@ def same_tenant(request: ApiRequest, said: str | None) -> str | None:
     if header is not None and header != said:
         raise TenantMismatch
     return checked_id(said, "tenant")
-
-
-def _attribute_filter(asked: Sequence[str]) -> dict[str, Any]:
-    """`key:value`, the value as JSON, or as a string where it is not JSON."""
-    attributes: dict[str, Any] = {}
-    for item in asked:
-        key, colon, text = item.partition(":")
-        if not colon or key in attributes:
-            raise InvalidQuery("attribute is key:value, each key once")
-        try:
-            value = values.decode(text)
-        except InvalidValue:
-            value = text
-        attributes[key] = value
-    _check_attributes(attributes)
-    return attributes
-
-
-def _check_attributes(attributes: dict[str, Any]) -> None:
-    """Raises: InvalidBody (not flat), InvalidValue (not to be stored faithfully)."""
-    for key, value in attributes.items():
-        if not key:
-            raise InvalidBody("an attribute's key is empty")
-        items = value if isinstance(value, list) else [value]
-        if not all(isinstance(item, _SCALAR) for item in items):
-            raise InvalidBody(f"attribute {key!r} is not a scalar or a list of scalars")
-    _check_faithful(attributes)
 
 
 def _check_faithful(value: Any) -> None:

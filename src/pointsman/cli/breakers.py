@@ -14,8 +14,7 @@ from pointsman.cli.agents.show import AgentName
 from pointsman.cli.client import Client, item_path
 from pointsman.cli.exits import Usage, guarded
 from pointsman.cli.options import DEFAULT_URL, AsJson, Token, Url
-
-PINS = ("open", "closed")
+from pointsman.kernel.policy.breaker import PINS
 
 breakers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See circuit breakers, and pin them.")
 

@@ -29,7 +29,7 @@ WEBHOOK_SECRET = "POINTSMAN_WEBHOOK_SECRET"
 
 
 @guarded
-def coordinator(  # long because a command declares its options as parameters: 44 lines of 78
+def coordinator(  # long because a command declares its options as parameters
     app: Annotated[str, typer.Argument(metavar="APP", help="module:attribute or file.py:attribute")],
     store: Store = None,
     name: Annotated[str, typer.Option(help="Unique among the living coordinators.")] = "coordinator-1",

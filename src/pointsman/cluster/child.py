@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+import httpx
+
 from pointsman.cluster.backoff import Backoff
 
 COMMAND: Final = (sys.executable, "-m", "pointsman.cli.main")
@@ -25,6 +27,11 @@ STOP_TIMEOUT_S: Final = 20.0
 KILL_TIMEOUT_S: Final = 5.0
 LAST_LINES: Final = 15
 PR_SET_PDEATHSIG: Final = 1
+HOST: Final = "127.0.0.1"
+"""Where all of them listen."""
+READY_TIMEOUT_S: Final = 60.0
+POLL_S: Final = 0.03
+"""How often to ask a process whether it is ready."""
 
 logger = logging.getLogger("pointsman.cluster")
 
@@ -57,6 +64,13 @@ class Child:
         """Of the last process, once it has ended."""
         return None if self.process is None else self.process.returncode
 
+    async def is_ready(self, http: httpx.AsyncClient) -> bool:
+        """Does it take work, by its own word?"""
+        try:
+            return (await http.get(f"http://{self.address}/ready")).is_success
+        except httpx.HTTPError:
+            return False
+
     async def spawn(self) -> None:
         """A new process in this place, under the same name and address. In a session of its own: Ctrl-C
         reaches the supervisor alone, which stops them in order."""
@@ -80,14 +94,7 @@ class Child:
     async def _keep(self, *, restart: bool) -> None:
         while self.process is not None:
             code = await self.process.wait()
-            how = (
-                "left"
-                if code == 0
-                else f"was ended by {signal.Signals(-code).name}"
-                if code < 0
-                else f"ended with exit code {code}"
-            )
-            what = f"{self.name} (pid {self.process.pid}) {how}"
+            what = f"{self.name} (pid {self.process.pid}) {_how_it_ended(code)}"
             if not restart:
                 logger.warning("%s; it is not started again", what)
                 return
@@ -101,7 +108,7 @@ class Child:
             logger.warning("%s is pid %d now", self.name, self.process.pid)
 
     async def _has_spawned(self) -> bool:
-        """No room on the disk, no more files, no more processes: all of that passes."""
+        """False: it could not be started. That may pass: a full disk, no free process."""
         try:
             await self.spawn()
         except OSError as error:
@@ -143,6 +150,12 @@ class Child:
             lines = []
         said = [line for line in lines if line.startswith("pointsman: ")] or [line for line in lines if line.strip()]
         return said[-1].removeprefix("pointsman: ") if said else "it said nothing"
+
+
+def _how_it_ended(code: int) -> str:
+    if code == 0:
+        return "left"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def die_with_parent(parent: int) -> None:

@@ -25,7 +25,7 @@ from typing import IO, Final, Literal
 
 import httpx
 
-from pointsman.cluster.child import Child
+from pointsman.cluster.child import HOST, POLL_S, READY_TIMEOUT_S, Child
 from pointsman.cluster.errors import ClusterFailed, EmbeddedServerFailed
 from pointsman.cluster.locking import take_directory
 from pointsman.cluster.server import keep
@@ -39,9 +39,6 @@ from pointsman.stores.postgres.migrate import migrate
 from pointsman.stores.urls import is_redis
 
 PROCESSES: Final = "processes.json"
-HOST: Final = "127.0.0.1"
-READY_TIMEOUT_S: Final = 60.0
-POLL_S: Final = 0.03
 
 logger = logging.getLogger("pointsman.cluster")
 
@@ -193,7 +190,7 @@ class LocalCluster:
         deadline = time.monotonic() + timeout_s
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
             for child in self.children.values():
-                while not await _is_ready(http, f"http://{child.address}"):
+                while not await child.is_ready(http):
                     self._check_alive()
                     if time.monotonic() > deadline:
                         raise ClusterFailed(f"{child.name} is not ready after {timeout_s:g} s; see {child.log}")
@@ -259,13 +256,6 @@ def _free_ports(count: int) -> list[int]:
     while len(ports) < count:
         ports.add(free_port(HOST))
     return sorted(ports)
-
-
-async def _is_ready(http: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await http.get(f"{url}/ready")).is_success
-    except httpx.HTTPError:
-        return False
 
 
 async def _routed(http: httpx.AsyncClient, url: str) -> set[str]:

@@ -16,17 +16,14 @@ from typing import IO, Final
 
 import httpx
 
-from pointsman.cluster.child import COMMAND, Child
+from pointsman.cluster.child import COMMAND, HOST, POLL_S, READY_TIMEOUT_S, Child
 from pointsman.cluster.locking import take_directory
 from pointsman.cluster.watching import FileWatch
 from pointsman.node import free_port, hash_seed
 
-HOST: Final = "127.0.0.1"
 LOOK_EVERY_S: Final = 0.25
 SETTLE_S: Final = 0.1
 """An editor writes a file in several steps, and a branch is many files: what changes goes on until it is still."""
-READY_TIMEOUT_S: Final = 60.0
-POLL_S: Final = 0.03
 MISFITS_OF: Final = 200
 """The newest open runs are replayed after a reload, to say which of them the new code does not fit."""
 
@@ -167,11 +164,8 @@ class ReloadingCoordinator:
         deadline = time.monotonic() + READY_TIMEOUT_S
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
             while self.child.exit_code is None and time.monotonic() < deadline:
-                try:
-                    if (await http.get(f"{self.url}/ready")).is_success:
-                        return True
-                except httpx.HTTPError:
-                    pass
+                if await self.child.is_ready(http):
+                    return True
                 await asyncio.sleep(POLL_S)
         return False
 

@@ -139,7 +139,7 @@ class AgentKeeper:
                 logger.warning("agent %s: %s", name, error)
 
     def _learn(self, name: str, record: AgentRecord, sequence: int) -> None:
-        """What was read before an append of ours, and comes after it, must not undo it here."""
+        """Take in a record, unless a newer one is known: a slow read must not undo an append of ours."""
         if sequence <= self._sequences.get(name, 0):
             return
         self._sequences[name] = sequence

@@ -17,7 +17,7 @@ from pointsman.ports.event_log import EventLog, Head, was_cut
 from pointsman.ports.runs import EventView
 
 PAGE, PAGE_BYTES = 500, 4_000_000
-"""Of the events that are shown in one go."""
+"""Events of a run, and bytes of them, that are read at a time."""
 TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: what a calendar takes."""
 

@@ -21,10 +21,11 @@ QUESTION_CHARS_MAX = 1_000
 NAME_CHARS_MAX = 128
 """Of a person or group."""
 SECONDS_MAX = 1e10
+"""Three hundred years: no time limit or timer is longer."""
 
 Outcome = Literal["answered", "accepted", "edited", "refused", "expired"]
 Steps = Sequence[tuple[float, str]]
-"""After how many seconds from the beginning who is asked."""
+"""Pairs of (seconds from the beginning, who is asked then)."""
 
 
 class Moment(Protocol):
@@ -122,12 +123,12 @@ class OpenTask(msgspec.Struct):
         return min(self.expires_at, self.escalate_at)
 
 
-def opened(
-    task: str, call: str, question: str, shown: str, terms: Terms, at: int, *, asked: str | None = None,
+def open_task(
+    task: str, call: str, question: str, seen: str, terms: Terms, at: int, *, asked: str | None = None,
     requested: int = 0,
 ) -> OpenTask:  # fmt: skip
-    """A task that is opened at `at`. `shown`: the digest of what people see of it."""
-    found = OpenTask(task, call, question, shown, terms, at, asked, terms.assignee, requested=requested)
+    """A task that is opened at `at`. `seen`: the digest of what people see of it."""
+    found = OpenTask(task, call, question, seen, terms, at, asked, terms.assignee, requested=requested)
     if terms.expires_ms is not None:
         found.expires_at = at + terms.expires_ms
     elif terms.expires_at is not None:
@@ -137,16 +138,17 @@ def opened(
     return found
 
 
-def task_id(key: str, shown: str, redrive: int = 0) -> str:
-    """The id of a task: another one for another call, another content, and for each time that a redrive asks again.
-    `key`: of the call, which holds the run's generation."""
+def task_id(key: str, seen: str, redrive: int = 0) -> str:
+    """The id of a task: different for each call, each content, and each redrive that asks again.
+
+    Args:
+        key: of the call, which holds the run's generation. Of a body's question that a redrive asks again: the id of
+            the task in which it was first asked.
+        seen: the digest of what people see of the task.
+        redrive: its number; 0: none asked again.
+    """
     again = f" redriven {redrive}" if redrive else ""
-    return "t" + digest(f"{key} {shown}{again}".encode())
-
-
-def asked_anew(asked: str, shown: str, redrive: int) -> str:
-    """The id of the task in which a redrive puts a body's question again, which was first put in the task `asked`."""
-    return task_id(asked, shown, redrive)
+    return "t" + digest(f"{key} {seen}{again}".encode())
 
 
 class Question:
@@ -233,12 +235,12 @@ def person_of(person: str | Question) -> Person | None:
     return Person(person)
 
 
-def shown_of_ask(question: str, context: bytes, proposed: bytes, schema: bytes) -> str:
+def ask_digest(question: str, context: bytes, proposed: bytes, schema: bytes) -> str:
     """The digest of what people see of a body's question."""
     return digest(b"\0".join((question.encode(), context, proposed, schema)))
 
 
-def shown_of_chain(question: str, data: bytes, agent: str, kind: str, message: str) -> str:
+def chain_digest(question: str, data: bytes, agent: str, kind: str, message: str) -> str:
     """The digest of what people see of a call that no agent could do."""
     said = (question, digest(data), agent, kind, message)
     return digest("\0".join(said).encode("utf-8", "replace"))

@@ -6,7 +6,7 @@ It only ever goes forward: an agent that had the call never gets it back.
 from __future__ import annotations
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.asking import shown_of_chain, task_id
+from pointsman.kernel.asking import chain_digest, task_id
 from pointsman.kernel.program import Directory
 from pointsman.kernel.state import PendingCall
 
@@ -40,8 +40,8 @@ def ask_person(pending: PendingCall, failure: ev.Failure) -> ev.HumanTaskOpened 
     person = pending.options.person
     if person is None:
         return None
-    shown = shown_of_chain(person.question, pending.data, pending.asked, failure.kind, failure.message)
+    seen = chain_digest(person.question, pending.data, pending.asked, failure.kind, failure.message)
     return ev.HumanTaskOpened(
-        call=pending.call, task=task_id(pending.key, shown, pending.redrive), question=person.question,
-        failure=failure, digest=shown, terms=person.terms,
+        call=pending.call, task=task_id(pending.key, seen, pending.redrive), question=person.question,
+        failure=failure, digest=seen, terms=person.terms,
     )  # fmt: skip

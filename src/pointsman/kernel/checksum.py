@@ -49,7 +49,7 @@ def beginning(run: str) -> int:
 def following(previous: int, sequence: int, at: int, kind: str, version: int, epoch: int, body: bytes) -> int:
     """The checksum of an event that comes after one with the checksum `previous`; `kind` is its type.
 
-    `coordinator/driving/draft.py` says the same once more: a call for each event would cost 0.3 µs a step.
+    `coordinator/driving/draft.py` repeats this inline: a call for each event would cost 0.3 µs a step.
     """
     return crc32(body, crc32(pack_place(at, epoch, sequence), previous ^ _kinds[kind, version]))
 

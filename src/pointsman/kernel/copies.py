@@ -1,8 +1,8 @@
 """Finds what of a large input the run's log already holds, so that the log grows with new content only.
 
-Cheap means, in this order: the bytes that the input has in common with the front and the back of the last large input
-of the same target; in what is left, passages of the outcomes and inputs recorded since then, found by looking for a few
-short samples of each. No index and no hashing: what is missed is written as a literal, which is always right.
+The search is cheap. First, the bytes that the input has in common with the front and the back of the last large input
+of the same target; then, in what is left, passages of the outcomes and inputs recorded since, found by looking for a
+few short samples of each. No index and no hashing: what is missed is written as a literal, which is always right.
 
 What it may copy from is a bounded memory of recent events, a function of the log alone: a run that was just replayed
 remembers the same as one that never left memory, and writes the same bytes. Small inputs never come here.

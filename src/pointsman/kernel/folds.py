@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.asking import asked_anew, opened
+from pointsman.kernel.asking import open_task, task_id
 from pointsman.kernel.policy.amounts import NOTHING
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def _redriven(state: RunState, event: ev.RunRedriven) -> None:
 
 
 def _ask_again(state: RunState, event: ev.RunRedriven) -> None:
-    """Questions of the body that a redrive asks anew are other tasks: the old ones have their answers."""
+    """The body's questions that a redrive asks again become new tasks: the old ones have their answers."""
     for task in [task for task in (state.tasks or {}).values() if task.call in event.calls]:
         state.task_over(task.call)
         if task.asked is not None:
-            again = asked_anew(task.asked, task.digest, event.number)
-            state.task_opened(opened(
+            again = task_id(task.asked, task.digest, event.number)
+            state.task_opened(open_task(
                 again, task.call, task.question, task.digest, task.terms, state.last_at, asked=task.asked,
                 requested=task.requested,
             ))  # fmt: skip
@@ -125,13 +125,13 @@ def _reserved(state: RunState, event: ev.CallReserved) -> None:
 def _asked_person(state: RunState, event: ev.HumanTaskOpened) -> None:
     pending = state.calls[event.call]
     pending.task, pending.retry_at, pending.held_at = event.task, None, None
-    state.task_opened(opened(
+    state.task_opened(open_task(
         event.task, event.call, event.question, event.digest, event.terms, state.last_at, requested=pending.requested
     ))  # fmt: skip
 
 
 def _asked(state: RunState, event: ev.HumanTaskRequested) -> None:
-    state.task_opened(opened(
+    state.task_opened(open_task(
         event.task, event.call, event.question, event.digest, event.terms, state.last_at, asked=event.task,
         requested=state.sequence,
     ))  # fmt: skip

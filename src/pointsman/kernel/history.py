@@ -14,6 +14,11 @@ from pointsman.kernel.pieces import rebuild, split_body
 from pointsman.kernel.redriving import Fact, facts_of, in_force, misplaced
 from pointsman.kernel.values import digest
 
+_OUTCOMES = (
+    ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.HumanTaskExpired, ev.ChildEnded
+)  # fmt: skip
+"""What ends a call."""
+
 
 class Entry(msgspec.Struct, frozen=True):
     """One recorded event; `data` is its full input, if it has one that a replay needs: an input in pieces of a call
@@ -63,16 +68,8 @@ class History:
         recorded_facts = facts_of(self._recorded)
         self._events = [fact.event for fact in recorded_facts]
         facts = in_force(recorded_facts)
-        outcomes = (
-            ev.CallCompleted,
-            ev.CallFailed,
-            ev.CallSkipped,
-            ev.HumanTaskAnswered,
-            ev.ChildEnded,
-            ev.HumanTaskExpired,
-        )
         stray = misplaced(facts)
-        self._outcomes = {f.event.call for f in facts if isinstance(f.event, outcomes) and f.sequence not in stray}
+        self._outcomes = {f.event.call for f in facts if isinstance(f.event, _OUTCOMES) and f.sequence not in stray}
         self.redrives = max((f.event.number for f in facts if isinstance(f.event, ev.RunRedriven)), default=0)
         first = facts[0].event
         if isinstance(first, ev.RunRestarted):

@@ -15,8 +15,8 @@ from pointsman.kernel.asking import (
     Outcome,
     Steps,
     Terms,
+    ask_digest,
     check_question,
-    shown_of_ask,
     task_id,
     terms_of,
 )
@@ -103,17 +103,17 @@ class Asking(Observing):
             schema = type(proposed)
         shape = self._directory.shape(schema)
         handle = self._enter(AskHandle(self, call, "person", shape=shape, has_proposal=has_proposal))
-        shown = encode(context) if context is not None else b""
-        answer = shape.encode_output(proposed) if has_proposal else b""
+        context_json = encode(context) if context is not None else b""
+        proposed_json = shape.encode_output(proposed) if has_proposal else b""
         recorded = self._take(ev.HumanTaskRequested, call)
         if isinstance(recorded, ev.HumanTaskRequested):
-            self._compare_question(recorded, question, shown, answer)
+            self._compare_question(recorded, question, context_json, proposed_json)
             return handle
-        digest = shown_of_ask(question, shown, answer, shape.schema)
+        seen = ask_digest(question, context_json, proposed_json, shape.schema)
         key = self._state.key_of(call, None if self.history is None else self.history.redrives)
         event = ev.HumanTaskRequested(
-            call=call, task=task_id(key, digest), question=question, digest=digest, terms=terms,
-            context=_raw(shown), proposed=_raw(answer), schema=_raw(shape.schema),
+            call=call, task=task_id(key, seen), question=question, digest=seen, terms=terms,
+            context=_raw(context_json), proposed=_raw(proposed_json), schema=_raw(shape.schema),
         )  # fmt: skip
         self.produce(event, self.now)
         return handle
@@ -121,7 +121,8 @@ class Asking(Observing):
     def _compare_question(
         self, recorded: ev.HumanTaskRequested, question: str, context: bytes, proposed: bytes
     ) -> None:
-        """What was asked is what is asked. An answer to another question must not pass for one to this."""
+        """In replay: the code must ask what the log says was asked. The answer to one question must not count as the
+        answer to another."""
         was = (recorded.question, bytes(recorded.context), bytes(recorded.proposed))
         if was == (question, context, proposed):
             return
@@ -140,17 +141,17 @@ class Asking(Observing):
 
 
 def _raw(data: bytes) -> msgspec.Raw:
-    """What is empty is not written."""
+    """As a field of an event; an empty one is not written."""
     return msgspec.Raw(data) if data else ev.ABSENT
 
 
 def expired(tasks: Mapping[str, OpenTask], now: int) -> list[OpenTask]:
-    """Those whose time is over. That is for the run's mailbox to say: an answer may be there already."""
+    """The tasks whose time is over. The run's mailbox decides whether an answer came first."""
     return [task for task in tasks.values() if task.expires_at is not None and task.expires_at <= now]
 
 
 def escalations(tasks: Mapping[str, OpenTask], now: int) -> list[ev.HumanTaskEscalated]:
-    """For those that somebody else is to be asked of now."""
+    """For the tasks that go to somebody else now."""
     return [
         ev.HumanTaskEscalated(
             call=call, task=task.id, assignee=task.escalate_to, before=task.assignee, step=task.escalated + 1
@@ -161,7 +162,7 @@ def escalations(tasks: Mapping[str, OpenTask], now: int) -> list[ev.HumanTaskEsc
 
 
 def answer_of(handle: AskHandle, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> Answer[Any]:
-    """What the body gets. Raises InvalidInput: the answer is none of the type that the body asks for."""
+    """What the body gets. Raises InvalidInput: the answer is not of the type that the body asked for."""
     if isinstance(event, ev.HumanTaskExpired):
         return Answer("expired", None, by="", at=(event.expired_at or at) / 1000, reason="", call=handle.call)
     when = (event.answered_at or at) / 1000

@@ -39,7 +39,7 @@ class Fact(msgspec.Struct, frozen=True):
     is_again: bool = False
 
 
-class Plan(msgspec.Struct, frozen=True):
+class RedrivePlan(msgspec.Struct, frozen=True):
     """Where a failed run would go on.
 
     Attributes:
@@ -68,7 +68,9 @@ def facts_of(recorded: Sequence[ev.Recorded]) -> list[Fact]:
     return [Fact(row.sequence, row.at, read_event(row)) for row in recorded]
 
 
-def redriven(found: Plan, children: Mapping[str, int], *, by: str, reason: str, has_fresh_key: bool) -> ev.RunRedriven:
+def redriven(
+    found: RedrivePlan, children: Mapping[str, int], *, by: str, reason: str, has_fresh_key: bool
+) -> ev.RunRedriven:
     """The event that carries a plan out. `children`: at which sequence each that it waits for stands, by call."""
     return ev.RunRedriven(
         number=found.number, after=found.after, calls=found.calls, children=dict(children), spent=found.spent,
@@ -116,7 +118,7 @@ def _kept(before: Sequence[Fact], void: Sequence[Fact], again: Sequence[str]) ->
     return kept
 
 
-def plan(run: str, facts: Sequence[Fact]) -> Plan:
+def plan(run: str, facts: Sequence[Fact]) -> RedrivePlan:
     """Where a run whose last event is RunFailed would go on.
 
     Args:
@@ -148,7 +150,7 @@ def plan(run: str, facts: Sequence[Fact]) -> Plan:
             spent -= then.given[call] if said is None else said
     going_on = folded(run, [*before, *_kept(before, void, calls)])  # a task may have been opened behind the cut
     redrives = [fact.event.number for fact in facts if isinstance(fact.event, ev.RunRedriven)]
-    return Plan(
+    return RedrivePlan(
         number=max(redrives, default=then.redrives) + 1, after=before[-1].sequence, failed=failed, calls=calls,
         failed_children={call: then.children[call] for call in calls if call in then.children},
         open_children=open_children,

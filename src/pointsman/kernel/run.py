@@ -14,7 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pointsman.kernel import entropy
-from pointsman.kernel.asking import Question
+from pointsman.kernel.asking import SECONDS_MAX, Question
 from pointsman.kernel.errors import InvalidValue, PointsmanError, SignalTimeout, UnknownAgent
 from pointsman.kernel.events import PlannedTask
 from pointsman.kernel.people import AsksPeople
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pointsman.kernel.state import RunState
 
 T = TypeVar("T")
-SECONDS_MAX = 1e10
-"""Three hundred years: no timer is longer."""
 KEY_CHARS_MAX = 128
 """Of the `key` of a call."""
 _from_one = partial(count, 1)

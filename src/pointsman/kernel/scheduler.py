@@ -64,7 +64,7 @@ class Scheduler:
         for strand in strands:
             self.current = strand
             strand.close()
-        self._on_over = _nobody  # it would hold the body that holds this: a circle waits for the garbage collector
+        self._on_over = _ignore_over  # it holds the body that holds this: a cycle waits for the garbage collector
 
     def _resume(self, strand: Strand) -> None:
         try:
@@ -78,7 +78,7 @@ class Scheduler:
             self._forget(strand)
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt too: a body must not end its
             # coordinator, nor each that takes the run over. Ctrl-C comes to the loop, not to a body.
-            self._over(strand, None, _named(error))
+            self._over(strand, None, _explained(error))
 
     def _over(self, strand: Strand, value: Any, error: BaseException | None) -> None:
         self._forget(strand)
@@ -90,12 +90,12 @@ class Scheduler:
             self._strands.remove(strand)
 
 
-def _nobody(strand: Strand, value: Any, error: BaseException | None) -> None:
-    """To be told, once there is nobody to tell."""
+def _ignore_over(strand: Strand, value: Any, error: BaseException | None) -> None:
+    """An `OnOver` that does nothing: the run has left memory."""
 
 
-def _named(error: BaseException) -> BaseException:
-    """asyncio's own refusal says nothing of what to do."""
+def _explained(error: BaseException) -> BaseException:
+    """`error`; where it is asyncio's refusal of a timeout, one that says what to do instead."""
     if type(error) is RuntimeError and error.args == ("Timeout should be used inside a task",):
         return ForeignAwaitable(
             "a workflow used asyncio.timeout, which is not durable: declare a timeout of the agent, or await "

@@ -67,7 +67,7 @@ def _least(one: Limit, other: Limit) -> Limit:
 
 def _part(state: RunState, asked: Budget | None, given: Amount) -> Budget | None:
     budget = state.budget
-    if asked is not None and (asked.per is not None):
+    if asked is not None and asked.per is not None:
         raise InvalidValue("a run's budget has no window (per=)")
     if budget is None:
         return asked

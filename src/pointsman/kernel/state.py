@@ -17,7 +17,7 @@ from pointsman.kernel.folds import FOLDS
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
 
-class Options(msgspec.Struct, frozen=True):
+class CallOptions(msgspec.Struct, frozen=True):
     """What the workflow wants done when the agent of a call fails, and how urgent it is (larger: sooner).
 
     Attributes:
@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True):
     priority: int = 0
 
 
-AS_USUAL = Options()
+NO_OPTIONS = CallOptions()
 NO_LIMIT = Budget().limit
 
 
@@ -60,7 +60,7 @@ class PendingCall(msgspec.Struct, gc=False):
     asked: str = ""
     first_attempt: int = 1
     tried: tuple[str, ...] = ()
-    options: Options = AS_USUAL
+    options: CallOptions = NO_OPTIONS
     held_at: int | None = None
     task: str | None = None
     redrive: int = 0
@@ -124,7 +124,7 @@ class RunState(msgspec.Struct):
             )
             if event.fallback is not None or event.person or event.default or event.priority:
                 person = Person(event.person) if isinstance(event.person, str) else event.person
-                pending.options = Options(
+                pending.options = CallOptions(
                     event.fallback, person if person.question else None, bytes(event.default), event.priority
                 )
         elif (fold := FOLDS.get(type(event))) is not None:

@@ -104,7 +104,7 @@ class Handle(msgspec.Struct, Generic[T], eq=False):
 
 
 class Strand:
-    """One coroutine of a run, and what of the kernel belongs to it."""
+    """One coroutine of a run, with what the kernel notes of it."""
 
     __slots__ = ("coroutine", "handle", "is_over", "is_queued", "shields")
 

@@ -20,9 +20,9 @@ from pointsman.kernel.redriving import facts_of, in_force
 from pointsman.kernel.values import digest
 
 NOT_GIVEN: Any = object()
-"""Where `run.set` was given fields, and no value."""
+"""Stands for the value where `run.set` was given fields alone."""
 SHOWN_BYTES_MAX = 1_000
-"""Of a value that does not fit."""
+"""How much of a value that does not fit its message shows."""
 
 
 class TypedState:
@@ -42,7 +42,7 @@ class TypedState:
 
     @property
     def version(self) -> int:
-        """Of what this code sets."""
+        """The version that this code sets."""
         return self._schema.version
 
     def value(self) -> Any:

@@ -139,8 +139,11 @@ def said_by(error: BaseException) -> str:
 
 
 def check_nulls(value: Any) -> None:
-    """A look at what became JSON with a null in it. Raises InvalidValue: it was NaN or Infinity, which MessagePack says
-    in full."""
+    """Check a value whose JSON has a null in it: NaN and Infinity become null there, but not in MessagePack.
+
+    Raises:
+        InvalidValue: it holds one of them.
+    """
     try:
         is_suspect = _NOT_FINITE.search(_packer.encode(value)) is not None
     except Exception:  # noqa: BLE001  a number or a type that MessagePack does not have
@@ -157,7 +160,7 @@ def check_json(text: bytes) -> None:
 
 
 def check(value: Any) -> None:
-    """The walk. Raises InvalidValue: no store could hold it faithfully."""
+    """Look at every part of a value. Raises InvalidValue: no store could hold it faithfully."""
     for level in _levels(value):
         for item in level:
             if isinstance(item, dict):

@@ -31,16 +31,16 @@ class Waiting(ABC):
         self._emitted: dict[str, tuple[Emission, ...]] | None = None
 
     def model_dump(self, **_: object) -> Any:
-        """Asked for where a handle stands in a value that is to be JSON: nobody awaited it."""
+        """What the encoder calls when it meets a handle in a value: somebody forgot to await it."""
         raise InvalidValue("a Handle is not a JSON value: await it, and pass on what it gives")
 
     def note_emitted(self, call: str, emitted: tuple[Emission, ...]) -> None:
-        """What the agent of a call emitted."""
+        """Keep the events that the agent of a call emitted."""
         self._emitted = self._emitted or {}
         self._emitted[call] = emitted
 
     def emitted_in(self, call: str) -> tuple[Emission, ...]:
-        """In the order in which it was."""
+        """The events that the agent of a call emitted, in order."""
         return self._emitted.get(call, ()) if self._emitted is not None else ()
 
     def break_off(self, error: PointsmanError) -> None:
@@ -105,7 +105,7 @@ class Waiting(ABC):
         return latch
 
     def deliver_cancel(self) -> None:
-        """To be called by a strand that has waited, too."""
+        """To be called by a strand that has waited. Raises RunCancelled, unless the strand is shielded."""
         if self._state.cancel_reason is not None and not self.current.shields:
             raise RunCancelled(self._state.cancel_reason or "cancelled")
 

@@ -23,7 +23,7 @@ NO_DEFAULT = NoDefault()
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a body wants of a call beyond its result; see `state.Options`, which is what the log keeps of it."""
+    """What a body wants of a call beyond its result; see `state.CallOptions`, which is what the log keeps of it."""
 
     fallback: tuple[str, ...] | None = None
     person: Person | None = None

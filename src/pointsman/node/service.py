@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from pointsman.agents.addresses import AgentAddresses
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.app import App, HttpAgents, Webhook
@@ -105,7 +107,7 @@ class Node:
         )
         bytes_max = self._app.value_bytes_max
         self._api = ApiServer(
-            CoordinatorRuns(coordinator, bytes_max=bytes_max), self, _with_port(api, port),
+            CoordinatorRuns(coordinator, bytes_max=bytes_max), self, msgspec.structs.replace(api, port=port),
             agents=coordinator.agents,
             attempts=CoordinatorAttempts(coordinator, self._peers.forward, bytes_max=bytes_max),
             inbox=CoordinatorInbox(coordinator, bytes_max=bytes_max),
@@ -132,9 +134,9 @@ class Node:
         self._recycler.start()
 
     def _workers(self, coordinator: Coordinator) -> CoordinatorWorkers | None:
-        return (
-            None if coordinator.desk is None else CoordinatorWorkers(coordinator, coordinator.desk, self._peers.forward)
-        )
+        if coordinator.desk is None:
+            return None
+        return CoordinatorWorkers(coordinator, coordinator.desk, self._peers.forward)
 
     async def _give_back_turn(self) -> None:
         """If this process replaces one of its name that took its turn, the next coordinator may."""
@@ -202,8 +204,3 @@ class Node:
                 **{f"api.{name}": value for name, value in self._settings.api.limits().items()},
             },
         }
-
-
-def _with_port(api: ApiSettings, port: int) -> ApiSettings:
-    values = {name: getattr(api, name) for name in api.__struct_fields__}
-    return ApiSettings(**{**values, "port": port})

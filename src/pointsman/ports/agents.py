@@ -21,7 +21,6 @@ from pointsman.kernel.errors import InvalidValue, PointsmanError
 from pointsman.kernel.policy.amounts import Amount
 
 TTL_S_MIN, TTL_S_MAX = 1.0, 86_400.0
-PINNED_STATES = ("open", "closed")
 
 KEY_PATTERN = r"([A-Za-z0-9][A-Za-z0-9._:~@-]{0,127})/([1-9][0-9]{0,15})(?:r([1-9][0-9]{0,15}))?/(.+)"
 """The idempotency key of a call's attempts."""

@@ -32,7 +32,7 @@ _CHUNK_OVERHEAD = 8
 """Bytes on the wire for one of a chunked body: `1\r\nx\r\n` takes 6. More is chunk extensions or trailers."""
 
 
-class Held:
+class HeldBodies:
     """Bytes of bodies in memory, of all clients together."""
 
     __slots__ = ("bytes", "bytes_max")
@@ -93,7 +93,7 @@ class Request:
 class RequestReader:
     """Feed it; take complete requests from `done`. `deadline` is when what it is in the middle of is late."""
 
-    def __init__(self, settings: RouterSettings, held: Held, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: RouterSettings, held: HeldBodies, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._held = held
         self._clock = clock

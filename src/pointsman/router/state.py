@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pointsman.router.membership import Member, Membership
 from pointsman.router.metrics import Metrics
 from pointsman.router.pool import Upstreams
-from pointsman.router.reading import Held
+from pointsman.router.reading import HeldBodies
 from pointsman.router.settings import RouterSettings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RouterState:
         )
         self.upstreams = Upstreams(settings, clock)
         self.metrics = Metrics()
-        self.held = Held(settings.bodies_bytes_max)
+        self.held = HeldBodies(settings.bodies_bytes_max)
         self.clients: set[ClientConnection] = set()
         self.connections_max = settings.connections_max
         self.stopping = False

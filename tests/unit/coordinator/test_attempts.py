@@ -13,8 +13,7 @@ import pytest
 
 from pointsman import AgentError, App, Budget, CallError, Context, Cost, Retry, Run, StartRun
 from pointsman.coordinator.driving.admission import Admission
-from pointsman.coordinator.driving.attempt import Caller
-from pointsman.coordinator.driving.attempt import nobody as nobody_told
+from pointsman.coordinator.driving.attempt import Caller, ignore_end
 from pointsman.coordinator.service import Coordinator
 from pointsman.coordinator.verbs.reports import CoordinatorAttempts
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
@@ -363,7 +362,7 @@ async def test_an_attempt_under_way_is_not_made_again(shop: Shop) -> None:
 
 def test_a_call_that_is_dropped_waits_for_nothing() -> None:
     unused: Any = None
-    caller = Caller("r", "default", "ask", 1, unused, unused, nobody_told)
+    caller = Caller("r", "default", "ask", 1, unused, unused, ignore_end)
     admission = Admission(unused, unused, caller, lambda: None, (), unused)
     admission._deferred["c"] = 1
     admission._ring()

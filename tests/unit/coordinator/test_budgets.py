@@ -17,7 +17,7 @@ import pytest
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import Card
-from pointsman.coordinator.budgets.held import RESERVATIONS_MAX, Held
+from pointsman.coordinator.budgets.held import RESERVATIONS_MAX, HeldTranche
 from pointsman.coordinator.budgets.purse import IDLE_S, PATIENCE_S
 from pointsman.coordinator.budgets.recovery import NEXT_IN_LINE_S, ends_of
 from pointsman.coordinator.budgets.service import Purses
@@ -674,7 +674,7 @@ def test_a_ledger_never_goes_back() -> None:
 
 
 def test_a_tranche_ends_with_its_window_and_after_so_many_reservations() -> None:
-    held = Held("t", Amount(calls=5_000), Budget(calls=9_999, per=10), 20_000, 0.0)
+    held = HeldTranche("t", Amount(calls=5_000), Budget(calls=9_999, per=10), 20_000, 0.0)
     assert held.can_hold(ATTEMPT, 19_999)
     assert not held.can_hold(ATTEMPT, 20_000)
     for _ in range(RESERVATIONS_MAX):
@@ -684,7 +684,7 @@ def test_a_tranche_ends_with_its_window_and_after_so_many_reservations() -> None
 
 
 def test_a_tranche_that_was_overspent_goes_back() -> None:
-    held = Held("t", Amount(3 * CENT), Budget(usd=1), None, 0.0)
+    held = HeldTranche("t", Amount(3 * CENT), Budget(usd=1), None, 0.0)
     held.reserve(ATTEMPT, 0.0)
     held.settle(ATTEMPT, Amount(4 * CENT, 0, 1), 1.0)
     assert held.is_retired

@@ -19,7 +19,7 @@ from pointsman.coordinator.verbs.inbox import CoordinatorInbox
 from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import NotRedrivable, RunEnded, UnknownRun
-from pointsman.kernel.redriving import Plan
+from pointsman.kernel.redriving import RedrivePlan
 from pointsman.kernel.state import RunState
 from pointsman.ports.event_log import EventLog, Head
 from pointsman.ports.human_tasks import TaskFilter
@@ -324,7 +324,7 @@ async def test_a_child_that_retention_deletes_while_its_parent_is_looked_at_is_m
     shop, children_of = Shop(), redriving._children
     shop.broken = {"ship"}
 
-    async def late(log: EventLog, head: Head, found: Plan) -> dict[str, int]:
+    async def late(log: EventLog, head: Head, found: RedrivePlan) -> dict[str, int]:
         children = await children_of(log, head, found)
         if head.id == "r":
             await one.store.retention.delete(one.store.clock.now() + 1_000, limit=1)

@@ -8,7 +8,7 @@ RESERVATIONS_MAX = 1_000
 """Reservations from one tranche. Whoever settles it for a dead coordinator reads them all."""
 
 
-class Held:
+class HeldTranche:
     """See the module.
 
     Attributes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from pointsman.coordinator.budgets.held import Held
+from pointsman.coordinator.budgets.held import HeldTranche
 from pointsman.coordinator.budgets.ledger import Ledger
 from pointsman.kernel.events import Event, Failure
 from pointsman.kernel.policy import budget as ledgers
@@ -36,11 +36,11 @@ logger = logging.getLogger("pointsman.budgets")
 Ready = Callable[[], None]
 
 
-class Plan(msgspec.Struct):
-    """What one write is to bring about. Made once: the same is tried until it stands in the stream."""
+class PlannedWrite(msgspec.Struct):
+    """What one write to the ledger is to bring about. It is tried again, unchanged, until the stream has it."""
 
     tranche: str
-    over: Sequence[Held]
+    over: Sequence[HeldTranche]
     reduced: Sequence[tuple[str, Amount]]
     asked: Sequence[Amount]
     wish: Amount
@@ -57,7 +57,7 @@ class Purse:
 
     def __init__(
         self, ledger: Ledger, declared: Budget | None, incarnation: int, clock: Clock, tranche_ids: Iterator[str],
-        on_held: Callable[[Purse, Held], None], on_settled: Callable[[Held], None],
+        on_held: Callable[[Purse, HeldTranche], None], on_settled: Callable[[HeldTranche], None],
     ) -> None:  # fmt: skip
         self.ledger = ledger
         self.declared = declared
@@ -69,7 +69,7 @@ class Purse:
         self._on_settled = on_settled
         self._budget = declared or Budget()
         self._is_declared = declared is None
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldTranche] = {}
         self._waiting: dict[tuple[Ready, Amount], None] = {}
         self._short_since: float | None = None
         self._refused: tuple[Amount, float] | None = None
@@ -88,7 +88,7 @@ class Purse:
 
     # -- in memory --------------------------------------------------------------------------------------------------
 
-    def find(self, amount: Amount) -> Held | Failure | None:
+    def find(self, amount: Amount) -> HeldTranche | Failure | None:
         """A tranche that can hold it; why it is refused; or None: ask for one."""
         now, now_ms = self._clock.monotonic(), self._clock.now()
         self.used_at = now
@@ -157,9 +157,9 @@ class Purse:
             self._task = None
             self._wake_all()
 
-    def _plan(self) -> Plan | None:
+    def _plan(self) -> PlannedWrite | None:
         is_short = bool(self._waiting) and self._short_since is not None
-        over: list[Held] = []
+        over: list[HeldTranche] = []
         reduced: list[tuple[str, Amount]] = []
         for held in self._held.values():
             if not self._goes_back(held, is_short=is_short):
@@ -174,9 +174,9 @@ class Purse:
             return None
         asked = [amount for _, amount in self._waiting]
         wish = sum(asked, NOTHING)
-        return Plan(next(self._tranche_ids), over, reduced, asked, wish, declares)
+        return PlannedWrite(next(self._tranche_ids), over, reduced, asked, wish, declares)
 
-    def _goes_back(self, held: Held, *, is_short: bool) -> bool:
+    def _goes_back(self, held: HeldTranche, *, is_short: bool) -> bool:
         """Is there something in it that this coordinator does not need?"""
         if held.is_over(self._clock.now()):
             held.is_retired = True
@@ -184,7 +184,7 @@ class Purse:
             return False
         return not held.pending or held.left.usd_micros > 0 or held.left.tokens > 0 or held.left.calls > 0
 
-    async def _carry_out(self, plan: Plan) -> None:
+    async def _carry_out(self, plan: PlannedWrite) -> None:
         await self.ledger.write(lambda state, now_ms: self._decide(plan, state, now_ms))
         if plan.declares:
             self._is_declared = True
@@ -196,7 +196,7 @@ class Purse:
         granted = state.tranches.get(plan.tranche)
         if granted is not None:
             until_ms = ledgers.window_end_ms(state.budget, granted.window)
-            held = Held(plan.tranche, granted.amount, state.budget, until_ms, self._clock.monotonic())
+            held = HeldTranche(plan.tranche, granted.amount, state.budget, until_ms, self._clock.monotonic())
             self._held[held.id] = held
             self._on_held(self, held)
             self._short_since = self._refused = None
@@ -204,7 +204,7 @@ class Purse:
         elif plan.asked:
             self._fell_short(plan, state)
 
-    def _decide(self, plan: Plan, state: LedgerState, now_ms: int) -> list[Event]:
+    def _decide(self, plan: PlannedWrite, state: LedgerState, now_ms: int) -> list[Event]:
         events: list[Event] = []
 
         def take(event: Event | None) -> None:
@@ -229,7 +229,7 @@ class Purse:
                     break
         return events
 
-    def _fell_short(self, plan: Plan, state: LedgerState) -> None:
+    def _fell_short(self, plan: PlannedWrite, state: LedgerState) -> None:
         """Not enough is free: refuse what would not fit if everybody gave everything back; else wait for that, a
         while."""
         now, now_ms = self._clock.monotonic(), self._clock.now()

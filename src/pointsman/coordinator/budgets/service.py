@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping
 
 from pointsman.agents.agent import Agent
-from pointsman.coordinator.budgets.held import Held
+from pointsman.coordinator.budgets.held import HeldTranche
 from pointsman.coordinator.budgets.ledger import PREFIX, RETRY_S, Ledger, state_of
 from pointsman.coordinator.budgets.purse import Purse, Ready
 from pointsman.coordinator.budgets.recovery import Recovery
@@ -58,7 +58,7 @@ class Purses:
         self._tenant_budgets = dict(tenant_budgets or {})
         self._agents: dict[str, Purse] = {}
         self._tenants: dict[str, Purse] = {}
-        self._held: dict[str, tuple[Purse, Held]] = {}
+        self._held: dict[str, tuple[Purse, HeldTranche]] = {}
         self._early: dict[Ready, None] | None = {}
         """Who asked before it was known which budgets operators have set; None: that is known."""
         self.is_needed = True
@@ -102,7 +102,7 @@ class Purses:
         refusal = next((answer for answer in found if isinstance(answer, Failure)), None)
         if refusal is not None:
             return refusal
-        held = [answer for answer in found if isinstance(answer, Held)]
+        held = [answer for answer in found if isinstance(answer, HeldTranche)]
         if len(held) < len(purses):
             for purse, answer in zip(purses, found, strict=True):
                 if answer is None:
@@ -169,10 +169,10 @@ class Purses:
     def _purses(self) -> list[Purse]:
         return [*self._agents.values(), *self._tenants.values()]
 
-    def _took(self, purse: Purse, held: Held) -> None:
+    def _took(self, purse: Purse, held: HeldTranche) -> None:
         self._held[held.id] = (purse, held)
 
-    def _gave_back(self, held: Held) -> None:
+    def _gave_back(self, held: HeldTranche) -> None:
         del self._held[held.id]
         if held.made:
             self._settled.put_nowait(held.id)

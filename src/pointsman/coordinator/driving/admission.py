@@ -11,7 +11,7 @@ from collections.abc import Callable, Container
 
 from pointsman.agents.agent import Agent
 from pointsman.agents.card import PULL
-from pointsman.coordinator.driving.attempt import Attempt, Caller, PulledAttempt, nothing
+from pointsman.coordinator.driving.attempt import Attempt, Caller, PulledAttempt, ignore
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import InvalidInput, InvalidValue
@@ -31,8 +31,8 @@ OnAdmitted = Callable[[Attempt, PendingCall, int], None]
 """(attempt, its call, now): set aside what it needs, and then `ready` or `wait`."""
 
 
-def _nobody(attempt: Attempt, pending: PendingCall, now: int) -> None:
-    """In the place of a run that is over."""
+def _ignore_admitted(attempt: Attempt, pending: PendingCall, now: int) -> None:
+    """An `OnAdmitted` that does nothing: the run is over."""
 
 
 class Admission:
@@ -123,7 +123,7 @@ class Admission:
         for call in [*self.ready, *self._waiting]:
             self.drop(call)
         self._caller.leave()
-        self._wake, self._on_admitted = nothing, _nobody  # a circle would wait for the garbage collector
+        self._wake, self._on_admitted = ignore, _ignore_admitted  # else a cycle waits for the garbage collector
 
     # -- deciding -------------------------------------------------------------------------------------------------
 
@@ -155,10 +155,7 @@ class Admission:
             self.drop(call)
             return
         if crew.is_draining:
-            self.drop(call)
-            agent = crew.directory.agent(pending.target)
-            if agent is not None and not agent.idempotent and call not in self._begun:
-                self._execution.held(call, LEAVING, now)
+            self._leave_to_next_owner(pending, now)
             return
         attempt = self._waiting.get(call)
         if attempt is None:
@@ -189,6 +186,13 @@ class Admission:
         else:
             del self._waiting[call]
         self._on_admitted(attempt, pending, now)
+
+    def _leave_to_next_owner(self, pending: PendingCall, now: int) -> None:
+        """The coordinator drains. Where an attempt must not be made twice, the log says that it was not made here."""
+        self.drop(pending.call)
+        agent = self._crew.directory.agent(pending.target)
+        if agent is not None and not agent.idempotent and pending.call not in self._begun:
+            self._execution.held(pending.call, LEAVING, now)
 
     def _avoid(self, attempt: Attempt, now: int) -> None:
         """It waits for an agent that is not to be had soon any more: another one, as for a call that comes now."""

@@ -30,18 +30,18 @@ class OnEnd(Protocol):
     ) -> None: ...  # fmt: skip
 
 
-def nobody(
+def ignore_end(
     call: str, attempt: int, result: bytes | Failure, spent: Amount | None, emitted: tuple[Emission, ...] = ()
 ) -> None:
-    """Of an attempt that is over."""
+    """An `OnEnd` that does nothing: the run is over."""
 
 
-def nothing() -> None:
-    """To be called in place of what is over."""
+def ignore() -> None:
+    """A callback that does nothing: the run is over."""
 
 
-def _nobody_again(call: str) -> None:
-    """Likewise."""
+def _ignore_call(call: str) -> None:
+    """A callback that does nothing: the run is over, or has not begun."""
 
 
 class Caller(msgspec.Struct, eq=False):
@@ -59,11 +59,11 @@ class Caller(msgspec.Struct, eq=False):
     clock: Clock
     effects: Effects
     on_end: OnEnd
-    again: Callable[[str], None] = _nobody_again
+    again: Callable[[str], None] = _ignore_call
 
     def leave(self) -> None:
         """The run is over here. Attempts that outlive it must not keep it in memory."""
-        self.on_end, self.again = nobody, _nobody_again
+        self.on_end, self.again = ignore_end, _ignore_call
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -168,8 +168,8 @@ class Attempt(msgspec.Struct, eq=False):
         return (self.spent or NOTHING) + ONE_CALL
 
 
-def unwatched(attempt: PulledAttempt, heartbeat_s: float | None) -> None:
-    """As long as nobody holds it to its deadline."""
+def _ignore_deadline(attempt: PulledAttempt, heartbeat_s: float | None) -> None:
+    """A callback that does nothing: the attempt does not wait yet."""
 
 
 class PulledAttempt(Attempt, eq=False):
@@ -181,7 +181,7 @@ class PulledAttempt(Attempt, eq=False):
     """
 
     goes_on_elsewhere: bool = False
-    _watch: Callable[[PulledAttempt, float | None], None] = unwatched
+    _watch: Callable[[PulledAttempt, float | None], None] = _ignore_deadline
     _timeout: float = 0.0
     _latest: float = math.inf
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from pointsman.agents.agent import ONE_CALL
 from pointsman.coordinator.driving.admission import Admission
-from pointsman.coordinator.driving.attempt import Attempt, Caller, OnEnd, PulledAttempt, nothing
+from pointsman.coordinator.driving.attempt import Attempt, Caller, OnEnd, PulledAttempt, ignore
 from pointsman.coordinator.driving.crew import Crew
 from pointsman.kernel import events as ev
 from pointsman.kernel.execution import Execution
@@ -181,7 +181,7 @@ class Attempts:
                 self._crew.purses.release(reserved.tranches, reserved.amount)
             else:
                 self._settle(key, None)
-        self._wake = nothing  # a circle would wait for the garbage collector
+        self._wake = ignore  # else a reference cycle would wait for the garbage collector
 
     def _settle(self, attempt: tuple[str, int], spent: Amount | None) -> None:
         """Only once the log has it: another owner would count by the log."""

@@ -142,9 +142,7 @@ class Dispatcher:
         assert permit is not None
         attempt.has_begun = True
         try:
-            if (
-                attempt.is_over
-            ):  # abandoned before its first step: a task that is cancelled so early would clean up nothing
+            if attempt.is_over:  # abandoned before this first step; a task cancelled so early would never clean up
                 raise asyncio.CancelledError
             result = await self._transports[agent.transport].call(agent, context, data)
             if attempt.asked is not None:

@@ -20,7 +20,7 @@ from pointsman.coordinator.reading import head_of
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import DuplicateMail, NotRedrivable, RunEnded, StoreUnavailable
 from pointsman.kernel.events import Recorded
-from pointsman.kernel.redriving import Fact, Plan, facts_of, folded, in_force, plan, redriven
+from pointsman.kernel.redriving import Fact, RedrivePlan, facts_of, folded, in_force, plan, redriven
 from pointsman.kernel.state import RunState
 from pointsman.ports.event_log import ENDED_STATUSES, Append, EventLog, Head, Outcome, chained
 from pointsman.ports.runs import Redrive, Redriven
@@ -46,7 +46,7 @@ class _Found(msgspec.Struct):
 
     head: Head
     rows: list[Recorded]
-    plan: Plan
+    plan: RedrivePlan
     children: dict[str, int]
 
 
@@ -124,7 +124,7 @@ async def _find(log: EventLog, head: Head) -> _Found:
     return _Found(head, rows, found, await _children(log, head, found))
 
 
-async def _children(log: EventLog, head: Head, found: Plan) -> dict[str, int]:
+async def _children(log: EventLog, head: Head, found: RedrivePlan) -> dict[str, int]:
     """Which children go on with their parent. Raises NotRedrivable: one can't, or a child of its own."""
     waited = {**found.open_children, **found.failed_children}
     heads = await log.heads(list(waited.values()))

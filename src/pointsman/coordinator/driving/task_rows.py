@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.asking import OpenTask, opened
+from pointsman.kernel.asking import OpenTask, open_task
 from pointsman.kernel.requests import Produced
 from pointsman.kernel.state import RunState
 from pointsman.ports.human_tasks import TaskRow, detail_of
@@ -90,7 +90,7 @@ def _open_row(event: ev.HumanTaskOpened | ev.HumanTaskRequested, requested: int,
         fields = {
             "agent": pending.asked if pending else "", "kind": event.failure.kind, "message": event.failure.message
         }  # fmt: skip
-    task = opened(event.task, event.call, event.question, event.digest, event.terms, at)
+    task = open_task(event.task, event.call, event.question, event.digest, event.terms, at)
     return TaskRow(event.task, event.call, "open", event.question, _detail(task, fields), at, task.assignee, requested)
 
 
@@ -124,7 +124,7 @@ def _notice(event: Any, state: RunState, at: int) -> NoticeRow:
     """Of an event of `NOTICED`."""
     said: dict[str, Any] = {}
     if isinstance(event, ev.HumanTaskOpened | ev.HumanTaskRequested):
-        said = _told(opened(event.task, event.call, event.question, event.digest, event.terms, at))
+        said = _told(open_task(event.task, event.call, event.question, event.digest, event.terms, at))
     elif isinstance(event, ev.HumanTaskEscalated):
         said = {"assignee": event.assignee, "before": event.before}
     again = event.step if isinstance(event, ev.HumanTaskEscalated) else 1

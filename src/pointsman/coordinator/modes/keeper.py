@@ -146,7 +146,7 @@ class ModeKeeper:
             return
         look = self._stats.signals = self._measured.look(self._clock.monotonic())
         self._looks.append(look)
-        others = [convert(said.get(SECTION)) for said in crew.gates.heard.values()]
+        others = [signals_of(said.get(SECTION)) for said in crew.gates.heard.values()]
         now = self._clock.now()
         events = modes.change(self.state, tuple(self._looks), others, self._policy, now, self._settings.name)
         if events:
@@ -171,7 +171,7 @@ class ModeKeeper:
         await self.refresh()
         crew, state = self._crew(), self.state
         looks = [self._stats.signals]
-        looks += [convert(said.get(SECTION)) for said in crew.gates.heard.values()] if crew is not None else []
+        looks += [signals_of(said.get(SECTION)) for said in crew.gates.heard.values()] if crew is not None else []
         signals = [
             SignalView(name, max(look.get(name, 0.0) for look in looks), threshold.degraded, threshold.emergency)
             for name, threshold in self._policy.thresholds.items()
@@ -206,7 +206,7 @@ class ModeKeeper:
         return MODES.index(self.state.mode)
 
 
-def convert(said: Any) -> dict[str, float]:
+def signals_of(said: Any) -> dict[str, float]:
     """The signals of another coordinator, as far as this release knows them."""
     if not isinstance(said, dict):
         return {}

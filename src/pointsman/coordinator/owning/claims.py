@@ -150,16 +150,16 @@ class Claims:
 
     async def _sweep(self) -> None:
         """Orphans, runs that are owned and not driven, and workflow versions that nobody has."""
-        suspects: set[tuple[str, int]] = set()
+        undriven_before: set[tuple[str, int]] = set()
         while True:
             await self._take_over()  # at once: also what was left while nobody lived
             await asyncio.sleep(self._settings.sweep_ms / 1000)
             owned = await self._store.ownership.owned(self._incarnation())
             undriven = {(run, epoch) for run, epoch in owned.items() if not self._roster.is_busy_with(run)}
-            for run, epoch in sorted(suspects & undriven):
+            for run, epoch in sorted(undriven_before & undriven):
                 logger.warning("run %s is owned and not driven: giving it back", run)
                 await self._roster.give_back(run, epoch)
-            suspects = undriven
+            undriven_before = undriven
             living = [definition for m in await self._store.liveness.members() for definition in m.definitions]
             for missing in await self._store.ownership.stranded([*living, *self._directory.definitions()]):
                 logger.warning("stranded: no live coordinator has %s v%d", missing.workflow, missing.version)

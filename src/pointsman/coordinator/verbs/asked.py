@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.kernel import events as ev
-from pointsman.kernel.asking import OpenTask, asked_anew, opened
+from pointsman.kernel.asking import OpenTask, open_task, task_id
 from pointsman.kernel.upcast import read_event
 from pointsman.ports.event_log import EventLog, was_cut
 from pointsman.ports.human_tasks import HumanTask
@@ -95,14 +95,14 @@ class _Reader:
 
     def _opened(self, event: ev.HumanTaskOpened, row: ev.Recorded) -> None:
         if event.task == self._task:
-            task = opened(event.task, event.call, event.question, event.digest, event.terms, row.at)
+            task = open_task(event.task, event.call, event.question, event.digest, event.terms, row.at)
             self.told = Told(task, self._requested, self._agent, list(self._attempts))
 
     def _asked(self, task: str, row: ev.Recorded) -> None:
         event = self._question
         if task == self._task and event is not None:
             self.told = Told(
-                opened(task, event.call, event.question, event.digest, event.terms, row.at), row.sequence,
+                open_task(task, event.call, event.question, event.digest, event.terms, row.at), row.sequence,
                 context=event.context if bytes(event.context) else None,
                 proposed=event.proposed if bytes(event.proposed) else None, schema=event.schema,
             )  # fmt: skip
@@ -110,7 +110,7 @@ class _Reader:
     def _redriven(self, event: ev.RunRedriven, row: ev.Recorded) -> None:
         """What a body asks anew has an id of its own, and no event but this."""
         if self._question is not None and self._call in event.calls:
-            self._asked(asked_anew(self._question.task, self._question.digest, event.number), row)
+            self._asked(task_id(self._question.task, self._question.digest, event.number), row)
 
     def _handed_over(self, event: ev.HumanTaskAssigned | ev.HumanTaskEscalated, at: int) -> None:
         if self.told is None or event.task != self._task:

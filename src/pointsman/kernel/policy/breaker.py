@@ -49,6 +49,7 @@ class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
 OPEN_FOR_MAX_S = 60.0
 """Openings in a row double the wait for the next probe, up to this (or `open_for`, where that is longer)."""
 PINS = ("open", "closed")
+"""Where an operator may hold a breaker."""
 
 
 class Sums(NamedTuple):
