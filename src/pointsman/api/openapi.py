@@ -158,7 +158,7 @@ def problems_of(one: Declaration) -> dict[int, dict[str, str]]:
     kinds += WITH_PATH if any(parameter.place == "path" for parameter in one.parameters) else ()
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for kind in kinds:
-        found[kind.status][kind.code] = " ".join((kind.__doc__ or "").split())
+        found[kind.status][kind.code] = kind.meaning()
     return found
 
 

@@ -122,7 +122,7 @@ class PathId(Parameter[str]):
     def __init__(self, name: str, about: str, *, pattern: str = ID_PATTERN, meaning: str = "") -> None:
         super().__init__(name, about, place="path")
         self._pattern = re.compile(pattern)
-        self._meaning = meaning or (InvalidId.__doc__ or "").strip()
+        self._meaning = meaning or InvalidId.meaning()
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> str:  # noqa: ARG002
         if self._pattern.fullmatch(texts[0]) is None:
@@ -252,7 +252,7 @@ class LastSequence(Parameter["int | None"]):
 def checked_id(text: str, what: str) -> str:
     """Raises: InvalidId."""
     if _ID.fullmatch(text) is None:
-        raise InvalidId(f"{what}: {(InvalidId.__doc__ or '').strip()}")
+        raise InvalidId(f"{what}: {InvalidId.meaning()}")
     return text
 
 

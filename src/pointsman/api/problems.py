@@ -36,9 +36,10 @@ class Problem(msgspec.Struct, omit_defaults=True):
 def describe(error: PointsmanError, *, instance: str | None = None) -> bytes:
     """The JSON of an error. Its text may quote a request, so it is cut, and made valid Unicode."""
     status = _status(error)
-    title = (type(error).__doc__ or error.code).strip().splitlines()[0]
     detail = str(error)[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
-    return _encoder.encode(Problem(f"urn:pointsman:problem:{error.code}", title, status, error.code, detail, instance))
+    return _encoder.encode(
+        Problem(f"urn:pointsman:problem:{error.code}", error.meaning(), status, error.code, detail, instance)
+    )
 
 
 def reply(error: PointsmanError, *, instance: str | None = None) -> Reply:

@@ -126,7 +126,9 @@ class Body:
         if self.requests.is_closed or state.calls or state.timers or state.children or state.waiting_for or state.tasks:
             return
         branches = ", ".join(self._scheduler.waiting) or "nothing"
-        self._end(ev.RunFailed(failure=failure_of(RunDeadlocked(f"{RunDeadlocked.__doc__} Left waiting: {branches}"))))
+        self._end(
+            ev.RunFailed(failure=failure_of(RunDeadlocked(f"{RunDeadlocked.meaning()} Left waiting: {branches}")))
+        )
 
     def _call_completed(self, call: str, output: msgspec.Raw, emitted: tuple[ev.Emission, ...] = ()) -> None:
         requests = self.requests

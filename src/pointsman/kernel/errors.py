@@ -67,7 +67,12 @@ class PointsmanError(Exception):
     retryable = False
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message if message is not None else (self.__doc__ or self.code).strip())
+        super().__init__(message if message is not None else self.meaning())
+
+    @classmethod
+    def meaning(cls) -> str:
+        """What it says where nobody says more: the first paragraph of its docstring, on one line."""
+        return " ".join((cls.__doc__ or cls.code).partition("\n\n")[0].split())
 
 
 class InvalidValue(PointsmanError):

@@ -170,6 +170,9 @@ async def test_without_a_token_a_foreign_page_is_refused_and_a_local_one_not():
             "/v1/runs", content=b'{"workflow":"echo","input":1}', headers={"Origin": origin}
         )
         assert (response.status_code, response.json()["code"]) == (403, "cross_origin")
+        problem = response.json()
+        assert problem["title"] == problem["detail"], "the whole sentence, on one line"
+        assert problem["title"].endswith("this machine.")
     assert not bench.runs.requests
     for origin in ("http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"):
         assert (await bench.client.get("/v1/runs", headers={"Origin": origin})).status_code == 200
