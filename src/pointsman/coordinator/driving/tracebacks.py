@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 
 from pointsman.kernel.values import faithful
 from pointsman.ports.clock import Clock
@@ -15,7 +16,7 @@ from pointsman.ports.clock import Clock
 QUIET_S = 60.0
 PLACES_MAX = 1_000
 """Places that are remembered; beyond it all are forgotten."""
-TEXT_CHARS_MAX = 200
+TEXT_CHARS_MAX, TRACEBACK_CHARS_MAX = 200, 20_000
 
 Place = tuple[str, int, str]
 """File, line, and name of the exception's type."""
@@ -37,8 +38,10 @@ class Tracebacks:
         if len(self._told) >= PLACES_MAX:
             self._told.clear()
         self._told[place] = now
+        # Not as `exc_info`: an exception may hold text that a log can't be written with, a lone surrogate say.
         said = faithful(error, TEXT_CHARS_MAX)
-        logger.warning("%s raised %s: %s", who, type(error).__name__, said, exc_info=error)
+        lines = faithful("".join(traceback.format_exception(error)), TRACEBACK_CHARS_MAX).rstrip()
+        logger.warning("%s raised %s: %s\n%s", who, type(error).__name__, said, lines)
 
 
 def _place(error: BaseException) -> Place:
