@@ -34,7 +34,10 @@ ENDED_STATUSES = ("completed", "failed", "cancelled")
 
 
 class NewRun(msgspec.Struct, frozen=True):
-    """What creates a head row. A child's `parent` must move in the same batch, or the child is not created."""
+    """What creates a head row. A child's `parent` must move in the same batch, or the child is not created.
+
+    `created_at`: milliseconds, as whoever creates it has said already; None: the store's time.
+    """
 
     workflow: str
     version: int
@@ -45,6 +48,7 @@ class NewRun(msgspec.Struct, frozen=True):
     attributes: Mapping[str, Any] = {}
     parent: str | None = None
     parent_call: str | None = None
+    created_at: int | None = None
 
 
 class Letter(msgspec.Struct, frozen=True):

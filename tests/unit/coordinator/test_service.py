@@ -341,6 +341,25 @@ async def test_following_sees_every_event_once_on_any_coordinator() -> None:
         assert await asyncio.gather(*followers) == [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6]] * 2
 
 
+async def test_a_run_is_as_old_as_its_start_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its append was on the way: whoever lists it sees what whoever started it was told."""
+    desk, database = Desk(), MemoryDatabase()
+    async with coordinator(desk.app, database) as one:
+        append = one.store.log.append
+
+        async def late(batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
+            began = database.clock.now()
+            while database.clock.now() == began:
+                await asyncio.sleep(0)
+            return await append(batch, lane=lane)
+
+        monkeypatch.setattr(one.store.log, "append", late)
+        told = await CoordinatorRuns(one).start(StartRun("ask", b'"a"', id="r"))
+        (listed,), _ = await CoordinatorRuns(one).list(RunFilter(), limit=10)
+        assert told.view.head.created_at == listed.created_at
+        desk.go.set()
+
+
 async def test_nothing_is_dispatched_on_a_lease_that_may_have_lapsed(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     async with coordinator(desk.app, MemoryDatabase()) as one:

@@ -134,6 +134,7 @@ class Roster:
         if crew is None or self.is_closed or not crew.lease.is_trusted():
             raise Draining
         now = self._store.clock.now()
+        new_run = msgspec.structs.replace(new_run, created_at=now)
         if self.room() <= 0 or run in self._drivers:
             event = chained(beginning(run), 1, 0, type="RunStarted", version=RunStarted.VERSION, at=now, body=body)
             return await self._create_unowned(crew, run, event, new_run)

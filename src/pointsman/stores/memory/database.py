@@ -117,7 +117,7 @@ class MemoryDatabase(Membership):
         now = self.clock.now()
         row = HeadRow(
             id=run, new=new, attributes=values.encode(dict(new.attributes)), build=new.build, bucket=new.bucket,
-            epoch=epoch, created_at=now, updated_at=now,
+            epoch=epoch, created_at=now if new.created_at is None else new.created_at, updated_at=now,
         )  # fmt: skip
         self.runs[run] = self.open_runs[run] = row
         self.buckets.add(new.bucket)

@@ -138,6 +138,7 @@ def _creates(creates: Sequence[tuple[Append, NewRun]], words: _Words) -> Paramet
         _unless_all([new.attributes for _, new in creates], {}),
         _unless_all([new.parent for _, new in creates], None),
         _unless_all([new.parent_call for _, new in creates], None),
+        _unless_all([new.created_at for _, new in creates], None),
     ]
 
 

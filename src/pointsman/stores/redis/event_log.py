@@ -167,6 +167,7 @@ def _create(new: NewRun) -> dict[str, Any]:
         "workflow": new.workflow, "version": new.version, "build": new.build, "bucket": new.bucket,
         "digest": new.digest, "tenant": new.tenant, "attributes": values.encode(dict(new.attributes)).decode(),
         "parent": new.parent or "", "parent_call": new.parent_call or "",
+        "created_at": "" if new.created_at is None else str(new.created_at),
     }  # fmt: skip
 
 

@@ -184,7 +184,7 @@ def _create(connection: Connection, item: Append, now: int) -> int:
         _SQL["create"],
         (
             item.run, item.epoch, new.bucket, new.workflow, new.version, new.build, new.digest, new.tenant, attributes,
-            new.parent, new.parent_call, now, now,
+            new.parent, new.parent_call, now if new.created_at is None else new.created_at, now,
         ),
     ).fetchone()  # fmt: skip
     number: int = row[0]

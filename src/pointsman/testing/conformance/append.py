@@ -65,6 +65,9 @@ async def acknowledged_is_visible_to_others(harness: Harness) -> None:
     parked = await b.head("run")
     assert (parked.status, parked.owner, parked.wake_at, parked.sequence) == ("parked", None, wake_at, 2)
     assert parked.created_at == owned.created_at <= parked.updated_at
+    said = owned.created_at - 12_345
+    await a.moved(a.create("older", created_at=said))
+    assert (await b.head("older")).created_at == said
     assert_dense(await b.stream("run"), 2)
 
 

@@ -8,9 +8,9 @@
 -- a step.
 -- `= ANY (ARRAY [...])` where `=` would say the same: planned while the tables are small, `=` becomes a hash join over a whole
 -- index, and stays one when they have grown; an array can only be looked up.
--- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$15 heads to move, $16 how many these are, $17-$32
--- heads to create, $33-$40 events, $41-$45 letters, $46 all heads to lock. Tasks, reservations and notices:
--- $41-$58 of `append_rows`, $47-$64 of `append_family`; $65-$69 states of `append_states`.
+-- Parameters: $1 words, $2 nonces of 8 bytes each in the order of `n`, $3-$15 heads to move, $16 how many these are, $17-$33
+-- heads to create, $34-$41 events, $42-$46 letters, $47 all heads to lock. Tasks, reservations and notices:
+-- $42-$59 of `append_rows`, $48-$65 of `append_family`; $66-$70 states of `append_states`.
 
 -- name: append
 -- Create runs, move heads and insert their events. What was not created or moved is not returned, and none of its events is.
@@ -41,7 +41,7 @@ SELECT n, mail FROM heads
 -- The same for a batch in which typed states of runs change. A variant of its own, so that nobody else pays for it.
     -- include: family
 , said_state AS (
-    SELECT * FROM unnest($65::int[], $66::text[], $67::int[], $68::int[], $69::json[]) AS s (n, run, version, sequence, value)
+    SELECT * FROM unnest($66::int[], $67::text[], $68::int[], $69::int[], $70::json[]) AS s (n, run, version, sequence, value)
 ), states AS (
     INSERT INTO states (run, version, sequence, updated_at, value)
     SELECT s.run, s.version, s.sequence, now(), s.value FROM said_state s JOIN heads h ON h.n = s.n WHERE s.version > 0
@@ -70,13 +70,13 @@ WITH roots AS (
 ), inserted AS (
     -- include: insert_events
 ), said AS (
-    SELECT * FROM unnest($41::int[], $42::text[], $43::text[], $44::text[], $45::text[], $46::text[], $47::json[],
-                         $48::timestamptz[], $49::timestamptz[], $50::text[], $51::int[])
+    SELECT * FROM unnest($42::int[], $43::text[], $44::text[], $45::text[], $46::text[], $47::text[], $48::json[],
+                         $49::timestamptz[], $50::timestamptz[], $51::text[], $52::int[])
                   AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
 ), spent AS (
-    SELECT * FROM unnest($52::int[], $53::text[], $54::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($53::int[], $54::text[], $55::int[]) AS s (n, tranche, sequence)
 ), told AS (
-    SELECT * FROM unnest($55::int[], $56::text[], $57::timestamptz[], $58::json[]) AS s (n, id, at, body)
+    SELECT * FROM unnest($56::int[], $57::text[], $58::timestamptz[], $59::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -89,7 +89,7 @@ SELECT n, mail FROM heads
 -- name: family
 -- The parts of `append_family`.
 WITH locked AS MATERIALIZED (
-    SELECT id FROM runs WHERE id = ANY ($46::text[]) ORDER BY id FOR UPDATE
+    SELECT id FROM runs WHERE id = ANY ($47::text[]) ORDER BY id FOR UPDATE
 ), roots AS (
     -- include: create
     WHERE c.parent IS NULL AND (SELECT count(*) FROM locked) >= 0
@@ -113,7 +113,7 @@ WITH locked AS MATERIALIZED (
 ), letters AS MATERIALIZED (
     SELECT run, key, kind, body, row_number() OVER (PARTITION BY run ORDER BY n) AS place
     FROM (SELECT l.*, row_number() OVER (PARTITION BY l.run, l.key ORDER BY l.n) AS copy
-          FROM unnest($41::text::int[], $42::text[], $43::text[], $44::text[], $45::bytea[]) AS l (n, run, key, kind, body)
+          FROM unnest($42::text::int[], $43::text[], $44::text[], $45::text[], $46::bytea[]) AS l (n, run, key, kind, body)
           JOIN heads h ON h.n = l.n
           WHERE NOT EXISTS (SELECT FROM mailbox m WHERE m.run = ANY (ARRAY [l.run]) AND m.key = ANY (ARRAY [l.key]))) fresh
     WHERE copy = 1
@@ -130,13 +130,13 @@ WITH locked AS MATERIALIZED (
     SELECT l.run, l.key, l.kind, l.body, a.before + l.place
     FROM letters l JOIN addressed a ON a.id = l.run
 ), said AS (
-    SELECT * FROM unnest($47::int[], $48::text[], $49::text[], $50::text[], $51::text[], $52::text[], $53::json[],
-                         $54::timestamptz[], $55::timestamptz[], $56::text[], $57::int[])
+    SELECT * FROM unnest($48::int[], $49::text[], $50::text[], $51::text[], $52::text[], $53::text[], $54::json[],
+                         $55::timestamptz[], $56::timestamptz[], $57::text[], $58::int[])
                   AS s (n, id, run, call, status, question, detail, opened_at, closed_at, assignee, requested)
 ), spent AS (
-    SELECT * FROM unnest($58::int[], $59::text[], $60::int[]) AS s (n, tranche, sequence)
+    SELECT * FROM unnest($59::int[], $60::text[], $61::int[]) AS s (n, tranche, sequence)
 ), told AS (
-    SELECT * FROM unnest($61::int[], $62::text[], $63::timestamptz[], $64::json[]) AS s (n, id, at, body)
+    SELECT * FROM unnest($62::int[], $63::text[], $64::timestamptz[], $65::json[]) AS s (n, id, at, body)
 ), tasks AS (
     -- include: write_tasks
 ), reserved AS (
@@ -175,18 +175,19 @@ RETURNING h.place >> 32 AS n, h.place, r.id, r.number, r.bucket, r.epoch, r.mail
 INSERT INTO runs (id, epoch, sequence, status, owner, wake_at, folded, bucket, workflow, version, build, digest, tenant,
                   attributes, parent, parent_call, created_at, updated_at, ended_at)
 SELECT c.id, c.epoch, c.sequence, c.status, c.owner, c.wake_at, c.folded, c.bucket, c.workflow, c.version, c.build, c.digest,
-       c.tenant, c.attributes, c.parent, c.parent_call, now(), now(),
+       c.tenant, c.attributes, c.parent, c.parent_call, coalesce(c.created_at, now()), now(),
        CASE WHEN c.status IN ('completed', 'failed', 'cancelled') THEN now() END
 FROM (SELECT id, epoch, sequence, ($1::text[])[status] AS status, owner, wake_at, folded, bucket,
              ($1::text[])[workflow] AS workflow, version, ($1::text[])[build] AS build, digest,
-             ($1::text[])[tenant] AS tenant, coalesce(attributes, '{}') AS attributes, parent, parent_call
+             ($1::text[])[tenant] AS tenant, coalesce(attributes, '{}') AS attributes, parent, parent_call,
+             created_at
       FROM (SELECT unnest($17::text[]) AS id, unnest($18::text::bigint[]) AS epoch, unnest($19::text::int[]) AS sequence,
                    unnest($20::text::int[]) AS status, unnest($21::text::bigint[]) AS owner,
                    unnest($22::timestamptz[]) AS wake_at, unnest($23::text::int[]) AS folded,
                    unnest($24::text::int[]) AS bucket, unnest($25::text::int[]) AS workflow,
                    unnest($26::text::int[]) AS version, unnest($27::text::int[]) AS build, unnest($28::text[]) AS digest,
                    unnest($29::text::int[]) AS tenant, unnest($30::jsonb[]) AS attributes, unnest($31::text[]) AS parent,
-                   unnest($32::text[]) AS parent_call) u) c
+                   unnest($32::text[]) AS parent_call, unnest($33::timestamptz[]) AS created_at) u) c
 
 -- name: unless_it_exists
 -- The end of `create`.
@@ -202,10 +203,10 @@ SELECT h.number, h.bucket, (e.place & 4294967295)::int, h.epoch, e.at, (SELECT p
        e.checksum - 2147483648, coalesce(e.version, 1), coalesce(e.codec, 0), coalesce(e.body, 'null')::json,
        ($1::text[])[e.type], CASE WHEN e.place = h.place THEN substr($2::bytea, (8 * h.n - 7)::int, 8) ELSE '' END,
        coalesce(e.packed, '')
-FROM (SELECT unnest($33::text::bigint[]) AS place, unnest($34::text::bigint[]) AS at, unnest($35::text::int[]) AS type,
-             unnest(string_to_array(convert_from($36::bytea, 'UTF8'), E'\n', '')) AS body,
-             unnest($37::text::smallint[]) AS version, unnest($38::bytea[]) AS packed, unnest($39::text::smallint[]) AS codec,
-             unnest($40::text::bigint[]) AS checksum) e
+FROM (SELECT unnest($34::text::bigint[]) AS place, unnest($35::text::bigint[]) AS at, unnest($36::text::int[]) AS type,
+             unnest(string_to_array(convert_from($37::bytea, 'UTF8'), E'\n', '')) AS body,
+             unnest($38::text::smallint[]) AS version, unnest($39::bytea[]) AS packed, unnest($40::text::smallint[]) AS codec,
+             unnest($41::text::bigint[]) AS checksum) e
 JOIN heads h ON h.n = e.place >> 32
 
 -- name: write_tasks

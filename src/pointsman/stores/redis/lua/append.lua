@@ -16,7 +16,7 @@ local function create(item)
     h.number = call('INCR', P .. 'number')
     h.epoch, h.sequence, h.mail, h.folded, h.takeovers, h.bytes = item.epoch, 0, 0, 0, 0, 0
     h.base, h.generation, h.status, h.owner, h.wake_at, h.ended_at = 1, 1, 'running', '', '', ''
-    h.created_at = NOW
+    if h.created_at == '' then h.created_at = NOW end
     h.bucket, h.version = text(h.bucket), text(h.version)
     call('ZADD', P .. 'runs', h.number, item.run)
     join_bucket(item.run, h.bucket)
