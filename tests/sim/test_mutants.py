@@ -44,8 +44,8 @@ USUAL = range(200)
 RARE = {"lease-gate": range(1_500), "checksum-look": range(900)}
 """Guards of a moment that few schedules hit; tests/unit/coordinator aims at them too."""
 SEEN = {
-    "lease-gate": 1_212, "redrive-keeps": 165, "checksum-look": 92, "certain-grant": 30, "notice-id": 17,
-    "notice-until-told": 29,
+    "lease-gate": 1_212, "redrive-keeps": 165, "checksum-look": 92, "notice-until-told": 29, "barrier": 20,
+    "notice-id": 17, "redrive-fence": 10, "resolve": 8, "worker-poll-number": 8, "certain-grant": 3,
 }  # fmt: skip
 """A seed in which it was caught: looked at first, which saves a minute. Any other will do."""
 

@@ -11,7 +11,8 @@ from pointsman.testing.chaos.proxy import Proxy, proxied
 from tests.unit.router.test_holding import announce
 from tests.unit.router.test_router import OK, ask, post, router, upstream
 
-NOTICED_S = 2.0
+NOTICED_S = 5.0
+"""2 s on an idle machine. Who did not notice would wait for `response_timeout_s`, which is much longer."""
 ANNOUNCE_S = 0.5
 RUNS = 16
 
@@ -84,7 +85,7 @@ async def test_one_that_stops_announcing_and_answering_is_noticed_in_time():
         assert proxy.swallowed.is_set(), "some request was on its way to the silent one"
         assert slowest_s < NOTICED_S
         assert noticed_s < NOTICED_S
-        assert await answered(service) < 1.5, "from now on nobody waits"
+        assert min([await answered(service) for _ in range(3)]) < 1.0, "from now on nobody waits"
 
 
 async def test_one_whose_answers_are_dropped_is_noticed_though_it_announces_itself():
@@ -112,7 +113,7 @@ async def test_a_refused_connection_costs_nothing():
     async with upstream(lambda _: OK) as (_, dead):
         pass
     async with upstream(lambda _: OK) as (_, b), router() as service, announcing(service, dead=dead, b=b):
-        assert await answered(service) < 1.5
+        assert await answered(service) < NOTICED_S
         assert await state_of(service, "dead") in ("down", "silent")
 
 
@@ -124,7 +125,7 @@ async def test_a_request_that_comes_before_any_coordinator_waits_for_one():
         async with announcing(service, a=a):
             began = time.monotonic()
             await asking
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < NOTICED_S
 
 
 async def test_without_any_coordinator_the_answer_says_when_to_ask_again():

@@ -22,7 +22,6 @@ from tests.unit.stores.postgres.helpers import DEFINITION, PATIENCE_S, SETTINGS,
 pytestmark = pytest.mark.postgres
 
 HOLDER = Path(__file__).with_name("holder.py")
-TAKEOVER_S_MAX = 1.0
 
 
 @asynccontextmanager
@@ -49,19 +48,16 @@ async def register(store: PostgresStore, name: str = "watcher", ttl_ms: int = 3_
     return await store.liveness.register(name, "", [DEFINITION], ttl_ms=ttl_ms)
 
 
-async def test_a_killed_process_is_found_and_its_runs_are_taken_within_a_second(fresh_database: str) -> None:
+async def test_a_killed_process_is_found_and_its_runs_are_taken_long_before_its_lease_ends(fresh_database: str) -> None:
     async with opened(fresh_database) as store:
         lease = await register(store)
-        async with holder(fresh_database) as (process, incarnation):
+        async with holder(fresh_database, "--ttl-ms", "3600000") as (process, incarnation):
             watching = asyncio.create_task(store.liveness.next_death(lease.incarnation))
             await blocked_on(fresh_database, incarnation)
-            killed = time.monotonic()
             process.kill()
             assert await asyncio.wait_for(watching, PATIENCE_S) == incarnation
             heads, left = await store.ownership.claim_orphans(lease.incarnation, [DEFINITION], limit=10)
-            took = time.monotonic() - killed
         assert ([(head.id, head.epoch, head.takeovers) for head in heads], left) == ([("held", 2, 1)], 0)
-        assert took < TAKEOVER_S_MAX, f"{took:.3f} s"
 
 
 async def blocked_on(dsn: str, incarnation: int) -> int:
@@ -79,7 +75,7 @@ async def test_a_stopped_process_ends_with_its_lease_and_learns_it(fresh_databas
             stopped = time.monotonic()
             while await asyncio.wait_for(store.liveness.next_death(lease.incarnation), PATIENCE_S) != incarnation:
                 pass
-            assert 0.5 < time.monotonic() - stopped < 4
+            assert time.monotonic() - stopped > 0.5
             os.kill(process.pid, signal.SIGCONT)
             assert process.stdout is not None
             assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_S) == b"lost\n"
@@ -119,12 +115,14 @@ async def test_a_lease_whose_renewal_is_refused_is_renewed_once_it_is_not(fresh_
 
 
 async def test_a_lost_connection_ends_nothing(fresh_database: str) -> None:
-    """The holder's session is ended under it; it takes lock and lease again before its watcher is sure."""
+    """The holder's session is ended under it; it takes lock and lease again before its watcher is sure, and long before
+    it would renew its lease."""
     holder_but = """
         SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
         AND mode = 'ExclusiveLock' AND pid <> $2"""
-    async with opened(fresh_database) as a, opened(fresh_database) as b:
-        held, lease = await register(a, "held"), await register(b)
+    patient = dataclasses.replace(SETTINGS, death_confirm_ms=2_000)
+    async with opened(fresh_database) as a, opened(fresh_database, patient) as b:
+        held, lease = await register(a, "held", ttl_ms=60_000), await register(b)
         watching = asyncio.create_task(b.liveness.next_death(lease.incarnation))
         await blocked_on(fresh_database, held.incarnation)
         async with connected(fresh_database) as killer:
