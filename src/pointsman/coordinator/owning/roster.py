@@ -293,7 +293,8 @@ class Roster:
         owned = await self._store.ownership.owned(incarnation)
         left = {run: epoch for run, epoch in owned.items() if not self.is_busy_with(run)}
         if left:
-            self._stats.runs_handed_over += await self._store.ownership.hand_over(incarnation, left)
+            handed_over = await self._store.ownership.hand_over(incarnation, left)
+            self._stats.runs_handed_over += handed_over
             self._store.wakeup.hint(list(left))
 
     async def drop(self) -> None:

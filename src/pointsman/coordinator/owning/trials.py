@@ -68,7 +68,8 @@ class Trials:
                     self._owner = None
             return claimed
 
-        self._stats.runs_taken_over += await roster.claim(suspects)
+        taken_over = await roster.claim(suspects)
+        self._stats.runs_taken_over += taken_over
         return claimed
 
     async def _hold(self, roster: Roster, heads: Sequence[Head]) -> None:
