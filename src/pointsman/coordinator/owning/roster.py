@@ -118,7 +118,9 @@ class Roster:
         """A run that is driven here, or lately ended here, without asking the store. What it shows is durable."""
         driver = self._drivers.get(run)
         if driver is not None:
-            return RunView(driver.head) if driver.durable else None
+            head = driver.head
+            # Its end is durable a turn before its task has ended and put down what it gave: till then the log tells it.
+            return RunView(head) if driver.durable and head.ended_at is None else None
         return self._ended.get(run, self._store.clock.now())
 
     # -- beginning ------------------------------------------------------------------------------------------------
