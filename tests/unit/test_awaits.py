@@ -9,7 +9,7 @@ SOURCES = sorted(Path(pointsman.__file__).parent.rglob("*.py"))
 
 
 def lost_additions(source: str) -> list[int]:
-    """Lines like `self.count += await ...`: the count is read before the wait, and what others add meanwhile is lost."""
+    """Lines like `self.count += await ...`: the count is read before the wait, and what others add then is lost."""
     return [
         node.lineno for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.AugAssign) and not isinstance(node.target, ast.Name)
