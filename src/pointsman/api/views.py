@@ -22,6 +22,7 @@ encode = msgspec.json.Encoder().encode
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 RunStatus = Annotated[str, Meta(extra_json_schema={"enum": [*OPEN_STATUSES, *ENDED_STATUSES]})]
 Anything = Annotated[msgspec.Raw, Meta(description="Any JSON.")]
+Stranded = Annotated[str, Meta(description="No living coordinator has its workflow version; what to do.")] | UnsetType
 
 
 class RunBody(msgspec.Struct):
@@ -43,6 +44,7 @@ class RunBody(msgspec.Struct):
     wake_at: Time | None
     output: Anything | UnsetType = UNSET
     failure: Failure | UnsetType = UNSET
+    stranded: Stranded = UNSET
 
 
 class ResultBody(msgspec.Struct):
@@ -50,6 +52,7 @@ class ResultBody(msgspec.Struct):
     status: RunStatus
     output: Anything | UnsetType = UNSET
     failure: Failure | UnsetType = UNSET
+    stranded: Stranded = UNSET
 
 
 class StateBody(msgspec.Struct):
@@ -110,13 +113,11 @@ def has_ended(view: RunView) -> bool:
 
 
 def run(view: RunView) -> bytes:
-    output, failure = _outcome(view)
-    return encode(_run_body(view.head, output, failure))
+    return encode(_run_body(view.head, *_outcome(view)))
 
 
 def result(view: RunView) -> bytes:
-    output, failure = _outcome(view)
-    return encode(ResultBody(view.head.id, view.head.status, output, failure))
+    return encode(ResultBody(view.head.id, view.head.status, *_outcome(view)))
 
 
 def state(view: StateView) -> bytes:
@@ -149,12 +150,15 @@ def redriven(what: Redriven) -> bytes:
     return encode(body)
 
 
-def _outcome(view: RunView) -> tuple[msgspec.Raw | UnsetType, Failure | UnsetType]:
+def _outcome(view: RunView) -> tuple[msgspec.Raw | UnsetType, Failure | UnsetType, str | UnsetType]:
     output = UNSET if view.output is None else view.output
-    return output, UNSET if view.failure is None else view.failure
+    return output, UNSET if view.failure is None else view.failure, view.stranded or UNSET
 
 
-def _run_body(head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Failure | UnsetType = UNSET) -> RunBody:
+def _run_body(
+    head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Failure | UnsetType = UNSET,
+    stranded: str | UnsetType = UNSET,
+) -> RunBody:  # fmt: skip
     return RunBody(
         id=head.id,
         workflow=head.workflow,
@@ -174,4 +178,5 @@ def _run_body(head: Head, output: msgspec.Raw | UnsetType = UNSET, failure: Fail
         wake_at=None if head.wake_at is None else time(head.wake_at),
         output=output,
         failure=failure,
+        stranded=stranded,
     )

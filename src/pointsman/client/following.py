@@ -109,7 +109,6 @@ class Polling:
         if answer.status in ENDED_STATUSES + HELD_STATUSES:
             return True
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise DeadlinePassed(
-                f"run {self._run} is {answer.status} after {self._timeout_s:g} s; it goes on, ask again"
-            )  # fmt: skip
+            then = answer.stranded or "it goes on, ask again"
+            raise DeadlinePassed(f"run {self._run} is {answer.status} after {self._timeout_s:g} s; {then}")
         return False

@@ -32,11 +32,16 @@ class StartRun(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """A run as people and programs outside see it. `output` or `failure` is there once it has ended."""
+    """A run as people and programs outside see it. `output` or `failure` is there once it has ended.
+
+    Attributes:
+        stranded: no living coordinator has its workflow version; what to do, in a sentence. Empty: it goes on.
+    """
 
     head: Head
     output: msgspec.Raw | None = None
     failure: Failure | None = None
+    stranded: str = ""
 
 
 class StateView(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import pytest
 import typer.testing
 from typer.testing import CliRunner, Result
 
-from pointsman import AgentError, App, Breaker, Retry, Run
+from pointsman import AgentError, App, Breaker, Retry, Run, StartRun
 from pointsman.api import ApiServer, ApiSettings
 from pointsman.cli.main import app as everything
 from pointsman.cli.runs.group import runs
@@ -79,6 +79,16 @@ async def waits(run: Run) -> str:
     return str(await run.wait_for("go"))
 
 
+async def _leave_stranded(database: MemoryDatabase) -> None:
+    """The run `stranded-1`, of a workflow version that was deployed before."""
+    past = App("past")
+    past.workflow(name="gone")(waits.function)
+    coordinator = past.coordinator(MemoryStore(database), CoordinatorSettings())
+    await coordinator.start()
+    await CoordinatorRuns(coordinator).start(StartRun("gone", b"null", id="stranded-1"))
+    await coordinator.stop()
+
+
 @dataclass
 class Served:
     """Where the API is, and how to run `pointsman runs ...` (`invoke`), or any verb (`cli`), against it."""
@@ -106,7 +116,9 @@ def served() -> Iterator[Served]:
     up, down = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        store = MemoryStore(MemoryDatabase())
+        database = MemoryDatabase()
+        await _leave_stranded(database)
+        store = MemoryStore(database)
         coordinator = app.coordinator(store, CoordinatorSettings(retry_share=1.0, errors_min=1_000_000))
         await coordinator.start()
         api = ApiServer(

@@ -230,6 +230,16 @@ def test_a_run_that_is_held_back_says_why_and_what_to_do(
     assert json.loads(as_json.stdout) == answer
 
 
+def test_a_stranded_run_says_which_version_is_missing(served: Served) -> None:
+    missing = "no living coordinator has gone v1: deploy that version"
+    assert f"stranded: {missing}" in served.invoke("show", "stranded-1").stdout
+    assert served.json("runs", "show", "stranded-1")["run"]["stranded"].startswith(missing)
+    result = served.invoke("result", "stranded-1", "--timeout", "0.05")
+    assert result.exit_code == 4
+    assert missing in result.stderr
+    assert "it goes on, ask again" not in result.stderr
+
+
 def test_errors_with_json_are_one_object_on_stderr(served: Served) -> None:
     result = served.invoke("show", "nobody", "--json")
     assert result.stdout == ""

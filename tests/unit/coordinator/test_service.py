@@ -327,6 +327,39 @@ async def test_changed_code_stops_a_run_and_fitting_code_lets_it_go_on() -> None
         assert await result(three, "r") == "a"
 
 
+async def test_a_run_whose_version_no_living_coordinator_has_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = MemoryDatabase()
+
+    def deployed(version: int) -> App:
+        app = App("shop")
+
+        @app.workflow(name="order", version=version)
+        async def order(run: Run) -> str:
+            return str(await run.wait_for("go"))
+
+        return app
+
+    async with coordinator(deployed(1), database) as old:
+        await start(old, "order")
+        await until(lambda: database.open_runs["r"].status == "parked")
+    async with coordinator(deployed(2), database, "new") as new:
+        runs = CoordinatorRuns(new)
+        for view in (await runs.get("r"), await runs.wait("r", timeout_s=0)):
+            assert view.head.status == "parked"
+            assert view.stranded.startswith("no living coordinator has order v1: deploy that version")
+        with monkeypatch.context() as patched:  # nobody is asked about a run that this coordinator can drive itself
+            patched.setattr(new.store.liveness, "members", None)
+            await start(new, "order", run="s")
+            await until(lambda: database.open_runs["s"].status == "parked")
+            assert (await runs.get("s")).stranded == ""
+        async with coordinator(deployed(1), database, "old"):
+            assert (await runs.get("r")).stranded == ""
+        await runs.cancel("r")
+        async with coordinator(deployed(1), database, "old"):
+            assert (await runs.wait("r", timeout_s=10)).head.status == "cancelled"
+        assert (await runs.get("r")).stranded == ""
+
+
 async def test_following_sees_every_event_once_on_any_coordinator() -> None:
     desk, database = Desk(), MemoryDatabase()
     async with coordinator(desk.app, database) as one, coordinator(desk.app, database, "two", watch_poll_ms=10) as two:

@@ -60,6 +60,8 @@ def header(run: Mapping[str, Any], timeline: Timeline) -> list[Text]:
         lines.append(text("  ".join(f"{k}={preview(v, 80)}" for k, v in run["attributes"].items()), "dim"))
     if run.get("failure"):
         lines.append(text(failure_text(run["failure"]), "bold red"))
+    elif run.get("stranded"):
+        lines.append(text(f"stranded: {run['stranded']}", "bold yellow"))
     elif "output" in run:
         lines.append(text(f"output {preview(run['output'], 400)}", "green"))
     return lines

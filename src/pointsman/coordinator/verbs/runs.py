@@ -77,7 +77,7 @@ class CoordinatorRuns:
         over = await coordinator.roster.create(run, workflow, started, data, ev.encode_event(started, tail), new_run)
         if over is not Exit.EXISTS:
             coordinator.stats.runs_started += 1
-            return Started(await self.get(run), created=True)
+            return Started(await self._seen(run), created=True)
         view = await self.get(run)
         head = view.head
         same = (head.workflow, head.digest, head.tenant) == (workflow.name, new_run.digest, request.tenant)
@@ -91,6 +91,9 @@ class CoordinatorRuns:
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def get(self, run: str) -> RunView:
+        return await self._told(await self._seen(run))
+
+    async def _seen(self, run: str) -> RunView:
         known = self._coordinator.roster.view(run)
         if known is not None:
             return known
@@ -103,6 +106,20 @@ class CoordinatorRuns:
             return RunView(head, *result_of(await last_event(self._store.log, head)))
         except (CorruptLog, UnknownEvent) as error:
             return RunView(head, failure=ev.Failure(error.code, str(error), retryable=False))
+
+    async def _told(self, view: RunView) -> RunView:
+        """The same, and whether it is stranded: the others are asked about only where this one can't drive it."""
+        head = view.head
+        if head.status not in ("running", "parked") or self._coordinator.directory.workflow(
+            head.workflow, head.version
+        ):
+            return view
+        for member in await self._store.liveness.members():
+            if any((one.workflow, one.version) == (head.workflow, head.version) for one in member.definitions):
+                return view
+        needed = f"{head.workflow} v{head.version}"
+        said = f"no living coordinator has {needed}: deploy that version, beside a newer one if need be, and it goes on"
+        return msgspec.structs.replace(view, stranded=said)
 
     async def state(self, run: str) -> StateView:
         row = (await self._store.states.of([run])).get(run)
@@ -131,9 +148,9 @@ class CoordinatorRuns:
                 is_patient = left > 0 and not self._coordinator.is_draining
                 # What is driven here has not ended: no need to look at each of its steps.
                 if not is_patient or not self._coordinator.roster.driver(run):
-                    view = await self.get(run)
+                    view = await self._seen(run)
                     if view.head.status in ENDED_STATUSES or not is_patient:
-                        return view
+                        return await self._told(view)
                 await watch.changed(left)
 
     async def list(
@@ -167,7 +184,7 @@ class CoordinatorRuns:
                     if batch[-1].type in FINAL:
                         return
                     continue
-                if (await self.get(run)).head.status in ENDED_STATUSES:
+                if (await self._seen(run)).head.status in ENDED_STATUSES:
                     head = (await self._store.log.heads([run]))[run]
                     if head.sequence <= after:
                         return
