@@ -40,13 +40,15 @@ async def parent(run: Run, text: str) -> str:
 
 @pytest.fixture
 def garbage() -> Iterator[list[Any]]:
-    """What the collector finds, from here on."""
+    """What the collector finds, from here on, of what is made from here on: other tests' objects may be on their way."""
     gc.collect()
     gc.disable()
+    gc.freeze()
     gc.set_debug(gc.DEBUG_SAVEALL)
     yield gc.garbage
     gc.set_debug(0)
     gc.garbage.clear()
+    gc.unfreeze()
     gc.enable()
 
 
