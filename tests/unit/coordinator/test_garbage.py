@@ -40,7 +40,7 @@ async def parent(run: Run, text: str) -> str:
 
 @pytest.fixture
 def garbage() -> Iterator[list[Any]]:
-    """What the collector finds, from here on, of what is made from here on: other tests' objects may be on their way."""
+    """What the collector finds of what is made from here on: other tests' objects may be on their way."""
     gc.collect()
     gc.disable()
     gc.freeze()
