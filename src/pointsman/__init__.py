@@ -1,6 +1,7 @@
 """Pointsman: a durable, distributed coordinator for multi-agent work.
 
-Every name is loaded when it is asked for: a command that only asks the API need not load what a coordinator needs.
+Public names are imported lazily, on first access, so that a command that only talks to the API does not load the
+coordinator.
 """
 
 from importlib import import_module

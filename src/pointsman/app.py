@@ -1,4 +1,4 @@
-"""`App`: agents and workflows declared by decorators. The only place that wires rooms together."""
+"""`App`: declare agents and workflows with decorators. This is the only module that wires rooms together."""
 
 from __future__ import annotations
 
@@ -41,8 +41,11 @@ _OF_32, _OF_64 = BASE_32 * 8, BASE_64 * 4
 
 
 class SystemIds:
-    """Ids from the operating system's entropy. Run ids are 22 characters that begin with the time, so that an index
-    takes them in order: 48 bits of milliseconds and 62 at random, in base 32."""
+    """Generate ids from the operating system's entropy.
+
+    A run id has 22 base-32 characters: 48 bits of milliseconds, then 62 random bits. The time comes first so that ids
+    are inserted into an index in order.
+    """
 
     def run_id(self) -> str:
         entropy = os.urandom(13)
@@ -60,12 +63,12 @@ class SystemIds:
 
 @dataclass(frozen=True)
 class HttpAgents:
-    """How agents behind URLs are reached.
+    """How to reach agents behind URLs.
 
     Attributes:
-        addresses: where they may be.
-        callback: base URL of the API, for what they record while they are at it (`ctx.once`); None: they can't.
-        token: what they want to hear as `Authorization: Bearer`.
+        addresses: the addresses that agents may have.
+        callback: base URL of the API to which agents report during an attempt (`ctx.once`); None: they can't.
+        token: sent to agents as `Authorization: Bearer`.
     """
 
     addresses: AgentAddresses = field(default_factory=AgentAddresses)
@@ -78,11 +81,12 @@ NO_PRIVATE_AGENTS = HttpAgents()
 
 @dataclass(frozen=True)
 class Webhook:
-    """Who is told of human tasks that are opened, escalated and expired.
+    """The webhook that is notified when a human task is opened, escalated or expires.
 
     Attributes:
         url: its address must be one that agents may have (`HttpAgents.addresses`).
-        secrets: `whsec_...`, as Standard Webhooks has them, with blanks between; each signs.
+        secrets: one or more `whsec_...` secrets in the format of Standard Webhooks, separated by spaces; each of them
+            signs.
     """
 
     url: str
@@ -90,13 +94,13 @@ class Webhook:
 
 
 class App:
-    """The agents and workflows of a program, under one name.
+    """The agents and workflows of one program.
 
     Args:
-        name: for people.
-        generalist: the agent that gets what nobody else can do, and calls of names that do not exist.
+        name: the app's name, for display.
+        generalist: the agent that gets calls that no other agent can take, and calls to names that do not exist.
         value_bytes_max: limit of one input or output, in bytes of JSON.
-        tenant_budgets: what all runs of a tenant together may use up; "*" for each tenant that is not named.
+        tenant_budgets: by tenant, the budget that all its runs share; "*" applies to each tenant that is not named.
     """
 
     def __init__(
@@ -136,22 +140,25 @@ class App:
         """Declare an agent: a sync or async function whose signature is its schema.
 
         Args:
-            name: the function's own without.
-            capabilities: what `run.select` may choose it for.
-            failures: kinds of failure that it raises (`AgentError(kind=...)`), each with whether a retry may help.
-            timeout: seconds for one attempt. heartbeat: seconds without `ctx.heartbeat()` that end one.
-            concurrency: attempts at the same time in the whole cluster. rate: attempts per second, likewise.
-            cost: what one attempt costs. budget: what all attempts together may use up.
-            idempotent: False: an attempt whose end is unknown is never repeated, here or elsewhere.
-            fallback: who gets a call that it fails, in order; the app's generalist without; nobody when empty.
-            hold: seconds that a call waits while the agent can't take it, before it is given up.
-            retry: when a failed attempt is followed by another; three attempts, 2 s apart and doubling, without.
-            breaker: when calls of it are held back for its failures. health, health_policy: a function that raises when
-                it is not well, and how often it is asked.
+            name: defaults to the function's name.
+            capabilities: what `run.select` may choose the agent for.
+            failures: the kinds of failure that it raises (`AgentError(kind=...)`), each with whether a retry may help.
+            timeout: seconds for one attempt. heartbeat: seconds without `ctx.heartbeat()` after which an attempt is
+                ended.
+            concurrency: attempts at the same time in the whole cluster. rate: attempts per second in the whole cluster.
+            cost: what one attempt costs. budget: limit on what all attempts together may use up.
+            idempotent: False: an attempt whose outcome is unknown is never repeated, by this agent or another.
+            fallback: agents that get the call when this one fails, in order. Default: the app's generalist. Empty:
+                nobody.
+            hold: seconds that a call waits for an agent that can't take it before it is given up.
+            retry: when to retry a failed attempt. Default: three attempts, the first wait 2 s, each next one twice as
+                long.
+            breaker: when failures stop further calls. health, health_policy: a function that raises when the agent is
+                unhealthy, and how often it is called.
             transport: "pull": coordinators never call the function; workers (`pointsman worker`) fetch its calls.
 
         Raises:
-            ValueError, TypeError: with what to change.
+            ValueError, TypeError: the message says what to change.
         """
         chain = None if fallback is None else tuple(who if isinstance(who, str) else who.name for who in fallback)
         card = Card(
@@ -186,19 +193,23 @@ class App:
         version: int = 1, budget: Budget | None = None, turns_max: int | None = None, repeats_max: int | None = None,
         state: Any = None, state_version: int = 1, state_upcasters: Mapping[int, Upcaster] | None = None,
     ) -> Workflow | Callable[[Callable[..., Coroutine[Any, Any, Any]]], Workflow]:  # fmt: skip
-        """Declare a workflow: an `async def` with a parameter of type `Run`. Several versions may stand side by side.
+        """Declare a workflow: an `async def` with a parameter of type `Run`. Several versions may be declared side by
+        side.
 
         Args:
             budget: of a run that is started without one.
-            turns_max: calls of agents in one run; repeats_max: calls of one agent with one input. One more raises
-                LoopDetected in its body.
-            state: the type of `run.state`: a pydantic model or a dataclass. state_version: of it, from 1; raise it with
-                each change of the type that older states do not fit.
-            state_upcasters: by version, a function from plain data of that version to that of the next, for runs whose
-                state is older than the code.
+            turns_max: limit on calls of agents in one run. repeats_max: limit on calls of one agent with the same
+                input.
+                The call beyond either limit raises LoopDetected in the body.
+            state: the type of `run.state`: a pydantic model or a dataclass. state_version: its version, from 1; raise
+                it
+                with each change of the type that older states do not fit.
+            state_upcasters: by version, a function that turns plain data of that version into plain data of the next,
+                for
+                runs whose state is older than the code.
 
         Raises:
-            ValueError, TypeError: with what to change.
+            ValueError, TypeError: the message says what to change.
         """
 
         def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow:
@@ -216,14 +227,16 @@ class App:
         return declare if function is None else declare(function)
 
     def on(self, *events: str) -> Callable[[Agent | Callable[..., Any]], Agent]:
-        """Subscribe an agent, or a function that becomes one, to events: in a run that began with an event
-        (`app.events`), it is called with the data of each. What it emits (`ctx.emit`) triggers others.
+        """Subscribe an agent, or a function that becomes one, to events.
 
-        Its signature says what it takes of the data: each parameter the field of its name; a single one whose name is
-        no field takes it whole.
+        In a run that began with an event (`app.events`), the agent is called with the data of each event that it
+        subscribes to. The events that it emits (`ctx.emit`) trigger others.
+
+        The signature decides what the agent gets of the data: each parameter gets the field of the same name. A single
+        parameter whose name is not a field gets all of it.
 
         Raises:
-            ValueError, TypeError: with what to change.
+            ValueError, TypeError: the message says what to change.
         """
         if not events or not all(isinstance(event, str) for event in events):
             raise TypeError('on(...) wants names of events: @app.on("ticket.opened")')
@@ -243,17 +256,21 @@ class App:
         self, start: str, *, ends: Sequence[str] = (), version: int = 1, budget: Budget | None = None,
         turns_max: int = triggers.TURNS_MAX, repeats_max: int = triggers.REPEATS_MAX,
     ) -> Workflow:  # fmt: skip
-        """Declare that a run may begin with this event: a workflow of its name, whose input is the event's data. Agents
-        that subscribe to it are called, what they emit calls others, and the result is the end events, in their order.
+        """Declare that a run may begin with this event.
+
+        This adds a workflow with the event's name, whose input is the event's data. The agents that subscribe to the
+        event are called, then the agents that subscribe to what those emit, and so on. The result is the list of end
+        events, in order.
 
         Args:
             ends: events that the run may end with. When nothing is under way any more, one of them must have been
-                emitted; without any, the run then completes with an empty result.
-            turns_max: calls of agents in one run. repeats_max: how often an event may come with the same data in one
-                chain of causes.
+                emitted. Without `ends`, the run then completes with an empty result.
+            turns_max: limit on calls of agents in one run. repeats_max: how often an event may come with the same data
+                in
+                one chain of causes.
 
         Raises:
-            ValueError, TypeError: with what to change.
+            ValueError, TypeError: the message says what to change.
         """
         for event in (start, *ends):
             check_event(event)
@@ -269,11 +286,11 @@ class App:
 
     @cached_property
     def directory(self) -> AgentDirectory:
-        """What is declared so far. Raises ValueError: the generalist is not an agent."""
+        """The directory of what is declared so far. Raises ValueError if the generalist is not an agent."""
         return self.new_directory()
 
     def new_directory(self) -> AgentDirectory:
-        """A directory that one coordinator keeps up to date for itself. Raises ValueError as `directory` does."""
+        """A new directory, for one coordinator to keep up to date. Raises ValueError as `directory` does."""
         return AgentDirectory(
             self._agents.values(), self._workflows.values(), self._generalist, bytes_max=self.value_bytes_max
         )
@@ -282,10 +299,12 @@ class App:
         self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS,
         webhook: Webhook | None = None,
     ) -> Coordinator:  # fmt: skip
-        """A coordinator for this app on `store`, not yet started.
+        """Create a coordinator for this app on `store`. It is not started yet.
 
         Raises:
-            AddressRefused: nothing may be sent to the webhook's URL. InvalidSecret (a ValueError): of the webhook.
+            AddressRefused: the webhook's URL is an address to which nothing may be sent. InvalidSecret (a ValueError):
+                the
+                webhook's secret is malformed.
         """
         settings = settings or CoordinatorSettings()
         remote = HttpTransport(http.addresses, callback=http.callback, token=http.token, bytes_max=self.value_bytes_max)
@@ -304,7 +323,7 @@ class App:
     async def running(
         self, store: Store, settings: CoordinatorSettings | None = None, http: HttpAgents = NO_PRIVATE_AGENTS
     ) -> AsyncIterator[CoordinatorRuns]:
-        """A coordinator in this process, for as long as the block lasts; gives the verbs on runs."""
+        """Run a coordinator in this process for the duration of the block; yields the verbs on runs."""
         coordinator = self.coordinator(store, settings, http)
         await coordinator.start()
         try:

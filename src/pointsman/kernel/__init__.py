@@ -1,1 +1,1 @@
-"""The kernel: facts in, facts out. No clock, no I/O, no asyncio, no logging; `now` and ids are arguments."""
+"""The kernel: facts in, facts out. It has no clock, no I/O, no asyncio and no logging; `now` and ids are arguments."""

@@ -1,7 +1,7 @@
-"""Questions to people: what the log keeps of one, and what a body says and gets when it asks one.
+"""Questions to people: what the log keeps of a question, and what a body passes and gets when it asks one.
 
-There are two ways to a human task: the body asks (`run.ask`), or no agent is left for a call (`run.call(person=)`).
-Both are the same from there on: one open task, one first answer.
+A human task comes about in two ways: the body asks (`run.ask`), or no agent is left for a call (`run.call(person=)`).
+From there on both are the same: one open task, and the first answer counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Steps = Sequence[tuple[float, str]]
 
 
 class Moment(Protocol):
-    """A `datetime`; the kernel has no clock, and no calendar."""
+    """A `datetime`, as far as the kernel needs one; it has no clock and no calendar."""
 
     @property
     def tzinfo(self) -> object: ...
@@ -45,13 +45,13 @@ class Escalation(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who is asked, and until when. Durations in ms, from the moment in which the task is opened.
+    """Who is asked, and until when. Durations are in ms from the time at which the task is opened.
 
     Attributes:
-        assignee: a person or a group; empty: whoever looks.
-        expires_ms: without an answer after so long, there will be none. expires_at: nor after that moment (ms, the
+        assignee: a person or a group; empty: nobody in particular.
+        expires_ms: the question expires after so long without an answer. expires_at: it expires at that time (ms, the
             database's clock).
-        escalate_to, escalate_ms: without an answer after so long, somebody else is asked. then: and after them others.
+        escalate_to, escalate_ms: who is asked instead after so long without an answer. then: who is asked after that.
     """
 
     assignee: str = ""
@@ -63,7 +63,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def escalations(self) -> tuple[Escalation, ...]:
-        """All of them, the earliest first."""
+        """All escalations, the earliest first."""
         if self.escalate_ms is None:
             return ()
         return Escalation(self.escalate_ms, self.escalate_to), *self.then
@@ -73,19 +73,19 @@ ANYBODY = Terms()
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a call's request says of the person who is asked when no agent is left."""
+    """What the request of a call says about the person to ask when no agent is left."""
 
     question: str
     terms: Terms = ANYBODY
 
 
 class OpenTask(msgspec.Struct):
-    """A human task that waits for an answer, as the run's state has it. Times in ms by the database's clock.
+    """A human task that waits for an answer, as part of the run's state. Times are in ms by the database's clock.
 
     Attributes:
-        asked: the task in which the body first asked this; None: nobody asked, it is the end of a failure chain.
-        requested: the sequence of its call's request.
-        escalated: how often somebody else was asked since. escalate_at, escalate_to: who is next, and when.
+        asked: the task in which the body first asked this question; None: the task is the end of a failure chain.
+        requested: the sequence of the request of its call.
+        escalated: how many times it has been escalated. escalate_at, escalate_to: the next escalation.
     """
 
     id: str
@@ -107,17 +107,17 @@ class OpenTask(msgspec.Struct):
 
     @property
     def ahead(self) -> tuple[Escalation, ...]:
-        """Who will be asked, if nobody answers."""
+        """Who will be asked, in order, if nobody answers."""
         return self.terms.escalations[self.escalated :]
 
     def go_to(self, assignee: str) -> None:
-        """Its time was up: `assignee` is asked, and after them the next."""
+        """Escalate the task: `assignee` is asked now, and the escalation after that becomes the next."""
         self.assignee = assignee
         self.escalated += 1
         self.escalate_at = self.opened_at + self.ahead[0].after_ms if self.ahead else None
 
     def next_due(self) -> int | None:
-        """When time changes something about it."""
+        """When the task next expires or escalates."""
         if self.expires_at is None or self.escalate_at is None:
             return self.expires_at if self.escalate_at is None else self.escalate_at
         return min(self.expires_at, self.escalate_at)
@@ -152,18 +152,18 @@ def task_id(key: str, seen: str, redrive: int = 0) -> str:
 
 
 class Question:
-    """What a person is asked when no agent is left for a call: `run.call(agent, x, person=Question(...))`.
+    """What to ask a person when no agent is left for a call: `run.call(agent, x, person=Question(...))`.
 
     Args:
-        text: for people.
-        assignee: a person or a group, by any name that people know them by; nobody in particular without.
+        text: shown to people.
+        assignee: a person or a group, by any name that people know them by. Default: nobody in particular.
         expires_in: seconds; without an answer by then, the call goes on as if the person had refused.
-        until: the same, as a moment: a datetime with a time zone, or seconds since 1970.
-        escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds.
+        until: the same as a point in time: a datetime with a time zone, or seconds since 1970.
+        escalate_to, escalate_in: who is asked instead after so many seconds without an answer.
         escalate: the same in several steps, each (seconds from the beginning, who is asked then).
 
     Raises:
-        InvalidValue: with what to change.
+        InvalidValue: the message says what to change.
     """
 
     __slots__ = ("person",)
@@ -180,7 +180,7 @@ def terms_of(
     assignee: str, expires_in: float | None, until: Moment | float | None, escalate_to: str,
     escalate_in: float | None, escalate: Steps,
 ) -> Terms:  # fmt: skip
-    """The arguments of a question, checked. Raises InvalidValue."""
+    """Check the arguments of a question. Raises InvalidValue."""
     if bool(escalate_to) != (escalate_in is not None):
         raise InvalidValue("escalate_to= (who is asked then) and escalate_in= (after how many seconds) go together")
     if escalate_to and escalate:
@@ -278,12 +278,13 @@ def _ms_of(name: str, seconds: float) -> int:
 
 
 class Answer(Generic[T]):
-    """What became of a question that a body asked with `run.ask`.
+    """The outcome of a question that a body asked with `run.ask`.
 
     Attributes:
-        outcome: accepted: the proposed answer, as it was. edited: another one than was proposed. answered: there was
-            no proposal. refused: a person said that there will be no answer. expired: nobody said anything in time.
-        by: who; empty when it expired.
+        outcome: accepted: the proposed answer, unchanged. edited: an answer that differs from the proposed one.
+            answered:
+            there was no proposal. refused: a person declined to answer. expired: nobody answered in time.
+        by: who answered or refused; empty if it expired.
         at: when, in seconds since 1970 by the database's clock.
         reason: of a refusal.
     """
@@ -300,7 +301,7 @@ class Answer(Generic[T]):
 
     @property
     def is_given(self) -> bool:
-        """Is there a value? False: refused or expired."""
+        """Whether there is a value. False if the question was refused or expired."""
         return self.outcome not in ("refused", "expired")
 
     @property
@@ -308,8 +309,9 @@ class Answer(Generic[T]):
         """The answer, of the type that was asked for.
 
         Raises:
-            NotAnswered: there is none; `kind` is `not_answered` (refused) or `expired`. Where nothing handles it, the
-                run fails by that name, and `pointsman runs redrive` asks again.
+            NotAnswered: there is none; `kind` is `not_answered` (refused) or `expired`. If nothing handles it, the run
+                fails
+                with that kind, and `pointsman runs redrive` asks again.
         """
         if not self.is_given:
             expired = self.outcome == "expired"

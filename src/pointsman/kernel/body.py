@@ -1,7 +1,7 @@
-"""The body of a run: its coroutine and the branches of it, given one cause at a time.
+"""The body of a run: its coroutine and its branches, to which causes are delivered one at a time.
 
-After each cause it runs until every strand of it waits. What it asked for meanwhile is in `requests`; once it has
-ended, `ending` is the event that ends the run. Whether the log agrees is decided in `execution.py`.
+After each cause the body runs until every strand of it waits. What it asked for meanwhile is in `requests`. Once it has
+ended, `ending` is the event that ends the run. `execution.py` decides whether all this agrees with the log.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ CAUSES_MAX = 20
 
 
 class Body:
-    """See the module.
+    """Runs the coroutine of a workflow and its branches by hand.
 
     Attributes:
-        requests: what it asks for.
-        ending: the terminal event, once it is over.
-        restart: the input of the next generation, once it is over so.
-        raised: what the author's code let out and no other code meant, once it is over so.
+        requests: what the body asks for.
+        ending: the terminal event, once the body has ended.
+        restart: the input of the next generation, if the body ended in a restart.
+        raised: the exception of the author's code that ended the body; None if it was one of Pointsman's own errors.
     """
 
     def __init__(self, state: RunState, workflow: WorkflowSpec, directory: Directory, events_max: int) -> None:
@@ -60,7 +60,7 @@ class Body:
         self.requests = Requests(state, workflow, directory, self._scheduler, events_max)
 
     def deliver(self, event: ev.Event, at: int, data: bytes) -> None:
-        """Let it answer a cause. Raises what broke it."""
+        """Deliver a cause and run the body until it waits again. Raises the error that broke the body, if any."""
         requests = self.requests
         if requests.is_closed:
             return
@@ -91,7 +91,9 @@ class Body:
             self._look_back(requests.broken, requests.typed)
 
     def _look_back(self, broken: PointsmanError | None, typed: TypedState | None) -> None:
-        """After a step: code and log agree, and what the body was given of its state is still what the log says."""
+        """Check, after a step, that code and log agree and that the state object given to the body still matches the
+        log.
+        """
         if broken is not None:
             raise broken
         try:
@@ -120,8 +122,9 @@ class Body:
             requests.resolve(handle, value, error)
 
     def check_progress(self) -> None:
-        """End a body that waits while nothing is under way: branches that wait for each other, say. What a person or a
-        signal may still bring is under way."""
+        """End a body that waits while nothing is under way, for example branches that wait for each other. What a
+        person or a signal may still bring counts as under way.
+        """
         state = self._state
         if self.requests.is_closed or state.calls or state.timers or state.children or state.waiting_for or state.tasks:
             return
@@ -154,7 +157,9 @@ class Body:
         )
 
     def _call_skipped(self, call: str, default: bytes) -> None:
-        """The default, read by the agent's schema; as plain data where the author chose one that does not fit it."""
+        """The default, read by the agent's schema; or as plain data if the author chose a default that does not fit the
+        schema.
+        """
         handle = self.requests.handles.get(call)
         if handle is None or handle.order or handle.signature is None:
             return
@@ -200,7 +205,7 @@ class Body:
         self._answer(self.requests.handles[event.call], error=error)
 
     def close(self) -> None:
-        """Let it leave memory. The author's `finally` runs and nothing that it does counts."""
+        """Drop the body from memory. The author's `finally` blocks run, and nothing that they do counts."""
         if self.requests.is_closed:  # it has ended, and left
             return
         self.requests.is_closed = self.requests.is_interrupted = True
@@ -240,13 +245,13 @@ class Body:
         self.close()
 
     def _end(self, event: ev.Event) -> None:
-        """The body is over: its branches leave, and what still comes is recorded and no more."""
+        """End the body: its branches are dropped, and later outcomes are recorded but not delivered."""
         self.ending = event
         self.close()
 
 
 def _failed_call(error: BaseException) -> str:
-    """The call that an error comes from, also through errors of the author's own."""
+    """The call that an error comes from, looked for through the author's own errors too."""
     cause: BaseException | None = error
     for _ in range(CAUSES_MAX):
         if cause is None:
@@ -258,7 +263,7 @@ def _failed_call(error: BaseException) -> str:
 
 
 def failure_of(error: BaseException) -> ev.Failure:
-    """What the log keeps of an exception that ended a run."""
+    """The failure to record for an exception that ended a run."""
     if isinstance(error, CallError):
         return ev.Failure(faithful(error.kind, 64), faithful(error), retryable=False)
     if isinstance(error, PointsmanError):

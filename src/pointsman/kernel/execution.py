@@ -1,15 +1,16 @@
-"""The execution of one run: its body, driven from the log, and the log, continued from its body.
+"""The execution of one run: replays the log into the body, and continues the log from what the body does.
 
 The law of replay, which is also the law of the live run:
 1. A *cause* is delivered to the body, which then runs until every strand of it waits.
-2. What the body asked for meanwhile are the *requests* of that cause. In the log they follow it directly, before
-   the next cause. So in replay the recorded requests of a cause are known before it is delivered, and each request of
-   the body must be among them, by call id and target; none may be left over.
-3. After the last recorded cause, what the body asks for and the log does not have is new.
+2. What the body asks for meanwhile are the *requests* of that cause. In the log they follow it directly, before the
+   next cause. So in replay the recorded requests of a cause are known before it is delivered. Each request of the body
+   must be among them, by call id and target, and none may be left over.
+3. After the last recorded cause, whatever the body asks for that the log does not have is new.
 4. *Notes* between them change the folded state and are invisible to the body.
-The one exception is the terminal event: mail that arrives while it is on its way is recorded before it.
+There is one exception, the terminal event: mail that arrives while it is being appended is recorded before it.
 
-A pure function of (program, events so far, now), in the shape of an object, because a coroutine can't be copied.
+An execution is a pure function of (program, events so far, now). It is an object only because a coroutine can't be
+copied.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ NOT_THERE = "nothing of the kind at this point"
 
 
 class Execution:
-    """See the module. Not re-entrant; owned by whoever owns the run.
+    """Drives the body of one run and produces its events. Not re-entrant; owned by the owner of the run.
 
     Attributes:
-        state: the folded state, including events that are produced and not yet appended.
-        checksum: of the last event in the log (see `checksum.py`); whoever appends keeps it.
-        warnings: what a replay noticed and let pass.
-        new: what is new since the last `take`, in the order to append.
-        ending: the terminal event, once the body is over and until the log has it (`close_log`).
+        state: the folded state, including events that were produced and are not appended yet.
+        checksum: of the last event in the log (see `checksum.py`); maintained by the caller that appends.
+        warnings: discrepancies that a replay noticed and tolerated.
+        new: events produced since the last `take`, in the order in which to append them.
+        ending: the terminal event, from the end of the body until the log has the event (`close_log`).
     """
 
     def __init__(self, run: str, workflow: WorkflowSpec, directory: Directory, *, events_max: int = EVENTS_MAX) -> None:
@@ -64,17 +65,17 @@ class Execution:
 
     @property
     def raised(self) -> BaseException | None:
-        """What the author's code let out, where that is how the body ended."""
+        """The exception that the author's code raised, if that is how the body ended."""
         return self._body.raised
 
     # -- the two ways in -----------------------------------------------------------------------------------------
 
     def begin(self, started: ev.RunStarted, data: bytes, now: int) -> None:
-        """A new run: its first event is `started`, with `data` as its input."""
+        """Begin a new run: its first event is `started`, with `data` as its input."""
         self._cause(started, now, data)
 
     def replay(self, recorded: Iterable[ev.Recorded]) -> None:
-        """Bring a run back from its log. New requests of the last cause, if any, are produced.
+        """Rebuild a run from its log. New requests of the last cause, if any, are produced.
 
         Raises:
             NonDeterministicWorkflow, UnknownEvent, CorruptLog: the run can't be driven by this code.
@@ -128,12 +129,12 @@ class Execution:
         self.ending = self._body.ending
 
     def _check_progress(self) -> None:
-        """In replay, as `_cause` does. What is new is not in the state yet."""
+        """Check progress in replay, as `_cause` does in the live run. New requests are not in the state yet."""
         if not self.state.calls and not self._requests.new:
             self._body.check_progress()
 
     def _is_ahead(self) -> bool:
-        """Has the body asked for more than the log has?"""
+        """Whether the body has asked for more than the log has."""
         return bool(self._requests.new) or self._body.restart is not None
 
     # -- what happens to a run -----------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class Execution:
         self, call: str, attempt: int, output: bytes, now: int, *, spent: Amount | None = None,
         emitted: tuple[ev.Emission, ...] = (),
     ) -> bool:  # fmt: skip
-        """An attempt gave a result. False: nobody waits for it any more."""
+        """Record the result of an attempt. Returns False if nothing waits for the attempt any more."""
         pending = self._current(call, attempt)
         if pending is None:
             return False
@@ -155,11 +156,14 @@ class Execution:
         self, call: str, attempt: int, failure: ev.Failure, now: int, *, spent: Amount | None = None,
         may_retry: Callable[[], bool] = lambda: True,
     ) -> bool:  # fmt: skip
-        """An attempt failed: the policies decide what follows. False: nobody waits for it any more.
+        """Record a failed attempt and let the policies decide what follows. Returns False if nothing waits for it any
+        more.
 
         Args:
-            spent: None: its end is unknown, and it counts in full.
-            may_retry: asked before a retry; False: the agent has had so many already that another one is better.
+            spent: None: the outcome is unknown, and the attempt counts in full.
+            may_retry: asked before a retry; False means that the agent has had so many retries already that another
+                agent
+                is the better choice.
         """
         pending = self._current(call, attempt)
         if pending is None:
@@ -172,10 +176,11 @@ class Execution:
     # -- before an attempt --------------------------------------------------------------------------------------
 
     def reassign(self, call: str, failure: ev.Failure, now: int, *, begun: bool = False) -> bool:
-        """The agent can't take the call: give it to the next of its chain. False: there is none that could.
+        """Give the call to the next agent of its chain, because its agent can't take it. Returns False if no agent of
+        the chain can.
 
         Args:
-            begun: its attempt may have been made all the same, by a coordinator that died.
+            begun: the attempt may have been made all the same, by a coordinator that died.
         """
         pending = self.state.calls[call]
         step = chain.next_agent(pending, failure, self._directory, attempt=pending.attempt + begun, now=now)
@@ -185,21 +190,21 @@ class Execution:
         return True
 
     def give_up(self, call: str, failure: ev.Failure, now: int) -> None:
-        """No agent can take the call: a person, the default, or failure."""
+        """End a call that no agent can take: ask a person, use the default, or fail."""
         self._record(without_agent(self.state.calls[call], failure), now)
 
     def held(self, call: str, failure: ev.Failure, now: int) -> None:
-        """The call waits for its agent. Noted once."""
+        """Record, once, that the call waits for its agent."""
         if self.state.calls[call].held_at is None:
             self._note(ev.CallHeld(call=call, failure=failure), now)
 
     def admitted(self, call: str, now: int) -> None:
-        """Its wait is over, if it was noted that it waits."""
+        """Record that the call no longer waits, if it was recorded that it does."""
         if self.state.calls[call].held_at is not None:
             self._note(ev.CallAdmitted(call=call), now)
 
     def reserve(self, call: str, amount: Amount, tranches: tuple[str, ...], now: int) -> None:
-        """Set aside what the next attempt of the call may use up."""
+        """Reserve what the next attempt of the call may use up."""
         attempt = self.state.calls[call].attempt
         self._note(ev.CallReserved(call=call, attempt=attempt, amount=amount, tranches=tranches), now)
 
@@ -207,7 +212,8 @@ class Execution:
 
     def time_passed(self, now: int) -> None:
         """Fire the timers that are due and start the attempts whose time has come, earliest first; then escalate human
-        tasks."""
+        tasks.
+        """
         due = [(when, call) for call, when in self.state.timers.items() if when <= now]
         due += [(p.retry_at, call) for call, p in self.state.calls.items() if p.retry_at and p.retry_at <= now]
         for _, call in sorted(due):
@@ -220,42 +226,47 @@ class Execution:
                 self._note(event, now)
 
     def mailed(self, event: ev.Mailed, now: int) -> bool:
-        """Fold one mail in. False: it was folded before."""
+        """Fold one mail in. Returns False if it was folded before."""
         if event.mail <= self.state.folded or self.state.is_ended:
             return False
         self._record(event, now)
         return True
 
     def take(self) -> list[Produced]:
-        """What is new since the last time, in the order to append."""
+        """Take the events produced since the last call, in the order in which to append them."""
         new = self.new.copy()
         self.new.clear()
         return new
 
     def last(self, now: int) -> Produced:
-        """The terminal event, to be appended behind all that is new. It counts once `close_log` is told that it is in
-        the log: mail may still come before it."""
+        """The terminal event, to be appended after all other new events.
+
+        It takes effect only when `close_log` says that it is in the log: mail may still come before it.
+        """
         assert self.ending is not None
         return Produced(self.ending, max(now, self.state.last_at), ev.encode_event(self.ending))
 
     def close_log(self, last: Produced) -> None:
-        """The terminal event is in the log; nothing may follow it."""
+        """Record that the terminal event is in the log; nothing may follow it."""
         self.ending = self._body.ending = None
         self.state.evolve(last.event, last.at)
 
     def close(self) -> None:
-        """Let the run leave memory. The author's `finally` runs and nothing that it does counts."""
+        """Drop the run from memory. The author's `finally` blocks run, and nothing that they do counts."""
         self._body.close()
 
     @property
     def is_over(self) -> bool:
-        """The body has ended; `ending` is how."""
+        """Whether the body has ended; `ending` says how."""
         return self.ending is not None
 
     @property
     def size(self) -> int:
-        """Rough bytes in memory, for the coordinator's budget: of the run itself, of the values that its body was given
-        in this generation, and of what waits. Not counted: what the body makes for itself."""
+        """Approximate bytes in memory, for the coordinator's memory limit.
+
+        Counts the run itself, the values that its body was given in this generation, and what waits. Does not count
+        what the body allocates for itself.
+        """
         requests = self._requests
         payloads = requests.given_bytes + requests.copied_bytes + requests.signals.size
         payloads += sum(len(pending.data) for pending in self.state.calls.values())
@@ -265,8 +276,11 @@ class Execution:
 
     @property
     def traffic(self) -> int:
-        """Bytes of values that came or went: it only grows, costs nothing to ask, and `size` changes by at most twice
-        as much."""
+        """Total bytes of the values that went in or out.
+
+        It only grows and is cheap to read, and `size` changes by at most twice as much. So `size` need not be computed
+        while this has hardly changed.
+        """
         return self._requests.traffic
 
     # -- delivery --------------------------------------------------------------------------------------------------
@@ -277,8 +291,9 @@ class Execution:
         return pending if pending is not None and pending.attempt == attempt and pending.retry_at is None else None
 
     def _settled(self, pending: PendingCall, spent: Amount | None, now: int) -> Amount | None:
-        """What to record of what an attempt used up: nothing where nobody set it aside or said what it costs. More than
-        the most is noted."""
+        """What to record of an attempt's spending: nothing if nothing was reserved and no cost was reported. Spending
+        above the maximum is noted.
+        """
         self._requests.traffic += len(pending.data)
         if spent is None:
             return None
@@ -305,7 +320,7 @@ class Execution:
         self._requests.produce(event, max(now, self.state.last_at))
 
     def _cause(self, event: ev.Event, now: int, data: bytes = b"") -> None:
-        """A live cause: record it, then let the body answer."""
+        """Record a live cause, then let the body answer it."""
         at = max(now, self.state.last_at)
         self._requests.produce(event, at, data)
         self._body.deliver(event, at, data)
@@ -313,15 +328,16 @@ class Execution:
             self._take_stock()
 
     def _take_stock(self) -> None:
-        """The body is over, or wants to begin again, or waits and no call is under way."""
+        """See whether the body has ended, wants to restart, or waits although no call is under way."""
         self._restart_if_asked()
         if not self.state.calls:
             self._body.check_progress()
         self.ending = self._body.ending
 
     def _restart_if_asked(self) -> None:
-        """The body wants to begin again: the next generation, with all that goes on. That may want it again at once,
-        where it waits for a signal that is there already."""
+        """Begin the next generation if the body asked for it, with everything that carries over. A new generation may
+        ask again at once, if it waits for a signal that is there already.
+        """
         while self._body.restart is not None:
             data, before = self._body.restart, self._requests
             event = restarted(self.state, before.signals, data)
@@ -334,7 +350,7 @@ class Execution:
             self._body.deliver(event, self.state.last_at, data)
 
     def _take_up(self, event: ev.Event) -> None:
-        """Signals and the typed state of an earlier generation are there for this one."""
+        """Carry the signals and the typed state of an earlier generation over to this one."""
         if isinstance(event, ev.RunRestarted):
             for signal in event.signals:
                 self._requests.signals.keep(signal.name, bytes(signal.payload))
@@ -342,7 +358,7 @@ class Execution:
                 self._requests.typed.read(event.state, f"what generation {event.generation} began with")
 
     def _check_end(self, recorded: ev.Event) -> None:
-        """The log has ended; so must the body have, in the same way."""
+        """Check that the body has ended as the log says: the log has its terminal event."""
         ending, self._body.ending = self._body.ending, None
         if type(ending) is not type(recorded):
             produced = describe(ending) if ending is not None else "something else, and waits"

@@ -1,8 +1,8 @@
-"""What a body asks for: each request is found in the log (replay) or produced (new).
+"""What a body asks for: each request is either found in the log (replay) or produced (new).
 
-A request is known by its call id. In replay the recorded requests of the cause that is being delivered are at hand;
-one that is found is taken out and must fit in target and input, one that is not found is new, and `execution.py`
-decides whether anything may be new at this point. A request of either kind has a handle, which the body awaits.
+A request is identified by its call id. In replay, the recorded requests of the cause that is being delivered are at
+hand. One that is found is taken out and must match in target and input. One that is not found is new, and
+`execution.py` decides whether anything may be new at this point. Either way the body gets a handle to await.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from pointsman.kernel.wanted import AS_USUAL, NO_DEFAULT, Wanted, special_of
 
 
 class Produced(msgspec.Struct, frozen=True, gc=False):
-    """A new event, to be appended; `data` is the full input of an event that has one."""
+    """A new event, to be appended; `data` is its full input, if it has one."""
 
     event: ev.Event
     at: int
@@ -52,15 +52,16 @@ class Produced(msgspec.Struct, frozen=True, gc=False):
 
 
 class Requests(Asking):
-    """See the module.
+    """Matches the requests of a body with its log, and produces the new ones.
 
     Attributes:
         history: the log that is being replayed; None once the run is live.
-        new: what was produced and not yet taken for an append.
-        copies: what a large input may be copied from; None where nothing was large enough yet.
-        signals: those that wait for the body, and where the body waits for one.
-        given_bytes: of the values that the body was given: its handles hold them until its generation is over.
-        traffic: bytes that came or went: as long as it has not grown much, the run's size has not changed much.
+        new: events produced and not yet taken for an append.
+        copies: what a large input may be copied from; None until an input was large enough.
+        signals: the signals that wait for the body, and the waits of the body for signals.
+        given_bytes: size of the values that the body was given: its handles hold them until the generation is over.
+        traffic: total bytes of values that went in or out; while it has hardly grown, the run's size has hardly
+            changed.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Requests(Asking):
 
     @property
     def copied_bytes(self) -> int:
-        """Held to be copied from."""
+        """Bytes held to be copied from."""
         return self.copies.size if self.copies is not None else 0
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class Requests(Asking):
         return handle
 
     def signal_arrived(self, name: str, payload: bytes) -> None:
-        """Give a signal to who has waited longest for its name, or keep it."""
+        """Give a signal to the strand that has waited longest for its name, or keep it."""
         listener = self.signals.arrived(name, payload)
         if listener is not None:
             call, expect = listener
@@ -238,7 +239,9 @@ class Requests(Asking):
         return self.typed
 
     def declare_plan(self, call: str, tasks: tuple[ev.PlannedTask, ...]) -> None:
-        """Before the plan's first call, in answer to the same cause. A log without it is of a release that had none."""
+        """Record a plan, before its first call and in answer to the same cause. Logs of releases without plans do not
+        have it.
+        """
         self._check_room()
         is_old = bool(self.recorded) and (ev.PlanDeclared, call) not in self.recorded
         if self._take(ev.PlanDeclared, call) is None and not is_old:
@@ -247,7 +250,7 @@ class Requests(Asking):
     # -- found or produced ----------------------------------------------------------------------------------------
 
     def produce(self, event: ev.Event, at: int, data: bytes = b"") -> None:
-        """A new event; `data` is its full input, if it has one."""
+        """Produce a new event; `data` is its full input, if it has one."""
         if len(data) > INLINE_BYTES_MAX:
             event, body = self._in_pieces(event, data)
         else:
@@ -261,14 +264,14 @@ class Requests(Asking):
             self._remember(event, body, data)
 
     def _in_pieces(self, event: ev.Event, data: bytes) -> tuple[ev.Event, bytes]:
-        """An event with a large input, and its body."""
+        """Produce an event with a large input, cut into pieces, and its body."""
         assert isinstance(event, InputEvent)
         self.traffic += len(data)
         cut, tail = (self.copies or Copies()).cut(event, data)
         return cut, ev.encode_event(cut, tail)
 
     def _remember(self, event: ev.Event, body: bytes, data: bytes) -> None:
-        """Later inputs may be copied from it. In replay, what is new follows the whole of what is recorded."""
+        """Note an event whose input later inputs may be copied from. In replay, new events follow all recorded ones."""
         self.copies = self.copies or Copies()
         sequence = self._state.sequence if self.history is None else self.history.sequence + len(self.new)
         self.copies.note(sequence, event, body, data)
@@ -290,12 +293,14 @@ class Requests(Asking):
             )
 
     def _break(self, error: PointsmanError) -> BaseException:
-        """Code and log disagree: unwind the body with something that `except Exception` does not catch."""
+        """Break off, because code and log disagree: unwind the body with an exception that `except Exception` does not
+        catch.
+        """
         self.break_off(error)
         return RunEvicted("the workflow's code does not fit its log")
 
     def _reroute(self, call: str, asked: str) -> str | None:
-        """The agent that a name leads to: itself, the generalist when there is none of that name, or None."""
+        """The agent that a name leads to: the agent itself; the generalist if there is none of that name; or None."""
         recorded = self._take(ev.AgentRerouted, call)
         if isinstance(recorded, ev.AgentRerouted):
             return recorded.agent
@@ -324,7 +329,9 @@ class Requests(Asking):
         return handle
 
     def _compare_input(self, recorded: ev.CallRequested | ev.ChildStarted, data: bytes, signature: Signature) -> None:
-        """Other bytes than recorded: equal by value under today's schema is equal; else it matters while pending."""
+        """Compare an input with recorded bytes that differ. Values that are equal under today's schema are equal; a
+        real difference matters only while the call is pending.
+        """
         if ev.same_bytes(recorded, data):
             return
         assert self.history is not None

@@ -1,7 +1,7 @@
-"""`Run`: what a workflow's body holds. Every durable thing that a body can do is a method here.
+"""`Run`: the object that a workflow's body works with. Each durable operation of a body is a method here.
 
-The methods only shape requests; what becomes of them is decided in `requests.py`. Each branch has a `Run` of its
-own, and call ids count within the branch, so no interleaving can shift them.
+The methods only shape requests; `requests.py` decides what becomes of them. Each branch has a `Run` of its own and
+counts its call ids itself, so the ids do not depend on how branches interleave.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _from_one = partial(count, 1)
 
 
 class Run(AsksPeople):
-    """One execution of a workflow, seen from inside its body."""
+    """One execution of a workflow, as its body sees it."""
 
     __slots__ = ("_numbers", "_prefix", "_requests", "_state", "_suffix")
 
@@ -62,26 +62,31 @@ class Run(AsksPeople):
         person: str | Question = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
         budget: Budget | None = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """Call an agent or a child workflow, and wait for what it gives.
+        """Call an agent or a child workflow and wait for its result.
 
         Args:
-            target: an agent or workflow, or an agent's name (what `select` gave). A name that does not exist goes
-                to the app's generalist, and that is recorded.
-            key: a call id of one's own, instead of the target's name and ordinal.
-            fallback: agents that get the call in turn when this one fails it or can't take it, instead of those on
-                its card.
-            person: a question (a Question where it has an assignee or an end): when no agent is left, a person is asked
-                it, and the answer is the result.
-            default: the result to go on with when nobody could do it, instead of a CallError, and at once in the mode
-                emergency; of the agent's type, or any JSON.
-            optional: "memory" or "evaluation": the work can do without it. Where the cluster's mode is not full nobody
-                is asked: `default` is the result, or CallError (`omitted`) where there is none.
-            priority: larger goes sooner where calls wait for an agent's limits.
-            budget: of a child workflow, out of this run's own; half of what is left without.
+            target: an agent, a workflow, or the name of an agent (as `select` returns it). A call to a name that does
+                not
+                exist goes to the app's generalist, and this is recorded.
+            key: an explicit call id, in place of the target's name and ordinal.
+            fallback: agents that get the call in turn when this one fails or can't take it, in place of those on its
+                card.
+            person: a question (a `Question` if it has an assignee or expires). When no agent is left, a person is
+                asked,
+                and the answer is the result.
+            default: the result to go on with when nobody could do the call, in place of a CallError; in mode emergency
+                it
+                is used at once. A value of the agent's type, or any JSON.
+            optional: "memory" or "evaluation": the workflow can do without this call. Unless the cluster's mode is
+                full,
+                the agent is not called: the result is `default`, or CallError (`omitted`) if there is no default.
+            priority: calls with a higher priority go first when calls wait for an agent's limits.
+            budget: of a child workflow, taken out of this run's own. Default: half of what is left.
 
         Raises:
-            CallError: it failed for good; `kind` says how (see kernel/policy/failures.py). UnknownAgent: no such
-            agent, and no generalist. InvalidInput, InvalidValue.
+            CallError: the call failed for good; `kind` says how (see kernel/policy/failures.py). UnknownAgent: there is
+                no
+            such agent, and no generalist. InvalidInput, InvalidValue.
         """
         return await self._request(
             target, args, kwargs, key, fallback, person, default, optional, priority, budget
@@ -92,7 +97,7 @@ class Run(AsksPeople):
         person: str | Question = "", default: Any = NO_DEFAULT, optional: str = "", priority: int = 0,
         budget: Budget | None = None, **kwargs: Any,
     ) -> Handle[Any]:  # fmt: skip
-        """Like `call`, without waiting: the handle stands for the result."""
+        """Start a call without waiting for it, with the arguments of `call`. Awaiting the handle gives the result."""
         return self._request(target, args, kwargs, key, fallback, person, default, optional, priority, budget)
 
     def _request(
@@ -116,19 +121,20 @@ class Run(AsksPeople):
         self, needs: Sequence[str] | str = (), *, by: Any = None, of: Any = None, default: Any = None,
         key: str | None = None,
     ) -> str:  # fmt: skip
-        """The name of the agent to call next. Recorded, with the reason.
+        """Choose the agent to call next and return its name. The choice is recorded, with its reason.
 
-        Whom `by` names, if that agent exists and can take calls; else the most specialised agent that has all
-        capabilities in `needs`; else the app's generalist. Where the cluster's mode is not full nobody is asked, and
-        the generalist gets it.
+        The first of these that applies is chosen: the agent that `by` names, if it exists and can take calls; the most
+        specialised agent that has all capabilities in `needs`; the app's generalist. Unless the cluster's mode is full,
+        `by` is not asked and the generalist is chosen.
 
         Args:
-            by: an agent (an LLM, say), which is called with `of` and gives a name, or a function of `of` that depends
-                on nothing else. It may fail, or name nobody (None or ""): then the rule decides.
-            default: an agent or its name: who gets it in the mode emergency, and in place of UnknownAgent.
+            by: an agent (for example a language model) that is called with `of` and returns a name, or a function of
+                `of`
+                that depends on nothing else. If it fails, or returns None or "", the rule above goes on.
+            default: an agent or its name: chosen in mode emergency, and in place of raising UnknownAgent.
 
         Raises:
-            UnknownAgent: none of them.
+            UnknownAgent: there is no agent to choose.
         """
         wanted = (needs,) if isinstance(needs, str) else tuple(needs)
         call = self._call_id("select", key)
@@ -144,7 +150,7 @@ class Run(AsksPeople):
         return selected
 
     async def _named(self, by: Any, of: Any, call: str) -> tuple[str | None, str]:
-        """Whom the primary selector names, and who said so; or nobody, and why."""
+        """The agent that the primary selector names, with who named it; or none, with the reason."""
         asks = is_agent(by)
         who = by if isinstance(by, str) else by.name if asks else getattr(by, "__name__", "a function")
         try:
@@ -158,19 +164,20 @@ class Run(AsksPeople):
         return named, who
 
     def subscribers(self, event: str, *, by: str = "", key: str | None = None) -> tuple[str, ...]:
-        """The names of the agents that an event triggers (`app.on`, or `on` of a card). Recorded.
+        """The names of the agents that an event triggers (`app.on`, or `on` of a card). The list is recorded.
 
         Args:
-            by: the call in which it was emitted, for people.
+            by: the call in which the event was emitted, for display.
         """
         return self._requests.subscribers(self._call_id(f"event:{event}", key), event, by)
 
     def declare_plan(self, name: str, tasks: Sequence[tuple[str, str, Sequence[str], str]]) -> None:
-        """Record what tasks a plan has, for people: `pointsman runs show` draws it.
+        """Record the tasks of a plan, for display: `pointsman runs show` draws it.
 
         Args:
-            tasks: of each its name, its agent or workflow, the tasks that it needs, and `if_failed`. Its call has the
-                key "NAME/TASK".
+            tasks: for each task its name, its agent or workflow, the tasks that it needs, and `if_failed`. The call of
+                a
+                task has the key "NAME/TASK".
         """
         planned = tuple(
             PlannedTask(task, self._call_id("", f"{name}/{task}"), target, tuple(after), if_failed)
@@ -181,11 +188,11 @@ class Run(AsksPeople):
     # -- waiting -------------------------------------------------------------------------------------------------
 
     async def sleep(self, seconds: float, *, key: str | None = None) -> None:
-        """Wait, durably: the run may rest for a year and needs no memory meanwhile."""
+        """Sleep durably. The run may rest for a year, and needs no memory meanwhile."""
         await self.start_sleep(seconds, key=key)
 
     def start_sleep(self, seconds: float, *, key: str | None = None) -> Handle[None]:
-        """A timer to race against other handles."""
+        """Start a timer without waiting for it, for example to race it against other handles."""
         if not 0 <= seconds < SECONDS_MAX:
             raise InvalidValue(f"sleep({seconds}): 0 or more seconds, and less than {SECONDS_MAX:g}")
         return self._requests.set_timer(self._call_id("sleep", key), round(seconds * 1000))
@@ -193,14 +200,14 @@ class Run(AsksPeople):
     async def wait_for(
         self, signal: str, *, expect: Any = None, timeout: float | None = None, key: str | None = None
     ) -> Any:
-        """Wait for a signal of this name; one that came earlier and was not waited for counts.
+        """Wait for a signal of this name. A signal that arrived earlier, and that nothing has waited for yet, counts.
 
         Args:
             expect: a type to read the payload as.
             timeout: seconds; None waits for ever.
 
         Raises:
-            SignalTimeout: none came in time.
+            SignalTimeout: no such signal arrived in time.
         """
         if timeout is not None and not 0 <= timeout < SECONDS_MAX:
             raise InvalidValue(f"wait_for(timeout={timeout}): 0 or more seconds, and less than {SECONDS_MAX:g}")
@@ -217,15 +224,19 @@ class Run(AsksPeople):
         return handle.result()
 
     async def gather(self, *handles: Handle[Any], return_errors: bool = False) -> list[Any]:
-        """The results of all, in the order given. The first failure is raised as soon as it is there, and the others go
-        on; with `return_errors`, errors stand in the list in place of results. Without handles the list is empty.
+        """Wait for all handles and return their results in the order given.
+
+        The first failure is raised as soon as it occurs; the other handles go on. With `return_errors`, errors take the
+        place of results in the list. Without handles the list is empty.
         """
         self._check_handles(handles)
         await self._requests.all_of(handles, until_failure=not return_errors)
         return [handle.error if handle.error is not None else handle.result() for handle in handles]
 
     async def first(self, *handles: Handle[Any]) -> Handle[Any]:
-        """The handle that was done first, by the order of the log. The others go on; `cancel` those you don't want."""
+        """Wait for the first handle to be done, by the order of the log, and return it. The others go on; `cancel`
+        those that you do not need.
+        """
         self._check_handles(handles)
         if not handles:
             raise InvalidValue("first() of no handles would wait for ever: give at least one")
@@ -233,14 +244,17 @@ class Run(AsksPeople):
         return min((handle for handle in handles if handle.done), key=lambda handle: handle.order)
 
     def branch(self, name: str, body: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Handle[T]:
-        """Run `body(run, *args)` beside this one, with a `Run` of its own. Nothing of it is recorded but what
-        it does."""
+        """Run `body(run, *args)` concurrently with this body, with a `Run` of its own. The branch itself is not
+        recorded, only what it does.
+        """
         path = f"{self._prefix}{name}/{next(self._numbers[f'{name}/'])}"
         return self._requests.start_branch(path, body(Run(self._requests, self._state, path), *args, **kwargs))
 
     @contextmanager
     def shield(self) -> Iterator[None]:
-        """Inside, a cancel is not delivered: for clean-up that must call agents. It comes at the first await after."""
+        """Hold back a cancel inside the block, for clean-up that must call agents. The cancel is delivered at the first
+        await after the block.
+        """
         strand = self._requests.current
         strand.shields += 1
         try:
@@ -253,20 +267,25 @@ class Run(AsksPeople):
     @property
     def state(self) -> Any:
         """The run's typed state, of the type that its workflow declares (`@app.workflow(state=...)`); None before the
-        first `set`. For reading: what is written into it ends the run as failed, `state_changed_in_place`.
+        first `set`.
+
+        It is read-only: a run whose state object was modified fails with `state_changed_in_place`.
 
         Raises:
-            InvalidValue: the workflow declares none.
+            InvalidValue: the workflow declares no state.
         """
         return self._requests.state()
 
     def set(self, value: Any = NOT_GIVEN, /, **changes: Any) -> None:
-        """Let the run's typed state be `value`, or what it is with these fields changed. An event, durable before any
-        agent is called after it; others see it as soon as it is.
+        """Set the run's typed state to `value`, or change these fields of it.
+
+        This is an event. It is durable before any later call reaches an agent; others see the state as soon as it is
+        durable.
 
         Raises:
-            InvalidState: it does not fit the declared type. InvalidValue: the workflow declares none, nothing was
-            given, or no store could hold it. ValueTooLarge.
+            InvalidState: the value does not fit the declared type. InvalidValue: the workflow declares no state, no
+                value was
+            given, or no store could hold the value. ValueTooLarge.
         """
         self._requests.set_state(self._call_id("set:state", None), value, changes)
 
@@ -274,21 +293,21 @@ class Run(AsksPeople):
 
     @property
     def generation(self) -> int:
-        """From 1: how many times the run has restarted, plus one."""
+        """The number of the current generation, from 1: the number of restarts plus one."""
         return self._state.generation
 
     def restart(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """End the body here and begin it again, with this input: the same run, its next generation.
+        """End the body here and begin it again with this input: the same run, in its next generation.
 
-        For loops that go on for long: what a replay reads, and what the limit of events counts, begins anew. The run's
-        mail, signals that nobody has waited for, its state, its budget and its children go on; timers and waits end.
-        Call ids and `random` count from the start again, and never give what they gave before.
+        Use it in long-running loops: replay reads only the current generation, and only its events count towards the
+        limit. The run keeps its mail, its unread signals, its state, its budget and its children; its timers and waits
+        end. Call ids and `random` start again from the beginning, but never repeat what they gave before.
 
         Raises:
-            RunRestarting: always; let it pass. Clean-up in `finally` still belongs to this generation.
-            InvalidInput, InvalidValue: not the workflow's input, or inside a branch.
+            RunRestarting: always; let it propagate. Clean-up in `finally` still belongs to this generation.
+            InvalidInput, InvalidValue: the input does not fit the workflow, or this is called inside a branch.
 
-        The run fails with `calls_under_way` where calls of agents are under way, and with `loop_detected` where this
+        The run fails with `calls_under_way` if calls of agents are under way, and with `loop_detected` if this
         generation waited for nothing.
         """
         self._requests.restart(args, kwargs)
@@ -296,7 +315,7 @@ class Run(AsksPeople):
     # -- the world, recorded -------------------------------------------------------------------------------------
 
     def now(self) -> float:
-        """Seconds since 1970 by the database's clock: the time of the event last delivered. Never goes back."""
+        """The time of the event delivered last, in seconds since 1970 by the database's clock. Never goes back."""
         return self._state.last_at / 1000
 
     def random(self) -> float:
@@ -308,13 +327,15 @@ class Run(AsksPeople):
         return entropy.random_uuid(self._state.seed, f"{self._prefix}uuid#{next(self._numbers['uuid'])}")
 
     def mode(self) -> str:
-        """The cluster's mode: full, degraded or emergency. Recorded: each call of this is an event."""
+        """The cluster's mode: full, degraded or emergency. Each call of this method is recorded as an event."""
         return self._requests.read_mode(self._call_id("mode", None))
 
     # -- names ---------------------------------------------------------------------------------------------------
 
     def _call_id(self, name: str, key: str | None) -> str:
-        """The same in every replay, and another in every generation: what is late for one is not taken for the next."""
+        """A call id that is the same in every replay and differs between generations, so that a late result of one
+        generation is not taken for a result of the next.
+        """
         if key is None:
             return f"{self._prefix}{name}#{next(self._numbers[name])}{self._suffix}"
         if not key or "#" in key or len(key) > KEY_CHARS_MAX:
@@ -328,7 +349,7 @@ class Run(AsksPeople):
 
 
 class _AnyOf:
-    """Awaitable: until any of the handles is done."""
+    """An awaitable that waits until one of the handles is done."""
 
     __slots__ = ("_handles", "_requests")
 

@@ -1,10 +1,11 @@
-"""The folded state of a run: what its events add up to, but for what its body remembers in local variables.
+"""The folded state of a run: what its events add up to, apart from the local variables of its body.
 
-`evolve` takes any event in a lawful order and never refuses; whether an event may happen is decided before. An unlawful
-order is a KeyError here, and `CorruptLog` to whoever replays.
-The state is what a coordinator needs to go on: which calls are under way and with which bytes, which timers are
-set, which mail was folded. It is mutable and owned by one `Execution` (copying it per event would make step n cost
-O(n)).
+`evolve` takes any event in a lawful order and never refuses one; whether an event may happen is decided before. An
+unlawful order is a KeyError here, and `CorruptLog` for the caller that replays.
+
+The state is what a coordinator needs to go on: which calls are under way and with which bytes, which timers are set,
+which mail was folded. It is mutable and owned by one `Execution`; copying it for each event would make step n cost
+O(n).
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
 
 class CallOptions(msgspec.Struct, frozen=True):
-    """What the workflow wants done when the agent of a call fails, and how urgent it is (larger: sooner).
+    """What the workflow wants done when the agent of a call fails, and the call's priority (higher goes first).
 
     Attributes:
-        fallback: who gets it then, in order; None: what the agent's card says.
+        fallback: agents that get the call then, in order; None: those on the agent's card.
         person: the question to a person when no agent is left; None: nobody is asked.
-        default: the result to go on with when nobody could do it, as JSON; empty: the call fails.
+        default: the result to go on with when nobody could do the call, as JSON; empty: the call fails.
     """
 
     fallback: tuple[str, ...] | None = None
@@ -40,15 +41,16 @@ class PendingCall(msgspec.Struct, gc=False):
     """A call without an outcome.
 
     Attributes:
-        asked: the agent that the workflow called; its schema is the result's.
-        target: the agent that has it now; another one than `asked` after a fallback.
+        asked: the agent that the workflow called; its schema is that of the result.
+        target: the agent that has the call now; differs from `asked` after a fallback.
         attempt: tries so far, over all agents. first_attempt: the first one of `target`.
-        retry_at: between attempts, waiting for that time (ms).
-        held_at: since when it waits for `target`, which can't take it (ms).
-        task: the human task that asks for its result.
-        redrive: the redrive that gave it fresh attempts; 0: none did.
-        reserved, tranches: what is set aside for the attempt under way, and where else than in the run's own budget.
-        requested: the sequence of its request.
+        retry_at: between attempts: when the next one is due (ms).
+        held_at: since when the call waits for `target`, which can't take it (ms).
+        task: the human task that asks for the result.
+        redrive: number of the redrive that gave the call fresh attempts; 0: none did.
+        reserved, tranches: what is reserved for the attempt under way, and in which tranches besides the run's own
+            budget.
+        requested: the sequence of the call's request.
     """
 
     call: str
@@ -70,7 +72,7 @@ class PendingCall(msgspec.Struct, gc=False):
 
 
 class RunState(msgspec.Struct):
-    """See the module. Times in ms by the database's clock."""
+    """Everything about one run that follows from its events. Times are in ms by the database's clock."""
 
     run: str
     sequence: int = 0
@@ -113,7 +115,7 @@ class RunState(msgspec.Struct):
     """The typed state, once one was set (see `typed_state.py`)."""
 
     def evolve(self, event: ev.Event, at: int, data: bytes = b"") -> None:
-        """Fold one event in. `data` is the full input of an event that has one."""
+        """Fold one event in. `data` is the event's full input, if it has one."""
         self.sequence += 1
         if at > self.last_at:
             self.last_at = at
@@ -133,15 +135,16 @@ class RunState(msgspec.Struct):
             self.kept = ev.KeptState(event.state_version, msgspec.Raw(data))
 
     def key_of(self, call: str, redrives: int | None = None) -> str:
-        """The idempotency key of a call: the same on every attempt, replay and coordinator. What is asked for after a
-        redrive is asked for anew, even under a call id that was there before."""
+        """The idempotency key of a call: the same on every attempt, replay and coordinator. After a redrive, calls that
+        are made anew get a new key, even under a call id that was used before.
+        """
         number = self.redrives if redrives is None else redrives
         again = f"r{number}" if number else ""
         return f"{self.run}/{self.generation}{again}/{call}"
 
     @property
     def length(self) -> int:
-        """Events in this generation."""
+        """The number of events in this generation."""
         return self.sequence - self.base + 1
 
     @property
@@ -149,7 +152,7 @@ class RunState(msgspec.Struct):
         return self.outcome is not None
 
     def next_due(self) -> int | None:
-        """When the next timer or retry is due, if any."""
+        """When the next timer or retry is due; None if there is none."""
         due = min(self.timers.values()) if self.timers else None
         for pending in self.calls.values():
             if pending.retry_at is not None and (due is None or pending.retry_at < due):
@@ -162,7 +165,7 @@ class RunState(msgspec.Struct):
         return due
 
     def is_idle(self) -> bool:
-        """Nothing is under way in this process: all that is awaited comes by time or by mail."""
+        """Whether nothing is under way in this process: everything that the run awaits comes by time or by mail."""
         for pending in self.calls.values():  # noqa: SIM110  asked at every step, and a generator costs 0.5 µs
             if pending.retry_at is None and pending.task is None:
                 return False
@@ -174,7 +177,7 @@ class RunState(msgspec.Struct):
         self.tasks[task.call] = task
 
     def task_over(self, call: str) -> OpenTask | None:
-        """No human task of this call waits any more; the one that did."""
+        """Forget the open human task of this call, if any, and return it."""
         if self.tasks is None:
             return None
         task = self.tasks.pop(call, None)
@@ -183,11 +186,11 @@ class RunState(msgspec.Struct):
         return task
 
     def free(self) -> Amount:
-        """What is left of the run's own budget and not set aside; without a limit, more than anything counted."""
+        """What is left of the run's own budget and is not reserved. Without a limit, more than anything counted."""
         return NO_LIMIT if self.budget is None else self.budget.limit - self.spent - self.reserved
 
     def settle(self, pending: PendingCall, spent: Amount | None) -> None:
-        """The attempt under way is over. None: what was set aside for it counts in full, for its end is unknown."""
+        """Settle the attempt under way. None: its outcome is unknown, so its reservation counts in full."""
         if pending.reserved is not None:
             self.reserved -= pending.reserved
             self.spent += pending.reserved if spent is None else spent

@@ -1,8 +1,8 @@
 """Handles and strands: the kernel's own concurrency, driven by hand with `send()`.
 
-A strand is one coroutine of a run: its body, or a branch of it. It waits on handles; when one of them is done it
-becomes ready, and ready strands run in the order in which they became so. No event loop, no tasks, nothing that
-time can shift.
+A strand is one coroutine of a run: its body, or a branch of it. It waits on handles and becomes ready when one of them
+is done. Ready strands run in the order in which they became ready. There is no event loop and there are no tasks, so
+timing can't change the order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 
 class Wait:
-    """What a strand yields to the kernel to wait for any of several handles. Besides it, it may yield one handle, and
-    nothing else."""
+    """Yielded by a strand to the kernel in order to wait for any of several handles. Apart from this a strand may yield
+    only a single handle.
+    """
 
     __slots__ = ("handles",)
 
@@ -32,20 +33,21 @@ class Wait:
         self.handles = handles
 
     def wake_then(self, strand: Strand) -> None:
-        """Wake this strand once one of them is done."""
+        """Wake this strand once one of the handles is done."""
         for handle in self.handles:
             handle.wake_then(strand)
 
 
 class Handle(msgspec.Struct, Generic[T], eq=False):
-    """The result-to-be of something that a run has started. Await it, or give it to `run.gather` or `run.first`. A
-    struct, for each call makes one: its defaults cost nothing.
+    """The pending result of something that a run has started. Await it, or pass it to `run.gather` or `run.first`.
+
+    It is a struct because every call makes one, and a struct's defaults cost nothing.
 
     Attributes:
         signature: how the result of a call is read.
-        order: when it was done, counted over the run: what `run.first` goes by. 0 while it is not.
-        error: what it ended with, if not with a value.
-        followers: told when it is done, after its waiters were woken.
+        order: when the handle was done, counted over the run; `run.first` goes by it. 0 while it is not done.
+        error: the error that it ended with, if it did.
+        followers: called when the handle is done, after its waiters were woken.
     """
 
     _requests: Waiting
@@ -66,7 +68,7 @@ class Handle(msgspec.Struct, Generic[T], eq=False):
         return self.order > 0
 
     def result(self) -> T:
-        """Its value, or the error that it ended with. Only once it is done."""
+        """The handle's value, or raise the error that it ended with. Call it only once the handle is done."""
         if self.error is not None:
             raise self.error
         value: T = self._value
@@ -74,20 +76,22 @@ class Handle(msgspec.Struct, Generic[T], eq=False):
 
     @property
     def emitted(self) -> tuple[Emission, ...]:
-        """The events that its agent emitted, once it is done. Those of attempts that failed do not count."""
+        """The events that the agent of the call emitted, once the handle is done. Those of failed attempts do not
+        count.
+        """
         return self._requests.emitted_in(self.call)
 
     def cancel(self) -> None:
-        """Give up on it. A call under way is cancelled at its agent; whoever awaits the handle gets `CallError`."""
+        """Give up on the handle. A call under way is cancelled at its agent; awaiting the handle raises `CallError`."""
         self._requests.cancel(self)
 
     def wake_then(self, strand: Strand) -> None:
-        """Kernel only: wake this strand once it is done."""
+        """Wake this strand once the handle is done. For the kernel only."""
         if strand not in self.waiters:
             self.waiters += (strand,)
 
     def resolve(self, order: int, value: Any, error: BaseException | None) -> tuple[Strand, ...]:
-        """Kernel only: make it done, and give the strands that waited for it."""
+        """Make the handle done, and return the strands that waited for it. For the kernel only."""
         self.order, self._value, self.error = order, value, error
         woken, self.waiters = self.waiters, ()
         return woken
@@ -104,7 +108,7 @@ class Handle(msgspec.Struct, Generic[T], eq=False):
 
 
 class Strand:
-    """One coroutine of a run, with what the kernel notes of it."""
+    """One coroutine of a run, with the kernel's notes on it."""
 
     __slots__ = ("coroutine", "handle", "is_over", "is_queued", "shields")
 
@@ -118,7 +122,7 @@ class Strand:
         self.is_over = False
 
     def close(self) -> None:
-        """Run the author's `finally`; whatever it does with `run` is refused."""
+        """Close the coroutine. The author's `finally` blocks run; anything that they do with `run` is refused."""
         self.is_over = True
         try:
             self.coroutine.close()

@@ -1,4 +1,6 @@
-"""What a body awaits: handles, branches, and the cancel of its run, which is delivered wherever it waits."""
+"""What a body awaits: handles, branches, and the cancel of its run, which is delivered at whichever await it
+waits in.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ from pointsman.kernel.strands import Handle, Strand, Wait
 
 
 class Waiting(ABC):
-    """The half of `Requests` that records nothing: it only makes strands wait and wakes them.
+    """The part of `Requests` that records nothing: it makes strands wait, and wakes them.
 
     Attributes:
-        broken: code and log disagree: the body is being unwound, and this is why.
-        is_closed: the body is over, or the run leaves memory: whatever is asked for now is refused.
-        is_interrupted: broken, closed or cancelled: who waits is told so.
+        broken: the disagreement of code and log for which the body is being unwound; None: there is none.
+        is_closed: the body has ended or is leaving memory; every further request is refused.
+        is_interrupted: broken, closed or cancelled; strands that wait are told so.
     """
 
     def __init__(self, state: RunState, scheduler: Scheduler) -> None:
@@ -31,7 +33,7 @@ class Waiting(ABC):
         self._emitted: dict[str, tuple[Emission, ...]] | None = None
 
     def model_dump(self, **_: object) -> Any:
-        """What the encoder calls when it meets a handle in a value: somebody forgot to await it."""
+        """Called by the encoder when it meets a handle in a value, which means that somebody forgot to await it."""
         raise InvalidValue("a Handle is not a JSON value: await it, and pass on what it gives")
 
     def note_emitted(self, call: str, emitted: tuple[Emission, ...]) -> None:
@@ -44,7 +46,7 @@ class Waiting(ABC):
         return self._emitted.get(call, ()) if self._emitted is not None else ()
 
     def break_off(self, error: PointsmanError) -> None:
-        """Code and log disagree: the body goes no further."""
+        """Stop the body, because code and log disagree."""
         self.broken, self.is_interrupted = error, True
         self._scheduler.stop()
 
@@ -76,7 +78,7 @@ class Waiting(ABC):
             self.deliver_cancel()
 
     def about_to_wait(self) -> None:
-        """To be called by a strand before it waits."""
+        """Must be called by a strand before it waits."""
         self._check_open()
         self.deliver_cancel()
 
@@ -105,12 +107,12 @@ class Waiting(ABC):
         return latch
 
     def deliver_cancel(self) -> None:
-        """To be called by a strand that has waited. Raises RunCancelled, unless the strand is shielded."""
+        """Must be called by a strand after it has waited. Raises RunCancelled, unless the strand is shielded."""
         if self._state.cancel_reason is not None and not self.current.shields:
             raise RunCancelled(self._state.cancel_reason or "cancelled")
 
     def resolve(self, handle: Handle[Any], value: Any = None, error: BaseException | None = None) -> None:
-        """Make a handle done, and those who wait for it ready."""
+        """Make a handle done, and make the strands that wait for it ready."""
         self._done += 1
         self._scheduler.wake(handle.resolve(self._done, value, error))
         if handle.followers:

@@ -1,4 +1,4 @@
-"""What a body wants of a call beyond its result: what is done when the agent fails, and how urgent it is."""
+"""The options of a call beyond its result: what to do when the agent fails, and how urgent the call is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PRIORITY_MAX = 1_000
 
 
 class NoDefault:
-    """There is no result to go on with. (None may be one.)"""
+    """Marks a call without a default. (None is a valid default.)"""
 
 
 NO_DEFAULT = NoDefault()
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a body wants of a call beyond its result; see `state.CallOptions`, which is what the log keeps of it."""
+    """The options of a call as the body gave them; `state.CallOptions` is what the log keeps of them."""
 
     fallback: tuple[str, ...] | None = None
     person: Person | None = None
@@ -38,7 +38,7 @@ AS_USUAL = Wanted()
 def as_wanted(
     fallback: Sequence[Any] | None, person: str | Question, default: Any, priority: int, optional: str = ""
 ) -> Wanted:
-    """The arguments of `run.call`, checked. Raises InvalidValue."""
+    """Check the options of `run.call`. Raises InvalidValue."""
     if isinstance(fallback, str):
         raise InvalidValue(f"fallback={fallback!r}: give a list of agents or names")
     if not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
@@ -52,7 +52,7 @@ def as_wanted(
 
 
 def special_of(wanted: Wanted, default: bytes) -> dict[str, Any]:
-    """What a call's event says where its body wants more than the usual."""
+    """The fields of a call's event that hold these options."""
     return {
         "fallback": wanted.fallback,
         "person": _recorded(wanted.person),
@@ -62,7 +62,7 @@ def special_of(wanted: Wanted, default: bytes) -> dict[str, Any]:
 
 
 def _recorded(person: Person | None) -> Person | str:
-    """A question without terms is text in the log, as it was before there were any."""
+    """A question as the log has it: plain text if it has no terms, as in logs older than terms."""
     if person is None:
         return ""
     return person.question if person.terms == ANYBODY else person
