@@ -110,9 +110,8 @@ class CoordinatorRuns:
     async def _told(self, view: RunView) -> RunView:
         """The same, and whether it is stranded: the others are asked about only where this one can't drive it."""
         head = view.head
-        if head.status not in ("running", "parked") or self._coordinator.directory.workflow(
-            head.workflow, head.version
-        ):
+        known_here = self._coordinator.directory.workflow(head.workflow, head.version)
+        if head.status not in ("running", "parked") or known_here is not None:
             return view
         for member in await self._store.liveness.members():
             if any((one.workflow, one.version) == (head.workflow, head.version) for one in member.definitions):
