@@ -17,6 +17,7 @@ from pointsman.kernel.copies import OUTCOME_BYTES_MIN, Copies, InputEvent
 from pointsman.kernel.errors import (
     CallError,
     EventLimitReached,
+    ForeignAwaitable,
     InvalidState,
     InvalidValue,
     NonDeterministicWorkflow,
@@ -32,7 +33,7 @@ from pointsman.kernel.people import Asking
 from pointsman.kernel.pieces import INLINE_BYTES_MAX
 from pointsman.kernel.policy.amounts import NOTHING, Budget
 from pointsman.kernel.program import Directory, Signature, WorkflowSpec
-from pointsman.kernel.scheduler import Scheduler
+from pointsman.kernel.scheduler import AT_ONCE, Scheduler
 from pointsman.kernel.signals import Signals
 from pointsman.kernel.spending import allowance
 from pointsman.kernel.state import RunState
@@ -284,6 +285,8 @@ class Requests(Asking):
     def _check_room(self) -> None:
         if self.is_interrupted:
             self._check_open()
+        if not self._scheduler.is_running:
+            raise ForeignAwaitable(f"a task of asyncio's used the run, which no replay would repeat: {AT_ONCE}")
         state = self._state
         if state.sequence - state.base >= self._events_max - 1 and self.history is None:
             raise EventLimitReached(

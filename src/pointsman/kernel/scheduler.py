@@ -11,13 +11,19 @@ from pointsman.kernel.strands import Handle, Strand, Wait
 
 OnOver = Callable[[Strand, Any, BaseException | None], None]
 _AWAITED = (Handle, Wait)
+AT_ONCE = "to do several things at once, await run.gather(run.start(agent, ...), run.branch(name, function), ...)"
 
 
 class Scheduler:
-    """The strands of one run. `on_over(strand, value, error)` is told of each that ends by itself."""
+    """The strands of one run. `on_over(strand, value, error)` is told of each that ends by itself.
+
+    Attributes:
+        is_running: one of them is being resumed. Whoever asks for something at another time is none of them.
+    """
 
     def __init__(self, on_over: OnOver) -> None:
         self.current: Strand
+        self.is_running = False
         self._is_stopped = False
         self._on_over = on_over
         self._strands: list[Strand] = []
@@ -50,12 +56,14 @@ class Scheduler:
     def run(self) -> None:
         """Until every strand waits or is over, or it is stopped."""
         ready = self._ready
+        self.is_running = True
         while ready and not self._is_stopped:
             strand = ready.popleft()
             strand.is_queued = False
             if not strand.is_over:
                 self.current = strand
                 self._resume(strand)
+        self.is_running = False
 
     def close(self) -> None:
         """Let every strand leave memory: the author's `finally` runs."""
@@ -95,18 +103,27 @@ def _ignore_over(strand: Strand, value: Any, error: BaseException | None) -> Non
 
 
 def _explained(error: BaseException) -> BaseException:
-    """`error`; where it is asyncio's refusal of a timeout, one that says what to do instead."""
+    """`error`; where it is asyncio's refusal of a timeout or a task group, one that says what to do instead."""
     if type(error) is RuntimeError and error.args == ("Timeout should be used inside a task",):
         return ForeignAwaitable(
             "a workflow used asyncio.timeout, which is not durable: declare a timeout of the agent, or await "
             "run.first(run.start(agent, ...), run.start_sleep(seconds))"
         )
+    if type(error) is RuntimeError and str(error).endswith("cannot determine the parent task"):
+        return ForeignAwaitable(f"a workflow used asyncio.TaskGroup, which is not durable: {AT_ONCE}")
     return error
 
 
+def _quieten(asked: Any) -> None:
+    """Nobody will ask what became of a future of asyncio's: it must not complain of that in the process's log."""
+    if getattr(asked, "_asyncio_future_blocking", None) is not None:
+        asked.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
 def _refusal(asked: Any) -> ForeignAwaitable:
+    _quieten(asked)
     what = type(asked).__name__ if asked is not None else "asyncio.sleep(0) or a bare yield"
     return ForeignAwaitable(
         f"a workflow awaited {what}, which is not durable and would be lost with this process: put it into an agent "
-        "and await run.call(agent, ...); to wait, use run.sleep(...)"
+        f"and await run.call(agent, ...); to wait, use run.sleep(...); {AT_ONCE}"
     )

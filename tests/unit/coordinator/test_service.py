@@ -4,6 +4,7 @@ of code."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from pointsman.coordinator.verbs.runs import CoordinatorRuns
 from pointsman.kernel.errors import (
     Draining,
     DuplicateMail,
+    ForeignAwaitable,
     InvalidInput,
     InvalidValue,
     NotQuarantined,
@@ -701,6 +703,53 @@ async def test_a_body_that_uses_what_asyncio_ties_to_a_task_ends_itself_and_nobo
         view = await verbs.wait("later", timeout_s=5)
         assert view.failure is not None
         assert (view.head.status, view.failure.kind) == ("failed", "foreign_awaitable"), view.failure
+
+
+async def test_a_body_that_makes_tasks_of_asyncios_is_told_what_to_do_and_leaves_no_noise() -> None:
+    app = App("hasty")
+
+    @app.agent
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @app.workflow()
+    async def group(run: Run) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run.call(double, 1))
+
+    @app.workflow()
+    async def gathered(run: Run) -> None:
+        await asyncio.gather(run.call(double, 1), run.call(double, 2))
+
+    @app.workflow()
+    async def awaited(run: Run) -> None:
+        await asyncio.create_task(run.call(double, 1))
+
+    left: list[asyncio.Task[Any]] = []
+
+    @app.workflow()
+    async def forgotten(run: Run) -> None:
+        left.append(asyncio.create_task(run.call(double, 1)))
+        await run.wait_for("go")
+
+    noise: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+    async with coordinator(app, MemoryDatabase()) as one:
+        for name in ("group", "gathered", "awaited"):
+            await start(one, name, run=name)
+            view = await CoordinatorRuns(one).wait(name, timeout_s=5)
+            assert view.failure is not None
+            assert view.failure.kind == "foreign_awaitable", view.failure
+            assert "run.gather(run.start(agent, ...)" in view.failure.message
+        await start(one, "forgotten", run="forgotten")
+        await asyncio.wait(left)
+        with pytest.raises(ForeignAwaitable, match="no replay would repeat"):
+            left.pop().result()
+        await CoordinatorRuns(one).signal("forgotten", "go", b"null", key="k")
+        await result(one, "forgotten")
+        assert "CallRequested" not in await types(one, "forgotten")
+    gc.collect()
+    assert noise == []
 
 
 async def driven_and_killed(
