@@ -21,7 +21,7 @@ from pointsman.api.agents import AgentRoutes
 from pointsman.api.attempts import AttemptRoutes
 from pointsman.api.auth import Guard
 from pointsman.api.budgets import BudgetRoutes
-from pointsman.api.errors import Internal, MethodNotAllowed, NotFound
+from pointsman.api.errors import Internal, InvalidQuery, MethodNotAllowed, NotFound
 from pointsman.api.events import EventRoutes
 from pointsman.api.modes import ModeRoutes
 from pointsman.api.request import ApiRequest, ClientGone
@@ -32,7 +32,7 @@ from pointsman.api.status import StatusRoutes
 from pointsman.api.tasks import TaskRoutes
 from pointsman.api.waiting import Waiting
 from pointsman.api.workers import WorkerRoutes
-from pointsman.kernel.errors import Draining, PointsmanError
+from pointsman.kernel.errors import Draining, InvalidCursor, PointsmanError
 from pointsman.ports.agents import Agents, Attempts
 from pointsman.ports.budgets import Budgets
 from pointsman.ports.inbox import Inbox
@@ -153,7 +153,8 @@ class Api:
             instance = None
             if error.status >= 500 and error.status != 503:
                 instance = _log(scope, error)
-            await problems.reply(error, instance=instance)(scope, receive, send)
+            told = InvalidQuery(f"cursor: {error}") if isinstance(error, InvalidCursor) else error
+            await problems.reply(told, instance=instance)(scope, receive, send)
         except Exception as error:
             instance = _log(scope, error)
             if send.status:

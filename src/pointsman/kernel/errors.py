@@ -3,6 +3,7 @@
     PointsmanError                     .code (stable), .retryable (would the same request later help?)
     ├── InvalidValue                   a value that no store could hold faithfully
     │   ├── ValueTooLarge              over a configured size limit
+    │   ├── InvalidCursor              of a page, and none that the store gave
     │   └── StoreRefused               a rule of the database itself refuses it
     ├── InvalidInput                   does not fit the declared schema
     ├── UnknownWorkflow                no such workflow or version is registered
@@ -93,6 +94,12 @@ class StoreRefused(InvalidValue):
     """A rule of the database itself (a constraint, a trigger) refuses this; change the rule, or what is written."""
 
     code = "store_refused"
+
+
+class InvalidCursor(InvalidValue):
+    """The cursor is none that this store gave; begin without one."""
+
+    code = "invalid_cursor"
 
 
 class InvalidInput(PointsmanError):

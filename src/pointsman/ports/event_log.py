@@ -254,7 +254,7 @@ class EventLog(Protocol):
     ) -> tuple[list[Head], str | None]:
         """Heads, newest first, and an opaque cursor for the next page (None at the end).
 
-        Raises `InvalidValue` for a cursor that this store never gave.
+        Raises `InvalidCursor` for a cursor that this store never gave.
         """
         ...
 

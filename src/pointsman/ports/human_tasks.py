@@ -69,7 +69,7 @@ class HumanTasks(Protocol):
     async def list(
         self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[HumanTask], str | None]:
-        """Oldest first, and an opaque cursor for the next page (None at the end). Raises `InvalidValue` for a cursor
+        """Oldest first, and an opaque cursor for the next page (None at the end). Raises `InvalidCursor` for a cursor
         that this store never gave."""
         ...
 

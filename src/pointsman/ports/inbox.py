@@ -92,7 +92,7 @@ class Inbox(Protocol):
     async def list(
         self, where: TaskFilter, *, limit: int, cursor: str | None = None
     ) -> tuple[Sequence[HumanTask], str | None]:
-        """Oldest first, and a cursor for the next page. Raises: InvalidValue: a cursor that nobody gave."""
+        """Oldest first, and a cursor for the next page. Raises: InvalidCursor."""
         ...
 
     async def get(self, task: str, *, tenant: str | None = None) -> TaskView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import msgspec
 import pytest
 
@@ -100,6 +101,14 @@ def test_ls_filters_and_pages(served: Served) -> None:
     ids = {run["id"] for run in first["runs"] + json.loads(rest.stdout)["runs"]}
     assert ids == {"page-0", "page-1", "page-2"}
     assert json.loads(served.invoke("ls", "--attribute", "n=2", "--tenant", "pages", "--json").stdout)["runs"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/tasks", "/v1/budgets"])
+@pytest.mark.parametrize("cursor", ["", "garbage", "AAAA", "W10%3D"])
+def test_a_cursor_that_no_page_gave_is_a_bad_query(served: Served, path: str, cursor: str) -> None:
+    answer = httpx.get(f"{served.url}{path}?cursor={cursor}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query"), answer.text
+    assert answer.json()["detail"].startswith("cursor: ")
 
 
 def test_ls_without_a_terminal_is_plain_columns(served: Served) -> None:

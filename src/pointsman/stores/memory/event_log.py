@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from pointsman.kernel.errors import DuplicateMail, InvalidValue, RunEnded, UnknownRun
+from pointsman.kernel.errors import DuplicateMail, InvalidCursor, RunEnded, UnknownRun
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import (
     ENDED_STATUSES,
@@ -211,5 +211,5 @@ def _position(cursor: str | None, end: int) -> int:
     if cursor is None:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 20 and int(cursor) <= end):
-        raise InvalidValue("this is not a cursor that the feed gave")
+        raise InvalidCursor("this is not a cursor that the feed gave")
     return int(cursor)

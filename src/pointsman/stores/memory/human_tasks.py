@@ -8,7 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 import msgspec
 
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidCursor
 from pointsman.ports.human_tasks import HumanTask, TaskFilter, TaskRow
 from pointsman.stores.checks import check_text
 from pointsman.stores.memory.database import HeadRow
@@ -87,7 +87,7 @@ def _decode_cursor(cursor: str) -> Key:
     try:
         opened_at, task = msgspec.json.decode(urlsafe_b64decode(cursor), type=Key)
     except (msgspec.MsgspecError, binascii.Error, ValueError):
-        raise InvalidValue("this is not a cursor that a list of tasks gave") from None
+        raise InvalidCursor("this is not a cursor that a list of tasks gave") from None
     if _encode_cursor((opened_at, task)) != cursor:
-        raise InvalidValue("this is not a cursor that a list of tasks gave")
+        raise InvalidCursor("this is not a cursor that a list of tasks gave")
     return opened_at, task

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pointsman.kernel import values
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidCursor
 from pointsman.ports.event_log import Head, RunFilter
 from pointsman.stores.checks import check_text, contains
 from pointsman.stores.memory.database import HeadRow
@@ -24,7 +24,7 @@ def list_heads(
     """The page of heads after `cursor`, and the cursor behind it.
 
     Raises:
-        InvalidValue: no such cursor, or a filter that no head could ever meet because no store can hold it.
+        InvalidCursor. InvalidValue: a filter that no head could ever meet because no store can hold it.
     """
     check_text(*where.status, where.workflow or "", where.tenant or "")
     wanted = msgspec.json.decode(values.encode(dict(where.attributes)))
@@ -56,7 +56,7 @@ def _decode_cursor(cursor: str) -> Key:
     try:
         created_at, run = msgspec.json.decode(urlsafe_b64decode(cursor), type=Key)
     except (msgspec.MsgspecError, binascii.Error, ValueError):
-        raise InvalidValue("this is not a cursor that a listing gave") from None
+        raise InvalidCursor("this is not a cursor that a listing gave") from None
     if _encode_cursor((created_at, run)) != cursor:
-        raise InvalidValue("this is not a cursor that a listing gave")
+        raise InvalidCursor("this is not a cursor that a listing gave")
     return created_at, run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pointsman.kernel.errors import InvalidValue, WrongExpectedSequence
+from pointsman.kernel.errors import InvalidCursor, WrongExpectedSequence
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import EVENTS_KEPT, SystemHead
@@ -91,5 +91,5 @@ def _position(cursor: str | None, end: int) -> int:
     if cursor is None:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 20 and int(cursor) <= end):
-        raise InvalidValue("this is not a cursor that the system log gave")
+        raise InvalidCursor("this is not a cursor that the system log gave")
     return int(cursor)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from pointsman.kernel import values
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidCursor
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import (
     ENDED_STATUSES,
@@ -115,7 +115,7 @@ class RedisEventLog:
         after = 0 if cursor is None else cursors.decode(cursor, tuple[int])[0]
         last, found = await self._session.call("log.feed", after=str(after), limit=max(limit, 0))
         if after > int(last):
-            raise InvalidValue("this is not a cursor that the feed gave")
+            raise InvalidCursor("this is not a cursor that the feed gave")
         events = [FeedEvent(run.decode(), rows.recorded(raw, 0)) for run, _, raw in found]
         return events, cursors.encode(int(found[-1][1]) if found else after)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman.kernel.errors import InvalidValue, WrongExpectedSequence
+from pointsman.kernel.errors import InvalidCursor, WrongExpectedSequence
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import EVENTS_KEPT, SystemHead
@@ -58,7 +58,7 @@ class RedisSystemLog:
         since = 0 if cursor is None else cursors.decode(cursor, tuple[int])[0]
         last, found = await self._session.call("system_log.changes", prefix=prefix, since=str(since))
         if since > int(last):
-            raise InvalidValue("this is not a cursor that the system log gave")
+            raise InvalidCursor("this is not a cursor that the system log gave")
         return [_head(row) for row in found], cursors.encode(int(last))
 
     async def read(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:

@@ -8,7 +8,7 @@ from math import inf
 import msgspec
 
 from pointsman.kernel import values
-from pointsman.kernel.errors import DuplicateMail, InvalidValue, RunEnded, UnknownRun
+from pointsman.kernel.errors import DuplicateMail, InvalidCursor, RunEnded, UnknownRun
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import (
     ENDED_STATUSES,
@@ -99,7 +99,7 @@ class SqliteEventLog:
         after = 0 if cursor is None else cursors.decode(cursor, tuple[int])[0]
         found, last = await self._session.call(lambda connection: _feed(connection, after, limit))
         if after > last:
-            raise InvalidValue("this is not a cursor that the feed gave")
+            raise InvalidCursor("this is not a cursor that the feed gave")
         events = [FeedEvent(row[0], rows.recorded(row[2:])) for row in found]
         return events, cursors.encode(found[-1][1] if found else after)
 

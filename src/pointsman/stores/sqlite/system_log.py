@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pointsman.kernel.errors import InvalidValue, WrongExpectedSequence
+from pointsman.kernel.errors import InvalidCursor, WrongExpectedSequence
 from pointsman.kernel.events import Recorded
 from pointsman.ports.event_log import NewEvent
 from pointsman.ports.system_log import EVENTS_KEPT, SystemHead
@@ -59,7 +59,7 @@ class SqliteSystemLog:
 
         found, last = await self._session.call(look)
         if since > last:
-            raise InvalidValue("this is not a cursor that the system log gave")
+            raise InvalidCursor("this is not a cursor that the system log gave")
         return [_head(row) for row in found], cursors.encode(last)
 
     async def read(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:

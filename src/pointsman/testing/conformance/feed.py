@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidCursor
 from pointsman.ports.event_log import FeedEvent
 from pointsman.ports.store import Store
 from pointsman.testing.conformance.harness import Harness
@@ -77,7 +77,7 @@ async def a_cursor_that_nobody_gave_is_refused(harness: Harness) -> None:
     a = await coordinator(harness)
     await a.moved(a.create("run"))
     for cursor in ("", "garbage", "-1", "1 OR 1=1", "99999999999999999999999999", "½", "\x00", "{}", "AAAA"):
-        await raises(InvalidValue, a.store.log.feed(cursor=cursor))
+        await raises(InvalidCursor, a.store.log.feed(cursor=cursor))
 
 
 async def a_reader_beside_writers_misses_nothing(harness: Harness) -> None:

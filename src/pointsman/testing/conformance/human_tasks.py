@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidCursor, InvalidValue
 from pointsman.ports.event_log import Append, Outcome
 from pointsman.ports.human_tasks import HumanTask, TaskFilter, TaskRow
 from pointsman.ports.store import Store
@@ -293,10 +293,10 @@ async def a_cursor_that_nobody_gave_is_refused(harness: Harness) -> None:
     await a.moved(_with(a.create("run"), _task("one"), _task("two")))
     garbage = ("", "garbage", "-1", "1", "' OR 1=1 --", "½", "\x00", "{}", "AAAA", "bnVsbA==", "WzEsMl0=", "W10=")
     for cursor in garbage:
-        await raises(InvalidValue, a.store.human_tasks.list(TaskFilter(), cursor=cursor))
+        await raises(InvalidCursor, a.store.human_tasks.list(TaskFilter(), cursor=cursor))
     _, given = await a.store.human_tasks.list(TaskFilter(), limit=1)
     assert given is not None
-    await raises(InvalidValue, a.store.human_tasks.list(TaskFilter(), cursor=given + "x"))
+    await raises(InvalidCursor, a.store.human_tasks.list(TaskFilter(), cursor=given + "x"))
 
 
 def _task(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pointsman.kernel.errors import InvalidValue
+from pointsman.kernel.errors import InvalidCursor, InvalidValue
 from pointsman.ports.event_log import Head, RunFilter
 from pointsman.ports.store import Store
 from pointsman.testing.conformance.harness import Harness
@@ -180,11 +180,11 @@ async def a_cursor_that_nobody_gave_is_refused(harness: Harness) -> None:
         "W10=",
     )
     for cursor in garbage:
-        await raises(InvalidValue, a.store.log.list_runs(RunFilter(), cursor=cursor))
+        await raises(InvalidCursor, a.store.log.list_runs(RunFilter(), cursor=cursor))
     _, given = await a.store.log.list_runs(RunFilter(), limit=1)
     assert given is not None
-    await raises(InvalidValue, a.store.log.list_runs(RunFilter(), cursor=given + "x"))
-    await raises(InvalidValue, a.store.log.list_runs(RunFilter(), cursor=given[:-3]))
+    await raises(InvalidCursor, a.store.log.list_runs(RunFilter(), cursor=given + "x"))
+    await raises(InvalidCursor, a.store.log.list_runs(RunFilter(), cursor=given[:-3]))
 
 
 async def _list(store: Store, where: RunFilter, *, limit: int = 50) -> list[Head]:
