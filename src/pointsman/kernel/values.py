@@ -108,7 +108,10 @@ def decode(data: bytes | str, *, bytes_max: int = VALUE_BYTES_MAX) -> Any:
     except RecursionError:
         raise InvalidValue(f"nested deeper than {DEPTH_MAX} levels") from None
     except (msgspec.MsgspecError, ValueError, UnicodeError) as error:
-        check_json(raw)
+        try:
+            check_json(raw)
+        except InvalidValue as unfaithful:
+            raise unfaithful from error
         raise InvalidValue(f"not JSON: {error}") from error
     if _is_suspect(raw, value):
         check(value)

@@ -227,7 +227,7 @@ def no_epoch_raised() -> Iterator[None]:
 @contextmanager
 def no_reservation() -> Iterator[None]:
     """An append does not say which of its events spend from a tranche."""
-    with patched(draft, "reservations", lambda *_: ()):
+    with patched(draft, "reservation_rows", lambda *_: ()):
         yield
 
 
