@@ -1,2 +1,3 @@
-"""What the coordinator needs of the world: Protocols whose docstrings are obligations, tested by
-`testing/conformance`."""
+"""What the coordinator needs from the outside world, as Protocols. Their docstrings are obligations, which
+`testing/conformance` tests.
+"""

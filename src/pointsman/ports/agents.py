@@ -1,4 +1,5 @@
-"""The verbs on agents, and on the attempts that agents behind HTTP are at: what a coordinator offers to its HTTP API.
+"""The operations on agents, and the reports of agents behind HTTP on their attempts: what a coordinator offers to its
+HTTP API.
 
 Errors of its own:
 
@@ -57,7 +58,7 @@ class AttemptOver(PointsmanError):
 
 
 class AgentView(msgspec.Struct, frozen=True):
-    """An agent as people and programs outside see it.
+    """An agent as the API shows it.
 
     Attributes:
         card: its agent card, JSON.
@@ -65,10 +66,10 @@ class AgentView(msgspec.Struct, frozen=True):
         enabled: False: an operator has switched it off.
         health: `unknown` (no check, or none yet), `healthy`, `unhealthy`.
         breaker: `closed`, `open`, `half-open`.
-        problem: the kind of failure (`kernel/policy/failures.py`) for which it gets no call just now; None: it gets
+        problem: the kind of failure (`kernel/policy/failures.py`) because of which it gets no calls now; None: it gets
             calls.
         expires_at: when its registration ends unless it is renewed, ms by the database's clock; None for the app's own.
-        workers: how many are there to fetch its calls; None: it has none by its nature.
+        workers: how many workers fetch its calls; None: its calls are not fetched by workers.
     """
 
     name: str
@@ -86,9 +87,10 @@ class BreakerView(msgspec.Struct, frozen=True):
     """The circuit breaker of an agent.
 
     Attributes:
-        state: `closed`, `open`, `half-open`. pinned: what an operator holds it at; None: it decides itself.
-        reason: of the last transition, for people. since: of it, ms by the database's clock; None: there was none.
-        calls, failures, slow: of all coordinators, in the window that is looked back upon.
+        state: `closed`, `open`, `half-open`. pinned: the state at which an operator holds it; None: it is not pinned.
+        reason: of the last transition, for display. since: when that was, ms by the database's clock; None: there was
+            none.
+        calls, failures, slow: sums over all coordinators within the breaker's window.
     """
 
     agent: str
@@ -102,21 +104,23 @@ class BreakerView(msgspec.Struct, frozen=True):
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """`created`: there was no such registration before."""
+    """The answer to a registration. `created`: there was no such registration before."""
 
     view: AgentView
     created: bool
 
 
 class Agents(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached. Asking twice is asking once."""
+    """The operations on agents. All of them are idempotent, and all raise `StoreUnavailable` if the store can't be
+    reached.
+    """
 
     async def list(self) -> Sequence[AgentView]:
-        """All that are declared, registered or were switched off, by name."""
+        """All agents that are declared, registered or switched off, by name."""
         ...
 
     async def get(self, name: str) -> AgentView:
-        """Raises: AgentNotFound."""
+        """One agent. Raises AgentNotFound."""
         ...
 
     async def register(self, card: bytes, *, ttl_s: float) -> Registered:
@@ -132,37 +136,42 @@ class Agents(Protocol):
         ...
 
     async def renew(self, name: str, *, ttl_s: float) -> AgentView:
-        """Its registration ends `ttl_s` seconds from now. Raises: AgentNotFound: it has ended; register again."""
+        """Extend a registration to `ttl_s` seconds from now. Raises AgentNotFound if it has ended; then register
+        again.
+        """
         ...
 
     async def leave(self, name: str) -> bool:
-        """End a registration. False: there was none."""
+        """End a registration. Returns False if there was none."""
         ...
 
     async def enable(self, name: str) -> AgentView:
-        """Raises: AgentNotFound."""
+        """Let an agent have calls again. Raises AgentNotFound."""
         ...
 
     async def disable(self, name: str, *, reason: str = "") -> AgentView:
-        """No new attempts from now on; those under way go on. Raises: AgentNotFound."""
+        """Start no new attempts of this agent; those under way go on. Raises AgentNotFound."""
         ...
 
     async def breakers(self) -> Sequence[BreakerView]:
-        """One for each agent, by its name."""
+        """The breakers of all agents, by the agent's name."""
         ...
 
     async def pin_breaker(self, name: str, state: str) -> BreakerView:
-        """Hold it at `open` or `closed`, whatever happens. Raises: AgentNotFound."""
+        """Hold the breaker at `open` or `closed`, whatever happens. Raises AgentNotFound."""
         ...
 
     async def unpin_breaker(self, name: str) -> BreakerView:
-        """Let it decide itself again. Raises: AgentNotFound."""
+        """Let the breaker decide itself again. Raises AgentNotFound."""
         ...
 
 
 class CallAddress(msgspec.Struct, frozen=True):
-    """Which call of which run. Its generation is part of it: an attempt that outlived a `run.restart` must not leave an
-    effect to the call that has its id now. So are the redrives before it was asked for."""
+    """Identifies a call of a run.
+
+    The generation is part of it: an attempt that outlived a `run.restart` must not record an effect for the later call
+    that has the same id. So is the number of redrives before the call was made, for the same reason.
+    """
 
     run: str
     generation: int
@@ -171,13 +180,13 @@ class CallAddress(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """The idempotency key of its attempts."""
+        """The idempotency key of the call's attempts."""
         again = f"r{self.redrives}" if self.redrives else ""
         return f"{self.run}/{self.generation}{again}/{self.call}"
 
     @staticmethod
     def parse(key: str) -> CallAddress:
-        """The call that has this `key`. Raises: InvalidValue."""
+        """The address of the call with this idempotency key. Raises InvalidValue."""
         found = _KEY.fullmatch(key)
         if found is None:
             raise InvalidValue("an attempt's key is run/generation/call, as its Idempotency-Key header has it")
@@ -185,34 +194,38 @@ class CallAddress(msgspec.Struct, frozen=True):
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """`value`: what stands, JSON. `created`: it was recorded just now."""
+    """A recorded effect. `value`: the value that counts, JSON. `created`: this request recorded it."""
 
     value: msgspec.Raw
     created: bool
 
 
 class Attempts(Protocol):
-    """What an agent behind HTTP says of the attempt that it is at. Any coordinator may be asked, not only the run's
-    owner. Every method raises `UnknownRun` and `StoreUnavailable`."""
+    """The reports of an agent behind HTTP on its attempt.
+
+    Any coordinator may be asked, not only the run's owner. Every method raises `UnknownRun` and `StoreUnavailable`.
+    """
 
     async def find_effect(self, call: CallAddress, name: str) -> bytes | None:
-        """The value recorded under this name for this call, by any attempt; None: none."""
+        """The value that any attempt of this call recorded under this name; None if there is none."""
         ...
 
     async def record_effect(self, call: CallAddress, name: str, value: bytes) -> Effect:
-        """Record it, durably; the first wins.
+        """Record an effect durably; the first one counts.
 
-        Raises: RunEnded; AttemptOver: the call is of a generation that is over; InvalidValue, ValueTooLarge.
+        Raises: RunEnded; AttemptOver: the call is of an earlier generation; InvalidValue, ValueTooLarge.
         """
         ...
 
     async def heartbeat(self, call: CallAddress, attempt: int) -> None:
-        """The attempt is alive. Raises: AttemptOver, RunEnded."""
+        """Report that the attempt is alive. Raises AttemptOver, RunEnded."""
         ...
 
     async def spend(self, call: CallAddress, attempt: int, so_far: Amount) -> None:
-        """The attempt used up `so_far` in all. A total, not an addition, so that a report that comes twice or late
-        counts once: the largest stands, the one that comes with the agent's answer among them.
+        """Report what the attempt has used up so far.
+
+        This is a total, not an increment, so a report that arrives twice or late counts once: the largest total counts,
+        the one in the agent's answer included.
 
         Raises: AttemptOver, RunEnded.
         """

@@ -1,5 +1,6 @@
-"""The board: what each coordinator says of itself to the others, several times a second: counts of calls and
-failures, what it has in use, what it waits for. Nothing here is truth, and nothing that was said is kept."""
+"""The board: what coordinators tell each other several times a second, such as counts of calls and failures, the slots
+they use, and what they wait for. Nothing on it is authoritative, and nothing is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +10,7 @@ from typing import Protocol
 
 class Board(Protocol):
     async def publish(self, incarnation: int, body: bytes) -> Mapping[int, bytes]:
-        """Say `body` in place of what this incarnation said before. Returns what every other living incarnation said
-        last.
+        """Replace this incarnation's entry with `body`. Returns the latest entry of every other living incarnation.
 
         Raises: StoreUnavailable.
         """

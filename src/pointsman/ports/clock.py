@@ -1,4 +1,4 @@
-"""Time, from two clocks that must not be mixed up."""
+"""Time, from two clocks that must not be mixed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> int:
-        """The estimate of the store's clock, in ms since 1970: what events carry and timers are due by."""
+        """An estimate of the store's clock, in ms since 1970. Events are stamped with it, and timers are due by it."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never go back, for deadlines and waits of this process alone."""
+        """Seconds that never go back, for deadlines and waits within this process."""
         ...

@@ -34,9 +34,9 @@ ENDED_STATUSES = ("completed", "failed", "cancelled")
 
 
 class NewRun(msgspec.Struct, frozen=True):
-    """What creates a head row. A child's `parent` must move in the same batch, or the child is not created.
+    """The fields of a new head row. The head of a child is created only if its `parent` moves in the same batch.
 
-    `created_at`: milliseconds, as whoever creates it has said already; None: the store's time.
+    `created_at`: ms, if the creator has already published that time; None: the store's time.
     """
 
     workflow: str
@@ -52,7 +52,7 @@ class NewRun(msgspec.Struct, frozen=True):
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """Mail that an ending run leaves for its parent, in the same batch as its own last event."""
+    """Mail that a run which ends leaves for its parent, in the same batch as its own last event."""
 
     run: str
     key: str
@@ -61,7 +61,9 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """`checksum`: chained over the run (`kernel/checksum.py`), of 32 bits without a sign. System streams have none."""
+    """An event to append. `checksum`: chained over the run (`kernel/checksum.py`), an unsigned 32-bit number; system
+    streams have none.
+    """
 
     type: str
     version: int
@@ -71,7 +73,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 def chained(previous: int, sequence: int, epoch: int, *, type: str, version: int, at: int, body: bytes) -> NewEvent:  # noqa: A002  as in NewEvent
-    """A run's event number `sequence`, after one with the checksum `previous`."""
+    """Event number `sequence` of a run, chained to the event before it by its checksum `previous`."""
     return NewEvent(type, version, at, body, following(previous, sequence, at, type, version, epoch, body))
 
 
@@ -119,7 +121,7 @@ class Append(msgspec.Struct, gc=False):
 
 
 class Outcome(Enum):
-    """What became of one run's part of a batch."""
+    """The outcome of one run's part of a batch."""
 
     MOVED = "moved"
     FENCED = "fenced"
@@ -140,8 +142,9 @@ class AppendResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """A run's head row. Times in ms by the database's clock. `base`: the sequence at which its generation begins; a
-    replay reads nothing before it."""
+    """The head row of a run. Times are in ms by the database's clock. `base`: the sequence at which the current
+    generation begins; a replay reads nothing before it.
+    """
 
     id: str
     workflow: str
@@ -168,7 +171,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True):
-    """Which runs to list, newest first. Empty means all."""
+    """Which runs to list, newest first. An empty filter lists all."""
 
     status: tuple[str, ...] = ()
     workflow: str | None = None
@@ -177,16 +180,17 @@ class RunFilter(msgspec.Struct, frozen=True):
 
 
 def was_cut(page: Sequence[Recorded], limit: int, bytes_max: int | None) -> bool:
-    """May the run have events behind this page, which was read with these limits? If not, it had none.
+    """Whether the run may have events after this page, which was read with these limits. If not, it had none at that
+    time.
 
-    Bodies are compared as they were appended: as they are stored they are never larger. What is damaged has no body,
-    and is as large as it may be.
+    Bodies are compared as they were appended; in storage they are never larger. A damaged event has no body here, and
+    counts as being as large as it may be.
     """
     return len(page) >= limit or (bytes_max is not None and size_of(page) >= bytes_max)
 
 
 def size_of(page: Sequence[Recorded]) -> float:
-    """The bytes of its bodies; infinite where one can't be read."""
+    """The total bytes of the bodies; infinite if one of them can't be read."""
     return sum(inf if row.damage else len(row.body) for row in page)
 
 
@@ -202,46 +206,53 @@ class Resolution(Enum):
 
 
 class EventLog(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached; after that, assume nothing of an
-    append."""
+    """The event log. Every method raises `StoreUnavailable` if the store can't be reached; after that, nothing is known
+    about an append.
+    """
 
     async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
-        """Append for many runs at once; a run appears once in a batch. The results are in the batch's order.
+        """Append for many runs at once; a run appears once in a batch. The results are in the order of the batch.
 
-        A batch never waits for another lane's. Letters go to runs that may be in no batch under way in this lane.
+        A batch never waits for a batch of another lane. Letters may only go to runs that are in no batch under way in
+        this lane.
         """
         ...
 
     async def resolve(self, append: Append) -> Resolution:
-        """What became of an append whose reply was lost; after OURS it is as durable as an acknowledged one.
+        """Find out what became of an append whose reply was lost. After OURS it is as durable as an acknowledged one.
 
-        First waits for a statement of ours that may still hold the head, so ABSENT means that it will never come.
+        First waits for any statement of ours that may still hold the head, so ABSENT means that the append will never
+        happen.
         """
         ...
 
     async def read(
         self, run: str, *, after: int = 0, limit: int = 1000, bytes_max: int | None = None
     ) -> list[Recorded]:
-        """Events of a run with sequence > `after`, in order, with their bodies as they were appended, byte for byte.
+        """Read the events of a run with sequence > `after`, in order, with their bodies byte for byte as they were
+        appended.
 
-        What can't be read has its `damage` said, and an empty body; it does not keep its neighbours from being read.
+        An event that can't be read has its `damage` described and an empty body; its neighbours can still be read.
 
         Args:
-            bytes_max: the page ends behind the event with which its bodies, as they are stored, come to so many bytes.
-                So it has one event at least, if there is one. None: only `limit` counts. `was_cut` tells what ended it.
+            bytes_max: the page ends with the event at which the stored bodies reach this many bytes, so it has at least
+                one
+                event if there is one. None: only `limit` counts. `was_cut` tells which of the two ended it.
         """
         ...
 
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, bytes_max: int | None = None
     ) -> dict[str, list[Recorded]]:
-        """The first `limit` events of each of several runs whose sequence is > the run's number in `after`: what is
-        claimed together is brought back together. Every run of `after` is in the answer, one that does not exist with
-        no events. A run that has `limit` of them may have more: `read` goes on.
+        """Read the first `limit` events of several runs, for each those with sequence > the run's number in `after`.
+
+        This is for runs that are claimed together. The answer has every run of `after`; a run that does not exist has
+        no events. A run with `limit` events may have more: go on with `read`.
 
         Args:
-            bytes_max: as for `read`, of all runs together in the order of `after`: behind the event with which that is
-                reached, neither its run nor the later ones have any.
+            bytes_max: as for `read`, over all runs together in the order of `after`. After the event that reaches it,
+                neither
+                its run nor the later runs have any more events in the answer.
         """
         ...
 
@@ -252,16 +263,16 @@ class EventLog(Protocol):
     async def list_runs(
         self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Head], str | None]:
-        """Heads, newest first, and an opaque cursor for the next page (None at the end).
+        """List heads, newest first, with an opaque cursor for the next page (None at the end).
 
-        Raises `InvalidCursor` for a cursor that this store never gave.
+        Raises `InvalidCursor` for a cursor that this store did not return.
         """
         ...
 
     async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
-        """Events of all runs from `cursor` on, in an order in which no event ever appears before one already read.
+        """Events of all runs from `cursor` on. No event ever appears before one that was already read.
 
-        A reader that comes back with the last cursor sees each event once: no gap, whatever commits late.
-        A run's events come in the order of their sequence.
+        A reader that continues from the last cursor sees each event once and misses none, however late a transaction
+        commits. The events of a run come in the order of their sequence.
         """
         ...

@@ -1,6 +1,6 @@
-"""Human tasks: the people's list, kept up to date by the appends that open and close them (`Append.tasks`).
+"""Human tasks: the list that people see, kept up to date by the appends that open and close tasks (`Append.tasks`).
 
-The list is a read model. What a person decided is a mail of the run, and the first wins.
+The list is a read model. A person's decision is a mail of the run, and the first one counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TaskRow(msgspec.Struct, frozen=True):
 
 
 class HumanTask(msgspec.Struct, frozen=True):
-    """A row of the list. `requested`: all that its run's log tells of it begins with this event."""
+    """A row of the list. `requested`: the sequence of the first event of the run's log that concerns this task."""
 
     id: str
     run: str
@@ -54,7 +54,9 @@ class HumanTask(msgspec.Struct, frozen=True):
 
 
 class TaskFilter(msgspec.Struct, frozen=True):
-    """Empty means all; an empty assignee: what is assigned to nobody."""
+    """Which tasks to list. An empty filter lists all; an empty assignee selects the tasks that are assigned to
+    nobody.
+    """
 
     status: tuple[str, ...] = ()
     tenant: str | None = None
@@ -69,8 +71,9 @@ class HumanTasks(Protocol):
     async def list(
         self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[HumanTask], str | None]:
-        """Oldest first, and an opaque cursor for the next page (None at the end). Raises `InvalidCursor` for a cursor
-        that this store never gave."""
+        """List tasks, oldest first, with an opaque cursor for the next page (None at the end). Raises `InvalidCursor`
+        for a cursor that this store did not return.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""Where new ids, nonces and seeds come from, so that a simulation can choose them."""
+"""The source of new ids, nonces and seeds; a port so that a simulation can choose them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Ids(Protocol):
     def run_id(self) -> str: ...
 
     def nonce(self) -> bytes:
-        """8 bytes, new each time."""
+        """8 bytes, different each time."""
         ...
 
     def seed(self) -> str:

@@ -1,7 +1,7 @@
-"""The inbox: what people are asked, and what they answer. What a coordinator offers to its HTTP API.
+"""The inbox: what people are asked and what they answer. What a coordinator offers to its HTTP API.
 
-The list is a read model (`ports/human_tasks.py`); an answer is a mail of the run, and there the first one wins. So a
-task may still be listed as open for the moment in which its run takes the answer in.
+The list is a read model (`ports/human_tasks.py`). An answer is a mail of the run, and the first one counts. So a task
+may still be listed as open for the moment that its run needs to take the answer in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pointsman.ports.human_tasks import HumanTask, TaskFilter
 
 
 class FailedAttempt(msgspec.Struct, frozen=True):
-    """One try of an agent that came to nothing. `at`: when it ended, ms by the database's clock."""
+    """A failed attempt of an agent. `at`: when it ended, ms by the database's clock."""
 
     attempt: int
     agent: str
@@ -25,8 +25,9 @@ class FailedAttempt(msgspec.Struct, frozen=True):
 
 
 class GivenAnswer(msgspec.Struct, frozen=True):
-    """What a person said. `output` or `failure` is there; `at` in ms by the database's clock. `edited`: it is another
-    answer than the proposed one. By nobody: it expired."""
+    """The answer of a person: `output` or `failure` is set; `at` in ms by the database's clock. `edited`: it differs
+    from the proposed answer. Without a person, the task expired.
+    """
 
     by: str
     at: int
@@ -36,7 +37,7 @@ class GivenAnswer(msgspec.Struct, frozen=True):
 
 
 class Handover(msgspec.Struct, frozen=True):
-    """A task was given to somebody else: by a person, or by time (`by` empty: it was escalated)."""
+    """The reassignment of a task, by a person or by escalation (`by` is then empty)."""
 
     assignee: str
     at: int
@@ -44,19 +45,20 @@ class Handover(msgspec.Struct, frozen=True):
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """A task with all that a person needs in order to answer it.
+    """A task, with everything that a person needs in order to answer it.
 
     Attributes:
-        task: its row; `status` and `assignee` are as of the last mail that is durable.
-        digest: of what is shown here; an answer says it again.
-        agent: who was asked first; the answer must be what that agent would have given. Empty: the workflow asks.
+        task: its row; `status` and `assignee` are as of the last durable mail.
+        digest: of what is shown here; an answer may repeat it, to say what it answers.
+        agent: the agent that was called first; the answer must be what that agent could have given. Empty: the workflow
+            asks.
         output_schema: of an answer, JSON Schema; None: this coordinator does not know the agent.
-        input: what the agent was asked, as recorded.
+        input: the recorded input of the agent's call.
         attempts: what was tried before, in order.
-        context, proposed: what the workflow shows, and the answer that it proposes.
-        expires_at, escalate_at: ms by the database's clock. escalate_to: who is asked then. escalations: to whom it
-            will be given if nobody answers, in order, that one and those after them.
-        handovers: to whom it was given, in order.
+        context, proposed: the context that the workflow shows, and the answer that it proposes.
+        expires_at, escalate_at: ms by the database's clock. escalate_to: who is asked then. escalations: everyone who
+            will be asked in turn if nobody answers, `escalate_to` included.
+        handovers: the reassignments so far, in order.
     """
 
     task: HumanTask
@@ -76,8 +78,9 @@ class TaskView(msgspec.Struct, frozen=True):
 
 
 class TaskAccepted(msgspec.Struct, frozen=True):
-    """What a person said, which is durable. `repeated`: the same was said by the same before. `edited`: the answer is
-    another than the proposed one."""
+    """A person's answer, now durable. `repeated`: the same person had given the same answer before. `edited`: it
+    differs from the proposed answer.
+    """
 
     task: str
     run: str
@@ -86,51 +89,54 @@ class TaskAccepted(msgspec.Struct, frozen=True):
 
 
 class Inbox(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached. `tenant`: whom the caller speaks for;
-    another tenant's task does not exist then."""
+    """The operations on human tasks. Every method raises `StoreUnavailable` if the store can't be reached.
+
+    `tenant`: the tenant that the caller acts for; tasks of other tenants do not exist for it.
+    """
 
     async def list(
         self, where: TaskFilter, *, limit: int, cursor: str | None = None
     ) -> tuple[Sequence[HumanTask], str | None]:
-        """Oldest first, and a cursor for the next page. Raises: InvalidCursor."""
+        """List tasks, oldest first, with a cursor for the next page. Raises InvalidCursor for an unknown cursor."""
         ...
 
     async def get(self, task: str, *, tenant: str | None = None) -> TaskView:
-        """Raises: UnknownTask."""
+        """One task. Raises UnknownTask."""
         ...
 
     async def answer(
         self, task: str, value: bytes, *, by: str, digest: str | None = None, tenant: str | None = None
     ) -> TaskAccepted:
-        """Answer a workflow's question, or give the result of a call in the place of the agent that was asked. Twice
-        the same is once.
+        """Answer a workflow's question, or give the result of a call in place of its agent. Idempotent: the same answer
+        twice counts once.
 
         Args:
             value: JSON.
-            digest: of what the person saw; None: whatever is asked.
+            digest: of what the person saw; None: do not check it.
 
         Raises:
             UnknownTask.
-            TaskAnswered: somebody said something first; who and when.
+            TaskAnswered: somebody answered first; the error says who and when.
             TaskClosed: the run has ended, or went on without an answer.
             AnswerMisplaced: the digest is not that of the question.
-            UnknownAgent: nobody here knows what the agent's results look like.
-            InvalidInput: it does not fit; the message says where. InvalidValue, ValueTooLarge.
+            UnknownAgent: no coordinator here knows what the agent's results look like.
+            InvalidInput: the answer does not fit the schema; the message says where. InvalidValue, ValueTooLarge.
         """
         ...
 
     async def refuse(
         self, task: str, *, reason: str, by: str, digest: str | None = None, tenant: str | None = None
     ) -> TaskAccepted:
-        """Say that there will be no answer: a workflow's question is refused; a call goes on with its default, or fails
-        with `not_answered`.
+        """Refuse to answer: a workflow's question is refused; a call goes on with its default, or fails with
+        `not_answered`.
 
         Raises: UnknownTask, TaskAnswered, TaskClosed, AnswerMisplaced, InvalidValue.
         """
         ...
 
     async def assign(self, task: str, assignee: str, *, by: str, tenant: str | None = None) -> TaskAccepted:
-        """Give an open task to a person or group; empty: to whoever looks. The last word counts.
+        """Assign an open task to a person or group, or with an empty assignee to nobody in particular. The last
+        assignment counts.
 
         Raises: UnknownTask, TaskAnswered, TaskClosed, InvalidValue.
         """

@@ -1,8 +1,8 @@
-"""What a store tells its doctor beyond what a coordinator needs, and the two repairs that are made in it.
+"""What a store tells its doctor beyond what a coordinator needs, and the repairs that are made in it.
 
-Obligations: every question is answered from the database as it stands, changes nothing, and gives at most as many
-answers as it was asked for; a repair moves only the head that its caller has seen (by epoch and sequence), raises the
-epoch in the same statement, so that whoever owned the run is fenced, and deletes nothing that it does not keep.
+Obligations: every query is answered from the database as it is, changes nothing, and returns at most as many rows as it
+was asked for. A repair moves a head only if its epoch and sequence are those that the caller has seen, and raises the
+epoch in the same statement, so that the run's owner is fenced. It deletes nothing that it does not keep a copy of.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pointsman.ports.states import StateRow
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """Something about the database. `advice`: what is wrong with it, and what to do; empty when nothing is."""
+    """A fact about the database. `advice`: what is wrong and what to do; empty if nothing is wrong."""
 
     name: str
     value: str
@@ -44,7 +44,7 @@ class MailCount(msgspec.Struct, frozen=True):
 
 
 class Orphan(msgspec.Struct, frozen=True):
-    """An open run whose owner has ended (ms ago by the database's clock), or was never there (None)."""
+    """An open run whose owner has ended (ms ago by the database's clock), or never existed (None)."""
 
     run: str
     owner: int
@@ -80,7 +80,7 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Inspection(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached."""
+    """What a doctor asks of a store. Every method raises `StoreUnavailable` if the store can't be reached."""
 
     async def facts(self) -> list[Fact]: ...
 
@@ -93,11 +93,13 @@ class Inspection(Protocol):
     async def strays(self, *, limit: int) -> list[Stray]: ...
 
     async def moved_away(self, run: str) -> int:
-        """Events of a run that repairs have moved away."""
+        """The events of a run that repairs have moved away."""
         ...
 
     async def cut(self, cut: Cut) -> bool:
-        """Make a repair: the run is then unowned, running, and due at once. False: its head is another by now."""
+        """Carry out a repair: the run is then unowned, running, and due at once. Returns False if its head has changed
+        meanwhile.
+        """
         ...
 
     async def recount_mail(self, run: str, epoch: int) -> bool:

@@ -1,16 +1,20 @@
 """Liveness: which coordinators are alive, by the store's clock and never by a node's.
 
 Lease semantics:
-- An *incarnation* is one registration. It lives until somebody ends it, by a conditional write: the first wins, and its
-  number never comes back. Runs are owned by incarnations.
-- Its holder renews a lease. It may trust the lease until (moment before the renewal was *sent*) + TTL − margin, on
-  its own monotonic clock; after that it stops acting, because others may have ended it.
-- A process death is noticed at once where the store can (a session lock that the database frees); that is only a hint,
-  confirmed after a short wait, and then made a fact by ending the incarnation. A silent one ends when its lease
-  expires.
-- Whoever has not itself reached the store for a whole TTL judges nobody's lease: after a database restart all
-  leases look expired while their holders are well.
-- A lost connection ends nothing: the holder takes lock and lease again under the same incarnation, if nobody ended it.
+- An *incarnation* is one registration of a coordinator. It lives until somebody ends it with a conditional write; the
+  first such write wins, and the number is never reused. Runs are owned by incarnations.
+- The holder of an incarnation renews its lease. It may trust the lease until (the time when the renewal was *sent*) +
+  TTL
+  − margin, by its own monotonic clock. After that it stops acting, because others may have ended the incarnation.
+- The death of a process is noticed at once where the store supports it (a session lock that the database frees). This
+  is
+  only a hint: it is confirmed after a short wait, and becomes a fact when the incarnation is ended. An incarnation that
+  is merely silent ends when its lease expires.
+- A coordinator that has not itself reached the store for a whole TTL does not judge the leases of others. After a
+  database
+  restart all leases look expired although their holders are well.
+- A lost connection ends nothing: the holder takes its lock and lease again under the same incarnation, unless somebody
+  ended it.
 """
 
 from __future__ import annotations
@@ -36,33 +40,37 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Lease(Protocol):
-    """A hold on one incarnation. Renewed in the background until `release`."""
+    """The hold on one incarnation. It is renewed in the background until `release`."""
 
     @property
     def incarnation(self) -> int: ...
 
     def is_trusted(self) -> bool:
-        """May its holder still act? False once it has lapsed by its own conservative reckoning, or was ended."""
+        """Whether the holder may still act. False once the lease has lapsed by its holder's own conservative reckoning,
+        or was ended.
+        """
         ...
 
     async def lost(self) -> None:
-        """Returns when the incarnation is over: ended by others, or given up by its holder after a lapse. It never
-        comes back. While a lease has lapsed and is not over yet, `is_trusted` says no, and a late renewal says
-        yes again.
+        """Wait until the incarnation is over: ended by others, or given up by its holder after a lapse. It never comes
+        back.
+
+        While the lease has lapsed and is not over yet, `is_trusted` is False; a late renewal makes it True again.
         """
         ...
 
     async def release(self) -> None:
-        """End this incarnation, after its runs were handed over. Twice is once."""
+        """End this incarnation, after its runs were handed over. Idempotent."""
         ...
 
 
 class Liveness(Protocol):
     async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
-        """A new incarnation.
+        """Register a new incarnation.
 
         Raises:
-            CoordinatorExists: a live coordinator has this name. One whose process is known to be dead is ended instead.
+            CoordinatorExists: a live coordinator has this name. (If its process is known to be dead, it is ended
+                instead.)
         """
         ...
 
@@ -71,8 +79,9 @@ class Liveness(Protocol):
         ...
 
     async def next_death(self, own: int) -> int:
-        """Wait until an incarnation of another has ended, or ends because this call found it dead; return its number.
+        """Wait until the incarnation of another coordinator has ended, or ends because this call found it dead. Returns
+        its number.
 
-        May return the same death to several watchers, or 0 when it only suspects one: claim orphans and see.
+        May report the same death to several watchers, or return 0 for a mere suspicion: claim orphans and see.
         """
         ...

@@ -1,8 +1,9 @@
-"""The mailbox: what others want of a run. One row each; the owner folds them into the run's stream, in their order.
+"""The mailbox: messages of others to a run, one row each. The owner folds them into the run's stream, in their order.
 
-Obligations: the first mail of a (run, key) wins and the second is told so; a run that has ended refuses; mails of a
-run are numbered densely from 1 in the order in which they were accepted; a parked run becomes due at once; mail
-that was accepted is either folded before the run ends or the ending append does not move.
+Obligations: of several mails of a run with the same key the first is accepted, and the others are told so. A run that
+has ended refuses mail. The mails of a run are numbered densely from 1 in the order in which they were accepted. A
+parked run becomes due at once. Accepted mail is folded before the run ends, or the append that would end the run does
+not move.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Mail(msgspec.Struct, frozen=True):
 
 class Mailbox(Protocol):
     async def post(self, run: str, key: str, kind: str, body: bytes) -> int:
-        """Accept one mail and return its number.
+        """Post one mail and return its number.
 
         Raises:
             UnknownRun, RunEnded, DuplicateMail, StoreUnavailable.
@@ -35,9 +36,9 @@ class Mailbox(Protocol):
         ...
 
     async def find(self, run: str, key: str) -> Mail | None:
-        """The mail that was accepted under this key."""
+        """The mail that was accepted under this key; None if there is none."""
         ...
 
     async def unread(self, owner: int) -> Mapping[str, int]:
-        """Runs that this incarnation owns and whose mail is not all folded, with their mail counts."""
+        """The runs of this incarnation that have mail which is not folded, with their mail counts."""
         ...

@@ -1,4 +1,4 @@
-"""The verbs on the cluster's mode: what a coordinator offers to its HTTP API."""
+"""The operations on the cluster's mode: what a coordinator offers to its HTTP API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AUTO = "auto"
 
 
 class SignalView(msgspec.Struct, frozen=True):
-    """A signal, as the coordinator measured it that has the most of it, and where it changes the mode."""
+    """A signal, with the highest value that a coordinator measured and the thresholds at which it changes the mode."""
 
     name: str
     value: float
@@ -30,13 +30,13 @@ class ModeChange(msgspec.Struct, frozen=True):
 
 
 class ModeView(msgspec.Struct, frozen=True):
-    """Where the mode stands.
+    """The current mode.
 
     Attributes:
-        mode: the one in force: the pinned one, else the measured one.
-        since: ms by the database's clock, when it came into force; None: it was never another.
-        cause, by: why, and by whom: a coordinator, or a person.
-        changes: the latest ones, the oldest first.
+        mode: the mode in force: the pinned one if there is one, else the measured one.
+        since: when it came into force, ms by the database's clock; None: it has never changed.
+        cause, by: why it changed, and who changed it: a coordinator, or a person.
+        changes: the latest changes, the oldest first.
     """
 
     mode: str
@@ -50,13 +50,13 @@ class ModeView(msgspec.Struct, frozen=True):
 
 
 class Modes(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached."""
+    """The operations on the mode. Every method raises `StoreUnavailable` if the store can't be reached."""
 
     async def get(self) -> ModeView: ...
 
     async def set(self, mode: str, *, by: str, reason: str = "") -> ModeView:
-        """Pin a mode, or with AUTO let what is measured decide again. All coordinators see it within a second.
+        """Pin a mode, or with AUTO let the measurements decide again. All coordinators know it within a second.
 
-        Raises: InvalidValue: no such mode, or nobody is named.
+        Raises: InvalidValue: no such mode, or `by` is empty.
         """
         ...

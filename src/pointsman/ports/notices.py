@@ -1,10 +1,12 @@
-"""Notices: what a webhook is to be told of, written by the appends that it is about, and there until it was delivered.
+"""Notices: what to tell a webhook. A notice is written by the append that it is about, and kept until it is delivered.
 
 Obligations, each with a case in the conformance suite:
-- a notice is there exactly if its append moved; said again under the same id, it is one;
-- `take` gives each to one of those who ask at the same time, and to nobody for `hold_ms` after that;
-- what was taken and not settled comes again, whoever took it: a notice is told at least once;
-- taking is no try: who took may never have heard of it. Whoever told in vain says so, with `postpone`.
+- a notice exists if and only if its append moved; a second one with the same id is not added;
+- `take` gives each notice to one of several concurrent callers, and to nobody else for `hold_ms`;
+- a notice that was taken and not settled is given out again, to any caller: delivery is at least once;
+- taking a notice does not count as a try, because the taker may die before it sends anything. After a failed delivery
+  the
+  taker calls `postpone`, which counts one.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import msgspec
 
 
 class NoticeRow(msgspec.Struct, frozen=True):
-    """What an append says to tell.
+    """A notice, as an append writes it.
 
     Attributes:
-        id: unique in the cluster, and the same however often it is told.
-        at: ms by the database's clock; from then on it is due.
+        id: unique in the cluster, and the same at every delivery.
+        at: when it is due, ms by the database's clock.
         body: a JSON object, as it is sent.
     """
 
@@ -30,7 +32,7 @@ class NoticeRow(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A notice to tell. `tries`: how often it was told in vain, as the latest `postpone` says."""
+    """A notice to deliver. `tries`: the number of failed deliveries, as the latest `postpone` said."""
 
     id: str
     at: int
@@ -39,17 +41,18 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Notices(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached."""
+    """The queue of notices. Every method raises `StoreUnavailable` if the store can't be reached."""
 
     async def take(self, *, limit: int, hold_ms: int) -> list[Notice]:
-        """Notices that are due, the oldest first; they are due again in `hold_ms`, unless they are settled."""
+        """Take notices that are due, the oldest first. They are due again in `hold_ms` unless they are settled."""
         ...
 
     async def postpone(self, notice: str, *, tries: int, delay_ms: int) -> None:
-        """It was told in vain `tries` times in all, and is due again in `delay_ms`. Said twice, it counts once. One
-        that is not there is none."""
+        """Record that `tries` deliveries have failed in all; the notice is due again in `delay_ms`. Idempotent; does
+        nothing if the notice is gone.
+        """
         ...
 
     async def settle(self, notices: Sequence[str]) -> None:
-        """They are not told any more."""
+        """Delete notices that were delivered or given up."""
         ...

@@ -1,11 +1,12 @@
-"""Ownership: to become the owner of runs, always by raising their epoch.
+"""Ownership: becoming the owner of runs, always by raising their epoch.
 
-Obligations: a claim raises the epoch by one and never takes a run that a living incarnation owns; two claimers
-never get the same run; an incarnation that has been ended claims nothing; claimers do not wait for each other.
+Obligations: a claim raises the epoch by one and never takes a run that a living incarnation owns. Two claimers never
+get the same run. An incarnation that has been ended claims nothing. Claimers do not wait for each other.
 
-A run that was taken over and has appended nothing since, when its next owner dies too, is a *suspect*: it may be what
-ends its coordinators. Suspects are claimed apart, on *trial*: when an incarnation dies during a trial, the runs that it
-had on trial and that have appended nothing since are to blame, and no other, in whatever order they are claimed.
+A run that was taken over, and whose next owner dies as well before the run has appended anything, is a *suspect*: it
+may be what ends its coordinators. Suspects are claimed separately, on *trial*: when an incarnation dies during a trial,
+the blame falls only on the runs that it had on trial and that have appended nothing since, in whatever order they are
+claimed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pointsman.ports.event_log import Head
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """A workflow version that a coordinator can drive, and the digest of the code that it has for it."""
+    """A workflow version that a coordinator can drive, with the digest of its code."""
 
     workflow: str
     version: int
@@ -37,20 +38,20 @@ class Ownership(Protocol):
     async def claim_due(
         self, owner: int, definitions: Sequence[Definition], *, limit: int, runs: Sequence[str] | None = None
     ) -> list[Head]:
-        """Claim unowned runs that are due (`wake_at` has come), whose workflow version is among `definitions`.
+        """Claim unowned runs that are due (`wake_at` has come) and whose workflow version is among `definitions`.
 
-        A stopped run is due for a build other than the one that stopped it. With `runs`, only those.
+        A stopped run is due for any build other than the one that stopped it. With `runs`, only these are considered.
         """
         ...
 
     async def claim_orphans(
         self, owner: int, definitions: Sequence[Definition], *, limit: int
     ) -> tuple[list[Head], int]:
-        """Claim runs whose owner's incarnation has ended, but no suspects, and say how many are left at least: 0 is
-        exact.
+        """Claim runs whose owner's incarnation has ended, except suspects. Also returns a lower bound of how many are
+        left; 0 is exact.
 
-        Raises each run's `takeovers` by one, unless its owner died during the trial of other runs; its next append
-        clears it. Runs whose workflow version is not among `definitions` are neither claimed nor counted.
+        Raises each run's `takeovers` by one, unless its owner died during the trial of other runs; the run's next
+        append resets it. Runs whose workflow version is not among `definitions` are neither claimed nor counted.
         """
         ...
 
@@ -67,7 +68,7 @@ class Ownership(Protocol):
         ...
 
     async def end_trial(self, owner: int) -> None:
-        """The runs that this incarnation has on trial, if any, are not to blame for its death any more."""
+        """Clear the runs that this incarnation has on trial, if any: they are not to blame for its death any more."""
         ...
 
     async def died_on_trial(self, run: str) -> list[Victim]:
@@ -75,22 +76,25 @@ class Ownership(Protocol):
         ...
 
     async def release(self, run: str) -> bool:
-        """A quarantined run is due again, under no suspicion. False: there is no such run, or it is not quarantined."""
+        """Release a quarantined run: it is due again and no longer suspected. Returns False if there is no such run, or
+        it is not quarantined.
+        """
         ...
 
     async def owned(self, owner: int) -> Mapping[str, int]:
-        """The runs of this incarnation, with their epochs. What it does not know of (the reply to a claim was lost) it
-        hands over."""
+        """The runs of this incarnation, with their epochs. The caller hands over those that it does not know of,
+        because the reply to a claim was lost.
+        """
         ...
 
     async def hand_over(self, owner: int, runs: Mapping[str, int]) -> int:
-        """Give up runs of this incarnation: unowned and due at once. Returns how many.
+        """Give up runs of this incarnation: they become unowned and due at once. Returns how many did.
 
-        Each with the epoch under which it is given up. One that has another by now stays as it is, also where this
-        incarnation has claimed it again: it was lost meanwhile, and whoever gives it up does not know whose it is.
+        Each run is given with the epoch under which it is given up. A run that has another epoch by now is left alone,
+        even if this incarnation has claimed it again: the caller lost it meanwhile, and does not know who drives it.
         """
         ...
 
     async def stranded(self, definitions: Sequence[Definition]) -> list[Definition]:
-        """Workflow versions that open runs need and nobody in `definitions` has (build empty)."""
+        """The workflow versions that open runs need and that are not in `definitions` (build empty)."""
         ...

@@ -1,6 +1,8 @@
-"""Reservations: which events of which runs spend from a tranche of a shared budget. Written by the append that holds
-the event (`Append.reservations`), so that the tranche of a dead coordinator can be settled exactly; deleted when it
-is."""
+"""Reservations: which events of which runs spend from a tranche of a shared budget.
+
+They are written by the append that holds the event (`Append.reservations`), so that the tranches of a dead coordinator
+can be settled exactly, and deleted once the tranche is settled.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ class Reservation(msgspec.Struct, frozen=True):
 
 class Reservations(Protocol):
     async def of(self, tranche: str, *, limit: int = 10_000) -> list[Reservation]:
-        """All that spend from it, by run and sequence."""
+        """All reservations from this tranche, by run and sequence."""
         ...
 
     async def forget(self, tranche: str) -> None:
-        """It is settled. Twice is once."""
+        """Delete the reservations of a settled tranche. Idempotent."""
         ...

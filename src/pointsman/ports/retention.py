@@ -50,30 +50,32 @@ class Bucket(msgspec.Struct, frozen=True):
 
 
 class Retention(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached."""
+    """Deletes old runs in small steps. Every method raises `StoreUnavailable` if the store can't be reached."""
 
     async def buckets(self) -> list[Bucket]:
-        """All that there are, oldest first. Counts every run: for people, not for every second."""
+        """All buckets, oldest first. Counts every run: for people, not to be called every second."""
         ...
 
     async def past(self, before: int) -> list[int]:
-        """The buckets, oldest first, whose whole week lies before the moment `before` (ms, the store's clock)."""
+        """The buckets whose whole week lies before `before` (ms, the store's clock), oldest first."""
         ...
 
     async def delete(self, before: int, *, limit: int) -> int:
-        """Delete runs that ended before this moment, at most `limit`, and say how many. Until it says 0: what is
-        deleted may have been what its parent was kept for."""
+        """Delete at most `limit` runs that ended before this time, and return how many. Repeat until it returns 0:
+        deleting a run may free its parent for deletion.
+        """
         ...
 
     async def move(self, bucket: int, *, limit: int) -> tuple[int, int]:
-        """Move runs out of a bucket into the current one, at most `limit`; how many moved, and how many are left.
+        """Move at most `limit` runs out of a bucket into the current one. Returns how many moved, and how many are
+        left.
 
-        One that is just being appended to stays for the next time.
+        A run that is being appended to at this moment stays for the next time.
         """
         ...
 
     async def drop(self, bucket: int) -> bool:
-        """Drop a bucket that is empty. False: a run is in it, or somebody else is at it, or still reads it.
+        """Drop an empty bucket. Returns False if it holds a run, or somebody else is dropping or reading it.
 
         Raises:
             ValueError: runs still start in this bucket.

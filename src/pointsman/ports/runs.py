@@ -1,4 +1,4 @@
-"""The verbs on runs: what a coordinator offers to its HTTP API, and an app to the process that it lives in."""
+"""The operations on runs: what a coordinator offers to its HTTP API, and an app to the process that it runs in."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pointsman.ports.event_log import Head, RunFilter
 
 
 class StartRun(msgspec.Struct, frozen=True):
-    """A wish to start a run.
+    """A request to start a run.
 
     Attributes:
-        id: the run's id; starting it again with the same workflow and input is the same run.
-        input: JSON as it came from outside (not yet checked).
-        version: None for the newest version registered.
-        budget: what the run and its children may use up; None: what the workflow says.
+        id: the run's id; starting it again with the same workflow and input gives the same run.
+        input: JSON as it came from outside, not checked yet.
+        version: None for the newest registered version.
+        budget: what the run and its children may use up; None: the workflow's own.
     """
 
     workflow: str
@@ -32,11 +32,7 @@ class StartRun(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """A run as people and programs outside see it. `output` or `failure` is there once it has ended.
-
-    Attributes:
-        stranded: no living coordinator has its workflow version; what to do, in a sentence. Empty: it goes on.
-    """
+    """A run as the API shows it. `output` or `failure` is set once it has ended."""
 
     head: Head
     output: msgspec.Raw | None = None
@@ -45,8 +41,9 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class StateView(msgspec.Struct, frozen=True):
-    """The typed state of a run: `value` of that `version` of its workflow's schema, set by event `sequence`. All null:
-    none was set."""
+    """The typed state of a run: `value` fits `version` of its workflow's schema, and event `sequence` set it. All are
+    null if no state was set.
+    """
 
     run: str
     version: int | None = None
@@ -74,8 +71,9 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A signal or cancel that is durable in the run's mailbox. `repeated`: this key had been accepted before, with the
-    same content."""
+    """A signal or cancel that is durable in the run's mailbox. `repeated`: this key was accepted before, with the same
+    content.
+    """
 
     run: str
     key: str
@@ -83,13 +81,14 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Redrive(msgspec.Struct, frozen=True):
-    """A wish that a failed run goes on.
+    """A request to let a failed run go on.
 
     Attributes:
-        sequence: at which the caller saw it fail; then a repetition of the wish is no second redrive.
+        sequence: the sequence at which the caller saw the run fail; a repeated request is then not a second redrive.
         by, reason: for whoever reads the run later.
-        has_fresh_key: the failed call gets another idempotency key: for agents that answer a known key with the failure
-            that they gave before. Whatever it did under the old one may then be done twice.
+        has_fresh_key: give the failed call another idempotency key, for agents that answer a known key with the same
+            failure
+            again. Whatever the call did under the old key may then be done twice.
     """
 
     run: str
@@ -120,25 +119,25 @@ class Redriven(msgspec.Struct, frozen=True):
 
 
 class Runs(Protocol):
-    """Errors are those of `kernel/errors.py`; each has a stable code and an HTTP status."""
+    """The operations on runs. Errors are those of `kernel/errors.py`; each has a stable code and an HTTP status."""
 
     async def start(self, request: StartRun) -> Started:
-        """Start a run, durably, or find the one that was started with the same id.
+        """Start a run durably, or find the one that was started with the same id.
 
         Raises: UnknownWorkflow, InvalidInput, InvalidValue, ValueTooLarge, RunConflict, Draining, StoreUnavailable.
         """
         ...
 
     async def get(self, run: str) -> RunView:
-        """Raises: UnknownRun, StoreUnavailable."""
+        """One run. Raises UnknownRun, StoreUnavailable."""
         ...
 
     async def state(self, run: str) -> StateView:
-        """Its typed state (`run.state`), as its last durable step left it. Raises: UnknownRun, StoreUnavailable."""
+        """The run's typed state (`run.state`) as of its last durable step. Raises UnknownRun, StoreUnavailable."""
         ...
 
     async def wait(self, run: str, *, timeout_s: float) -> RunView:
-        """The run once it has ended, or as it is when `timeout_s` is over."""
+        """Wait until the run has ended, for at most `timeout_s`, and return the run as it is then."""
         ...
 
     async def list(
@@ -148,24 +147,27 @@ class Runs(Protocol):
     async def events(
         self, run: str, *, after: int = 0, limit: int = 1000, inputs: bool = False, bytes_max: int | None = None
     ) -> Sequence[EventView]:
-        """Those after a sequence, at most `limit`. The one with which their data has `bytes_max` bytes is the last, so
-        that a page does not fill the memory.
+        """At most `limit` events after a sequence. The page ends early with the event at which their data reaches
+        `bytes_max` bytes, so that it does not fill the memory.
 
-        Raises: UnknownRun, NoSuchSequence (it ended before `after`), CorruptLog, StoreUnavailable.
+        Raises: UnknownRun, NoSuchSequence (the run ended before `after`), CorruptLog, StoreUnavailable.
         """
         ...
 
     def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Sequence[EventView]]:
-        """The run's events from `after` on, as they come, until it has ended. An empty batch now and then says: still
-        there. Raises as `events`, and Draining."""
+        """Yield the run's events from `after` on as they come, until it has ended. An occasional empty batch shows that
+        the stream is alive. Raises as `events`, and Draining.
+        """
         ...
 
     async def signal(self, run: str, name: str, payload: bytes, *, key: str) -> Accepted:
-        """Raises: UnknownRun, RunEnded, DuplicateMail (same key, other content), InvalidValue, ValueTooLarge."""
+        """Send a signal to a run. Raises UnknownRun, RunEnded, DuplicateMail (same key, other content), InvalidValue,
+        ValueTooLarge.
+        """
         ...
 
     async def redrive(self, wish: Redrive) -> Redriven:
-        """Let a failed run go on from the call that failed; what completed is not repeated.
+        """Let a failed run go on from the call that failed. What completed is not repeated.
 
         Raises: UnknownRun, NotRedrivable, CorruptLog, Draining, StoreUnavailable.
         """
@@ -176,7 +178,7 @@ class Runs(Protocol):
         ...
 
     async def cancel(self, run: str, *, reason: str = "") -> Accepted:
-        """Ask a run to stop. Asking twice is once. Raises: UnknownRun, RunEnded."""
+        """Ask a run to stop. Idempotent. Raises UnknownRun, RunEnded."""
         ...
 
     async def release(self, run: str) -> RunView:
@@ -185,16 +187,16 @@ class Runs(Protocol):
 
 
 class Status(Protocol):
-    """What a coordinator says of itself."""
+    """What a coordinator reports about itself."""
 
     def is_ready(self) -> tuple[bool, str]:
-        """Can it take work? And a sentence that says why or why not."""
+        """Whether it can take work, with a sentence that says why or why not."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """Name, incarnation, versions, effective limits: plain data."""
+        """Name, incarnation, versions and effective limits, as plain data."""
         ...
 
     def metrics(self) -> str:
-        """Prometheus text."""
+        """The metrics in Prometheus text format."""
         ...

@@ -1,6 +1,7 @@
-"""The typed state of runs (`run.state`), as their last append said it: for whoever looks, by API or SQL. Written by the
-append that holds the event (`Append.state`), deleted with the run. A coordinator never drives a run by it: the log is
-the truth, and this can be written again from it.
+"""The typed state of runs (`run.state`), as of their last append, for readers by API or SQL.
+
+It is written by the append that holds the event (`Append.state`) and deleted with the run. A coordinator never drives a
+run by it: the log is the truth, and this table can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ def row_at(recorded: Sequence[Recorded]) -> StateRow:
 
 
 class States(Protocol):
-    """Both raise `StoreUnavailable` when the store can't be reached."""
+    """The table of typed states. Both methods raise `StoreUnavailable` if the store can't be reached."""
 
     async def of(self, runs: Sequence[str]) -> dict[str, StateRow]:
-        """What stands, of those of `runs` that have a state."""
+        """The states of those of `runs` that have one."""
         ...
 
     async def rewrite(self, run: str, epoch: int, sequence: int, state: StateRow) -> bool:
-        """Let this stand, for a repair. False: the run's head is not at this epoch and sequence (any more)."""
+        """Replace the state, for a repair. Returns False if the run's head is not (or no longer) at this epoch and
+        sequence.
+        """
         ...

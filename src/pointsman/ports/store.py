@@ -21,9 +21,11 @@ from pointsman.ports.wakeup import Wakeup
 
 
 class Store(Protocol):
-    """Obligations: `open` fails with a named error when the store can't be used (`SchemaMissing`, `SchemaFromFuture`,
-    `StoreUnavailable`); `close` twice is once. Each coordinator has its own store object, with connections of its
-    own."""
+    """A store, opened for one coordinator, with connections of its own.
+
+    Obligations: `open` fails with a named error if the store can't be used (`SchemaMissing`, `SchemaFromFuture`,
+    `StoreUnavailable`); `close` is idempotent.
+    """
 
     @property
     def log(self) -> EventLog: ...
@@ -69,7 +71,7 @@ class Store(Protocol):
 
     @property
     def description(self) -> str:
-        """What it is, for people, without secrets."""
+        """A description for display, without secrets."""
         ...
 
     async def open(self) -> None: ...

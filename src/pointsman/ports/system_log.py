@@ -1,12 +1,12 @@
-"""The system log: the streams that have no owner (`agent/X`, `budget/X`, `recycling`). Expected sequence decides, and
-the loser reads again.
+"""The system log: streams without an owner (`agent/X`, `budget/X`, `recycling`). The expected sequence decides who
+appends, and the loser reads again.
 
-Each stream is kept with its folded state: every append brings the state that it leads to, so a reader needs no
-replay, and old events can be cut. Obligations, each with a case in the conformance suite:
+Each stream is stored with its folded state. Every append brings the state that it leads to, so readers need no replay
+and old events can be deleted. Obligations, each with a case in the conformance suite:
 - an append moves a stream from exactly the expected sequence, with its events and its state, or does nothing;
-- sequences are dense from 1; of two appends with one expected sequence one wins, the other is told so;
-- what was acknowledged is seen by every later read; after `StoreUnavailable` nothing is known: read the head again;
-- `changes` never misses a change, whatever commits late; it may show one twice.
+- sequences are dense from 1; of two appends with the same expected sequence one wins, and the other is told so;
+- every later read sees what was acknowledged; after `StoreUnavailable` nothing is known: read the head again;
+- `changes` never misses a change, however late it commits; it may show one twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVENTS_KEPT = 1_000
 
 
 class SystemHead(msgspec.Struct, frozen=True):
-    """Where a stream stands. `state`: what its events add up to, as JSON. `updated_at`: ms, the database's clock."""
+    """The head of a stream. `state`: what its events add up to, as JSON. `updated_at`: ms, the database's clock."""
 
     stream: str
     sequence: int
@@ -33,15 +33,15 @@ class SystemHead(msgspec.Struct, frozen=True):
 
 
 def new_events(events: Sequence[Event], at: int) -> list[NewEvent]:
-    """Events as they are appended to a system stream; `at`: ms by the database's clock."""
+    """Build the events to append to a system stream; `at`: ms by the database's clock."""
     return [NewEvent(type(event).__name__, event.VERSION, at, msgspec.json.encode(event)) for event in events]
 
 
 class SystemLog(Protocol):
-    """Every method raises `StoreUnavailable` when the store can't be reached."""
+    """The system log. Every method raises `StoreUnavailable` if the store can't be reached."""
 
     async def append(self, stream: str, expected: int, events: Sequence[NewEvent], state: bytes) -> SystemHead:
-        """Append to a stream; `expected` 0 makes it. Returns its new head.
+        """Append to a stream and return its new head. `expected` 0 creates the stream.
 
         Raises:
             WrongExpectedSequence: somebody else appended first; read the head and decide again.
@@ -51,7 +51,9 @@ class SystemLog(Protocol):
     async def head(self, stream: str) -> SystemHead | None: ...
 
     async def heads(self, prefix: str, *, after: str = "", limit: int = 1000) -> list[SystemHead]:
-        """The heads whose stream begins with `prefix`, by name (code points), from the one after `after` on."""
+        """The heads whose stream name begins with `prefix`, in the order of names (by code point), from the one after
+        `after` on.
+        """
         ...
 
     async def changes(self, prefix: str, *, cursor: str | None = None) -> tuple[list[SystemHead], str]:
@@ -59,5 +61,5 @@ class SystemLog(Protocol):
         ...
 
     async def read(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
-        """Events of a stream with sequence > `after` that are still kept, in order."""
+        """The events of a stream with sequence > `after` that are still kept, in order."""
         ...

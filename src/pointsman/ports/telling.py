@@ -1,4 +1,4 @@
-"""Telling somebody outside of something: what a coordinator wants of whoever sends for it."""
+"""Delivering notices to a receiver outside: what a coordinator needs of whatever sends them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class NotTold(Exception):
-    """The receiver did not take it. `is_final`: nor would it later."""
+    """The receiver did not accept the notice. `is_final`: it never will."""
 
     def __init__(self, message: str, *, is_final: bool = False) -> None:
         super().__init__(message)
@@ -15,12 +15,12 @@ class NotTold(Exception):
 
 class Teller(Protocol):
     async def tell(self, notice: str, body: bytes) -> None:
-        """Send a notice once, and return when its receiver has taken it. Told twice under one id, it is dropped there.
+        """Send a notice once; return when its receiver has accepted it. A receiver drops a second one with the same id.
 
         Raises: NotTold.
         """
         ...
 
     async def close(self) -> None:
-        """Close all connections. Twice is once."""
+        """Close all connections. Idempotent."""
         ...

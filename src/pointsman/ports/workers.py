@@ -1,7 +1,7 @@
-"""Workers: processes that come to the coordinators for the calls of agents, and bring the results.
+"""Workers: processes that fetch the calls of agents from the coordinators and bring back the results.
 
 Each coordinator keeps the calls of the runs that it owns, so a worker has one request for calls (a *poll*) waiting at
-every coordinator. A poll says what the worker holds; that is also how a coordinator knows that it lives.
+every coordinator. A poll says what the worker holds, and is also how a coordinator knows that the worker is alive.
 
 Errors of its own:
 
@@ -43,20 +43,20 @@ class OtherCoordinator(PointsmanError):
 
 
 class HeldCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One attempt, as a worker names it. `key`: the idempotency key."""
+    """An attempt, as a worker names it. `key`: the idempotency key."""
 
     key: str
     attempt: Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Poll(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a worker says when it asks for calls.
+    """A worker's request for calls.
 
     Attributes:
-        number: rises with each poll of this worker; a later one ends those before it.
-        agents: whose calls it takes just now.
-        free: how many more it can take; 0: none, it only says that it lives.
-        holding: all that it is at, or has a result of that nobody has taken yet, whichever coordinator it is from.
+        number: rises with each poll of this worker; a later poll ends the earlier ones.
+        agents: the agents whose calls the worker takes now.
+        free: how many more calls it can take; 0: none, it only reports that it is alive.
+        holding: all attempts that it works on, or has an undelivered result of, whichever coordinator they are from.
     """
 
     number: Annotated[int, Meta(ge=1, le=2**53)]
@@ -66,7 +66,9 @@ class Poll(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HandedCall(msgspec.Struct, frozen=True):
-    """One attempt that a worker is to make. `deadline_ms`: until nobody waits for it any more. `input`: as recorded."""
+    """An attempt that a worker is to make. `deadline_ms`: time left until nobody waits for it any more. `input`: as
+    recorded.
+    """
 
     agent: str
     run: str
@@ -81,14 +83,14 @@ class HandedCall(msgspec.Struct, frozen=True):
 
 
 class Handed(msgspec.Struct, frozen=True):
-    """What a poll is answered. `over`: of what the worker holds, that for which nobody waits any more."""
+    """The answer to a poll. `over`: those of the worker's attempts that nobody waits for any more."""
 
     calls: tuple[HandedCall, ...] = ()
     over: tuple[HeldCall, ...] = ()
 
 
 class WorkerFailure(msgspec.Struct, frozen=True):
-    """How an attempt failed on a worker. `retryable` None: what the agent's card says of the kind."""
+    """How an attempt failed on a worker. `retryable` None: what the agent's card says of this kind."""
 
     kind: str
     message: str = ""
@@ -97,9 +99,10 @@ class WorkerFailure(msgspec.Struct, frozen=True):
 
 
 class AttemptResult(msgspec.Struct, frozen=True):
-    """What a worker brings: an output (JSON) or a failure, and what the attempt used up in all; None: it did not say.
+    """The result of an attempt on a worker: an output (JSON) or a failure, and what the attempt used up in all (None:
+    not known).
 
-    `failure` None: it is the output that counts. `emitted`: what the agent said has happened (`ctx.emit`).
+    If `failure` is None, the output counts. `emitted`: the events that the agent emitted (`ctx.emit`).
     """
 
     output: bytes = b"null"
@@ -110,7 +113,7 @@ class AttemptResult(msgspec.Struct, frozen=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """A worker as a coordinator sees it. `holding`: the attempts from here that it is at."""
+    """A worker as a coordinator sees it. `holding`: the attempts of this coordinator that it works on."""
 
     id: str
     agents: tuple[str, ...]
@@ -120,7 +123,7 @@ class WorkerView(msgspec.Struct, frozen=True):
 
 
 class CoordinatorAddress(msgspec.Struct, frozen=True):
-    """A living coordinator, where its API is."""
+    """A living coordinator, with the address of its API."""
 
     name: str
     address: str
@@ -128,29 +131,30 @@ class CoordinatorAddress(msgspec.Struct, frozen=True):
 
 
 class Desk(Protocol):
-    """Where one coordinator's calls wait for workers; in its memory, and nowhere else.
+    """The place where the calls of one coordinator wait for workers. It exists only in that coordinator's memory.
 
     Attributes:
-        lost: workers that died or fell silent, so far.
+        lost: how many workers have died or fallen silent so far.
     """
 
     lost: int
 
     async def poll(self, worker: str, poll: Poll, wait_s: float) -> Handed:
-        """Returns at once when there is something to say, else after `wait_s`. Cancelled: what was to be handed over
-        waits again.
+        """Answer a poll, at once if there is anything to say, else after `wait_s`. If it is cancelled, calls that were
+        about to be handed over wait again.
 
         Raises: StalePoll.
         """
         ...
 
     def leave(self, worker: str) -> bool:
-        """The worker goes. What it holds from here waits again, unless it must not be repeated: then it is lost. False:
-        the worker was not known."""
+        """Remove a worker. Its attempts from here wait again, except those that must not be repeated: they are lost.
+        Returns False if the worker was not known.
+        """
         ...
 
     def settle(self, key: str, attempt: int, result: AttemptResult) -> bool:
-        """The attempt is over. False: it is not under way here."""
+        """Mark the attempt as over. Returns False if it is not under way here."""
         ...
 
     def workers(self) -> Sequence[WorkerView]: ...
@@ -169,11 +173,11 @@ class Workers(Protocol):
 
     @property
     def address(self) -> str:
-        """Of this coordinator; a request that names another is not for it."""
+        """The address of this coordinator; a request that names another address is not for it."""
         ...
 
     async def coordinators(self) -> Sequence[CoordinatorAddress]:
-        """All that live: each of them is to be polled."""
+        """All living coordinators; a worker polls each of them."""
         ...
 
     async def poll(self, worker: str, poll: Poll, wait_s: float) -> Handed:
@@ -185,12 +189,12 @@ class Workers(Protocol):
         ...
 
     def workers(self) -> Sequence[WorkerView]:
-        """Those that this coordinator knows."""
+        """The workers that this coordinator knows."""
         ...
 
     async def finish(self, call: CallAddress, attempt: int, result: AttemptResult) -> None:
-        """The attempt is over, with this; whichever coordinator owns the run, it is told. Once it has returned, the
-        owner has the result, and records it unless it dies first.
+        """Report that the attempt is over, with its result, to whichever coordinator owns the run. Once this has
+        returned, the owner has the result, and records it unless it dies first.
 
         Raises: AttemptOver, RunEnded, UnknownRun. StoreUnavailable also while the run changes its owner: ask again.
         """
