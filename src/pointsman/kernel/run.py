@@ -188,14 +188,18 @@ class Run(AsksPeople):
     # -- waiting -------------------------------------------------------------------------------------------------
 
     async def sleep(self, seconds: float, *, key: str | None = None) -> None:
-        """Sleep durably. The run may rest for a year, and needs no memory meanwhile."""
+        """Sleep durably. The run may rest for a year, and needs no memory meanwhile. A negative time is 0, as with
+        `asyncio.sleep`.
+
+        Raises:
+            InvalidValue: not a finite number of seconds, or more than three hundred years.
+        """
         await self.start_sleep(seconds, key=key)
 
     def start_sleep(self, seconds: float, *, key: str | None = None) -> Handle[None]:
-        """Start a timer without waiting for it, for example to race it against other handles."""
-        if not 0 <= seconds < SECONDS_MAX:
-            raise InvalidValue(f"sleep({seconds}): 0 or more seconds, and less than {SECONDS_MAX:g}")
-        return self._requests.set_timer(self._call_id("sleep", key), round(seconds * 1000))
+        """Start a timer without waiting for it, for example to race it against other handles. Raises as `sleep`."""
+        delay_ms = self._delay_ms("sleep", key, seconds)
+        return self._requests.set_timer(self._call_id("sleep", key), delay_ms)
 
     async def wait_for(
         self, signal: str, *, expect: Any = None, timeout: float | None = None, key: str | None = None
@@ -204,18 +208,18 @@ class Run(AsksPeople):
 
         Args:
             expect: a type to read the payload as.
-            timeout: seconds; None waits for ever.
+            timeout: seconds, of which a negative number is 0; None waits for ever.
 
         Raises:
-            SignalTimeout: no such signal arrived in time.
+            SignalTimeout: no such signal arrived in time. InvalidValue: the timeout is not a finite number of seconds.
         """
-        if timeout is not None and not 0 <= timeout < SECONDS_MAX:
-            raise InvalidValue(f"wait_for(timeout={timeout}): 0 or more seconds, and less than {SECONDS_MAX:g}")
-        call = self._call_id(f"signal:{signal}", key)
-        handle = self._requests.await_signal(call, signal, expect)
+        name = f"signal:{signal}"
         if timeout is None:
-            return await handle
-        timer = self._requests.set_timer(f"{call}/timeout", round(timeout * 1000))
+            return await self._requests.await_signal(self._call_id(name, key), signal, expect)
+        timeout_ms = self._delay_ms(name, key, timeout, timer="/timeout")
+        call = self._call_id(name, key)
+        timer = self._requests.set_timer(f"{call}/timeout", timeout_ms)  # the first of the two: see `has_no_timer`
+        handle = self._requests.await_signal(call, signal, expect)
         first = await self.first(handle, timer)
         if first is timer:
             handle.cancel()
@@ -341,6 +345,22 @@ class Run(AsksPeople):
         if not key or "#" in key or len(key) > KEY_CHARS_MAX:
             raise InvalidValue(f"key={key!r}: 1 to {KEY_CHARS_MAX} characters, and no '#'")
         return self._prefix + key + self._suffix
+
+    def _delay_ms(self, name: str, key: str | None, seconds: float, *, timer: str = "") -> int:
+        """How long the timer runs that the next call of this name sets. A negative time is refused where the log goes
+        on without that timer: earlier releases refused it."""
+        try:
+            is_time = -SECONDS_MAX < seconds < SECONDS_MAX
+        except (TypeError, ArithmeticError):
+            is_time = False
+        if is_time and seconds < 0:
+            number = next(self._numbers[name])
+            self._numbers[name] = count(number)  # looked at, not taken
+            is_time = not self._requests.has_no_timer(f"{self._prefix}{key or f'{name}#{number}'}{self._suffix}{timer}")
+        if not is_time:
+            what = f"wait_for(timeout={seconds!r})" if timer else f"sleep({seconds!r})"
+            raise InvalidValue(f"{what}: give a finite number of seconds, less than {SECONDS_MAX:g}")
+        return max(round(seconds * 1000), 0)
 
     @staticmethod
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman import App, NonDeterministicWorkflow, Run
+from pointsman import App, NonDeterministicWorkflow, Run, SignalTimeout, Workflow
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CorruptLog, InvalidValue, RunEvicted, UnknownEvent
 from pointsman.kernel.execution import Execution
@@ -215,6 +219,79 @@ def test_code_that_no_longer_makes_a_pending_call_is_refused() -> None:
     run = lab("sequence", b"1")
     with pytest.raises(NonDeterministicWorkflow, match=r"does RunFailed \(invalid_input: foreign takes "):
         replayed_by("foreign", run.log)
+
+
+@pytest.mark.parametrize("seconds", [-0.001, -5, -1e9])
+def test_a_time_that_has_gone_negative_is_over_at_once(seconds: float) -> None:
+    @App("other").workflow()
+    async def late(run: Run) -> bool:
+        await run.sleep(seconds)
+        timer = run.start_sleep(seconds)
+        is_first = await run.first(timer, run.start_sleep(1)) is timer
+        with pytest.raises(SignalTimeout):
+            await run.wait_for("go", timeout=seconds)
+        return is_first
+
+    run = Lab(programs.app, late, answer=doubled)
+    started_at = run.now
+    assert run.run().output is True
+    assert run.now < started_at + 1000
+    for end in range(1, len(run.log) + 1):
+        Execution("run-1", late, programs.app.directory).replay(run.log[:end])
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, 1e10, "3", b"3", [], Decimal("nan")])
+@pytest.mark.parametrize("what", ["sleep", "start_sleep", "wait_for"])
+def test_what_is_no_time_is_refused_by_name(seconds: Any, what: str) -> None:
+    @App("other").workflow()
+    async def wrong(run: Run) -> None:
+        match what:
+            case "sleep":
+                await run.sleep(seconds)
+            case "start_sleep":
+                run.start_sleep(seconds)
+            case _:
+                await run.wait_for("go", timeout=seconds)
+
+    failure = Lab(programs.app, wrong, answer=doubled).run().failure
+    assert failure.kind == "invalid_value"
+    assert f"{seconds!r}): give a finite number of seconds" in failure.message
+
+
+def test_a_sleep_without_a_time_is_refused_by_name() -> None:
+    @App("other").workflow()
+    async def wrong(run: Run) -> None:
+        await run.sleep(None)  # type: ignore[arg-type]
+
+    assert "sleep(None): give a finite number" in Lab(programs.app, wrong, answer=doubled).run().failure.message
+
+
+def test_a_log_whose_release_refused_a_negative_time_replays_as_before() -> None:
+    """Its body caught the error, and what came after it has the call ids that it had."""
+
+    def body(*, refuses: bool) -> Workflow:
+        @App("other").workflow(name="negative")
+        async def negative(run: Run, fails: bool) -> str:
+            for wait in (lambda: run.sleep(-1), lambda: run.wait_for("go", timeout=-1)):
+                try:
+                    if refuses:
+                        raise InvalidValue("0 or more seconds")
+                    await wait()
+                except InvalidValue:
+                    if fails:
+                        raise
+            await run.sleep(3)
+            return str(await run.wait_for("go"))
+
+        return negative
+
+    for data in (b"false", b"true"):
+        old = Lab(programs.app, body(refuses=True), data, answer=doubled, signals=[("go", b"1")]).run().log
+        for end in range(2, len(old) + 1):
+            execution = Execution("run-1", body(refuses=False), programs.app.directory)
+            execution.replay(old[:end])
+            new = [type(produced.event).__name__ for produced in execution.take()]
+            assert new in ([], [row.type for row in old[end : end + 1]])
 
 
 def test_a_body_that_does_not_fit_its_log_is_refused_all_that_it_asks_for_meanwhile() -> None:
