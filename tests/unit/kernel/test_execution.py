@@ -216,9 +216,14 @@ def test_the_first_failure_is_raised_while_others_are_under_way() -> None:
 
 
 def test_code_that_no_longer_makes_a_pending_call_is_refused() -> None:
-    run = lab("sequence", b"1")
-    with pytest.raises(NonDeterministicWorkflow, match=r"does RunFailed \(invalid_input: foreign takes "):
-        replayed_by("foreign", run.log)
+    @App("other").workflow(name="sequence")
+    async def without(run: Run, n: int) -> str:
+        return str(await run.wait_for("go"))
+
+    log = lab("sequence", b"1").log
+    assert log[-1].type == "CallRequested"
+    with pytest.raises(NonDeterministicWorkflow, match=r"CallRequested call='double#1'.*does SignalAwaited"):
+        Execution("run-1", without, programs.app.directory).replay(log)
 
 
 @pytest.mark.parametrize("seconds", [-0.001, -5, -1e9])
