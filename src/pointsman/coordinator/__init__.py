@@ -1,2 +1,4 @@
-"""The coordinator: claims runs (`owning`), advances them through the kernel, dispatches their calls and records what
-happens (`driving`), under `gates`, `budgets` and `modes` that all share, and offers the `verbs` of the API."""
+"""The coordinator: claims runs (`owning`), drives them through the kernel, dispatches their calls and records what
+happens (`driving`), within the cluster-wide `gates`, `budgets` and `modes`, and offers the operations of the API
+(`verbs`).
+"""

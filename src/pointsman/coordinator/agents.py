@@ -1,5 +1,5 @@
-"""The keeper of the agents: follows what is recorded of them (`agent/X`), keeps the directory up to date, and carries
-out what people and services want of them. Implements `ports.agents.Agents`.
+"""The keeper of the agents: follows their records (`agent/X`), keeps the directory up to date, and carries out what
+people and services ask for. Implements `ports.agents.Agents`.
 
 Nobody owns these streams: whoever appends brings the folded state along, and the loser of a race decides again.
 """
@@ -40,13 +40,13 @@ Decide = Callable[[AgentRecord], Sequence[Event]]
 
 
 async def append(log: SystemLog, stream: str, decide: Decide, now: Callable[[], int]) -> tuple[AgentRecord, int]:
-    """Append to an agent's stream what `decide` says on its state; again on the newer state when another was first.
-    Nothing is appended when it says nothing.
+    """Append what `decide` returns for the state of an agent's stream; decide again if another append was first. If
+    `decide` returns nothing, nothing is appended.
 
-    Returns: the record, and the sequence that it stands at; 0 where there is no stream.
+    Returns: the record, and the sequence that it stands at; 0 if there is no stream.
 
     Raises:
-        StoreUnavailable: nothing is known of the last try; ask again.
+        StoreUnavailable: nothing is known about the last try; ask again.
         WrongExpectedSequence: after 100 lost races.
     """
     for left in reversed(range(TRIES_MAX)):
@@ -70,16 +70,16 @@ async def append(log: SystemLog, stream: str, decide: Decide, now: Callable[[], 
 
 
 class AgentKeeper:
-    """A service: `start`, `stop`; the verbs at any time.
+    """A service: `start`, `stop`; the operations at any time.
 
     Args:
-        addresses: where agents that register may be.
-        poll_ms: how often the records are looked after; what is changed here shows at once.
+        addresses: the addresses that agents which register may have.
+        poll_ms: how often to read the records; changes made here show at once.
 
     Attributes:
-        on_change: told the name of each agent whose record changed; it must not raise. None: nobody wants to know.
+        on_change: called with the name of each agent whose record changed; it must not raise. None: nobody is told.
         sums: what all coordinators count of an agent in its breaker's window.
-        workers: how many are there to fetch an agent's calls. All three may be set at any time.
+        workers: how many workers fetch an agent's calls. All three may be set at any time.
     """
 
     def __init__(
@@ -104,8 +104,9 @@ class AgentKeeper:
     # -- following ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Returns when the directory knows every agent that is recorded: a run that called one of them may be the first
-        that is driven here. Raises StoreUnavailable."""
+        """Start, and return once the directory knows every recorded agent: the first run driven here may have called
+        any of them. Raises StoreUnavailable.
+        """
         await self.refresh()
         self._task = asyncio.create_task(keep(self._follow, self._poll_s), name="agents")
 
@@ -120,7 +121,7 @@ class AgentKeeper:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Look now. Raises StoreUnavailable."""
+        """Read the records now. Raises StoreUnavailable."""
         try:
             heads, cursor = await self._log.changes(rec.PREFIX, cursor=self._cursor)
         except InvalidValue:  # the database is another, or an older one, than it was: all that is known is in doubt
@@ -139,7 +140,7 @@ class AgentKeeper:
                 logger.warning("agent %s: %s", name, error)
 
     def _learn(self, name: str, record: AgentRecord, sequence: int) -> None:
-        """Take in a record, unless a newer one is known: a slow read must not undo an append of ours."""
+        """Take in a record unless a newer one is known: a slow read must not undo an append of ours."""
         if sequence <= self._sequences.get(name, 0):
             return
         self._sequences[name] = sequence
@@ -148,7 +149,9 @@ class AgentKeeper:
             self.on_change(name)
 
     async def append(self, name: str, decide: Decide) -> AgentRecord:
-        """Append to this agent's stream what `decide` says, and see it here at once. Raises what `append` raises."""
+        """Append what `decide` returns to this agent's stream, and show it here at once. Raises what `append`
+        raises.
+        """
         record, sequence = await append(self._log, rec.stream_of(name), decide, self._clock.now)
         self._learn(name, record, sequence)
         return record
@@ -239,7 +242,7 @@ class AgentKeeper:
         return sorted(agent.name for agent in self._directory.agents())
 
     async def _known(self, name: str) -> str:
-        """The name of an agent that there is; one that has just come may not have been seen here yet.
+        """The name of an existing agent; one that has just registered may not be known here yet.
 
         Raises:
             AgentNotFound.

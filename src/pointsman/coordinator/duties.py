@@ -1,4 +1,4 @@
-"""Duties: the loops of a coordinator, each in a task of its own for as long as the coordinator lives."""
+"""Duties: the loops of a coordinator. Each runs in a task of its own for as long as the coordinator lives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("pointsman.coordinator")
 
 
 async def keep(duty: Callable[[], Awaitable[None]], pause_s: float) -> None:
-    """Run a duty for ever. When it fails it is logged, and begins again after `pause_s` seconds."""
+    """Run a duty for ever. When it fails, log that and begin again after `pause_s` seconds."""
     while True:
         try:
             await duty()

@@ -1,7 +1,8 @@
-"""Health checks: each agent that has one is asked by one coordinator at a time, whose turn is recorded in `agent/X`.
+"""Health checks: each agent that has one is checked by one coordinator at a time, whose turn is recorded in `agent/X`.
 
-The others wait until the turn lapses, or until they find that the incarnation that has it is over. The turn is only to
-save requests: verdicts are appended at the expected sequence, and one of a coordinator without the turn is none.
+The others wait until the turn lapses, or until they find that the incarnation that has it is over. The turn only saves
+requests; correctness does not depend on it. Verdicts are appended at the expected sequence, and the verdict of a
+coordinator without the turn is ignored.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class HealthWatch:
     """A service: `start`, `stop`.
 
     Args:
-        incarnation: whose turns these are; 0 while there is none, and then nobody is asked.
-        probe: how a URL is asked.
+        incarnation: this coordinator's; 0 while it has none, and then no agent is checked.
+        probe: performs a check by URL.
         jitter: in [0, 1), new each time: keeps coordinators and agents out of step.
     """
 
@@ -69,7 +70,7 @@ class HealthWatch:
         self._task = asyncio.create_task(keep(self._look, LOOK_S), name="health")
 
     async def stop(self) -> None:
-        """Turns are given up, so that others take over at once."""
+        """Stop, and give up all turns so that others take over at once."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -90,7 +91,7 @@ class HealthWatch:
                 return  # they lapse
 
     async def _look(self) -> None:
-        """One task for each agent that has a check; a new one when the agent is described anew."""
+        """Keep one task for each agent that has a check; replace it when the agent is described anew."""
         while True:
             wanted = {agent.name: agent for agent in self._directory.agents() if self._is_asked(agent)}
             for name, (agent, _) in list(self._watches.items()):
@@ -144,7 +145,9 @@ class HealthWatch:
         return min(max(left_ms / 1000, LOOK_S), WAIT_S)
 
     async def _has_turn(self, name: str, policy: Health) -> bool:
-        """Is it this coordinator's turn? Takes it where it is free, and again when half of it is over."""
+        """Whether it is this coordinator's turn. Takes the turn if it is free, and renews it when half of it is
+        over.
+        """
         own, now = self._incarnation(), self._clock.now()
         if own == 0:
             return False
@@ -182,7 +185,7 @@ class HealthWatch:
         )
 
     async def _ask(self, agent: Agent, policy: Health) -> str | None:
-        """None: it is well. Else why it is not."""
+        """Check the agent. Returns None if it is well, else why it is not."""
         try:
             async with asyncio.timeout(policy.timeout):
                 if policy.url is not None:
@@ -204,11 +207,11 @@ class HealthWatch:
         return None
 
     def _in_thread(self, name: str, check: Callable[[], Any]) -> asyncio.Future[Any]:
-        """A thread for each check, never two for one agent: one that hangs takes no other's place, and a daemon
-        does not keep the process from ending.
+        """Run a check in a thread of its own, never two for one agent. A check that hangs does not block the others,
+        and a daemon thread does not keep the process from ending.
 
         Raises:
-            TimeoutError: the check before has not ended.
+            TimeoutError: the previous check has not ended.
         """
         before = self._threads.get(name)
         if before is not None and before.is_alive():

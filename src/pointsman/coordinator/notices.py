@@ -1,8 +1,10 @@
-"""Notices as a duty: what human tasks' appends left to tell is told to a webhook, at least once, by any coordinator.
+"""The duty that delivers notices: what appends to human tasks left for a webhook is sent at least once, by any
+coordinator.
 
-A notice is taken for longer than a try lasts, so of several coordinators one tells it; where that one dies, it is due
-again by itself. Retries wait 5 s at first and four times as long each time, up to an hour. What counts as a try is what
-the webhook did not take: a notice that was taken by a coordinator that never told it is not told later for that.
+A notice is taken for longer than a delivery lasts, so only one of several coordinators sends it; if that one dies, the
+notice is due again by itself. The first retry comes after 5 s, and each later wait is four times as long, up to an
+hour. Only deliveries that the webhook did not accept count as tries: a coordinator that took a notice and never sent it
+does not delay it.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class NoticeDuty:
             )
 
     async def stop(self) -> None:
-        """What is being told is told again by somebody else."""
+        """Stop. A notice that is being sent is sent again by another coordinator."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -56,7 +58,7 @@ class NoticeDuty:
             await self._teller.close()
 
     def hint(self) -> None:
-        """There are notices: look at once."""
+        """Look for notices at once."""
         self._hinted.set()
 
     async def _tell_all(self) -> None:

@@ -1,4 +1,4 @@
-"""What is shown of a run's log, also of a damaged one: every event that can be read, and what is wrong with it."""
+"""Read a run's log for display, even if it is damaged: every event that can be read, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def corrupt(run: str, damage: Damage) -> CorruptLog:
 
 
 async def head_of(log: EventLog, run: str) -> Head:
-    """Raises UnknownRun."""
+    """The head of a run. Raises UnknownRun."""
     head = (await log.heads([run])).get(run)
     if head is None:
         raise UnknownRun(f"no run has the id {run!r}")
@@ -37,8 +37,9 @@ async def head_of(log: EventLog, run: str) -> Head:
 async def view_events(
     log: EventLog, run: str, *, after: int, limit: int, inputs: bool, bytes_max: int | None = None
 ) -> list[EventView]:
-    """Events of a run with sequence > `after`, each verified: at most `limit`, and none after the one with which they
-    have `bytes_max` bytes."""
+    """Events of a run with sequence > `after`, each verified: at most `limit`, ending with the event at which they
+    reach `bytes_max` bytes.
+    """
     before = max(after, 0)
     size, left = limit + (before > 0), bytes_max
     # The event before the first one asked for is read too: its checksum is what the next chains from.
@@ -70,7 +71,7 @@ async def _views(log: EventLog, run: str, rows: list[ev.Recorded], chain: Chain,
 
 
 async def first_damage(log: EventLog, head: Head) -> Damage | None:
-    """What is wrong with a run's stream: the first place."""
+    """The first thing that is wrong with a run's stream; None if nothing is."""
     chain = Chain(head.id)
     while True:
         page = await log.read(head.id, after=chain.sequence, limit=PAGE, bytes_max=PAGE_BYTES)
@@ -83,7 +84,9 @@ async def first_damage(log: EventLog, head: Head) -> Damage | None:
 
 
 async def last_event(log: EventLog, head: Head) -> ev.Event:
-    """Raises CorruptLog, UnknownEvent: it can't be read, or is not what was appended."""
+    """The last event of a run. Raises CorruptLog, UnknownEvent if it can't be read, or differs from what was
+    appended.
+    """
     rows = await log.read(head.id, after=max(head.sequence - 2, 0), limit=2)
     chain = Chain(head.id, head.sequence - max(len(rows), 1))
     for row in rows:

@@ -1,8 +1,8 @@
-"""Retention as a duty: the coordinator that has lived longest deletes runs that ended long ago, moves what is left in
-buckets whose week is past, and drops these.
+"""The duty of retention: the coordinator that has lived longest deletes runs that ended long ago, moves what is left in
+buckets whose week is past, and drops these buckets.
 
-A turn is a sequence of steps of the store, each whole in itself. Where one stops, by a crash or because the store is
-not reached, the next goes on: what is to be done is read from the store, never remembered.
+A turn is a sequence of steps of the store, each complete in itself. If a turn stops, because of a crash or because the
+store can't be reached, the next one goes on: what is left to do is always read from the store, never remembered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Pause = Callable[[], Awaitable[None]]
 
 @dataclass
 class Turn:
-    """What one turn did. `left`: buckets that could not be emptied or dropped; the next turn will."""
+    """The results of one turn. `left`: buckets that could not be emptied or dropped; the next turn tries again."""
 
     deleted: int = 0
     moved: int = 0
@@ -38,13 +38,13 @@ class Turn:
 
 
 async def take_turn(retention: Retention, before: int, *, batch: int, pause: Pause, turn: Turn | None = None) -> Turn:
-    """Everything that retention has to do for now.
+    """Do everything that retention has to do now.
 
     Args:
         before: ms by the store's clock; runs that ended before it are deleted.
         batch: runs in one statement.
-        pause: called between two of them, so that others get their turn at the database.
-        turn: counts as it goes, for whoever wants to know even when it does not come to its end.
+        pause: called between statements, so that others can use the database.
+        turn: counted up as the turn goes on, for callers that want the counts even if it fails.
 
     Raises:
         StoreUnavailable.
@@ -82,7 +82,7 @@ class RetentionDuty:
     """A service: `start`, `stop`. Does nothing while `retention_days` is 0.
 
     Args:
-        incarnation: whose turn it would be; 0 while there is none.
+        incarnation: this coordinator's; 0 while it has none.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class RetentionDuty:
                 await self._take_turn()
 
     async def _is_our_turn(self) -> bool:
-        """The oldest of the living takes it. Two at once, for a moment, do no harm."""
+        """Whether this coordinator is the oldest living one. Two that think so for a moment do no harm."""
         members = await self._store.liveness.members()
         return bool(members) and members[0].incarnation == self._incarnation()
 

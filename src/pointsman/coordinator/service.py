@@ -1,7 +1,8 @@
-"""The coordinator as a service: registers, drives, takes over from the dead, hands over when it leaves.
+"""The coordinator as a service: registers, drives runs, takes over those of the dead, and hands its own over when it
+leaves.
 
-It holds no truth. Whatever it loses in memory is in the log, and whatever it does counts only once it is there.
-When its lease is lost it drops everything at once and registers as a new incarnation.
+Nothing in its memory is authoritative: whatever it loses is in the log, and whatever it does counts only once it is
+there. When its lease is lost it drops everything at once and registers as a new incarnation.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ logger = logging.getLogger("pointsman.coordinator")
 
 
 async def no_probe(url: str, timeout: float) -> None:
-    """For a coordinator that reaches no agent by its URL."""
+    """The probe of a coordinator that reaches no agent by URL."""
     raise ConnectionError(f"{url}: this coordinator has no way to reach it within {timeout:g} s")
 
 
 class Coordinator:
-    """See the module. `start` once, `stop` any number of times."""
+    """One coordinator of a cluster. Call `start` once; `stop` is idempotent."""
 
     def __init__(
         self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, ids: Ids,
@@ -95,7 +96,7 @@ class Coordinator:
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Raises what `Store.open` and `Liveness.register` raise."""
+        """Start. Raises what `Store.open` and `Liveness.register` raise."""
         await self.store.open()
         await self.agents.start()
         await self.modes.start()
@@ -140,7 +141,7 @@ class Coordinator:
         logger.info("%s is incarnation %d", self.settings.name, lease.incarnation)
 
     async def _keep_lease(self) -> None:
-        """When the lease is lost, nothing that this process holds counts any more: start afresh."""
+        """Start afresh when the lease is lost, because then nothing that this process holds counts any more."""
         crew = self.roster.crew
         if crew is not None:
             await crew.lease.lost()
@@ -156,7 +157,7 @@ class Coordinator:
                 await asyncio.sleep(self.settings.claim_poll_ms / 1000)
 
     async def _disband(self, crew: Crew) -> None:
-        """Drop every run, and stop what acts for them."""
+        """Drop every run, and stop the parts that act for them."""
         await crew.purses.stop()  # first: what drivers settle on their way out is not what the log says
         await self.roster.drop()
         await crew.gates.stop()
@@ -165,12 +166,14 @@ class Coordinator:
         await crew.recorder.stop()
 
     def hurry(self) -> None:
-        """Calls under way get no more time."""
+        """Give calls under way no more time to end."""
         self._hurry.set()
 
     async def drain(self) -> None:
-        """Claim nothing more, and hand each run over as soon as nothing of it is under way here. Returns when none is
-        left, when calls had their `drain_s`, or when there is a `hurry`. Twice is once."""
+        """Claim nothing more, and hand each run over as soon as nothing of it is under way here. Idempotent.
+
+        Returns when no run is left, when calls have had their `drain_s`, or after `hurry`.
+        """
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(), name="coordinator drain")
         await asyncio.shield(self._draining)
@@ -198,7 +201,7 @@ class Coordinator:
             await self.roster.hand_over(self.incarnation)
 
     async def stop(self) -> None:
-        """Drain, and leave. What calls are still under way then, the next owner repeats under their keys."""
+        """Drain, and leave. The next owner repeats the calls that are still under way, under their keys."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name="coordinator stop")
         await asyncio.shield(self._stopping)
@@ -225,7 +228,7 @@ class Coordinator:
     # -- what it is asked ---------------------------------------------------------------------------------------------
 
     def hint(self, run: str) -> None:
-        """Somebody has left mail for this run: look at once, and tell the others."""
+        """Look at this run at once, because it has new mail, and tell the other coordinators."""
         self.claims.hint([run])
         self.store.wakeup.hint([run])
 
@@ -244,7 +247,7 @@ class Coordinator:
 
     @property
     def load(self) -> float:
-        """Share of its room that is taken, 0 to 1."""
+        """The share of its room that is taken, 0 to 1."""
         return len(self.roster) / self.settings.runs_max
 
     def is_ready(self) -> tuple[bool, str]:

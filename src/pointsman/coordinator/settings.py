@@ -135,7 +135,7 @@ class CoordinatorSettings:
 
     @property
     def gates(self) -> GateSettings:
-        """What of it concerns agents' breakers and limits."""
+        """The settings that concern agents' breakers and limits."""
         return GateSettings(
             board_ms=self.board_ms, idle_ms=self.slots_idle_ms, retry_share=self.retry_share,
             retry_floor=self.retry_floor, retry_window_s=self.retry_window_s,

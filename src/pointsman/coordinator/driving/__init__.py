@@ -1,1 +1,3 @@
-"""Driving one run: its next step, the attempts that it asks for, and the group commit in which all is recorded."""
+"""Driving one run: its next step, the attempts that it asks for, and the group commit in which everything is
+recorded.
+"""

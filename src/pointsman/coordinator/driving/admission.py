@@ -1,7 +1,8 @@
-"""Admission: which calls of one run may have their attempt made now, and what becomes of those that may not.
+"""Admission: which calls of one run may have their attempt made now, and what happens to the others.
 
-Health and breaker of the agent, then its limits; what is held back uses up no attempt. A call waits in the queue of its
-agent for as long as the agent's `hold`, in the memory of the owner of its run, or goes to the next agent of its chain.
+The health and breaker of the agent are checked first, then its limits; a call that is held back uses up no attempt. It
+waits in the queue of its agent for at most the agent's `hold`, in the memory of the run's owner, or goes to the next
+agent of its chain.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ def _ignore_admitted(attempt: Attempt, pending: PendingCall, now: int) -> None:
 
 
 class Admission:
-    """See the module.
+    """Decides which of a run's calls may have their attempt made.
 
     Attributes:
-        wanted: calls to look at: those of which the log says that an attempt is to be made, and those whose time has
-            come, or what they waited for. As long as it is empty there is nothing to decide.
-        ready: attempts that may be made as soon as the log has all that was decided.
+        wanted: calls to look at: those whose log asks for an attempt, and those that are due or got what they waited
+            for.
+            There is nothing to decide while it is empty.
+        ready: attempts that may be made as soon as all decisions are in the log.
 
     Args:
         wake: called when there is something to look at again.
@@ -76,37 +78,39 @@ class Admission:
 
     @property
     def are_left(self) -> bool:
-        """Calls that the log does not say yet are not made here."""
+        """Whether there are calls of which the log does not say yet that they are not made here."""
         return bool(self.ready or self._waiting)
 
     def go_on(self, call: str, *, may_have_begun: bool) -> None:
-        """The log says that an attempt of this call is under way. `may_have_begun`: by an owner before this one."""
+        """Note that an attempt of this call is under way by the log. `may_have_begun`: a previous owner may have
+        made it.
+        """
         if may_have_begun:
             self._begun.add(call)
         self.wanted.append(call)
 
     def again(self, call: str) -> None:
-        """Something that this call waited for is there."""
+        """Note that something that this call waited for is there."""
         self.wanted.append(call)
         self._wake()
 
     def withdraw(self) -> None:
-        """The coordinator drains: what has not begun does not begin here, and the log must say so where it matters."""
+        """Begin no more attempts, because the coordinator drains; where it matters, the log must say so."""
         self.wanted += [*self.ready, *self._waiting]
 
     def wait(self, attempt: Attempt) -> None:
-        """It can't be made yet; `again` will say when it is worth another look."""
+        """Let a call wait that can't be made yet; `again` tells when to look at it again."""
         self._waiting[attempt.call] = attempt
 
     def take(self) -> dict[str, Attempt]:
-        """All that is ready: it is made now."""
+        """Take all attempts that are ready, to make them now."""
         ready, self.ready = self.ready, {}
         if self._begun:
             self._begun.difference_update(ready)
         return ready
 
     def drop(self, call: str) -> None:
-        """The call wants no attempt any more."""
+        """Note that the call wants no attempt any more."""
         self._deferred.pop(call, None)
         attempt = self._waiting.pop(call, None) or self.ready.pop(call, None)
         if attempt is None:
@@ -117,7 +121,7 @@ class Admission:
             self._crew.gates.leave(attempt.agent, attempt)
 
     def close(self) -> None:
-        """The run is over here."""
+        """Stop, because the run is over here."""
         if self._alarm is not None:
             self._alarm.cancel()
         for call in [*self.ready, *self._waiting]:
@@ -128,7 +132,7 @@ class Admission:
     # -- deciding -------------------------------------------------------------------------------------------------
 
     def look(self, now: int) -> None:
-        """Decide what can be decided now; what came of it is in `Execution.take`."""
+        """Decide what can be decided now; the results are in `Execution.take`."""
         for call in self.wanted:  # and those that come to it meanwhile
             self._advance(call, now)
         self.wanted.clear()
@@ -137,7 +141,7 @@ class Admission:
             self._set_alarm(now)
 
     def _held(self) -> list[Attempt]:
-        """Those that wait for their agents."""
+        """The calls that wait for their agents."""
         return [attempt for attempt in self._waiting.values() if attempt.permit is None]
 
     def _give_up_late(self, now: int) -> None:
@@ -188,20 +192,22 @@ class Admission:
         self._on_admitted(attempt, pending, now)
 
     def _leave_to_next_owner(self, pending: PendingCall, now: int) -> None:
-        """The coordinator drains. Where an attempt must not be made twice, the log says that it was not made here."""
+        """Leave the calls to the run's next owner, because the coordinator drains. If an attempt must not be made
+        twice, record that it was not made here.
+        """
         self.drop(pending.call)
         agent = self._crew.directory.agent(pending.target)
         if agent is not None and not agent.idempotent and pending.call not in self._begun:
             self._execution.held(pending.call, LEAVING, now)
 
     def _avoid(self, attempt: Attempt, now: int) -> None:
-        """It waits for an agent that is not to be had soon any more: another one, as for a call that comes now."""
+        """Try another agent for a call whose agent will not be available soon, as for a new call."""
         obstacle, attempt.obstacle = attempt.obstacle, None
         if obstacle is not None and self._reassign(attempt.call, obstacle, now):
             self.drop(attempt.call)
 
     def _hold(self, attempt: Attempt, pending: PendingCall, failure: ev.Failure, now: int) -> None:
-        """The agent can't take it now: another one, or wait."""
+        """Try another agent, or wait, because the agent can't take the call now."""
         self.wait(attempt)
         if failure.kind != "busy" and self._reassign(attempt.call, failure, now):
             self.drop(attempt.call)
@@ -216,11 +222,13 @@ class Admission:
             attempt.give_up_at = min(attempt.give_up_at, now + max(round(left * 1000), 0))
 
     def _out_of_time(self, now: int) -> ev.Failure | None:
-        """The run's wall time is over: that is why, and not what it waited for."""
+        """Fail the call because the run's wall time is over; that is the reason, not what it waited for."""
         return refusal(self._execution.state, NOTHING, now)
 
     def _set_alarm(self, now: int) -> None:
-        """One for all that wait, at the first of their times, and soon where a retry waits for its turn."""
+        """Set one timer for all calls that wait: for the earliest of their times, and a short one if a retry waits for
+        its turn.
+        """
         times = [attempt.give_up_at for attempt in self._held()]
         if self._deferred:
             times.append(now + RETRY_LOOK_MS)
@@ -236,8 +244,10 @@ class Admission:
         self._wake()
 
     def _waits_to_retry(self, call: str, agent: Agent, now: int) -> bool:
-        """Retries of an agent are rationed, so that those that fail together do not fall on it together. One that is
-        not allowed goes to the next agent at once, and waits where there is none."""
+        """Whether the call must wait before a retry. Retries of an agent are rationed, so that calls that fail together
+        do not all come back together. A retry that is not allowed goes to the next agent at once, and waits if there is
+        none.
+        """
         if call in self._begun:
             return False
         if self._crew.gates.may_retry(agent):
@@ -255,7 +265,7 @@ class Admission:
         return True
 
     def turn_away(self, attempt: Attempt, failure: ev.Failure, now: int) -> None:
-        """It can't be done by this agent: the next of the chain, a person, the default, or failure."""
+        """End the call at this agent: the next of the chain, a person, the default, or failure."""
         self.drop(attempt.call)
         if not self._reassign(attempt.call, failure, now):
             self._execution.give_up(attempt.call, failure, now)
@@ -267,7 +277,7 @@ class Admission:
 
 
 def _misfit(agent: Agent, data: bytes) -> ev.Failure | None:
-    """An agent behind HTTP describes what it takes, and may have described it anew since the call was made."""
+    """Why an agent behind HTTP can't take the input, if so; it may have changed its schema since the call was made."""
     try:
         agent.signature.check_input(data)
     except (InvalidInput, InvalidValue) as error:

@@ -1,7 +1,7 @@
-"""Bodies of workflows run apart from tasks: what asyncio ties to the current task must not be tied to the engine's.
+"""Run the bodies of workflows apart from tasks: what asyncio ties to the current task must not be tied to the engine's.
 
-`asyncio.timeout` in a body, say, would cancel the task that happens to drive the run, or a client's that starts it.
-Where there is no current task, asyncio refuses it. Most steps are turns of the event loop, and have none anyway.
+For example, `asyncio.timeout` in a body would cancel the task that happens to drive the run, or that of a client that
+starts it. Without a current task asyncio refuses it. Most steps are turns of the event loop and have no task anyway.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """As if no task were current. Nothing may be awaited within."""
+    """Run the block as if no task were current. Nothing may be awaited in it."""
     loop = asyncio._get_running_loop()
     task = asyncio.current_task(loop) if loop is not None else None
     if loop is None or task is None:

@@ -1,4 +1,4 @@
-"""One attempt, as its coordinator knows it, from the wish to its end. Must not know how agents are reached."""
+"""One attempt as its coordinator knows it, from the request to its end. Must not know how agents are reached."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ UNKNOWN_ENDS = frozenset(kind for kind, known in FAILURE_KINDS.items() if known.
 
 
 class OnEnd(Protocol):
-    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted`: counts with a
-    result alone."""
+    """Called once for every attempt that was not abandoned. `spent` None: its end is unknown. `emitted` counts only
+    with a result.
+    """
 
     def __call__(
         self, call: str, attempt: int, result: bytes | Failure, spent: Amount | None,
@@ -45,11 +46,11 @@ def _ignore_call(call: str) -> None:
 
 
 class Caller(msgspec.Struct, eq=False):
-    """The run that attempts are made for: what all of them have in common.
+    """The run that attempts are made for, and what they have in common.
 
     Attributes:
-        on_end: told of each that is over.
-        again: told of each that no longer waits for its agent, by its call.
+        on_end: called when an attempt is over.
+        again: called with the call of an attempt that no longer waits for its agent.
     """
 
     run: str
@@ -62,21 +63,23 @@ class Caller(msgspec.Struct, eq=False):
     again: Callable[[str], None] = _ignore_call
 
     def leave(self) -> None:
-        """The run is over here. Attempts that outlive it must not keep it in memory."""
+        """Detach from the run, which is over here. Attempts that outlive it must not keep it in memory."""
         self.on_end, self.again = ignore_end, _ignore_call
 
 
 class Attempt(msgspec.Struct, eq=False):
-    """One attempt: wished for, admitted, under way, over. It is the gates' waiter, and the runtime behind its agent's
-    Context. A struct, for each call makes one: its defaults cost nothing.
+    """One attempt: requested, admitted, under way, over.
+
+    It is the gates' waiter, and the runtime behind its agent's Context. It is a struct because every call makes one,
+    and a struct's defaults cost nothing.
 
     Attributes:
         permit: None: it waits for its agent.
-        failure: why it waits, and until when at most: `give_up_at`, in ms.
-        obstacle: why it should not wait any more, where another agent can be had.
-        asked: the agent that the workflow called, where a fallback has the call.
+        failure: why it waits; it is given up with this failure at `give_up_at` (ms).
+        obstacle: why it should stop waiting if another agent can take the call.
+        asked: the agent that the workflow called, if a fallback has the call.
         started, beat_at, deadline: by the monotonic clock.
-        spent: what the agent added up, in process or with its answer.
+        spent: the total that the agent reported, in process or with its answer.
         so_far: the largest total that an agent behind HTTP reported meanwhile.
     """
 
@@ -119,16 +122,18 @@ class Attempt(msgspec.Struct, eq=False):
     # -- under way ----------------------------------------------------------------------------------------------------
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Give the attempt up: nobody waits for it any more."""
         self.is_over = True
         self.stop()
 
     def let_go(self) -> None:
-        """Nobody here waits for it any more; another owner of the run may."""
+        """Detach the attempt: nobody here waits for it any more, but another owner of the run may."""
         self.abandon()
 
     def stop(self) -> None:
-        """A thread can't be stopped: its task goes on until it returns, and keeps the agent's slot as long."""
+        """Stop the attempt. A thread can't be stopped: its task goes on until it returns, and keeps the agent's slot
+        until then.
+        """
         if self.task is not None and self.agent.can_be_stopped and self.has_begun:
             self.task.cancel()
 
@@ -143,7 +148,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.emitted += (emission,)
 
     def spent_so_far(self, total: Amount) -> None:
-        """A total may come twice, and late, and again with the answer: the largest stands."""
+        """Take in a reported total. It may come twice, late, and again with the answer, so the largest counts."""
         self.heartbeat()
         known = self.so_far or NOTHING
         self.so_far = Amount(max(known.usd_micros, total.usd_micros), max(known.tokens, total.tokens))
@@ -157,7 +162,7 @@ class Attempt(msgspec.Struct, eq=False):
         return (await self.caller.effects.record(self.caller.run, self.call, self.key, name, value))[0]
 
     def used_up(self, result: bytes | Failure) -> Amount | None:
-        """What it used up: what the agent said, else what its card expects; None: its end is unknown."""
+        """What the attempt used up: what the agent reported, else what its card expects; None: its end is unknown."""
         if not isinstance(result, bytes) and result.kind in UNKNOWN_ENDS:
             return None
         if self.so_far is None and self.spent is None:

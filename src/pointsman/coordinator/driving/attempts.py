@@ -1,7 +1,7 @@
-"""The attempts of one run: each is wished for by its log, admitted, reserved for, and only then made.
+"""The attempts of one run: each is requested by the log, admitted, reserved for, and only then made.
 
-In this order (the failure chain's first step): the agent's health and breaker, its limits (`admission.py`), and the
-budgets last, so that nothing leaks. `Driver` appends what is decided here before it lets `dispatch_ready` act.
+The order is: the agent's health and breaker, then its limits (`admission.py`), and the budgets last, so that no
+reservation is left behind. `Driver` appends what is decided here before it calls `dispatch_ready`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WITHHELD_MS = 50
 
 @dataclass(slots=True)
 class Reserved:
-    """What is set aside for an attempt. `is_durable`: the log has it."""
+    """What is reserved for an attempt. `is_durable`: the log has it."""
 
     tranches: tuple[str, ...]
     amount: Amount
@@ -35,12 +35,12 @@ class Reserved:
 
 
 class Attempts:
-    """See the module.
+    """The attempts of one run, from the request to the outcome.
 
     Attributes:
         wanted, look, go_on: see `Admission`.
         under_way: attempts that are being made, by call.
-        reserved: what is set aside, by call and attempt.
+        reserved: what is reserved, by call and attempt.
 
     Args:
         wake: called when there is something to look at again.
@@ -73,12 +73,15 @@ class Attempts:
 
     @property
     def are_left(self) -> bool:
-        """Made and not over, or not yet known not to be made here."""
+        """Whether attempts are being made, or the log does not say yet that they are not made here."""
         return bool(self.under_way) or self._admission.are_left
 
     def withdraw(self) -> None:
-        """The coordinator drains: what has not begun does not begin here. Nor is a worker waited for that may as well
-        give its result to the run's next owner, where the same attempt goes on under its key."""
+        """Begin no more attempts, because the coordinator drains.
+
+        Attempts of workers are not waited for either if the worker may give its result to the run's next owner, where
+        the same attempt goes on under its key.
+        """
         for call, attempt in list(self.under_way.items()):
             if isinstance(attempt, PulledAttempt) and attempt.agent.idempotent:
                 del self.under_way[call]
@@ -86,7 +89,7 @@ class Attempts:
         self._admission.withdraw()
 
     def created(self) -> None:
-        """The run's creation is durable."""
+        """Note that the run's creation is durable."""
         self._is_created = True
         self.wanted += self._later
         self._later.clear()
@@ -110,7 +113,7 @@ class Attempts:
         self._admission.ready[attempt.call] = attempt
 
     def _reserve_shared(self, attempt: Attempt, amount: Amount) -> tuple[str, ...] | ev.Failure | None:
-        """Tranches of shared budgets; None: not now, and it is looked at again."""
+        """Reserve in the tranches of shared budgets. None: not possible now; it is tried again."""
         if not self._is_created:
             # A creation is not fenced: one that comes late must not name a tranche that others settled meanwhile.
             self._later.append(attempt.call)
@@ -121,8 +124,11 @@ class Attempts:
     # -- the attempt ------------------------------------------------------------------------------------------------
 
     def dispatch_ready(self) -> None:
-        """All that was decided is durable: make the attempts. Not on a lease that may have lapsed: a slow renewal may
-        yet be answered, and else everything here is dropped."""
+        """Make the attempts; everything that was decided is durable by now.
+
+        Does nothing while the lease may have lapsed: a slow renewal may yet be answered, and otherwise everything here
+        is dropped.
+        """
         if not self._admission.ready:
             return
         crew, state = self._crew, self._execution.state
@@ -147,7 +153,7 @@ class Attempts:
             self.under_way[call] = attempt
 
     def became_durable(self, event: ev.Event) -> None:
-        """An event of this run is in the log."""
+        """Note that an event of this run is in the log."""
         if isinstance(event, ev.CallCancelled):
             self._admission.drop(event.call)
             attempt = self.under_way.pop(event.call, None)
@@ -164,11 +170,11 @@ class Attempts:
             self._settle((event.call, event.attempt), event.spent)
 
     def close(self, *, was_refused: bool, has_ended: bool) -> None:
-        """The run is over here. What was under way ends elsewhere, if at all: it counts in full.
+        """Stop, because the run is over here. What was under way may end elsewhere, so it counts in full.
 
         Args:
             was_refused: what was not durable yet never will be.
-            has_ended: for every owner; nobody waits for what is under way any more.
+            has_ended: for every owner; nothing waits for what is under way any more.
         """
         self._admission.close()
         for attempt in self.under_way.values():
@@ -184,7 +190,7 @@ class Attempts:
         self._wake = ignore  # else a reference cycle would wait for the garbage collector
 
     def _settle(self, attempt: tuple[str, int], spent: Amount | None) -> None:
-        """Only once the log has it: another owner would count by the log."""
+        """Settle an attempt, but only once the log has its end: another owner would count by the log."""
         reserved = self.reserved.pop(attempt, None)
         if reserved is not None and reserved.tranches:
             self._crew.purses.settle(reserved.tranches, reserved.amount, spent)

@@ -1,4 +1,4 @@
-"""Child runs: created in the statement that records their start, asked to stop before their parent's end is durable."""
+"""Child runs: created in the statement that records their start, and cancelled before their parent's end is durable."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def first_append(crew: Crew, parent: RunState, child: ev.ChildStarted, data: byt
 
 
 async def cancel_children(crew: Crew, parent: RunState) -> None:
-    """A run's children do not outlive it."""
+    """Cancel a run's open children, which must not outlive it."""
     for child in parent.children.values():
         try:
             body = mails.encode(mails.CancelMail(f"its parent {parent.run} has ended"))

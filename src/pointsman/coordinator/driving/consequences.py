@@ -1,5 +1,6 @@
-"""What an event sets in motion, once it is durable: the run is looked at again when its time has come, and a child is
-driven by whoever has room for it."""
+"""What an event sets in motion once it is durable: the run is looked at again when it is due, and a child is driven by
+whichever coordinator has room for it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ SETS_IN_MOTION = frozenset(
 
 
 def set_in_motion(crew: Crew, state: RunState, event: ev.Event) -> None:
-    """The event is in the log of the run with this folded state."""
+    """Act on an event that is in the log of the run with this folded state."""
     match event:
         case ev.TimerSet(due=due):
             crew.timers.wake_at(due, state.run)
@@ -32,7 +33,7 @@ def set_in_motion(crew: Crew, state: RunState, event: ev.Event) -> None:
 
 
 def set_in_motion_again(crew: Crew, state: RunState) -> None:
-    """After a replay: whatever has a time is looked at when it has come, also where that is over already."""
+    """After a replay: schedule whatever has a due time, even if that is over already."""
     for due in [*state.timers.values(), *(pending.retry_at for pending in state.calls.values())]:
         if due is not None:
             crew.timers.wake_at(due, state.run)

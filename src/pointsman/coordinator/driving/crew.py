@@ -1,4 +1,4 @@
-"""What every driver of a coordinator works with, under one incarnation."""
+"""The crew: the services that every driver of a coordinator works with, under one incarnation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pointsman.ports.store import Store
 
 @dataclass
 class Crew:
-    """See the module. `is_draining`: nothing more is dispatched."""
+    """The services of one incarnation. `is_draining`: nothing more is dispatched."""
 
     settings: CoordinatorSettings
     store: Store

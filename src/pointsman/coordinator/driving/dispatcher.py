@@ -1,8 +1,8 @@
-"""Dispatch: hand one attempt of a call to its agent, hold it to its timeout, and give back what came of it.
+"""Dispatch: hand one attempt of a call to its agent, enforce its timeout, and report its outcome.
 
-One task per attempt, and one sweeper over lines of attempts with the same timeout, whose deadlines are in order: a
-deadline of its own for every task (`asyncio.timeout`) costs 5.3 µs a call, this 0.2. An attempt that goes on after its
-timeout has no effect on the run, and keeps its place in the agent's limits.
+There is one task per attempt, and one sweeper over queues of attempts with the same timeout, whose deadlines are
+therefore in order. A deadline of its own for every task (`asyncio.timeout`) costs 5.3 µs a call, this costs 0.2 µs. An
+attempt that goes on after its timeout has no effect on the run, but keeps its slot in the agent's limits.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Dispatcher:
         self._sweeper = self._loop.create_task(self._sweep(), name="deadlines")
 
     async def stop(self) -> None:
-        """Abandon what is under way."""
+        """Abandon all attempts under way."""
         attempts = self._under_way()
         for attempt in attempts:
             attempt.let_go()
@@ -91,7 +91,9 @@ class Dispatcher:
         return [attempt for line in lines for attempt in line]
 
     def find(self, key: str, number: int) -> Attempt | None:
-        """The attempt that is under way here. Asked for by agents that are reached over HTTP; rare."""
+        """The attempt, if it is under way here. Used for agents behind HTTP that report on an attempt, which is
+        rare.
+        """
         return next((a for a in self._under_way() if a.key == key and a.number == number and not a.is_over), None)
 
     def dispatch(self, attempt: Attempt, data: bytes, seconds_left: float | None = None) -> None:
@@ -99,7 +101,7 @@ class Dispatcher:
 
         Args:
             data: the recorded input, byte for byte.
-            seconds_left: of the run's wall time; an attempt has no longer than that.
+            seconds_left: of the run's wall time; limits the attempt.
         """
         agent, caller = attempt.agent, attempt.caller
         timeout = agent.timeout if seconds_left is None else max(min(agent.timeout, seconds_left), 0.0)
@@ -126,7 +128,7 @@ class Dispatcher:
             self._beating[attempt] = agent.described.heartbeat
 
     def _watch(self, attempt: PulledAttempt, heartbeat_s: float | None) -> None:
-        """Hold it to its deadline, which has changed, and to its heartbeat, if it has one now."""
+        """Enforce an attempt's deadline, which has changed, and its heartbeat, if it has one now."""
         if attempt.is_over:
             return
         self._pulled[attempt] = None
@@ -178,7 +180,9 @@ class Dispatcher:
         attempt.caller.on_end(attempt.call, attempt.number, result, attempt.used_up(result), attempt.emitted)
 
     async def _sweep(self) -> None:
-        """Rests while nothing is under way: an idle coordinator must not wake up fifty times a second."""
+        """Enforce deadlines. Sleeps while nothing is under way: an idle coordinator must not wake up fifty times
+        a second.
+        """
         while True:
             if not (self._lines or self._pulled):
                 self._busy.clear()
@@ -200,8 +204,9 @@ class Dispatcher:
                     self._time_out(attempt, "heartbeat_timeout", f"no heartbeat within {limit:g} s")
 
     def _time_out(self, attempt: Attempt, kind: str, message: str) -> None:
-        """The run goes on without it. A thread can't be stopped, and a task may refuse: it is named, and its result is
-        ignored when it comes."""
+        """Time an attempt out; the run goes on without it. A thread can't be stopped, and a task may refuse to stop: it
+        is named in the log, and its result is ignored.
+        """
         self._stats.agents_overdue += 1
         logger.warning("agent %s, call %s: %s", attempt.agent.name, attempt.key, message)
         self._end(attempt, Failure(kind, message))
@@ -209,21 +214,23 @@ class Dispatcher:
 
 
 def _late(line: Iterable[Attempt], now: float) -> list[Attempt]:
-    """Of attempts in the order of their deadlines. Taken at once: to look for the first again after each that is taken
-    out of a dict, 20,000 that time out together would take 0.3 s."""
+    """The attempts past their deadline, of a dict in the order of deadlines. They are collected in one pass: finding
+    the first one again after each removal would take 0.3 s for 20,000 that time out together.
+    """
     return list(takewhile(lambda attempt: attempt.deadline <= now, line))
 
 
 def _alone(error: BaseException) -> BaseException:
-    """A group of one, as asyncio.TaskGroup makes them, is that one."""
+    """Unwrap an exception group of one, as asyncio.TaskGroup makes them."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def failure_of(error: BaseException, agent: Agent) -> Failure:
-    """What the log keeps of an exception that an agent raised. An agent that reads a model's words as JSON, or as a
-    schema, and lets the parser's error out, has said enough."""
+    """The failure to record for an exception that an agent raised. An agent may simply let a parser's error propagate
+    when it reads a model's output as JSON, or by a schema: that is specific enough.
+    """
     if isinstance(error, AgentError):
         after = error.retry_after
         after_ms = (

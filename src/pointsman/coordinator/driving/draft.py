@@ -1,4 +1,4 @@
-"""The draft of a run's next append: what is decided of it, and not in its log yet."""
+"""The draft of a run's next append: what is decided and not in the log yet."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ logger = logging.getLogger("pointsman.driver")
 
 
 class Draft:
-    """See the module.
+    """Collects the events of a run's next append.
 
     Attributes:
-        entries: what to append, in order. Whoever adds to it sets `says_more` where an event is of `SAYS_MORE`.
+        entries: what to append, in order. Whoever adds an event of `SAYS_MORE` also sets `says_more`.
         durable: the sequence that the log is known to have reached.
-        says_more: the next append says more than the log; while human tasks are open, each may.
+        says_more: the next append writes more than the log; while human tasks are open, each may.
         create: the run is not in the store yet, and the next append creates it.
-        noted: events appended here that did not get the run on.
+        noted: events appended here that made no progress.
     """
 
     __slots__ = (
@@ -68,14 +68,14 @@ class Draft:
 
     @property
     def head(self) -> Head:
-        """The run's head as its last durable append left it."""
+        """The run's head as of its last durable append."""
         return msgspec.structs.replace(self._head, sequence=self.durable, updated_at=self._execution.state.last_at)
 
     def appends(
         self, status: str, owner: int | None, *, closes: bool = False, wake_at: int | None = None,
         last: Produced | None = None,
     ) -> list[Append]:  # fmt: skip
-        """The run's append, `last` at its end, and those that create the children which it starts."""
+        """The run's append, which ends with `last`, and the appends that create the children which it starts."""
         run, durable, epoch = self._execution.state, self.durable, self._head.epoch
         events = self.entries if last is None else self._with(last)
         append = Append(
@@ -95,7 +95,7 @@ class Draft:
         return [append, *(first_append(self._crew, run, p.event, p.data, p.at) for p in children)]  # type: ignore[arg-type]
 
     def moved(self, append: Append, last: Produced | None) -> list[Produced]:
-        """The append is in the log. Gives what was decided, `last` not among it; the draft is empty."""
+        """Note that the append is in the log. Returns what was decided, without `last`; the draft is then empty."""
         events, before = append.events, self.durable
         if events:
             self._execution.checksum = events[-1].checksum
@@ -116,7 +116,7 @@ class Draft:
         return decided
 
     def ended(self, status: str, at: int) -> None:
-        """The run's last append is in the log."""
+        """Note that the run's last append is in the log."""
         self._head = msgspec.structs.replace(self._head, status=status, owner=None, ended_at=at, wake_at=None)
 
     def _with(self, last: Produced | None) -> list[Produced]:
@@ -134,7 +134,7 @@ class Draft:
         return self._head.base + int(self._crew.settings.events_max * NEARLY_FULL)
 
     def _warn_of_limit(self) -> None:
-        """Once a generation, well before the limit."""
+        """Warn once a generation, well before the limit is reached."""
         self._warn_at = sys.maxsize
         self._crew.stats.generations_nearly_full += 1
         logger.warning(
@@ -144,7 +144,7 @@ class Draft:
 
 
 def chained(events: list[Produced], checksum: int, sequence: int, epoch: int) -> list[NewEvent]:
-    """What to append after the event of that checksum and sequence: each with what `checksum.following` gives."""
+    """Chain entries after the event with this checksum and sequence, as `checksum.following` does."""
     out = []
     for p in events:
         sequence += 1
@@ -156,13 +156,13 @@ def chained(events: list[Produced], checksum: int, sequence: int, epoch: int) ->
 
 
 def restarts(produced: Sequence[Produced], after: int) -> tuple[int, int]:
-    """Of the events that follow sequence `after`: how many begin a generation, and the sequence of the last of them."""
+    """How many of the events after sequence `after` begin a generation, and the sequence of the last of them."""
     begins = [n for n, entry in enumerate(produced, after + 1) if isinstance(entry.event, ev.RunRestarted)]
     return len(begins), begins[-1] if begins else 0
 
 
 def reservation_rows(produced: Sequence[Produced], after: int) -> tuple[ReservationRow, ...]:
-    """Of the events that follow sequence `after`, those that spend from tranches."""
+    """The reservations from tranches among the events after sequence `after`."""
     rows = []
     for sequence, entry in enumerate(produced, after + 1):
         if isinstance(entry.event, ev.CallReserved):
@@ -171,7 +171,7 @@ def reservation_rows(produced: Sequence[Produced], after: int) -> tuple[Reservat
 
 
 def state_row(produced: Sequence[Produced], after: int) -> StateRow | None:
-    """What the events that follow sequence `after` make of the run's typed state; None: they don't change it."""
+    """The run's typed state after the events that follow sequence `after`; None: they don't change it."""
     for place in range(len(produced) - 1, -1, -1):
         event = produced[place].event
         if isinstance(event, ev.StateSet):

@@ -1,8 +1,8 @@
-"""Drive one run, from the moment that this coordinator owns it until it ends, parks, or belongs to somebody else.
+"""Drive one run, from the moment that this coordinator owns it until it ends, parks, or belongs to another owner.
 
-Step by step: take in what happened, let the kernel answer, append both in one statement, and only then act:
-request-first. An append that is not answered with MOVED changes nothing outside. Most steps have nothing to wait for:
-they are a turn of the event loop. The run's one task takes the others, and sleeps meanwhile.
+Each step takes in what happened, lets the kernel answer, appends both in one statement, and only then acts:
+request-first. An append that is not answered with MOVED has no outside effect. Most steps have nothing to wait for and
+take one turn of the event loop. The run's only task does the others, and sleeps in between.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Exit(enum.Enum):
 
 
 class Driver:
-    """See the module. `post`, `poke` and `mail_came` may be called at any time."""
+    """Drives one run, step by step. `post`, `poke` and `mail_came` may be called at any time."""
 
     def __init__(self, crew: Crew, execution: Execution, head: Head, *, create: NewRun | None = None) -> None:
         self.execution = execution
@@ -115,12 +115,12 @@ class Driver:
 
     @property
     def reached(self) -> int:
-        """As far as the run got on: the log's sequence, without what was only noted here."""
+        """The sequence of the run's progress, without events that were only noted here."""
         return self._draft.durable - self._draft.noted
 
     @property
     def head(self) -> Head:
-        """The run's head as its last durable append left it."""
+        """The run's head as of its last durable append."""
         return self._draft.head
 
     # -- what happens ---------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Driver:
         self, call: str, attempt: int, result: bytes | ev.Failure, spent: Amount | None,
         emitted: tuple[ev.Emission, ...] = (),
     ) -> None:  # fmt: skip
-        """An attempt is over. `spent` None: how it ended is unknown."""
+        """Report that an attempt is over. `spent` None: how it ended is unknown."""
         self._attempts.under_way.pop(call, None)
         self._outcomes.append((call, attempt, result, spent, emitted))
         self._wake()
@@ -140,12 +140,12 @@ class Driver:
         self._wake()
 
     def hinted(self) -> None:
-        """There may be mail. A hint is never counted as mail: it may be of mail that is folded already."""
+        """Look for mail. A hint is never counted as mail, because that mail may have been folded already."""
         self._may_have_mail = True
         self._wake()
 
     def mail_came(self, count: int) -> None:
-        """The run's mailbox holds at least `count` mails."""
+        """Note that the run's mailbox holds at least `count` mails."""
         if count > self._mail:
             self._mail = count
             self._may_have_mail = True
@@ -154,7 +154,9 @@ class Driver:
     # -- the steps ------------------------------------------------------------------------------------------------
 
     async def drive(self) -> Exit:
-        """Returns why it is over. Raises what the kernel raises when code and log do not fit (CodeChanged)."""
+        """Drive the run and return why that is over. Raises what the kernel raises when code and log do not fit
+        (CodeChanged).
+        """
         try:
             if self._draft.create is None:
                 self._resume()
@@ -182,26 +184,27 @@ class Driver:
             self.close()
 
     def begin(self) -> None:
-        """Take a new run's first step now: its creation need not wait until its task runs."""
+        """Take a new run's first step now, so that its creation need not wait until its task runs."""
         self._is_awake = True
         self.context.run(self._turn)
 
     def close(self) -> None:
-        """Nobody drives it here any more, nor acts on the answer to what it sent."""
+        """Stop: nobody drives the run here any more, nor acts on the answer to an append that was sent."""
         self._sent, over = None, self._over
         self._takes_turns = False
         self._attempts.close(was_refused=over in (Exit.LOST, Exit.EXISTS), has_ended=over is Exit.ENDED)
 
     def _wake(self) -> None:
-        """Something happened: a step is due, once what was sent is answered. All that happens in one turn of the event
-        loop goes into one step."""
+        """Note that something happened: a step is due, once the last append is answered. Everything that happens in one
+        turn of the event loop goes into one step.
+        """
         if not self._is_awake:
             self._is_awake = True
             if self._takes_turns and self._sent is None:
                 self._loop.call_soon(self._turn, context=self.context)
 
     def _turn(self) -> None:
-        """A step, if one is due, in a turn of the event loop's own; one that has to wait is left to the task."""
+        """Take a step if one is due, in a turn of the event loop; a step that has to wait is left to the task."""
         if not self._takes_turns or not self._is_awake or self._sent is not None:
             return
         self._is_awake = False
@@ -218,7 +221,7 @@ class Driver:
             self._waiter.set_result(None)
 
     async def _step(self) -> None:
-        """A step that waits: for mail before, or until its children know that the run ends."""
+        """Take a step that waits: for mail before it, or until the run's children know that it ends."""
         if self._may_have_mail:
             await self._read_mail()
         state = self.execution.state
@@ -234,8 +237,9 @@ class Driver:
             self._end()
 
     def _decide(self) -> bool:
-        """Take in what happened, decide, and send it off; `_told` goes on. False: the run ends, and children must be
-        told before."""
+        """Take in what happened, decide, and send the append; `_told` goes on. Returns False if the run ends, and its
+        children must be told first.
+        """
         execution, attempts, crew, draft = self.execution, self._attempts, self._crew, self._draft
         state, now = execution.state, self._now()
         self._take_in(now)
@@ -265,7 +269,7 @@ class Driver:
         return True
 
     def _end(self) -> None:
-        """Append the terminal event, last. When mail arrived meanwhile, it is recorded before it."""
+        """Append the terminal event last. Mail that arrived meanwhile is recorded before it."""
         last = self.execution.last(self._now())
         if self.execution.raised is not None:
             self._crew.tracebacks.tell(self.execution.raised, f"the body of run {self.run}")
@@ -277,7 +281,7 @@ class Driver:
         self._crew.recorder.submit(appends, self._lane, self._told)
 
     def _told(self, answer: AppendResult | Exception) -> None:
-        """What became of the append that was sent. While attempts are under way there may be no more to do."""
+        """Handle the answer to the append. While attempts are under way there may be nothing more to do."""
         sent, attempts = self._sent, self._attempts
         if sent is None:  # this driver is gone
             return
@@ -314,7 +318,7 @@ class Driver:
         self._may_have_mail |= self._mail > execution.state.folded
 
     def _collect(self) -> None:
-        """Take over what the kernel produced; attempts that it asks for are wished for."""
+        """Take over the events that the kernel produced, and request the attempts that they ask for."""
         draft, new = self._draft, self.execution.new
         for produced in new:
             kind = type(produced.event)
@@ -327,7 +331,7 @@ class Driver:
         new.clear()
 
     def _take_in(self, now: int) -> None:
-        """Everything that has happened in this process, one at a time, in the order in which it came."""
+        """Take in everything that has happened in this process, one item at a time, in the order in which it came."""
         execution = self.execution
         while self._outcomes:
             call, number, result, spent, emitted = self._outcomes.popleft()
@@ -341,7 +345,7 @@ class Driver:
             execution.time_passed(now)
 
     async def _expire(self, now: int) -> None:
-        """End the human tasks whose time is over, if their answers are not there first: the mailbox decides."""
+        """Expire the human tasks whose time is over, unless their answers came first: the mailbox decides."""
         for task in expired(self.execution.state.tasks or {}, now):
             body = mails.encode(mails.ExpiryMail(task.call, task.id))
             with suppress(DuplicateMail, RunEnded):
@@ -359,7 +363,7 @@ class Driver:
         return due is None or due - now > self._crew.settings.park_after_ms
 
     def _given_up(self, append: Append) -> Exit:
-        """By this append, which is durable: nobody owns the run any more."""
+        """Why the run is no longer driven here, after this durable append gave it up: nobody owns it any more."""
         crew, last = self._crew, self._last
         if last is not None:
             self.execution.close_log(last)
@@ -384,7 +388,7 @@ class Driver:
         return Exit.LOST
 
     def _moved(self, append: Append, mail: int) -> None:
-        """It is durable: now it may have effects."""
+        """Act on an append that is durable: now it may have effects."""
         draft, attempts = self._draft, self._attempts
         if draft.create is not None:
             attempts.created()
@@ -413,7 +417,7 @@ class Driver:
             self.on_weighed(self.size - before)
 
     def _resume(self) -> None:
-        """After a replay: what was under way is under way again, under the same key and attempt."""
+        """After a replay, resume what was under way, under the same key and attempt."""
         set_in_motion_again(self._crew, self.execution.state)
         new = {p.event.call for p in self.execution.new if isinstance(p.event, ev.CallRequested)}
         for pending in list(self.execution.state.calls.values()):

@@ -1,5 +1,6 @@
-"""Effects that agents recorded (`ctx.once`): mail of the run, so that the first wins on whichever coordinator it comes,
-and a stale attempt can't record over it."""
+"""Effects that agents recorded (`ctx.once`). They are mail of the run, so that the first one counts on whichever
+coordinator it arrives, and a stale attempt can't overwrite it.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ class Effects:
         self._mailbox = mailbox
 
     async def find(self, run: str, key: str, name: str) -> bytes | None:
-        """The value that stands. `key`: of the call's attempts. Raises StoreUnavailable."""
+        """The recorded value. `key`: of the call's attempts. Raises StoreUnavailable."""
         found = await self._mailbox.find(run, mails.effect_key(key, name))
         return None if found is None else mails.effect_value(found)
 
     async def record(self, run: str, call: str, key: str, name: str, value: bytes) -> tuple[bytes, bool]:
-        """Record it, unless one stands already; the value that stands, and whether it is this one.
+        """Record a value unless there is one already. Returns the recorded value, and whether this call recorded it.
 
         Raises:
             RunEnded, UnknownRun, StoreUnavailable.

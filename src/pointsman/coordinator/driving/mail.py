@@ -1,4 +1,4 @@
-"""Mail as events: what others left in a run's mailbox, in the words of its log."""
+"""Mail as events: turns what others left in a run's mailbox into events of its log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CancelMail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ChildMail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`run`: the child's."""
+    """The outcome of a child. `run`: the child's id."""
 
     call: str
     status: str
@@ -44,7 +44,7 @@ class EffectMail(msgspec.Struct, frozen=True):
 
 
 class AnswerMail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person's answer to a human task, or why there is none."""
+    """A person's answer to a human task, or the reason why there is none."""
 
     call: str
     task: str
@@ -57,14 +57,14 @@ class AnswerMail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExpiryMail(msgspec.Struct, frozen=True):
-    """A human task's time is over. It has the key of an answer: the first of the two counts."""
+    """The time of a human task is over. It has the same key as an answer, so the first of the two counts."""
 
     call: str
     task: str
 
 
 class AssignmentMail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who is to answer a human task, by whose word."""
+    """The reassignment of a human task: to whom, and by whom."""
 
     call: str
     task: str
@@ -76,22 +76,22 @@ MailBody = SignalMail | CancelMail | ChildMail | EffectMail | AnswerMail | Expir
 
 
 def signal_key(key: str) -> str:
-    """Keys of callers stand apart from the runtime's own."""
+    """The mail key of a signal. Callers' keys are kept apart from the runtime's own."""
     return f"signal:{key}"
 
 
 def effect_key(key: str, name: str) -> str:
-    """`key`: of the call's attempts, which holds the run's generation."""
+    """The mail key of an effect. `key`: of the call's attempts, which holds the run's generation."""
     return f"effect:{key}:{name}"
 
 
 def answer_key(task: str) -> str:
-    """There is one answer to a task, or it expires."""
+    """The mail key of an answer: a task has one, or it expires."""
     return f"answer:{task}"
 
 
 def assignment_key(task: str, nonce: bytes) -> str:
-    """A task may be given from one to the next."""
+    """The mail key of an assignment; a task may be reassigned any number of times."""
     return f"assignment:{task}:{nonce.hex()}"
 
 
@@ -112,7 +112,7 @@ def encode(mail: MailBody) -> bytes:
 
 
 def event_of(mail: Mail) -> ev.Mailed:
-    """Raises UnknownEvent: mail of a newer release."""
+    """The event of a mail. Raises UnknownEvent: mail of a newer release."""
     if mail.kind == SIGNAL:
         signal = msgspec.json.decode(mail.body, type=SignalMail)
         return ev.SignalReceived(name=signal.name, key=mail.key, mail=mail.number, payload=signal.payload)
@@ -147,8 +147,9 @@ def event_of(mail: Mail) -> ev.Mailed:
 
 
 def letter_to_parent(child: RunState, outcome: ev.Event) -> Letter | None:
-    """The last word of a child, for its parent's mailbox, with what it used up of the budget that it was given. It says
-    one after each redrive; each of them once."""
+    """A child's outcome as a letter to its parent, with what it used up of the budget that it was given. A child sends
+    one, and one more after each redrive.
+    """
     if child.parent is None or child.parent_call is None:
         return None
     call, run = child.parent_call, child.run

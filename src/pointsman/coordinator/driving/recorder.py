@@ -1,8 +1,9 @@
-"""Group commit in two lanes: while one append is under way, what becomes ready waits, and goes in the next.
+"""Group commit in two lanes: while one append is under way, what becomes ready waits, and goes into the next.
 
-An idle system pays no delay, and a busy one pays one commit for dozens of steps. Lanes take turns: the runs of one go
-on while the append of the other is under way. A run is always in the same lane, so its appends never overtake each
-other. It knows nothing of workflows; it answers what became of each append, also when the reply was lost.
+An idle system pays no delay, and a busy one pays one commit for dozens of steps. The lanes alternate: the runs of one
+lane go on while the append of the other is under way. A run always uses the same lane, so its appends never overtake
+each other. The recorder knows nothing of workflows. It reports the outcome of each append, even if the store's reply
+was lost.
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ StoreUnavailable, also those whom it has just told."""
 
 
 def lane_of(run: str) -> int:
-    """A run is always in the same lane."""
+    """The lane of a run, always the same."""
     return zlib.crc32(run.encode()) % LANES
 
 
 class Ticket(msgspec.Struct, eq=False):
-    """Appends that must travel in one statement (a run, and children that it starts), and where the answer to the first
-    of them goes."""
+    """Appends that must go in one statement (a run, and the children that it starts), and the callback for the first of
+    them.
+    """
 
     appends: Sequence[Append]
     answer: Answer
@@ -74,7 +76,9 @@ class Recorder:
         self._tasks = [asyncio.create_task(self._run(lane), name=f"recorder-{lane}") for lane in range(LANES)]
 
     async def stop(self) -> None:
-        """Appends under way end, and nobody hears how; what waits is dropped. Whoever still waits is told so."""
+        """Stop. Appends under way end unobserved, and those that wait are dropped; callers that still wait are
+        told so.
+        """
         self._is_stopped = True
         for task in self._tasks:
             task.cancel()
@@ -84,14 +88,15 @@ class Recorder:
                 queue.popleft().answer(_gone())
 
     def append(self, appends: Sequence[Append]) -> asyncio.Future[AppendResult]:
-        """`submit`, for who has time to wait. Raises StoreUnavailable, when it is awaited."""
+        """Submit and await the answer. Raises StoreUnavailable."""
         done: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
         self.submit(appends, lane_of(appends[0].run), partial(_resolve, done))
         return done
 
     def submit(self, appends: Sequence[Append], lane: int, answer: Answer) -> None:
-        """Queue appends that belong together, the owner's run first: `answer` is told of that one. One run is queued
-        once until its answer is there."""
+        """Queue appends that belong together, the owner's run first; `answer` is called with the outcome of that one. A
+        run may be queued again only after its answer.
+        """
         ticket = Ticket(appends, answer)
         if self._is_stopped:
             ticket.answer(_gone())
@@ -103,12 +108,12 @@ class Recorder:
 
     @property
     def depth(self) -> int:
-        """Appends that wait for their lane."""
+        """The number of appends that wait for their lane."""
         return sum(len(queue) for queue in self._queues)
 
     @property
     def oldest_s(self) -> float:
-        """How long the append has been on its way that began first (seconds)."""
+        """The age in seconds of the oldest append under way."""
         began = min((began for began in self._began if began), default=0.0)
         return asyncio.get_running_loop().time() - began if began else 0.0
 
@@ -132,8 +137,11 @@ class Recorder:
             _tell(tickets, [_gone() for _ in tickets])
 
     async def _append_or_halve(self, tickets: list[Ticket], lane: int) -> list[AppendResult | Exception]:
-        """The answer to each. A refused batch goes again in two halves, so that one bad run costs its neighbours few
-        statements (two for each doubling of their number) and nothing else; who is refused alone is told why."""
+        """Append and return the answer to each.
+
+        A refused batch is sent again in two halves, so that one bad run costs its neighbours only a few statements (two
+        for each doubling of their number). The run that is refused alone is told why.
+        """
         try:
             return await self._append(tickets, lane)
         except Exception as error:
@@ -148,7 +156,7 @@ class Recorder:
         return first + await self._append_or_halve(tickets[middle:], lane)
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
-        """The next batch: limited in runs and bytes, of runs that may travel together."""
+        """Take the next batch, limited in runs and bytes, of runs that may go together."""
         tickets = [queue.popleft() for _ in range(min(len(queue), self._settings.batch_runs_max))]
         appends = _appends(tickets)
         if not self._fit_together(appends):
@@ -158,13 +166,15 @@ class Recorder:
         return tickets
 
     def _fit_together(self, appends: Sequence[Append]) -> bool:
-        """Are they not too many, no run among them twice, and none both moved and addressed by a letter?"""
+        """Whether these may go together: not too many, no run twice, and no run both moved and addressed by a
+        letter.
+        """
         runs = {append.run for append in appends}
         addressed = [append.letter.run for append in appends if append.letter is not None]
         return len(runs) == len(appends) <= self._settings.batch_runs_max and runs.isdisjoint(addressed)
 
     def _sift(self, tickets: Sequence[Ticket], queue: deque[Ticket]) -> list[Ticket]:
-        """The first that fit, each with those before it, be it alone; the others go back."""
+        """Take the first tickets that fit together, at least one; the others go back."""
         fitting: list[Ticket] = []
         left: list[Ticket] = []
         moved: set[str] = set()
@@ -183,7 +193,7 @@ class Recorder:
         return fitting
 
     def _shorten(self, tickets: list[Ticket], queue: deque[Ticket]) -> None:
-        """Put back what comes after the first ones that are large enough together."""
+        """Keep the first tickets up to the limit in bytes, and put the others back."""
         size = 0
         for count, ticket in enumerate(tickets, 1):
             size += _size(ticket.appends)
@@ -210,7 +220,9 @@ class Recorder:
         return _of_the_first(results, tickets)
 
     async def _find_out(self, batch: list[Append], lane: int) -> list[AppendResult]:
-        """The reply was lost: everything is possible. Ask for each run, and append again what never came."""
+        """Find out what became of appends whose reply was lost: ask for each run, and append again what never
+        happened.
+        """
         results: dict[str, AppendResult] = {}
         while len(results) < len(batch):
             open_appends = [append for append in batch if append.run not in results]
@@ -237,7 +249,7 @@ def _appends(tickets: Sequence[Ticket]) -> list[Append]:
 
 
 def _of_the_first(results: Sequence[AppendResult], tickets: Sequence[Ticket]) -> list[AppendResult | Exception]:
-    """What became of the first append of each ticket."""
+    """The outcome of the first append of each ticket."""
     answers: list[AppendResult | Exception] = []
     position = 0
     for ticket in tickets:
@@ -247,7 +259,7 @@ def _of_the_first(results: Sequence[AppendResult], tickets: Sequence[Ticket]) ->
 
 
 def _size(appends: Sequence[Append]) -> int:
-    """Bytes of all bodies."""
+    """The bytes of all bodies."""
     return sum(map(len, map(_body_of, chain.from_iterable(map(_events_of, appends)))))
 
 

@@ -1,7 +1,7 @@
-"""Redrive: a failed run goes on from the call that failed. Any coordinator may see to it: nobody owns a run that has
+"""Redrive: a failed run goes on from the call that failed. Any coordinator may carry it out: nobody owns a run that has
 ended, and of two redrives the store lets one win.
 
-A child that failed is redriven with its parent. What it says then is a letter of its own; one that its parent took in
+A child that failed is redriven with its parent. Its next outcome is a new letter; the letter that its parent took in
 before is never taken in again.
 """
 
@@ -42,7 +42,7 @@ logger = logging.getLogger("pointsman.coordinator")
 
 
 class _Found(msgspec.Struct):
-    """A failed run, and where it would go on. `children`: at which sequence those stand that are redriven with it."""
+    """A failed run, and where it would go on. `children`: the sequences of the children that are redriven with it."""
 
     head: Head
     rows: list[Recorded]
@@ -51,7 +51,7 @@ class _Found(msgspec.Struct):
 
 
 async def look(log: EventLog, run: str) -> Redriven:
-    """What a redrive of this run would do.
+    """Find out what a redrive of this run would do.
 
     Raises:
         UnknownRun, NotRedrivable, CorruptLog, StoreUnavailable.
@@ -60,7 +60,7 @@ async def look(log: EventLog, run: str) -> Redriven:
 
 
 async def redrive(crew: Crew, wish: Redrive) -> Redriven:
-    """Let a failed run go on. Raises as `look`."""
+    """Let a failed run go on. Raises what `look` raises."""
     log = crew.store.log
     sequence = wish.sequence
     while True:
@@ -75,8 +75,9 @@ async def redrive(crew: Crew, wish: Redrive) -> Redriven:
 
 
 async def revive_children(crew: Crew, parent: RunState) -> None:
-    """See that the children which a redriven run waits for say something anew. Twice is once, so it is done whenever
-    the run is brought back."""
+    """Make the children that a redriven run waits for report their outcome anew. Idempotent, so it is done whenever the
+    run is brought back.
+    """
     for call, sequence in dict(parent.revived).items():
         is_done = False
         while not is_done:
@@ -87,7 +88,7 @@ async def revive_children(crew: Crew, parent: RunState) -> None:
 
 
 async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> bool:
-    """False: it moved at that instant; look again."""
+    """Revive one child. Returns False if it moved at that moment; look again."""
     head = await head_of(crew.store.log, child)
     if head.status == "failed" and head.sequence == sequence:
         try:
@@ -108,7 +109,9 @@ async def _revive(crew: Crew, parent: RunState, child: str, sequence: int) -> bo
 
 
 async def _say_again(crew: Crew, child: Head, mark: str = "") -> None:
-    """A child's last word once more. `mark`: makes another letter of it than the one that its parent took in before."""
+    """Send a child's outcome to its parent once more. `mark`: makes the letter differ from the one that its parent took
+    in before.
+    """
     facts = in_force(facts_of(await _read(crew.store.log, child)))
     letter = mails.letter_to_parent(folded(child.id, facts), facts[-1].event)
     assert letter is not None
@@ -144,7 +147,7 @@ async def _children(log: EventLog, head: Head, found: RedrivePlan) -> dict[str, 
 
 
 async def _carry_out(crew: Crew, found: _Found, *, by: str, reason: str, has_fresh_key: bool) -> bool:
-    """One fenced append. False: somebody else was faster."""
+    """Append the redrive, fenced. Returns False if somebody else was faster."""
     head = found.head
     event = redriven(found.plan, found.children, by=by, reason=reason, has_fresh_key=has_fresh_key)
     now = max(crew.store.clock.now(), found.rows[-1].at)
@@ -190,7 +193,7 @@ def _answer(found: _Found) -> Redriven:
 
 
 async def _read(log: EventLog, head: Head) -> list[Recorded]:
-    """The run's last generation, up to where its head stood: somebody may have redriven it meanwhile."""
+    """Read the run's last generation up to where its head was; somebody may have redriven it meanwhile."""
     rows: list[Recorded] = []
     after = head.base - 1
     while (left := head.sequence - after - len(rows)) > 0:

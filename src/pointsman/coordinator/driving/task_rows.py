@@ -1,4 +1,4 @@
-"""What an append says of human tasks, beside its events: the rows of the people's list, and notices of them."""
+"""What an append says of human tasks besides its events: the rows of the people's list, and notices about them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Rows = tuple[tuple[TaskRow, ...], tuple[NoticeRow, ...]]
 
 
 class OpenTasks:
-    """The human tasks of one run that are open in the log or about to be: by call.
+    """The human tasks of one run that are open in the log or about to be, by call.
 
     Args:
-        has_webhook: somebody wants to hear of them.
+        has_webhook: whether there is a webhook to notify.
     """
 
     def __init__(self, state: RunState, *, has_webhook: bool = False) -> None:
@@ -31,8 +31,9 @@ class OpenTasks:
         self.by_call = {call: task.id for call, task in (state.tasks or {}).items()}
 
     def rows(self, produced: Sequence[Produced], after: int) -> Rows:
-        """What these events, which follow sequence `after`, open, change and close, and the notices of that. Asked
-        again for the same events it says the same, until `moved`."""
+        """The rows and notices for tasks that these events, which follow sequence `after`, open, change and close.
+        Returns the same for the same events until `moved`.
+        """
         rows: list[TaskRow] = []
         notices: list[NoticeRow] = []
         tasks = dict(self.by_call)
@@ -43,7 +44,7 @@ class OpenTasks:
         return tuple(rows), tuple(notices)
 
     def moved(self, produced: Sequence[Produced]) -> None:
-        """These events are in the log."""
+        """Note that these events are in the log."""
         for entry in produced:
             _apply(entry, 0, self.by_call, self._state)
 
@@ -78,7 +79,7 @@ def _end_of(event: ev.HumanTaskAnswered | ev.HumanTaskExpired) -> str:
 
 
 def _row(task: str, call: str, status: str, at: int, assignee: str | None = None) -> TaskRow:
-    """Of a task that is there."""
+    """The row of a task that exists already."""
     return TaskRow(task, call, status, "", b"{}", at, assignee)
 
 
@@ -95,7 +96,7 @@ def _open_row(event: ev.HumanTaskOpened | ev.HumanTaskRequested, requested: int,
 
 
 def _detail(task: OpenTask, fields: dict[str, Any]) -> bytes:
-    """What a list shows of a task beside its columns."""
+    """What a list shows of a task besides its columns."""
     if task.expires_at is not None:
         fields["expires_at"] = iso(task.expires_at)
     if task.escalate_at is not None:
@@ -104,7 +105,7 @@ def _detail(task: OpenTask, fields: dict[str, Any]) -> bytes:
 
 
 def iso(at_ms: int) -> str:
-    """RFC 3339, to the millisecond."""
+    """Format as RFC 3339, to the millisecond."""
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
 
 
@@ -121,7 +122,7 @@ NOTICED: dict[type[ev.Event], str] = {
 
 
 def _notice(event: Any, state: RunState, at: int) -> NoticeRow:
-    """Of an event of `NOTICED`."""
+    """The notice about an event of `NOTICED`."""
     said: dict[str, Any] = {}
     if isinstance(event, ev.HumanTaskOpened | ev.HumanTaskRequested):
         said = _told(open_task(event.task, event.call, event.question, event.digest, event.terms, at))
@@ -139,8 +140,9 @@ def _told(task: OpenTask) -> dict[str, Any]:
 def _notice_of(
     kind: str, task: str, call: str, state: RunState, said: dict[str, Any], at: int, again: int = 1
 ) -> NoticeRow:
-    """Its id is the same whenever and by whomever it is sent, so that a receiver can drop what it has had. `again`: how
-    often there has been one of its kind."""
+    """Build a notice. Its id does not depend on when and by whom it is sent, so that a receiver can drop duplicates.
+    `again`: how many earlier notices of its kind there were.
+    """
     who = {"task": task, "run": state.run, "call": call, "workflow": state.workflow, "tenant": state.tenant}
     body = msgspec.json.encode({"type": kind, "timestamp": iso(at), "data": who | said})
     number = f"{again}_" if again > 1 else ""

@@ -1,4 +1,6 @@
-"""Timers of driven runs: when to look at a run again. Durable timers are events; this only remembers whom to wake."""
+"""Timers of driven runs: when to look at a run again. Durable timers are events; this only remembers which run
+to wake.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ LONGEST_WAIT_S = 0.5
 
 
 class Timers:
-    """A service: `start`, `wake_at`, `stop`. Forgetting is not needed: a wake-up for nothing does nothing."""
+    """A service: `start`, `wake_at`, `stop`. Timers need not be cancelled: an unneeded wake-up does nothing."""
 
     def __init__(self, clock: Clock, on_due: Callable[[str], None]) -> None:
         self._clock = clock

@@ -1,7 +1,7 @@
-"""Tracebacks in the process's log, of what agents and bodies let out: the run's log has but the exception's text, and
-its author looks for the line.
+"""Log the tracebacks of agents and workflow bodies: a run's log has only the text of an exception, and its author wants
+the line.
 
-One place that raises is told of once a minute: an agent that is down must not fill a disk.
+Each place that raises is logged once a minute, so that an agent that is down does not fill a disk.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ logger = logging.getLogger("pointsman.tracebacks")
 
 
 class Tracebacks:
-    """See the module."""
+    """Logs tracebacks, at most one a minute for each place."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._told: dict[Place, float] = {}
 
     def tell(self, error: BaseException, who: str) -> None:
-        """Log what `who` let out, unless this place was told of lately."""
+        """Log the exception that `who` raised, unless this place was logged lately."""
         place, now = _place(error), self._clock.monotonic()
         if now - self._told.get(place, -math.inf) < QUIET_S:
             return
@@ -45,7 +45,7 @@ class Tracebacks:
 
 
 def _place(error: BaseException) -> Place:
-    """Where it was raised."""
+    """The place where the exception was raised."""
     at = error.__traceback__
     if at is None:
         return "", 0, type(error).__name__

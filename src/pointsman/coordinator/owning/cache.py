@@ -1,5 +1,7 @@
-"""Waiting runs kept in memory: never truth, always bounded. A run that is claimed again by the next claim after the one
-under which it was driven, and at the same sequence, needs no replay."""
+"""Waiting runs kept in memory: a bounded cache, never the truth.
+
+A run needs no replay if it is at the sequence at which it was cached, and this is the first claim since then.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from pointsman.ports.runs import RunView
 
 
 class ExecutionCache:
-    """Least recently used first out, by estimated bytes."""
+    """Evicts the least recently used runs, by estimated bytes."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[Execution, int]] = OrderedDict()
@@ -20,7 +22,7 @@ class ExecutionCache:
         return len(self._kept)
 
     def put(self, execution: Execution, epoch: int, *, bytes_max: int) -> None:
-        """Keep a run that waits, and was driven under that epoch; what no longer fits leaves memory."""
+        """Keep a waiting run that was driven under this epoch; what no longer fits leaves memory."""
         self._kept[execution.state.run] = execution, epoch
         self.bytes += execution.size
         while self._kept and self.bytes > bytes_max:
@@ -29,10 +31,11 @@ class ExecutionCache:
             evicted.close()
 
     def take(self, run: str, sequence: int, epoch: int) -> Execution | None:
-        """The run as it was at `sequence`, for a claim that raised its epoch to `epoch`; any other state is dropped.
+        """Take the run as it was at `sequence`, for a claim that raised its epoch to `epoch`; any other cached state is
+        dropped.
 
-        The sequence alone does not tell: a repair puts another event in the place of the last one, and raises the
-        epoch once more.
+        The sequence alone is not enough: a repair puts another event in the place of the last one, and raises the epoch
+        once more.
         """
         execution, driven_under = self._kept.pop(run, (None, 0))
         if execution is None:
@@ -51,10 +54,10 @@ class ExecutionCache:
 
 
 class RecentEnds:
-    """Results of runs that lately ended here: the oldest go first, by number and by bytes.
+    """Results of runs that ended here lately, bounded in number and bytes; the oldest are evicted first.
 
-    None is told for longer than `age_max_ms`: far less than the shortest retention, after which the id may be another
-    run's, which is driven elsewhere.
+    None is returned after `age_max_ms`, which is far less than the shortest retention: after that the id may belong to
+    another run that is driven elsewhere.
     """
 
     def __init__(self, count_max: int, bytes_max: int, age_max_ms: int) -> None:

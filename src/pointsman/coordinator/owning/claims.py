@@ -1,8 +1,7 @@
-"""Claims: which runs this coordinator becomes the owner of, and when. Every duty is a loop that goes on whatever
-happens.
+"""Claims: which runs this coordinator claims, and when. Every duty is a loop that survives any failure.
 
-A hint makes a claim sooner; a poll makes it certain; a death brings the runs of another; a sweep finds what every
-other way missed. It knows nothing of how a run is driven (`roster.py`).
+Hints make a claim faster, polls make it certain, deaths bring the runs of others, and a sweep finds what all of these
+missed. This module knows nothing of how a run is driven (`roster.py`).
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Claims:
         self._now.set()
 
     def hint(self, runs: Sequence[str]) -> None:
-        """There may be something to do for these runs."""
+        """Look at these runs: there may be something to do."""
         for run in runs:
             driver = self._roster.driver(run)
             if driver is not None:
@@ -78,7 +77,7 @@ class Claims:
         return crew.lease.incarnation if crew is not None else 0
 
     async def _claim_due(self) -> None:
-        """Claim unowned runs that are due: on a hint at once, and by a poll that can be relied on."""
+        """Claim unowned runs that are due: at once on a hint, and reliably by polling."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.claim_poll_ms / 1000):
@@ -98,7 +97,7 @@ class Claims:
             self.hint(await self._store.wakeup.next_hints())
 
     async def _look_for_mail(self) -> None:
-        """Hints may be lost; this finds the mail of driven runs."""
+        """Find the mail of driven runs by polling, because hints may be lost."""
         while True:
             await asyncio.sleep(self._settings.mail_poll_ms / 1000)
             for run, count in (await self._store.mailbox.unread(self._incarnation())).items():
@@ -118,8 +117,11 @@ class Claims:
             await self._take_over()
 
     async def _take_over(self) -> None:
-        """Claim until the dead own nothing: a last statement of theirs may still hold some heads. In small batches, of
-        which the next is claimed while the last is brought back, so that all survivors get their share."""
+        """Claim until the dead own nothing; their last statements may still hold some heads.
+
+        Batches are small, and the next one is claimed while the last is brought back, so that every survivor gets its
+        share.
+        """
         is_first, left = True, 1
         while left and self._may_act() and (limit := min(self._roster.room(), self._settings.takeover_batch)) > 0:
 
@@ -142,14 +144,14 @@ class Claims:
         self._suspects.set()
 
     async def _hold_trials(self) -> None:
-        """Apart from the takeovers: nobody waits for the end of a trial."""
+        """Hold trials in a task apart from the takeovers, so that nothing waits for the end of a trial."""
         while True:
             await self._suspects.wait()
             self._suspects.clear()
             await self._trials.hold_all(self._roster)
 
     async def _sweep(self) -> None:
-        """Orphans, runs that are owned and not driven, and workflow versions that nobody has."""
+        """Look for orphans, for runs that are owned and not driven, and for workflow versions that nobody has."""
         undriven_before: set[tuple[str, int]] = set()
         while True:
             await self._take_over()  # at once: also what was left while nobody lived

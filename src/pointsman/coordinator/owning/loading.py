@@ -1,6 +1,8 @@
-"""Claimed runs on their way to a driver: their logs are read together, and each is replayed and handed on by itself.
+"""Claimed runs on their way to a driver: their logs are read together, and each run is replayed and passed on by
+itself.
 
-What can't be brought back is refused: that is recorded, and the run is given up until other code comes, or a person.
+A run that can't be brought back is refused: this is recorded, and the run is given up until other code comes, or a
+person.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ T = TypeVar("T")
 
 
 class Drives(Protocol):
-    """Where runs go that were brought back."""
+    """Takes on the runs that were brought back."""
 
     crew: Crew | None
 
@@ -55,10 +57,12 @@ class Drives(Protocol):
 
 
 class Loading:
-    """See the module. `begin` and `room` at any time; `stop` drops what is on its way.
+    """Brings claimed runs back from their logs. `begin` and `room` may be called at any time; `stop` drops unfinished
+    runs.
 
     Attributes:
-        runs: claimed, each at its epoch, and not yet driven: the sweep must not give them back meanwhile.
+        runs: claimed runs that are not driven yet, with their epochs, so that the sweep does not give them back
+            meanwhile.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Loading:
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
 
     def begin(self, heads: Sequence[Head]) -> None:
-        """Bring back what was claimed."""
+        """Begin to bring back a claimed batch."""
         if not heads:
             return
         self.runs.update((head.id, head.epoch) for head in heads)
@@ -121,7 +125,7 @@ class Loading:
                     execution.close()
 
     def _over(self, batch: asyncio.Task[None], heads: Sequence[Head]) -> None:
-        """Also of a batch that was stopped before it began."""
+        """Clean up after a batch, also one that was stopped before it began."""
         self._batches.discard(batch)
         for head in heads:
             self._loaded(head)
@@ -191,7 +195,7 @@ class Loading:
         return execution
 
     async def _surely(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until there is an answer."""
+        """Repeat the request until there is an answer."""
         while True:
             try:
                 return await ask()

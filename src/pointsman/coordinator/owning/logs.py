@@ -1,8 +1,8 @@
-"""The logs of runs that were claimed together, each whole, and never more of them in memory than the runs need.
+"""The logs of runs that were claimed together, read whole, with no more of them in memory than the runs need.
 
-Those of most fit into one answer of the store, and then that one statement is all. What doesn't comes in several: an
-answer without a limit in bytes could fill the memory, here and then in whoever takes over, or take the store longer
-than a statement may.
+Usually they fit into one answer of the store, and one statement is all. Otherwise they come in several, because an
+answer of unlimited size could fill the memory, here and then in whoever takes over, or take longer than a statement
+may.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 class ClaimedLogs:
-    """`of` each run, in their order; those that nobody asks for may be left out.
+    """Reads the log of each run, to be asked for in their order; runs may be skipped.
 
     Args:
-        after: of each run, behind which sequence to read.
-        bytes_max: of bodies in one answer.
-        retry_ms: pause before a store that could not be reached is asked again. A claimed run is not forgotten because
-            of that.
+        after: by run, the sequence after which to read.
+        bytes_max: limit on bodies in one answer.
+        retry_ms: pause before the store is asked again when it could not be reached; a claimed run is not given up for
+            that.
     """
 
     def __init__(self, log: EventLog, after: Mapping[str, int], *, bytes_max: int, retry_ms: int) -> None:
@@ -42,7 +42,7 @@ class ClaimedLogs:
         self._retry_s = retry_ms / 1000
 
     async def of(self, run: str) -> list[Recorded]:
-        """All its events, also those that its head does not know of."""
+        """All events of the run, including those that its head does not know of."""
         while run in self._unread:
             await self._read_together()
         events, is_whole = self._read.pop(run)
@@ -57,7 +57,7 @@ class ClaimedLogs:
         return events
 
     async def _read_together(self) -> None:
-        """The next one, and as much of those behind it as comes with it."""
+        """Read the log of the next run, with as much of the following ones as fits."""
         asked = dict(self._unread)
         found, bytes_max = await self._surely(
             lambda within: self._log.read_many(asked, limit=FIRST_PAGE, bytes_max=within)
@@ -71,7 +71,7 @@ class ClaimedLogs:
                 self._read[run] = page, len(page) < FIRST_PAGE and size < bytes_max
 
     async def _surely(self, ask: Callable[[int], Awaitable[T]]) -> tuple[T, int]:
-        """Ask until there is an answer, and for half as much each time: it may be what the store can't give in time.
+        """Ask until there is an answer, halving the limit each time: the store may be unable to give so much in time.
 
         Returns:
             the answer, and the limit in bytes that it was asked with.

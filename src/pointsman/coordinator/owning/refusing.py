@@ -1,7 +1,7 @@
-"""Runs that can't be driven: the reason is an event of theirs, and they are given up.
+"""Refusing runs that can't be driven: the reason is recorded as an event of the run, and the run is given up.
 
-`stopped` until other code comes, or `quarantined` until a person has looked: so one bad run never keeps its neighbours
-from going on.
+It is `stopped` until other code comes, or `quarantined` until a person has looked. So one bad run never blocks the
+others.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MESSAGE_CHARS_MAX = 4_000
 async def refuse(
     crew: Crew, run: str, epoch: int, sequence: int, last: tuple[int, int] | None, build: str, error: PointsmanError
 ) -> None:
-    """This code can't drive it: record that, and give it up until other code comes (or a person, if that won't help).
+    """Record that this code can't drive the run, and give it up until other code comes, or until a person releases it.
 
     Args:
-        sequence: of the last event. last: its checksum and its time; without them it is read.
+        sequence: of the last event. last: the checksum and time of that event; without them it is read.
     """
     if last is None:
         row = await _last(crew, run, sequence)

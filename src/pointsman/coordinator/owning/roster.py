@@ -1,7 +1,7 @@
 """The runs that this coordinator drives: taken on, driven to an end, given back.
 
-It acts under one incarnation at a time (`crew`); without one it takes nothing on. Who claims what, and when, is
-decided in `claims.py`; `loading.py` brings them back from their logs.
+The roster acts under one incarnation at a time (`crew`), and takes nothing on without one. `claims.py` decides when to
+claim which runs; `loading.py` brings them back from their logs.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ logger = logging.getLogger("pointsman.coordinator")
 
 
 class Roster:
-    """See the module.
+    """The runs driven here, by id, with the tasks that drive them.
 
     Attributes:
         crew: what drivers work with; None between two incarnations.
-        claiming: no run is given back while a claim is under way: what was claimed meanwhile would be given away again.
+        claiming: held during a claim, and while runs are handed over: otherwise a run that was claimed at that moment
+            would be given away again.
         is_closed: nothing more is taken on.
         on_room: called when a run was given back that this coordinator may claim again.
     """
@@ -79,14 +80,14 @@ class Roster:
 
     @property
     def cached(self) -> int:
-        """Waiting runs kept in memory."""
+        """The number of waiting runs kept in memory."""
         return len(self._cache)
 
     def driver(self, run: str) -> Driver | None:
         return self._drivers.get(run)
 
     def is_busy_with(self, run: str) -> bool:
-        """Driven, or on the way to it."""
+        """Whether the run is driven here, or about to be."""
         return run in self._drivers or run in self._loading.runs
 
     def room(self) -> int:
@@ -97,25 +98,27 @@ class Roster:
         return self._settings.runs_max - runs
 
     def taken(self) -> float:
-        """Share of the room that is taken, in runs or in bytes."""
+        """The share of the room that is taken, in runs or in bytes."""
         runs = len(self._drivers) + len(self._loading.runs)
         return max(runs / self._settings.runs_max, self._held() / self._settings.memory_bytes_max)
 
     def _held(self) -> int:
-        """Rough bytes of the runs in memory. One that is being brought back has not been weighed."""
+        """Approximate bytes of the runs in memory. A run that is being brought back counts as `RUN_BYTES`: its size is
+        not known yet.
+        """
         return self._driven_bytes + self._cache.bytes + RUN_BYTES * len(self._loading.runs)
 
     def _weighed(self, grown: int) -> None:
         self._driven_bytes += grown
 
     def poke(self, run: str) -> None:
-        """A timer of the run is due."""
+        """Look at the run, because a timer of it is due."""
         driver = self._drivers.get(run)
         if driver is not None:
             driver.poke()
 
     def view(self, run: str) -> RunView | None:
-        """A run that is driven here, or lately ended here, without asking the store. What it shows is durable."""
+        """A run that is driven here or ended here lately, without asking the store. What it shows is durable."""
         driver = self._drivers.get(run)
         if driver is not None:
             head = driver.head
@@ -128,7 +131,7 @@ class Roster:
     async def create(
         self, run: str, workflow: WorkflowSpec, started: RunStarted, data: bytes, body: bytes, new_run: NewRun
     ) -> Exit | None:
-        """Start a run here, if there is room, or leave it to whoever has some. Exit.EXISTS when the id is taken.
+        """Create a run, and drive it here if there is room. Returns Exit.EXISTS if the id is taken.
 
         Raises Draining, StoreUnavailable.
         """
@@ -160,8 +163,9 @@ class Roster:
         return None if result.outcome is Outcome.MOVED else Exit.EXISTS
 
     async def claim(self, heads_of: Callable[[], Awaitable[Sequence[Head]]]) -> int:
-        """Claim by `heads_of` and drive what it gives. Returns how many, while they are being brought back: the next
-        batch may be claimed meanwhile, but not one more."""
+        """Claim runs with `heads_of` and drive them. Returns how many, while they are still being brought back; the
+        next batch may be claimed meanwhile, but only one.
+        """
         await self._loading.room()
         async with self.claiming:
             heads = await heads_of()
@@ -169,8 +173,9 @@ class Roster:
         return len(heads)
 
     async def progress_of(self, heads: Sequence[Head], timeout_s: float) -> None:
-        """Wait, at most so long, until each of these has got on from where it was claimed, or is no longer driven
-        here."""
+        """Wait for a limited time until each of these runs has made progress since it was claimed, or is no longer
+        driven here.
+        """
         deadline = self._store.clock.monotonic() + timeout_s
         for head in heads:
             await self._progress_of(head, deadline)
@@ -186,7 +191,7 @@ class Roster:
     # -- driving --------------------------------------------------------------------------------------------------
 
     def take_on(self, driver: Driver) -> None:
-        """Drive it from now on, unless it is driven here already."""
+        """Drive the run from now on, unless it is driven here already."""
         if driver.run in self._drivers:
             driver.execution.close()
             self._passed[driver.run] = driver.epoch
@@ -234,7 +239,7 @@ class Roster:
             await self.give_back(run, passed)
 
     def _leave(self, driver: Driver, *, keep: bool = False) -> None:
-        """The run is no longer driven here."""
+        """Note that the run is no longer driven here."""
         run = driver.run
         self._tasks.pop(run, None)
         if self._drivers.pop(run, None) is not None:
@@ -248,8 +253,9 @@ class Roster:
         self._watcher.driven_here(run, False)
 
     async def give_back(self, run: str, epoch: int, driver: Driver | None = None) -> None:
-        """What this coordinator held of the run (`driver`) is void. If it still owns it, by this epoch, it is claimed
-        afresh."""
+        """Discard what this coordinator held of the run (`driver`). If it still owns the run by this epoch, the run is
+        claimed afresh.
+        """
         async with self.claiming:
             if self._drivers.get(run) is not driver or run in self._loading.runs:
                 return
@@ -273,13 +279,14 @@ class Roster:
     # -- leaving --------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """What was claimed and is not driven yet is dropped, and waiting runs leave memory."""
+        """Drop runs that were claimed and are not driven yet, and drop waiting runs from memory."""
         await self._loading.stop()
         self._cache.clear()
 
     async def drain(self, timeout_s: float, hurry: asyncio.Event) -> None:
-        """Once it is closed: let what is under way come to a rest, each run handed over as soon as it has; not for
-        longer than that, nor once there is a hurry."""
+        """After `close`: let what is under way end, and hand each run over as soon as it has. Stops when the time is
+        over or there is a hurry.
+        """
         for driver in self._drivers.values():
             driver.poke()
         if not self._tasks:
@@ -291,7 +298,7 @@ class Roster:
         hurried.cancel()
 
     async def hand_over(self, incarnation: int) -> None:
-        """Whatever the incarnation owns and nobody drives here goes to others at once. Raises StoreUnavailable."""
+        """Hand over at once whatever the incarnation owns and nothing drives here. Raises StoreUnavailable."""
         owned = await self._store.ownership.owned(incarnation)
         left = {run: epoch for run, epoch in owned.items() if not self.is_busy_with(run)}
         if left:
@@ -300,7 +307,7 @@ class Roster:
             self._store.wakeup.hint(list(left))
 
     async def drop(self) -> None:
-        """Drop every run at once: whatever is in memory of them is void."""
+        """Drop every run at once; whatever is in memory of them is void."""
         await self._loading.stop()
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -323,7 +330,7 @@ def _first_head(run: str, new: NewRun, owner: int, now: int) -> Head:
 
 
 def result_of(outcome: Event | None) -> tuple[msgspec.Raw | None, Failure | None]:
-    """What a run's terminal event gives to those who wait: an output or a failure."""
+    """The output or failure that a terminal event gives to those who wait for the run."""
     match outcome:
         case RunCompleted():
             return outcome.output, None

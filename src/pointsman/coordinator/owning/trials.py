@@ -1,11 +1,13 @@
 """Trials: runs that may be what ends their coordinators are driven on suspicion, apart from the others and watched.
 
-A run that was taken over and has appended nothing since, when its next owner dies too, is a suspect. Mostly hundreds of
-them only happened to be there: in two deaths at short intervals, waiting for slow agents. So many are tried together at
-first, few at each further death, and at last each alone: nobody is quarantined for a death that it shared. The death
-count of a suspect is raised before it is loaded, and while a trial lasts a death is the fault of those in it that have
-not got on. A trial ends when all have appended, or when its time is over; that grows with every death, so that what
-kills slowly is found too. A run that has been there too often is quarantined, with a report.
+A run that was taken over, and whose next owner dies as well before the run has appended anything, is a suspect. Usually
+hundreds of runs are suspects by accident, because two deaths at a short interval found them waiting for slow agents. So
+at first many are tried together, after each further death fewer, and in the end each alone. No run is quarantined for a
+death that it shared.
+
+The takeover count of a suspect is raised before it is loaded, and a death during a trial is blamed on those of its runs
+that have made no progress. A trial ends when all of them have appended, or when its time is over. That time grows with
+every death, so that a run that kills slowly is found as well. A run with too many deaths is quarantined, with a report.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ logger = logging.getLogger("pointsman.coordinator")
 
 
 class Trials:
-    """`hold_all` at any time, one after the other."""
+    """Holds the trials of one coordinator, one after the other; call `hold_all` at any time."""
 
     def __init__(self, settings: CoordinatorSettings, store: Store, directory: AgentDirectory, stats: Stats) -> None:
         self._settings = settings
@@ -44,7 +46,7 @@ class Trials:
         """The incarnation that has runs on trial, or may have: of a claim that was not answered."""
 
     async def hold_all(self, roster: Roster) -> None:
-        """Until no suspect is left that nobody drives. Raises StoreUnavailable."""
+        """Hold trials until no suspect is left that nobody drives. Raises StoreUnavailable."""
         async with self._lock:
             await self._end()  # what could not be ended the last time
             while heads := await self._claim(roster):
@@ -73,7 +75,7 @@ class Trials:
         return claimed
 
     async def _hold(self, roster: Roster, heads: Sequence[Head]) -> None:
-        """Of runs with equally many takeovers."""
+        """Hold one trial, of runs with equally many takeovers."""
         first = heads[0]
         if first.takeovers < self._settings.takeovers_max:
             seconds = self._settings.trial_ms / 1000 * GROWTH ** max(first.takeovers - FIRST_TRIAL, 0)
@@ -92,7 +94,8 @@ class Trials:
 
 def trial_sizes(settings: CoordinatorSettings) -> Sequence[int]:
     """How many suspects with 1, 2, 3 … takeovers are tried together. Those that one more death would quarantine are
-    tried alone."""
+    tried alone.
+    """
     shared = range(max(settings.takeovers_max - FIRST_TRIAL - 1, 0))
     return [*(max(settings.trial_runs // SHRINKAGE**deaths, 1) for deaths in shared), 1]
 

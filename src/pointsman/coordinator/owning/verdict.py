@@ -1,4 +1,6 @@
-"""What is known of a run that ends its coordinators. Told from its log alone, because its body may be what does it."""
+"""The report on a run that ends its coordinators. It is made from the log alone, because driving the body may be what
+kills them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ CALLS_SHOWN = 10
 
 
 def verdict(head: Head, events: Sequence[Recorded], victims: Sequence[Victim]) -> PoisonedRun:
-    """The report: how many died, which of them during its trials, and which calls were under way."""
+    """The report: how many coordinators died, which of them during the run's trials, and which calls were under way."""
     calls = _under_way(head.id, head.base, events)
     names = ", ".join(f"{victim.name} (incarnation {victim.incarnation})" for victim in victims) or "none"
     return PoisonedRun(
@@ -25,7 +27,7 @@ def verdict(head: Head, events: Sequence[Recorded], victims: Sequence[Victim]) -
 
 
 def _under_way(run: str, base: int, events: Sequence[Recorded]) -> str:
-    """The calls without an outcome, as the log has them: of the last generation, and without what a redrive voided."""
+    """The calls without an outcome in the log's last generation, except those that a redrive voided."""
     rows = [row for row in events if row.sequence >= base]
     if not rows:
         return "no call"

@@ -1,5 +1,4 @@
-"""Watching runs for clients that wait: told at once of what this coordinator appends, and by a poll of what
-others do."""
+"""Watch runs for clients that wait: appends of this coordinator are noticed at once, those of others by polling."""
 
 from __future__ import annotations
 
@@ -11,10 +10,10 @@ from pointsman.ports.event_log import EventLog
 
 
 class Watch:
-    """One client's eye on one run, open within its `with`.
+    """A client's watch on one run, to be used as a context manager.
 
     Args:
-        each: told of every append, not only when the run leaves this coordinator.
+        each: wake at every append, not only when the run leaves this coordinator.
     """
 
     def __init__(self, watches: dict[str, list[Watch]], run: str, *, each: bool) -> None:
@@ -40,7 +39,7 @@ class Watch:
         self._wake()
 
     async def changed(self, timeout_s: float) -> bool:
-        """Wait for news; False when none came in time. What came since the last call counts."""
+        """Wait for a change. Returns False if none came in time. A change since the last call counts."""
         if not self._has_news:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
@@ -84,7 +83,7 @@ class Watcher:
         return Watch(self._watches, run, each=each)
 
     def moved(self, run: str) -> None:
-        """This coordinator appended to the run."""
+        """Note that this coordinator appended to the run."""
         for watch in self._watches.get(run, ()):
             if watch.each:
                 watch.notify()
