@@ -187,14 +187,6 @@ class Requests(Asking):
             self.produce(ev.TimerSet(call=call, due=self._state.last_at + delay_ms), self.now)
         return handle
 
-    def has_no_timer(self, call: str) -> bool:
-        """In replay: does the log go on without this timer, due at once? What is recorded and not asked for yet comes
-        after the timer, or in its place."""
-        if self.history is None or not (self.recorded or self.history.terminal):
-            return False
-        recorded = self.recorded.get((ev.TimerSet, call))
-        return not isinstance(recorded, ev.TimerSet) or recorded.due != self._state.last_at
-
     def await_signal(self, call: str, name: str, expect: Any) -> Handle[Any]:
         self._check_room()
         handle = self._enter(Handle(self, call, "signal"))

@@ -198,7 +198,7 @@ class Run(AsksPeople):
 
     def start_sleep(self, seconds: float, *, key: str | None = None) -> Handle[None]:
         """Start a timer without waiting for it, for example to race it against other handles. Raises as `sleep`."""
-        delay_ms = self._delay_ms("sleep", key, seconds)
+        delay_ms = _milliseconds(seconds, "sleep({})")
         return self._requests.set_timer(self._call_id("sleep", key), delay_ms)
 
     async def wait_for(
@@ -213,13 +213,12 @@ class Run(AsksPeople):
         Raises:
             SignalTimeout: no such signal arrived in time. InvalidValue: the timeout is not a finite number of seconds.
         """
-        name = f"signal:{signal}"
-        if timeout is None:
-            return await self._requests.await_signal(self._call_id(name, key), signal, expect)
-        timeout_ms = self._delay_ms(name, key, timeout, timer="/timeout")
-        call = self._call_id(name, key)
-        timer = self._requests.set_timer(f"{call}/timeout", timeout_ms)  # the first of the two: see `has_no_timer`
+        timeout_ms = 0 if timeout is None else _milliseconds(timeout, "wait_for(timeout={})")
+        call = self._call_id(f"signal:{signal}", key)
         handle = self._requests.await_signal(call, signal, expect)
+        if timeout is None:
+            return await handle
+        timer = self._requests.set_timer(f"{call}/timeout", timeout_ms)
         first = await self.first(handle, timer)
         if first is timer:
             handle.cancel()
@@ -346,26 +345,21 @@ class Run(AsksPeople):
             raise InvalidValue(f"key={key!r}: 1 to {KEY_CHARS_MAX} characters, and no '#'")
         return self._prefix + key + self._suffix
 
-    def _delay_ms(self, name: str, key: str | None, seconds: float, *, timer: str = "") -> int:
-        """How long the timer runs that the next call of this name sets. A negative time is refused where the log goes
-        on without that timer: earlier releases refused it."""
-        try:
-            is_time = -SECONDS_MAX < seconds < SECONDS_MAX
-        except (TypeError, ArithmeticError):
-            is_time = False
-        if is_time and seconds < 0:
-            number = next(self._numbers[name])
-            self._numbers[name] = count(number)  # looked at, not taken
-            is_time = not self._requests.has_no_timer(f"{self._prefix}{key or f'{name}#{number}'}{self._suffix}{timer}")
-        if not is_time:
-            what = f"wait_for(timeout={seconds!r})" if timer else f"sleep({seconds!r})"
-            raise InvalidValue(f"{what}: give a finite number of seconds, less than {SECONDS_MAX:g}")
-        return max(round(seconds * 1000), 0)
-
     @staticmethod
     def _check_handles(handles: Sequence[Handle[Any]]) -> None:
         if not all(isinstance(handle, Handle) for handle in handles):
             raise InvalidValue("give handles: run.start(...) instead of run.call(...)")
+
+
+def _milliseconds(seconds: float, what: str) -> int:
+    """A time that has gone negative is over at once. Raises InvalidValue, which shows `what` was asked for."""
+    try:
+        is_time = -SECONDS_MAX < seconds < SECONDS_MAX
+    except (TypeError, ArithmeticError):
+        is_time = False
+    if not is_time:
+        raise InvalidValue(f"{what.format(repr(seconds))}: give a finite number of seconds, less than {SECONDS_MAX:g}")
+    return max(round(seconds * 1000), 0)
 
 
 class _AnyOf:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman import App, NonDeterministicWorkflow, Run, SignalTimeout, Workflow
+from pointsman import App, NonDeterministicWorkflow, Run, SignalTimeout
 from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CorruptLog, InvalidValue, RunEvicted, UnknownEvent
 from pointsman.kernel.execution import Execution
@@ -269,34 +269,6 @@ def test_a_sleep_without_a_time_is_refused_by_name() -> None:
         await run.sleep(None)  # type: ignore[arg-type]
 
     assert "sleep(None): give a finite number" in Lab(programs.app, wrong, answer=doubled).run().failure.message
-
-
-def test_a_log_whose_release_refused_a_negative_time_replays_as_before() -> None:
-    """Its body caught the error, and what came after it has the call ids that it had."""
-
-    def body(*, refuses: bool) -> Workflow:
-        @App("other").workflow(name="negative")
-        async def negative(run: Run, fails: bool) -> str:
-            for wait in (lambda: run.sleep(-1), lambda: run.wait_for("go", timeout=-1)):
-                try:
-                    if refuses:
-                        raise InvalidValue("0 or more seconds")
-                    await wait()
-                except InvalidValue:
-                    if fails:
-                        raise
-            await run.sleep(3)
-            return str(await run.wait_for("go"))
-
-        return negative
-
-    for data in (b"false", b"true"):
-        old = Lab(programs.app, body(refuses=True), data, answer=doubled, signals=[("go", b"1")]).run().log
-        for end in range(2, len(old) + 1):
-            execution = Execution("run-1", body(refuses=False), programs.app.directory)
-            execution.replay(old[:end])
-            new = [type(produced.event).__name__ for produced in execution.take()]
-            assert new in ([], [row.type for row in old[end : end + 1]])
 
 
 def test_a_body_that_does_not_fit_its_log_is_refused_all_that_it_asks_for_meanwhile() -> None:
