@@ -1,4 +1,4 @@
-"""An agent: something that does one step. A function of the app, or a service that registered itself."""
+"""An agent: something that does one step. It is a function of the app, or a service that registered itself."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ONE_CALL = Amount(calls=1)
 
 
 class AgentError(PointsmanError):
-    """Raised by an agent to say more than "it failed".
+    """Raise this from an agent to say how it failed.
 
     Args:
         kind: a stable name of the failure: one of `kernel/policy/failures.py`, or the agent's own.
-        retryable: would the same call later help? None: what the kind's default, or the agent's card, says.
-        retry_after: seconds before which it would not.
+        retryable: whether the same call may succeed later. None: what the agent's card, or the kind's default, says.
+        retry_after: seconds to wait before a retry.
     """
 
     code = "agent_error"
@@ -104,7 +104,9 @@ class AgentSignature(Protocol):
 
 @dataclass(frozen=True)
 class Agent:
-    """See the module. Calling a declared one calls its function, as in a unit test.
+    """Something that does one step: a function of the app, or a registered service.
+
+    Calling a declared agent calls its function, for example in a unit test.
 
     Attributes:
         described: its card, without the schemas where they follow from `signature` (see `card`).

@@ -1,4 +1,4 @@
-"""What an agent may know of the attempt that it makes, and what it may say while it is at it."""
+"""What an agent knows about its attempt, and what it can report while it is at work."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class AttemptRuntime(Protocol):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """See the module. An agent asks for it with a parameter of this type.
+    """What an agent knows of its attempt, and can report during it. An agent asks for it with a parameter of this type.
 
     Attributes:
         attempt: tries of this call, over all agents that had it, from 1.
@@ -68,12 +68,12 @@ class Context(msgspec.Struct, frozen=True):
     runtime: AttemptRuntime | None = None
 
     def heartbeat(self) -> None:
-        """Say that the attempt is alive. Only agents with `heartbeat=` on their card need to."""
+        """Report that the attempt is alive. Only agents with `heartbeat=` on their card need to."""
         if self.runtime is not None:
             self.runtime.heartbeat()
 
     def spend(self, *, usd: float = 0.0, tokens: int = 0) -> None:
-        """Report what the attempt used up so far, in addition to earlier reports. It settles budgets, also when the
+        """Report what the attempt has used up, in addition to earlier reports. Budgets are settled with it, even if the
         attempt fails later.
 
         Raises:
@@ -85,15 +85,16 @@ class Context(msgspec.Struct, frozen=True):
             self.runtime.spend(Amount(usd_micros=micros(usd), tokens=tokens))
 
     def emit(self, event: str, data: Any = None) -> None:
-        """Say that something has happened. Whoever subscribes to the event (`app.on`) is called with `data`, once this
-        attempt has given its result; what an attempt that fails has emitted counts for nothing.
+        """Emit an event. The agents that subscribe to it (`app.on`) are called with `data` once this attempt has
+        returned its result; events of an attempt that fails are dropped.
 
         Args:
-            data: plain data, dataclasses or pydantic models. With the result and all other events of the attempt, it
-                is subject to the app's `value_bytes_max`.
+            data: plain data, dataclasses or pydantic models. The result and all events of the attempt together are
+                subject
+                to the app's `value_bytes_max`.
 
         Raises:
-            InvalidValue: no name of an event, one of the runtime's own (`agent.`, `run.`), or data that is not JSON.
+            InvalidValue: not a valid event name, a name that is reserved (`agent.`, `run.`), or data that is not JSON.
         """
         if not EVENT.fullmatch(event):
             raise InvalidValue(f"emit({event!r}): {EVENT_RULE}")
@@ -104,18 +105,18 @@ class Context(msgspec.Struct, frozen=True):
             self.runtime.emit(emission)
 
     async def once(self, name: str, effect: Callable[[], Any], *, expect: Any = None) -> Any:
-        """Have an effect that a retry of this call does not repeat, on whichever agent or coordinator it comes.
+        """Perform an effect that a retry of this call does not repeat, whichever agent or coordinator makes the retry.
 
-        The result of `effect` (sync or async, JSON) is recorded under `name`, durably, before this returns; every later
-        attempt gets it back and `effect` is not called. What this can't do: an effect that finished while its record
-        was lost (the process died in between) is repeated, with the same idempotency key. Exactly once is possible only
-        where effect and record are in one transaction: `once_in_transaction`.
+        The result of `effect` (sync or async, JSON) is recorded durably under `name` before this returns. Every later
+        attempt gets the recorded result, and `effect` is not called. There is one gap: if the process dies after the
+        effect and before its record, the effect is repeated, with the same idempotency key. Exactly once is possible
+        only if effect and record are in one transaction: `once_in_transaction`.
 
         Args:
-            expect: a type to read a result as.
+            expect: a type to read the result as.
 
         Raises:
-            InvalidValue: a name or a result that can't be recorded. RunEnded: nobody waits for this call any more.
+            InvalidValue: a name or a result that can't be recorded. RunEnded: nothing waits for this call any more.
         """
         if not name or len(name) > EFFECT_NAME_CHARS_MAX:
             raise InvalidValue(f"once({name!r}): a name of 1 to {EFFECT_NAME_CHARS_MAX} characters")

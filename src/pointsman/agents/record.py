@@ -90,8 +90,9 @@ class HealthTurn(msgspec.Struct, frozen=True):
 
 
 class AgentRecord(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """See the module. As JSON it is the state that goes with each append; one with a field of a newer release is
-    refused, because an append from here would lose it.
+    """The folded state of an agent's stream. As JSON it is the state that goes with each append.
+
+    A record with a field of a newer release is refused, because an append from here would lose the field.
 
     Attributes:
         card: of an agent that registered itself; it stays when the agent leaves, because runs that called it replay.

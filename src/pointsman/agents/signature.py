@@ -21,7 +21,7 @@ _EMPTY = inspect.Parameter.empty
 
 
 class Signature:
-    """See the module.
+    """Converts the arguments and the result of a function to JSON and back.
 
     Raises:
         TypeError: the function can't be an agent or workflow; the message says why.

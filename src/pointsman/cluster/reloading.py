@@ -32,7 +32,8 @@ Say = Callable[[str, str], None]
 
 
 class ReloadingCoordinator:
-    """See the module. `start` once, `stop` twice is once.
+    """A coordinator process that is replaced whenever the program's files change. Call `start` once; `stop` is
+    idempotent.
 
     Args:
         app: as `pointsman coordinator` takes it.

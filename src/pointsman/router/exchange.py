@@ -1,10 +1,11 @@
-"""One proxied request: which coordinator is tried next, and the passing on of the response.
+"""One proxied request: which coordinator to try next, and how the response is passed on.
 
-The law: as long as nothing of a response was passed on, a request that may be sent twice is; a request that
-may not is sent again only if no coordinator can have seen it. What was passed on is never taken back.
-A short response is passed on when it is complete, so that a coordinator's death in its middle is retried too. An event
-stream that breaks off goes on at the next coordinator, after the last event that was passed on.
-Must not know how requests are read nor how connections are kept.
+The law: until part of a response has been passed on, a request that may be sent twice is sent again. A request that may
+not is sent again only if no coordinator can have seen it. What was passed on is never taken back.
+
+A short response is passed on when it is complete, so that the death of a coordinator in its middle is retried too. An
+event stream that breaks off continues at the next coordinator, after the last event that was passed on. Must not know
+how requests are read, nor how connections are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _OWN_SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 
 
 class Exchange:
-    """From a request to the end of its response."""
+    """One request, until the end of its response."""
 
     def __init__(self, router: RouterState, client: Client, request: Request) -> None:
         self._router = router
@@ -265,7 +266,7 @@ class Exchange:
     # What the client's side tells.
 
     def abandon(self) -> None:
-        """Nobody waits any more."""
+        """Give up: the client no longer waits."""
         self._client = None
         self._bytes = b""
         self._let_go()

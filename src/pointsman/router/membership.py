@@ -1,4 +1,4 @@
-"""Who is there, and whose turn it is: announcements, silence, refusals, rendezvous hashing.
+"""Which coordinators there are and which one is next: announcements, silence, refusals, rendezvous hashing.
 
 Must not know sockets or clocks: `now` (seconds that never go back) is an argument.
 """
@@ -132,19 +132,19 @@ class Membership:
         return chosen
 
     def has_other(self, tried: Collection[Member], now: float) -> bool:
-        """Is there one that was not tried, and is used?"""
+        """Whether there is another usable coordinator that was not tried."""
         return any(now >= m.down_until and m not in tried for m in self._used(now))
 
     def find(self, address: str, tried: Collection[Member], now: float) -> Member | None:
-        """The coordinator at this address, if it is used and was not tried."""
+        """The coordinator at this address, if it is usable and was not tried."""
         return next((m for m in self._used(now) if m.address == address and m not in tried), None)
 
     def knows(self, address: str) -> bool:
-        """Is there a coordinator of this address, used or not?"""
+        """Whether there is a coordinator at this address, usable or not."""
         return any(m.address == address for m in (*self._announced.values(), *self.static))
 
     def refused(self, member: Member, now: float) -> None:
-        """It did not take a connection, or asked to send elsewhere."""
+        """Note that a coordinator did not accept a connection, or asked to send elsewhere."""
         member.failing = True
         member.down_until = now + self._down_s
 

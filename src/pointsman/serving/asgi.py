@@ -65,7 +65,7 @@ INPUT = AnyBody(default=b"")
 
 
 class AgentApp:
-    """See the module.
+    """Serves an app's agents over HTTP, as an ASGI application.
 
     Args:
         cluster: whose API records what agents say; None: the one that a request names in Pointsman-Callback, without a

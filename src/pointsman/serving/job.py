@@ -36,7 +36,7 @@ logger = logging.getLogger("pointsman.serving")
 
 
 class Job:
-    """See the module. It is over when `run` returns, and its slot is free when `is_working` is False.
+    """One attempt on a worker. It is over when `run` returns, and its slot is free when `is_working` is False.
 
     Args:
         giver: the coordinator that handed it over, which most likely waits for the result.

@@ -57,7 +57,7 @@ class Executed:
 
 
 class Plan:
-    """See the module.
+    """Tasks that depend on each other, declared once and executed in any number of runs.
 
     Args:
         name: of the plan, in the ids of its calls: a run that executes several needs several.

@@ -34,7 +34,7 @@ class Look:
 
 
 class Follower:
-    """See the module. What ended before the first look is not new."""
+    """Follows the runs of a coordinator by asking its API repeatedly. What ended before the first look is not new."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=2.0, trust_env=False)

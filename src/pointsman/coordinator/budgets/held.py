@@ -1,4 +1,4 @@
-"""A tranche in this coordinator's hand: what is left of it, and what was reserved from it and has not ended."""
+"""A tranche that this coordinator holds: what is left of it, and the reservations from it that have not ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RESERVATIONS_MAX = 1_000
 
 
 class HeldTranche:
-    """See the module.
+    """A tranche that this coordinator holds.
 
     Attributes:
         amount: as the ledger has it. left: of it, neither spent nor reserved; negative where an agent overspent.

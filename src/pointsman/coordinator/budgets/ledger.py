@@ -1,7 +1,7 @@
-"""One budget's stream: decide on what it says, append, and be certain of what came of it.
+"""The stream of one budget: decide on its state, append, and make sure of the outcome.
 
-A lost reply must not leak a tranche. So a write goes on until the stream itself says what happened: either it shows
-what was decided, or its sequence has gone on, and then the append whose reply was lost can never come.
+A lost reply must not leak a tranche. So a write is repeated until the stream itself shows what happened: either it
+shows the decision, or its sequence has moved on, and then the append whose reply was lost can never arrive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def state_of(head: SystemHead) -> LedgerState:
 
 
 class Ledger:
-    """See the module. `scope`: `agent/NAME` or `tenant/NAME`. One `write` at a time.
+    """Reads and writes the stream of one budget. `scope`: `agent/NAME` or `tenant/NAME`. One `write` at a time.
 
     Attributes:
         state: as it was last seen; its truth is the store's.

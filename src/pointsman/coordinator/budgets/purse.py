@@ -1,8 +1,8 @@
-"""What this coordinator holds of one shared budget: it reserves from its tranches, asks for more, gives back what is
-idle.
+"""The purse: what this coordinator holds of one shared budget. It reserves from its tranches, asks for more, and gives
+back what is idle.
 
-Reserving and settling touch memory alone. The ledger is written by one task at a time, which is there only while there
-is something to write: grants that calls wait for, tranches that are over, and what others may need more.
+Reserving and settling only touch memory. One task at a time writes to the ledger, and exists only while there is
+something to write: grants that calls wait for, tranches that are over, and amounts that others may need more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Ready = Callable[[], None]
 
 
 class PlannedWrite(msgspec.Struct):
-    """What one write to the ledger is to bring about. It is tried again, unchanged, until the stream has it."""
+    """The intended effect of one write to the ledger. It is tried again, unchanged, until the stream has it."""
 
     tranche: str
     over: Sequence[HeldTranche]
@@ -48,7 +48,7 @@ class PlannedWrite(msgspec.Struct):
 
 
 class Purse:
-    """See the module. One incarnation's, of one budget.
+    """Reserves from the tranches that this coordinator holds. One incarnation's, of one budget.
 
     Attributes:
         declared: the budget as the code has it; an operator's wins over it. None: the code has none.
@@ -89,7 +89,7 @@ class Purse:
     # -- in memory --------------------------------------------------------------------------------------------------
 
     def find(self, amount: Amount) -> HeldTranche | Failure | None:
-        """A tranche that can hold it; why it is refused; or None: ask for one."""
+        """A tranche that can hold the amount; or the failure that refuses it; or None: ask for a tranche."""
         now, now_ms = self._clock.monotonic(), self._clock.now()
         self.used_at = now
         for held in self._held.values():
@@ -144,7 +144,7 @@ class Purse:
             self._task = asyncio.create_task(self._work(), name=f"budget {self.ledger.scope}")
 
     async def _work(self) -> None:
-        """Write until there is nothing to write."""
+        """Write until there is nothing left to write."""
         try:
             while (plan := self._plan()) is not None:
                 await self._carry_out(plan)

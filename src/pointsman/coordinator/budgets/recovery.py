@@ -34,7 +34,7 @@ _READ = frozenset(kind.__name__ for kind in (ev.CallReserved, *_ENDS))
 
 
 class Recovery:
-    """See the module. Of one incarnation, for those that have ended. `sweep` at intervals."""
+    """Settles, for one incarnation, the tranches of those that have ended. Call `sweep` at intervals."""
 
     def __init__(self, store: Store, incarnation: int) -> None:
         self._store = store

@@ -35,7 +35,7 @@ logger = logging.getLogger("pointsman.budgets")
 
 
 class Purses:
-    """See the module.
+    """The purses of one incarnation, one for each shared budget.
 
     Args:
         tenant_budgets: by tenant; "*" for each tenant without its own.
@@ -73,7 +73,7 @@ class Purses:
         self._tasks = [asyncio.create_task(keep(duty, RETRY_S), name=f"budgets {duty.__name__}") for duty in duties]
 
     async def stop(self) -> None:
-        """Twice is once. What is still held is settled by the living, when this incarnation has ended."""
+        """Stop; idempotent. What is still held is settled by a living coordinator after this incarnation has ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -83,12 +83,13 @@ class Purses:
     # -- what calls ask -----------------------------------------------------------------------------------------------
 
     def reserve(self, agent: Agent, tenant: str, amount: Amount, ready: Ready) -> tuple[str, ...] | Failure | None:
-        """Set aside what one attempt may use up, in every shared budget that it counts in.
+        """Reserve what one attempt may use up in every shared budget that applies to it.
 
         Returns:
-            The tranches that it was taken from; none where no budget applies. They stand in the attempt's CallReserved,
-            and are given to `settle` once the attempt's end is durable, or to `release` if the CallReserved never was.
-            A Failure `budget_exceeded`: nothing is set aside.
+            The tranches that it was taken from; empty if no budget applies. They are recorded in the attempt's
+                CallReserved,
+            and passed to `settle` once the attempt's end is durable, or to `release` if the CallReserved never was.
+            A Failure `budget_exceeded`: nothing is reserved.
             None: more is being asked for; `ready` is called, in the loop, when it is worth trying again.
         """
         purses = self._of(agent, tenant)
@@ -114,7 +115,7 @@ class Purses:
         return tuple(tranche.id for tranche in held)
 
     def applies(self, agent: Agent, tenant: str) -> bool:
-        """May `reserve` have to take from a tranche?"""
+        """Whether `reserve` may have to take from a tranche."""
         if self.is_needed or agent.described.budget is not None:
             return self._early is not None or bool(self._of(agent, tenant))
         return False
@@ -132,7 +133,7 @@ class Purses:
         self._end(tranches, full, full if spent is None else attempt_of(spent))
 
     def release(self, tranches: tuple[str, ...], reserved: Amount) -> None:
-        """The reservation is not in the log and never will be: its append was refused, or not made."""
+        """Undo a reservation that is not in the log and never will be, because its append was refused or not made."""
         self._end(tranches, attempt_of(reserved), Amount())
 
     def _end(self, tranches: tuple[str, ...], reserved: Amount, spent: Amount) -> None:

@@ -21,7 +21,7 @@ from pointsman.kernel.policy.breaker import speaks_for
 
 
 class Gate:
-    """See the module. Times in ms by the database's clock.
+    """Admits attempts of one agent, or keeps them waiting. Times in ms by the database's clock.
 
     Attributes:
         free: what everybody gets as long as there is no limit, no problem, and nobody waits; else None.

@@ -18,7 +18,7 @@ logger = logging.getLogger("pointsman.gates")
 
 
 class LocalBreaker:
-    """See the module. Times in ms by the database's clock.
+    """One coordinator's part of an agent's breaker. Times in ms by the database's clock.
 
     Attributes:
         state: as the agent's stream says.

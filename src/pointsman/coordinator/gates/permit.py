@@ -1,4 +1,4 @@
-"""A permit: one attempt may be made. Of an agent that nothing limits, all attempts have the same one."""
+"""A permit: the right to make one attempt. All attempts of an agent that nothing limits share one permit."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class PermitGate(Protocol):
 
 
 class Permit(msgspec.Struct, eq=False):
-    """See the module. Once an attempt: `ended` when its outcome is known (never, if it was abandoned), and `release`
-    when it is really over; or `give_back` alone.
+    """The right to make one attempt.
+
+    Call `ended` once when the outcome is known (never, if the attempt was abandoned), and `release` once when the attempt
+    is really over; or `give_back` alone.
 
     Attributes:
         term: of the gate's breaker, when it was given.
@@ -42,7 +44,7 @@ class Permit(msgspec.Struct, eq=False):
     term: int
 
     def tried(self) -> None:
-        """The first attempt of its agent for a call is made: retries are a share of these."""
+        """Count the first attempt of a call; retries are limited to a share of these."""
         self._gate.retries.tries += 1
 
     def ended(self, kind: str | None, seconds: float) -> None:
@@ -59,11 +61,11 @@ class Permit(msgspec.Struct, eq=False):
         nothing."""
 
     def give_back(self) -> None:
-        """No attempt was made: nothing is counted."""
+        """Return the permit unused: no attempt was made, and nothing is counted."""
 
 
 class SpecialPermit(Permit, eq=False):
-    """One that is a probe, has a ramp, or holds a slot: of one attempt alone.
+    """A permit for a single attempt, because it is a probe, has a ramp, or holds a slot.
 
     Attributes:
         probe: the id of the probe that it is, through a half-open breaker.

@@ -1,4 +1,4 @@
-"""Who waits for one agent, in the order in which they are let in."""
+"""The calls that wait for one agent, in the order in which they are let in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class _Entry:
 
 
 class WaitQueue:
-    """Larger priority first, continuing before starting, then by arrival. A waiter stands in it once."""
+    """Orders waiters by priority, then continuing runs before starting ones, then by arrival. A waiter is in it at most
+    once.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, bool, int, _Entry]] = []
@@ -77,7 +79,7 @@ class WaitQueue:
         return [entry.waiter for entry in self._entries.values()]
 
     def pop(self) -> Waiter:
-        """The next one. Raises IndexError when nobody waits."""
+        """Remove and return the next waiter. Raises IndexError if nobody waits."""
         while True:
             entry = heapq.heappop(self._heap)[3]
             if not entry.has_left:
@@ -85,7 +87,7 @@ class WaitQueue:
                 return entry.waiter
 
     def remove(self, waiter: Waiter) -> None:
-        """Nothing to do for one who does not wait."""
+        """Remove a waiter. Does nothing if it does not wait."""
         entry = self._entries.pop(id(waiter), None)
         if entry is None:
             return

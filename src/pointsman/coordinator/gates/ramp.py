@@ -1,8 +1,8 @@
-"""How traffic is raised again after an agent was away: by what it is seen to manage, never all at once.
+"""Raise traffic slowly after an agent was away, by what the agent is seen to manage, never all at once.
 
-Whoever waited is let in as others come out: one more at a time for each that went well, half as many after one that
-failed. Load that doubles by the clock alone would meet an agent at its limit with all that piled up, and put it
-down again: its queue grows beyond its timeout, and all it then does is for nobody.
+For each attempt that succeeds one more is let in at a time; after a failure, half as many. If load simply doubled with
+time, it would meet an agent at its limit together with everything that has piled up, and overwhelm it again: its queue
+would grow beyond its timeout, and then all its work would be in vain.
 """
 
 from __future__ import annotations

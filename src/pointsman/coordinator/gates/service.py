@@ -1,8 +1,8 @@
-"""Gates: may an attempt of this agent be made now? Breaker, concurrency, rate and retry budget of every agent, on which
-all coordinators agree.
+"""Gates decide whether an attempt of an agent may be made now, by its breaker, concurrency, rate and retry budget, on
+which all coordinators agree.
 
-Nothing is asked of the store on the way of an attempt. What must hold in the whole cluster (one breaker, the sums of
-slots) is decided by appends to `agent/X`, ahead of need where it can be; what each counts goes over the board.
+An attempt never waits for the store here. What must hold in the whole cluster (one breaker, the sums of slots) is
+decided by appends to `agent/X`, ahead of need where possible; the counts of each coordinator go over the board.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class Gates:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """To be called when the directory is up to date: nobody passes a breaker that is open."""
+        """Start. The directory must be up to date, so that no attempt passes an open breaker."""
         self._task = asyncio.create_task(self._run(), name="gates")
 
     async def stop(self) -> None:
-        """Give back what is not in use. Who waits is not told."""
+        """Stop, and give back what is not in use. Waiting calls are not told."""
         if self._task is None:
             return
         self._task.cancel()
@@ -91,10 +91,11 @@ class Gates:
     # -- what drivers ask ---------------------------------------------------------------------------------------------
 
     def enter(self, agent: Agent, waiter: Waiter) -> Permit | Failure:
-        """A permit at once, or why not (busy, breaker_open, unhealthy, disabled, departed); then the waiter is queued,
-        and `admitted` later, unless it leaves.
+        """Return a permit, or why there is none now (busy, breaker_open, unhealthy, disabled, departed). In the latter
+        case the waiter is queued and `admitted` later, unless it leaves.
 
-        busy: it is its turn as soon as there is room. All other kinds may last: another agent may do better.
+        busy means that it will be its turn as soon as there is room. All other kinds may last: another agent may do
+        better.
         """
         gate = self._gates.get(agent.name)
         if gate is None or gate.agent is not agent:
@@ -102,18 +103,19 @@ class Gates:
         return gate.free or gate.enter(waiter, self.clock.now())
 
     def leave(self, agent: Agent, waiter: Waiter) -> None:
-        """It wants no attempt any more. Nothing to do for one who was admitted."""
+        """Remove a waiter that wants no attempt any more. Does nothing if it was admitted."""
         gate = self._gates.get(agent.name)
         if gate is not None:
             gate.leave(waiter)
 
     def has_retries(self, agent: Agent) -> bool:
-        """Does the retry budget of this agent allow another retry? The cluster's, as far as was heard."""
+        """Whether the retry budget of this agent allows another retry in the cluster, as far as is known here."""
         return (self._gates.get(agent.name) or self._gate_of(agent)).retries.allows(self.clock.now() // 1000)
 
     def may_retry(self, agent: Agent) -> bool:
-        """Take one retry from the budget, if it allows one. Counted as it is granted, not as it is made: calls that
-        fail together must see each other."""
+        """Take one retry from the budget if it allows one. It is counted when it is granted, not when it is made, so
+        that calls that fail together see each other.
+        """
         allows = self.has_retries(agent)
         if allows:
             self._gates[agent.name].retries.retries += 1
@@ -124,13 +126,15 @@ class Gates:
     # -- what happens elsewhere ---------------------------------------------------------------------------------------
 
     def changed(self, name: str) -> None:
-        """The stream of this agent did (`AgentKeeper.on_change`): who waits for it need not wait for the next poll."""
+        """Note that this agent's stream changed (`AgentKeeper.on_change`), so that waiters need not wait for the next
+        poll.
+        """
         gate = self._gates.get(name)
         if gate is not None:
             gate.changed(self.clock.now())
 
     def sums(self, name: str) -> Sums:
-        """What all coordinators counted of this agent within its breaker's window, as far as was heard."""
+        """What all coordinators counted of this agent within its breaker's window, as far as is known here."""
         gate = self._gates.get(name)
         return gate.breaker.all_sums(self.clock.now(), gate.others.values()) if gate is not None else Sums()
 
@@ -181,7 +185,7 @@ class Gates:
                 logger.info("gates: %s", error)
 
     async def _exchange(self) -> None:
-        """Say what was counted here, and hear the others."""
+        """Publish what was counted here, and read what the others counted."""
         now = self.clock.now()
         sums = {name: sums for name, gate in self._gates.items() if not (sums := gate.tick(now)).is_empty}
         body: dict[str, object] = {name: section() for name, section in self.sections.items()}

@@ -83,7 +83,7 @@ class WorkGate(Protocol):
 
 
 class GateWork:
-    """See the module."""
+    """Makes the appends of one gate."""
 
     def __init__(self, shared: SharedByGates, name: str, gate: WorkGate) -> None:
         self._shared = shared

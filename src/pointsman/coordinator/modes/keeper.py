@@ -1,4 +1,4 @@
-"""The keeper of the mode: samples the signals, follows the system stream `mode`, and appends what changes it.
+"""The keeper of the mode: samples the signals, follows the system stream `mode`, and appends changes to it.
 
 Nobody owns the stream: whoever measures a reason first appends, and the loser of a race reads again. Implements
 `ports.modes.Modes`.
@@ -41,7 +41,7 @@ _state = msgspec.json.Decoder(ModeState)
 
 
 def policy_of(settings: CoordinatorSettings) -> ModePolicy:
-    """The thresholds, as they are configured."""
+    """The configured thresholds."""
     return ModePolicy(
         {
             "wait": Threshold(settings.degraded_wait_s, settings.emergency_wait_s),
@@ -87,7 +87,7 @@ class ModeKeeper:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Returns when the mode is known. Raises StoreUnavailable."""
+        """Start, and return once the mode is known. Raises StoreUnavailable."""
         await self.refresh()
         self._tasks = [
             asyncio.create_task(keep(duty, SAMPLE_S), name=name)
@@ -123,7 +123,7 @@ class ModeKeeper:
                 raise
 
     async def refresh(self) -> None:
-        """Look now. Raises StoreUnavailable."""
+        """Read the mode now. Raises StoreUnavailable."""
         head = await self._log.head(STREAM)
         if head is not None and head.sequence > self._sequence:
             try:

@@ -1,8 +1,8 @@
 """Shedding: new runs that would wait too long are refused at once, instead of timing out late.
 
-By workflow, where its calls queue for an agent; all of them, where this process or the store can't keep up. A share of
-what comes is let in, and the share follows the wait: down while it is over its limit, up again slowly. Runs that were
-accepted are never shed, and neither is the repetition of a start that was.
+Starts of one workflow are shed if its calls queue for an agent, and starts of all workflows if this process or the
+store can't keep up. A share of the starts is let in. The share falls while the wait is over its limit, and rises slowly
+again. Runs that were accepted are never shed, and neither is a repeated start of such a run.
 """
 
 from __future__ import annotations
@@ -80,10 +80,11 @@ class Shedding:
                 del self._valves[key]
 
     async def check(self, workflow: str, run: str | None) -> None:
-        """May a run of this workflow be started now? `run`: its id, where the client gave one.
+        """Check that a run of this workflow may be started now. `run`: its id, if the client gave one.
 
         Raises:
-            Overloaded: no, and there is none of that id. StoreUnavailable: it can't be told whether there is.
+            Overloaded: it may not, and there is no run of that id. StoreUnavailable: it is unknown whether there is
+                one.
         """
         if not self._valves:
             return

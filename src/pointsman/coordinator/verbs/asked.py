@@ -15,7 +15,7 @@ PAGE, PAGE_BYTES = 500, 4_000_000
 
 
 class Told(msgspec.Struct):
-    """See the module.
+    """What the log says of one human task.
 
     Attributes:
         requested: the sequence of its call's request.

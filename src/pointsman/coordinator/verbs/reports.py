@@ -23,7 +23,7 @@ Forward = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
 
 
 class CoordinatorAttempts:
-    """See the module. Any coordinator may be asked.
+    """Implements `ports.agents.Attempts`. Any coordinator may be asked.
 
     Args:
         forward: how a report reaches the owner of the run, where that is another.

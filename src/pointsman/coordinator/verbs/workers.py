@@ -20,7 +20,7 @@ MEMBERS_S = 0.25
 
 
 class CoordinatorWorkers:
-    """See the module.
+    """Implements `ports.workers.Workers` for one coordinator.
 
     Args:
         forward: how a result reaches the owner of the run, where that is another.

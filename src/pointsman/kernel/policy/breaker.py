@@ -10,16 +10,16 @@ from pointsman.kernel.policy.failures import counts_against
 
 
 class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When calls of an agent are held back, by what all coordinators saw of it together.
+    """When to hold back the calls of an agent because of its failures, as counted by all coordinators together.
 
     Attributes:
-        window: seconds that are looked back upon.
-        calls_min: it never opens on fewer calls than that in the window.
-        failure_rate: share of failures that opens it. Only failures that speak against the agent's health count.
+        window: seconds to look back.
+        calls_min: the breaker never opens with fewer calls than this in the window.
+        failure_rate: share of failures that opens it. Only failures that count against the agent's health are counted.
         slow_after: seconds after which a call is slow; None: four fifths of the agent's timeout.
         slow_rate: share of slow calls that opens it.
         open_for: seconds before the first probe.
-        probes: calls let through while half-open, at once and in all; when so many went well it closes.
+        probes: calls let through while half-open, at once and in all; the breaker closes when so many have succeeded.
     """
 
     window: float = 10.0
@@ -95,7 +95,7 @@ class BreakerState(msgspec.Struct, omit_defaults=True):
 
     @property
     def is_closed(self) -> bool:
-        """Everybody may pass."""
+        """Whether calls pass freely."""
         return self.pinned == "closed" or (self.pinned is None and self.position == "closed")
 
     @property
@@ -109,7 +109,7 @@ class BreakerState(msgspec.Struct, omit_defaults=True):
         return max(policy.probes - len(self.probes) - self.succeeded, 0)
 
     def holds_back(self, policy: Breaker, now: int) -> bool:
-        """Is a new call held back for sure? One that may become a probe is not."""
+        """Whether a new call is certainly held back. A call that may become a probe is not."""
         return not self.is_closed and self.probes_left(policy, now) == 0
 
     # -- transitions; each says what an event did --------------------------------------------------------------------
@@ -175,7 +175,9 @@ def open_until(policy: Breaker, state: BreakerState, now: int) -> int:
 
 
 def speaks_for(kind: str | None, is_slow: bool) -> bool | None:
-    """What the end of a probe tells: the agent is well, it is not, or (None) nothing, because it was not reached."""
+    """What the end of a probe says about the agent: it is well, it is not, or (None) nothing, because it was not
+    reached.
+    """
     if kind in NOT_REACHED:
         return None
     return not is_slow and (kind is None or not counts_against(kind))

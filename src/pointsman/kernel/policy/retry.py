@@ -1,4 +1,4 @@
-"""Retry: when to try a failed call again. Exponential backoff with jitter, Retry-After honoured."""
+"""Retry: when to try a failed call again, with exponential backoff, jitter, and support for Retry-After."""
 
 from __future__ import annotations
 

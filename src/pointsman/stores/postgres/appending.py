@@ -1,4 +1,4 @@
-"""Append: one autocommit statement for a whole batch, and what to make of the runs that it left where they were."""
+"""Append: one autocommit statement for a whole batch, and how to interpret the runs that it did not move."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Appender:
         self._lanes = [Link(server, SESSION, appends=True) for _ in range(LANES)]
 
     async def warm_up(self) -> None:
-        """Connect, so that the first append finds its connection."""
+        """Connect, so that the first append need not."""
         for lane in self._lanes:
             await lane.call(lambda connection: connection.fetchval("SELECT 1"))
 

@@ -46,7 +46,7 @@ def check(batch: Sequence[Append]) -> None:
 
 
 def statement(batch: Sequence[Append]) -> str:
-    """The shortest statement of `append.sql` that does all of it."""
+    """The shortest statement of `append.sql` that does all that this batch needs."""
     shortest = "append"
     for append in batch:
         if append.state is not None:

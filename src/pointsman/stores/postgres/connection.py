@@ -35,12 +35,12 @@ RULE_CLASSES = ("27", "44", "P0")
 
 
 class Link:
-    """One session, made on demand and again when it broke. Calls on it are served one after another.
+    """One session, made on demand and again after it broke. Calls on it are served one after another.
 
     Args:
         session: settings of the session beyond the common ones.
-        prepare: what a new connection needs before it is used (locks, LISTEN); it must not use the link.
-        appends: its sessions are remembered when they are lost, for `resolve`.
+        prepare: prepares a new connection before it is used (locks, LISTEN); it must not use the link.
+        appends: remember its sessions when they are lost, for `resolve`.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class Link:
             connection.terminate()
 
     def abort(self) -> None:
-        """Break the connection at once; whatever is under way on it becomes an error."""
+        """Break the connection at once; whatever is under way on it fails."""
         self._drop()
 
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _leave(self, task: asyncio.Task[Any], call: _Call) -> None:
-        """Nobody waits any more. What was not sent is never sent; what was sent goes on to its end."""
+        """Stop waiting for a call. If it was not sent yet, it never will be; if it was sent, it runs to its end."""
         if not call.has_started:
             task.cancel()
         task.add_done_callback(_forget)
@@ -222,7 +222,7 @@ class Pool:
             self._free.put_nowait(link)
 
     async def warm_up(self) -> None:
-        """Connect them all, so that none has to while a takeover waits for it."""
+        """Connect all links, so that none has to while a takeover waits for it."""
         await asyncio.gather(*(link.call(_nothing) for link in self._links))
 
     async def close(self) -> None:

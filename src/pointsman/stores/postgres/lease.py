@@ -1,9 +1,10 @@
-"""A lease: held and renewed by a thread of its own, so that a busy event loop costs no incarnation, and given up by a
-hung one.
+"""A lease that a thread of its own holds and renews: a busy event loop does not lose the incarnation, and a hung one
+gives it up.
 
 The thread has its own loop and its own connection, whose session holds the incarnation's advisory lock: a killed
-process frees it within milliseconds. It renews only while the main loop shows that it runs; a loop that stopped for
-too long is dumped to stderr and ends the process, for nobody else can tell what it hangs in.
+process frees it within milliseconds. It renews only while the main loop shows that it runs. If the main loop stops for
+too long, the thread dumps all stacks to stderr and ends the process, because nothing else could tell where the loop
+hangs.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SQL = load(__package__, "liveness")
 
 
 class PostgresLease:
-    """See `ports/liveness.py`. Made by `hold`, in the main loop."""
+    """See `ports/liveness.py`. Created by `hold`, in the main loop."""
 
     def __init__(self, server: Server, clock: PostgresClock, key: int, registration: Registration) -> None:
         self._server = server
@@ -67,7 +68,7 @@ class PostgresLease:
         """The main loop's sign of life."""
 
     async def hold(self) -> None:
-        """Register and go on renewing.
+        """Register, and keep renewing.
 
         Raises:
             CoordinatorExists, SchemaMissing, StoreUnavailable.
@@ -181,7 +182,7 @@ class PostgresLease:
             wait = pause if self._has_lock else RETRY_S
 
     async def _renew(self, link: Link) -> bool:
-        """False when somebody ended the incarnation."""
+        """Renew the lease. Returns False if somebody ended the incarnation."""
         sent = time.monotonic()
         now_ms = await link.call(
             lambda connection: connection.fetchval(_SQL["renew"], self._incarnation), timeout_s=self._ttl_s / 2

@@ -53,7 +53,7 @@ async def make_partitions(connection: Connection, buckets: Iterable[int] = ()) -
 
 
 async def partition_sizes(connection: Connection) -> dict[int, int]:
-    """Every bucket that has a partition, or the remains of one that was being dropped, and its bytes on disk."""
+    """Every bucket that has a partition, or the remains of one that was being dropped, with its bytes on disk."""
     rows = await connection.fetch(_SQL["partitions"])
     return {_bucket(row["name"]): row["size"] for row in rows}
 

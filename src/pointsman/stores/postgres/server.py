@@ -1,4 +1,4 @@
-"""The server: where it is, how a session on it is set up, and which sessions were lost in the middle of something."""
+"""The server: its address, how a session on it is set up, and which sessions were lost while they were in use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ConnectError = (
 
 
 class Server:
-    """What all links of one store share: the address, and which of their sessions were lost."""
+    """What all links of one store share: the address, and the sessions that were lost."""
 
     def __init__(self, dsn: str, settings: PostgresSettings) -> None:
         self.settings = settings

@@ -46,7 +46,7 @@ class NotWhole(PointsmanError):
 
 
 class Site(ABC):
-    """See the module.
+    """The cluster that a drill happens to.
 
     Attributes:
         directory: for what the drill itself writes.

@@ -22,7 +22,7 @@ LONGEST_REAL_WAIT_S = 0.05
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """See the module.
+    """An event loop that skips waiting time.
 
     Attributes:
         has_outside_work: are agents at work that may wait for the network? Asked before time is skipped.

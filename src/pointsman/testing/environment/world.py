@@ -62,7 +62,9 @@ class RunNotCompleted(AssertionError):
 
 
 class World:
-    """See the module. Every coroutine of it runs in `loop`, by `submit`."""
+    """The coordinator, store and loop behind a workflow environment. Every coroutine of it runs in `loop`, by
+    `submit`.
+    """
 
     def __init__(self, app: App, *, started_ms: int, seed: int, patience_s: float) -> None:
         self.app = app

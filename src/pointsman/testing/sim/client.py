@@ -56,7 +56,7 @@ class Surroundings(Protocol):
 
 
 class Clients:
-    """See the module.
+    """The clients of one schedule, who note every answer.
 
     Attributes:
         acks: answers, in the order in which they came.

@@ -31,7 +31,7 @@ class StampedFeed(list[tuple[str, Recorded]]):
 
 
 class Replica(MemoryDatabase):
-    """A `SimDatabase`, which processes reach over a network. See the module."""
+    """A `SimDatabase` in memory, which processes reach over a network."""
 
     def __init__(self, clock: SimClock) -> None:
         super().__init__(clock)

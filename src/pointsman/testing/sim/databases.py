@@ -93,7 +93,7 @@ class Seat(Protocol):
 
 
 class SimDatabase(Protocol):
-    """See the module.
+    """The database of a schedule, and the faults that can strike it.
 
     Attributes:
         true_clock: the database's clock.

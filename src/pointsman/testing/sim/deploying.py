@@ -27,7 +27,9 @@ class Fleet(Protocol):
 
 
 class Deploying:
-    """See the module. Coordinators that begin are of the `current` release."""
+    """Replaces all coordinators by those of the next release, one after the other. Coordinators that begin are of the
+    `current` release.
+    """
 
     def __init__(self, fleet: Fleet, rng: random.Random, trace: Trace, releases: Sequence[Release]) -> None:
         self.releases = releases

@@ -41,7 +41,7 @@ class Ack:
 
 @dataclass
 class Evidence:
-    """See the module.
+    """What the checkers of a schedule read.
 
     Attributes:
         feed: (run, sequence, virtual seconds) of every event, in the order of commits.

@@ -86,7 +86,7 @@ class Entry(asyncio.TimerHandle):
 
 
 class SimLoop(asyncio.BaseEventLoop):
-    """See the module.
+    """An event loop in virtual time, whose order of callbacks a seed chooses.
 
     Attributes:
         steps: callbacks run so far.

@@ -23,7 +23,9 @@ EVERY = RunFilter()
 
 
 class Reader:
-    """See the module. `store` must be open, and answer without waiting for anything."""
+    """Reads the database of a schedule through its ports, past every fault. `store` must be open, and answer without
+    waiting for anything.
+    """
 
     def __init__(self, store: Store) -> None:
         self._log = store.log

@@ -20,7 +20,7 @@ LOOK_S = 0.1
 
 
 class Rescue:
-    """See the module.
+    """Redrives failed runs, and mends and releases quarantined ones.
 
     Attributes:
         cured: runs whose code is mended: it does no harm any more.

@@ -39,7 +39,7 @@ Invariant = Callable[[Evidence], Iterable[str]]
 
 
 class Scenario(Protocol):
-    """See the module.
+    """The app, the runs and the rules of a simulation.
 
     Attributes:
         delay_s: see `SimLocal`.

@@ -22,7 +22,7 @@ RETENTION = {"retention_days": 1, "retention_every_s": 1, "retention_batch": 2, 
 
 @dataclass(frozen=True)
 class Shape:
-    """See the module.
+    """The dimensions and settings of one schedule.
 
     Attributes:
         span_s: virtual seconds in which faults begin.

@@ -15,7 +15,7 @@ from pointsman.testing.sim.sqlite.nemesis import DiskNemesis
 
 
 class SimulatedStore(NamedTuple):
-    """See the module. `nodes_max`: coordinators that it has at a time."""
+    """A store that a schedule may run on. `nodes_max`: coordinators that it has at a time."""
 
     new_database: Callable[[SimClock], SimDatabase]
     nemesis: type[Nemesis]
