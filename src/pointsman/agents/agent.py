@@ -23,7 +23,7 @@ ONE_CALL = Amount(calls=1)
 
 
 class AgentError(PointsmanError):
-    """Raise this from an agent to say how it failed.
+    """Raised by an agent to say more than "it failed".
 
     Args:
         kind: a stable name of the failure: one of `kernel/policy/failures.py`, or the agent's own.

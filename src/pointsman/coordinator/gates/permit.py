@@ -33,8 +33,8 @@ class PermitGate(Protocol):
 class Permit(msgspec.Struct, eq=False):
     """The right to make one attempt.
 
-    Call `ended` once when the outcome is known (never, if the attempt was abandoned), and `release` once when the attempt
-    is really over; or `give_back` alone.
+    Call `ended` once when the outcome is known (never, if the attempt was abandoned), and `release` once when the
+    attempt is really over; or call `give_back` alone.
 
     Attributes:
         term: of the gate's breaker, when it was given.
