@@ -83,6 +83,7 @@ async def test_coordinators_replace_themselves_one_at_a_time_and_no_client_sees_
                 await asyncio.gather(watch.all_replaced(), asyncio.sleep(FOR_S))
             # Before they are told to leave: who is then in the middle of its turn does not give it back.
             taken = await until(lambda: turns_of_all(members))
+        assert await lost(members, clients) == []  # before all leave: nobody would end what is still under way
         for name in NAMES:
             assert members.members[name].process.returncode is None
             assert members.members[name].process.pid == pids[name]
@@ -91,7 +92,6 @@ async def test_coordinators_replace_themselves_one_at_a_time_and_no_client_sees_
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
         watch.close()
-        assert await lost(members, clients) == []
         report(f"replaced {dict(watch.incarnations)}", clients, await longest_standstill_s(members), [])
     assert clients.errors == []
     assert clients.streams_cut == 0
