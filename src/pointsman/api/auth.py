@@ -16,7 +16,7 @@ from pointsman.api.settings import ApiSettings, host_in, is_loopback
 
 
 class Guard:
-    """Checks a request against the token, or, without one, that no foreign page sent it."""
+    """Checks a request against the token or, without a token, that no foreign page sent it."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._token = None if settings.token is None else settings.token.encode()

@@ -59,7 +59,7 @@ or 504, as a problem too. Wherever `GET` is answered, so is `HEAD`. Every error 
 
 
 def describe(declared: Sequence[Declaration], settings: ApiSettings) -> dict[str, Any]:
-    """The document, as plain data. Bounds that are settings are those of `settings`."""
+    """Build the document as plain data. Bounds that are settings have the values of `settings`."""
     schemas = _Schemas(declared)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for one in declared:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Exit(IntEnum):
-    """What a process says when it ends. Stable."""
+    """The exit codes of a process. Stable."""
 
     OK = 0
     FAILED = 1
@@ -51,7 +51,7 @@ class Usage(CommandError):
 
 
 def exit_code(error: BaseException) -> Exit:
-    """The exit code that stands for an error."""
+    """The exit code for an error."""
     if isinstance(error, KeyboardInterrupt):
         return Exit.INTERRUPTED
     if isinstance(error, DeadlinePassed):
@@ -71,7 +71,7 @@ def one_line(error: BaseException) -> str:
 
 
 def report(error: BaseException, *, as_json: bool = False) -> None:
-    """Say it on stderr; with `--json` as one object."""
+    """Print the error on stderr; with `--json` as one object."""
     if as_json:
         problem = {
             "code": getattr(error, "code", "internal"),

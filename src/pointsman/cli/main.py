@@ -1,7 +1,7 @@
-"""The entry point: which verbs there are.
+"""The entry point: the list of verbs.
 
-Another verb joins as a function in a file of its own, under `guarded`, with a line in `VERBS`. A verb is loaded when it
-is asked for: what a coordinator or the simulator needs would cost whoever lists runs a second.
+To add a verb, write a function in a file of its own, under `guarded`, and add a line to `VERBS`. A verb is imported
+only when it is used: the imports of a coordinator or the simulator would cost a second for whoever lists runs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COMPLETING = "_POINTSMAN_COMPLETE"
 
 
 def build(verbs: Iterable[str]) -> typer.Typer:
-    """The command with these verbs."""
+    """Build the command with these verbs."""
     built = typer.Typer(
         name="pointsman", help=f"Durable coordination of multi-agent work.\n\n{HELP}", no_args_is_help=True,
         rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -88,7 +88,7 @@ def options(
 
 
 def main() -> None:
-    """The console script. Help, completion and what is no verb need all of them."""
+    """The console script. Help, completion and unknown verbs need all verbs."""
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if COMPLETING not in os.environ and (first in VERBS or first == "--version"):
         build([first] if first in VERBS else [])(prog_name="pointsman")

@@ -43,7 +43,7 @@ def print_json(value: Any) -> None:
 
 
 def clean(value: str) -> str:
-    """Without control characters."""
+    """Remove control characters."""
     return "".join(c if c.isprintable() else " " for c in value)
 
 
@@ -68,7 +68,7 @@ def table(columns: Iterable[str], *, right: Sequence[str] = ()) -> Table:
 
 
 def print_table(what: Table) -> None:
-    """Trailing blanks are for terminals; a pipe gets none."""
+    """Print a table. Trailing blanks are kept on terminals only."""
     out = console()
     if out.is_terminal:
         out.print(what)
@@ -104,7 +104,7 @@ def ago(iso: str) -> str:
 
 
 def preview(value: Any, width: int) -> str:
-    """A value on one line, cut to `width` characters."""
+    """Format a value on one line, cut to `width` characters."""
     flat = clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 

@@ -42,9 +42,9 @@ class Ask(Generic[T]):
 
     Attributes:
         type: of the answer's JSON, T.
-        repeats: done twice it is done once.
+        repeats: the request is idempotent and may be sent again.
         wait_s: how long the API may hold the answer back.
-        until: by `time.monotonic`: nobody waits for the answer after it. None: as long as the client has patience.
+        until: when the caller stops waiting, by `time.monotonic`. None: as long as the client's own limit allows.
     """
 
     type: Any
@@ -63,8 +63,8 @@ class Pages(Generic[Item]):
     """A list that comes in pages.
 
     Attributes:
-        ask: the request for the page at a cursor; None: the first.
-        items: of a page. next: the cursor of the page after it; None: there is none.
+        ask: the request for the page at a cursor; None: the first page.
+        items: the items of a page. next: the cursor of the page after it; None: there is none.
     """
 
     ask: Callable[[Any], Ask[Any]]
@@ -106,14 +106,15 @@ def start(
     version: int | None = None, tenant: str | None = None, attributes: Mapping[str, Any] | None = None,
     budget: Budget | None = None, wait: float = 0.0,
 ) -> Ask[RunBody]:  # fmt: skip
-    """Start a run, durably, or find the one that was started with the same id or key.
+    """Start a run durably, or find the one that was started with the same id or key.
 
     Args:
         input: plain data, a pydantic model, a dataclass, or JSON as `msgspec.Raw`.
-        id: the run's id. key: makes one, the same for the same key. Without both it is a new run.
+        id: the run's id. key: the id is derived from it, so the same key gives the same run. Without both it is a new
+            run.
         version: of the workflow; None: the newest.
         attributes: to find the run by: scalars, or lists of scalars.
-        wait: seconds to wait for its end; the run is returned as it is then.
+        wait: seconds to wait for the run's end; it is returned as it is then.
 
     Raises:
         UnknownWorkflow, InvalidInput, RunConflict (the same id or key with another input), InvalidValue.
@@ -127,12 +128,12 @@ def start(
 
 
 def get(run: str) -> Ask[RunBody]:
-    """One run. Raises: UnknownRun."""
+    """Get one run. Raises UnknownRun."""
     return Ask(RunBody, "GET", path("runs", run))
 
 
 def state(run: str) -> Ask[StateBody]:
-    """The typed state of a run (`run.state`), as its last `run.set` left it. Raises: UnknownRun."""
+    """Get the typed state of a run (`run.state`) as of its last `run.set`. Raises UnknownRun."""
     return Ask(StateBody, "GET", path("runs", run, "state"))
 
 
@@ -146,12 +147,12 @@ def list_runs(
     *, status: Sequence[str] = (), workflow: str | None = None, tenant: str | None = None,
     attributes: Mapping[str, Any] | None = None, page: int = PAGE,
 ) -> Pages[RunBody]:  # fmt: skip
-    """Runs, newest first, page by page as they are read.
+    """List runs, newest first, fetching pages as they are read.
 
     Args:
-        status: only in one of these; all without.
+        status: only runs with one of these statuses; all runs if omitted.
         attributes: only runs that have all of these.
-        page: runs that are asked for at a time.
+        page: how many runs to fetch at a time.
     """
     where = [("status", one) for one in ((status,) if isinstance(status, str) else status)]
     where += given_params(workflow=workflow, tenant=tenant, limit=page)
@@ -161,13 +162,13 @@ def list_runs(
 
 
 def events(run: str, *, after: int = 0, inputs: bool = False, page: int = EVENTS_PAGE) -> Pages[EventBody]:
-    """The run's events so far, after the sequence `after`.
+    """List the run's events so far, after the sequence `after`.
 
     Args:
         inputs: rebuild inputs that are stored in pieces.
 
     Raises:
-        UnknownRun, NoSuchSequence (it ended before `after`).
+        UnknownRun, NoSuchSequence (the run ended before `after`).
     """
     more = given_params(limit=page, inputs="true" if inputs else None)
     return Pages(
@@ -177,7 +178,7 @@ def events(run: str, *, after: int = 0, inputs: bool = False, page: int = EVENTS
 
 
 def signal(run: str, name: str, payload: Any = None, *, key: str | None = None) -> Ask[AcceptedBody]:
-    """Give a run what it waits for; durable once this returns. Sent twice under one key, it counts once.
+    """Send a signal to a run. It is durable once this returns. Sent twice under one key, it counts once.
 
     Raises:
         UnknownRun, RunEnded, DuplicateMail (the key was used with another payload), InvalidValue.
@@ -187,7 +188,7 @@ def signal(run: str, name: str, payload: Any = None, *, key: str | None = None) 
 
 
 def cancel(run: str, *, reason: str = "") -> Ask[AcceptedBody]:
-    """Ask a run to stop; its workflow is told at its next await, and may clean up. Raises: UnknownRun, RunEnded."""
+    """Ask a run to stop. Its workflow is told at its next await, and may clean up. Raises UnknownRun, RunEnded."""
     return Ask(AcceptedBody, "POST", path("runs", run, "cancel"), (), without_defaults(CancelBody(reason)))
 
 
@@ -203,9 +204,9 @@ def redrive(
     """Let a failed run go on from the call that failed.
 
     Args:
-        sequence: of the run as you saw it fail: the same wish twice is then one redrive, and may be sent again.
-        fresh_key: another idempotency key for the failed call; what it did under the old one may be done twice.
-        dry_run: say what it would do, and do nothing.
+        sequence: of the run when you saw it fail. With it, the request is idempotent and may be sent again.
+        fresh_key: give the failed call another idempotency key; what it did under the old one may be done twice.
+        dry_run: return what it would do, and do nothing.
 
     Raises:
         UnknownRun, NotRedrivable.

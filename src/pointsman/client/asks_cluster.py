@@ -23,7 +23,9 @@ def tasks(
     *, status: Sequence[str] = ("open",), assignee: str | None = None, workflow: str | None = None,
     run: str | None = None, tenant: str | None = None, page: int = PAGE,
 ) -> Pages[TaskBody]:  # fmt: skip
-    """What people are asked, oldest first. `assignee`: whose; empty: nobody's."""
+    """List human tasks, oldest first. `assignee`: only those of this person or group; empty: only those assigned to
+    nobody.
+    """
     where = [("status", one) for one in ((status,) if isinstance(status, str) else status)]
     where += given_params(assignee=assignee, workflow=workflow, run=run, tenant=tenant, limit=page)
     return Pages(lambda cursor: Ask(TasksBody, "GET", path("tasks"), [*where, *given_params(cursor=cursor)]),
@@ -31,7 +33,7 @@ def tasks(
 
 
 def task(task: str) -> Ask[TaskBody]:
-    """One question, with all that it takes to answer it. Raises: UnknownTask."""
+    """Get one human task, with everything needed to answer it. Raises UnknownTask."""
     return Ask(TaskBody, "GET", path("tasks", task))
 
 
@@ -63,12 +65,12 @@ def assign(task: str, assignee: str, *, by: str) -> Ask[TaskAccepted]:
 
 
 def agents() -> Ask[AgentsBody]:
-    """All agents, by name."""
+    """List all agents, by name."""
     return Ask(AgentsBody, "GET", path("agents"))
 
 
 def agent(name: str) -> Ask[AgentBody]:
-    """One agent. Raises: AgentNotFound."""
+    """Get one agent. Raises AgentNotFound."""
     return Ask(AgentBody, "GET", path("agents", name))
 
 

@@ -1,6 +1,7 @@
-"""Plan: tasks that depend on each other, each a call; what can be done is done, as much at a time as is allowed.
+"""Plan: tasks that depend on each other. Each is a call, and tasks run in parallel as far as their dependencies and the
+limit allow.
 
-Declared once, checked there, executed in any number of runs.
+A plan is declared and checked once, and executed in any number of runs.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ class Task:
     Attributes:
         target: an agent, its name, or a workflow.
         after: names of the tasks that it needs.
-        arguments: from the results so far, by task ("given" is what the plan was executed with), to the call's
+        arguments: a function from the results so far, by task ("given" is what the plan was executed with), to the
+            call's
             argument; a tuple is its arguments. Without it, the call gets what the plan was executed with.
-        if_failed: once its own failure chain is over. "stop": no further task begins. "skip": those that need it
-            are skipped, and the others go on.
+        if_failed: what happens when the call has failed for good. "stop": no further task begins. "skip": the tasks
+            that
+            need this one are skipped, and the others go on.
         options: of the call, as of `run.call`: fallback, person, default, priority, budget.
-        retries: so often the call is made anew, under another key, when it has failed for good: on top of the retries
-            on its agent's card.
+        retries: how often the call is made anew, under another key, after it has failed for good. This is in addition
+            to
+            the retries on its agent's card.
     """
 
     name: str
@@ -45,10 +49,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Executed:
-    """What came of a plan: each task is in one of the three.
+    """The outcome of a plan: each task is in one of the three.
 
     Attributes:
-        skipped: why, by task.
+        skipped: the reason for each skipped task.
     """
 
     results: dict[str, Any]

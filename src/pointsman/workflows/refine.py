@@ -1,7 +1,8 @@
-"""Evaluation loop: one agent makes a draft, another judges it, and the first tries again until it is good enough.
+"""Evaluation loop: one agent writes a draft, another judges it, and the first tries again until the draft is good
+enough.
 
-The best draft so far is kept: a round that makes it worse, or fails, costs its price and nothing else. Where the
-cluster's mode is not full the judge is not asked, which ends the loop as its failure does.
+The best draft so far is kept, so a round that fails or makes it worse costs only its price. Unless the cluster's mode
+is full, the judge is not called, which ends the loop as a failure of the judge does.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Refined:
-    """What came of it.
+    """The outcome of a refinement.
 
     Attributes:
         best: the draft with the highest score, the earliest of equals.
-        verdict: on it; None: the judge failed, and it is the only draft.
-        rounds: drafts that were made.
+        verdict: on `best`; None: the judge failed, and this is the only draft.
+        rounds: how many drafts were made.
         why: why there was no further round.
     """
 
@@ -50,11 +51,11 @@ class Refined:
 
 
 async def refine(run: Run, maker: Any, judge: Any, request: Any, *, rounds_max: int = 3) -> Refined:
-    """Have `maker` draft and `judge` look at it, `rounds_max` times at most.
+    """Let `maker` write drafts and `judge` judge them, for at most `rounds_max` rounds.
 
     Args:
         maker: an agent of (request, previous draft or None, feedback).
-        judge: an agent of (request, draft) that gives a `Verdict`, or what has its fields.
+        judge: an agent of (request, draft) that returns a `Verdict`, or something with its fields.
 
     Raises:
         CallError: the first draft could not be made. InvalidValue: rounds_max under 1, or a verdict without a score.

@@ -1,7 +1,9 @@
-"""Saga: steps with effects outside, each with what undoes it; when one fails, the others are undone in reverse order.
+"""Saga: steps with effects outside, each with a compensation. When one step fails, the earlier ones are undone in
+reverse order.
 
-Compensation as Garcia-Molina and Salem describe it ("Sagas", 1987). What undoes a step is a call like any other: it is
-retried and handed on by the failure chain, and a coordinator that dies half way through is taken over in the middle.
+Compensation is as Garcia-Molina and Salem describe it ("Sagas", 1987). A compensation is a call like any other: it is
+retried and reassigned by the failure chain, and if a coordinator dies half way through, another one takes over in the
+middle.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Saga:
         self._undo: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
 
     def undo(self, target: Any, *args: Any, **options: Any) -> None:
-        """When the block fails or the run is cancelled, call this. `options` as of `run.call`."""
+        """Call this agent if the block fails or the run is cancelled. `options` as of `run.call`."""
         self._undo.append((target, args, options))
 
     async def __aenter__(self) -> Saga:

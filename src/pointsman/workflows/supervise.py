@@ -1,7 +1,7 @@
-"""Supervised routing: one agent decides, turn by turn, who does what next, until it says that it is done.
+"""Supervised routing: one agent decides, turn by turn, which agent does what next, until it says that the work is done.
 
-The supervisor sees the request and all turns so far. What it decides is the result of a call like any other, so every
-decision and its reason are in the log.
+The supervisor sees the request and all turns so far. Its decisions are results of calls, so each decision and its
+reason are in the log.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Supervised:
-    """What came of it. `why`: the supervisor's reason to end."""
+    """The outcome of supervised routing. `why`: the supervisor's reason to end."""
 
     result: Any
     turns: list[Turn]
@@ -81,17 +81,20 @@ async def supervise(
     run: Run, supervisor: Any, request: Any, *, among: Sequence[Any], turns_max: int = TURNS_MAX,
     repeats_max: int = REPEATS_MAX,
 ) -> Supervised:  # fmt: skip
-    """Let `supervisor` choose who is next, until it is done. An agent that fails, or a choice that is none, is a turn
-    with an error: the supervisor sees it, and decides what follows.
+    """Let `supervisor` choose the next agent until it says that the work is done.
+
+    If an agent fails, or the choice is not valid, the turn has an error: the supervisor sees it and decides what
+    follows.
 
     Args:
-        supervisor: an agent of a `Board` that gives a `Decision`, or what has its fields.
-        among: agents, or their names.
-        turns_max: agents are called so often, all together. repeats_max: one agent with one input.
+        supervisor: an agent of a `Board` that returns a `Decision`, or something with its fields.
+        among: the agents to choose from, or their names.
+        turns_max: limit on calls of agents in all. repeats_max: limit on calls of one agent with the same input.
 
     Raises:
-        LoopDetected: the supervisor wants more than that. CallError: the supervisor itself failed. InvalidValue:
-            nobody to choose from, or a limit under 1.
+        LoopDetected: the supervisor wants more than that. CallError: the supervisor itself failed. InvalidValue: there
+            is
+            nobody to choose from, or a limit is under 1.
     """
     names = [agent if isinstance(agent, str) else str(agent.name) for agent in among]
     if not names or turns_max < 1 or repeats_max < 1:

@@ -55,8 +55,9 @@ class RunRestarted(Cause, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class CallCompleted(Cause, frozen=True, omit_defaults=True):
-    """The call has a result. `spent`: what the attempt used up, where a budget had to be asked for it. `emitted`: what
-    its agent emitted."""
+    """The call has a result. `spent`: what the attempt used up, if a budget was reserved for it. `emitted`: what its
+    agent emitted.
+    """
 
     call: str
     output: msgspec.Raw
@@ -66,8 +67,9 @@ class CallCompleted(Cause, frozen=True, omit_defaults=True):
 
 
 class CallFailed(Cause, frozen=True, omit_defaults=True):
-    """The call is over: no attempt, no other agent and no person is left. `spent`: by its last attempt, if that is not
-    recorded before."""
+    """The call has failed for good: no attempt, no other agent and no person is left. `spent`: what its last attempt
+    used up, if that is not recorded before.
+    """
 
     call: str
     failure: Failure
@@ -76,7 +78,7 @@ class CallFailed(Cause, frozen=True, omit_defaults=True):
 
 
 class CallSkipped(Cause, frozen=True, omit_defaults=True):
-    """Nobody could do it, and the workflow goes on with the answer that it named for this case."""
+    """Nobody could do the call, and the workflow goes on with the default that it named for this case."""
 
     call: str
     output: msgspec.Raw
@@ -85,9 +87,9 @@ class CallSkipped(Cause, frozen=True, omit_defaults=True):
 
 class HumanTaskAnswered(Cause, frozen=True, omit_defaults=True):
     """A person gave the result of a call or the answer to a body's question, or refused to (`failure`, `reason`).
-
-    `edited`: it is another answer than the one proposed. `digest`: of what they saw. `answered_at`: when it was
-    accepted, ms by the database's clock; the run may have taken it in much later."""
+    `edited`: the answer differs from the proposed one. `digest`: of what the person saw. `answered_at`: when it was
+    accepted, ms by the database's clock; the run may have taken it in much later.
+    """
 
     call: str
     task: str
@@ -102,8 +104,7 @@ class HumanTaskAnswered(Cause, frozen=True, omit_defaults=True):
 
 
 class HumanTaskExpired(Cause, frozen=True, omit_defaults=True):
-    """Nobody answered in time: what ends a task by time comes by the mailbox too, so that it is first or an answer
-    is."""
+    """Nobody answered in time. Expiry comes by the mailbox, as answers do, so that the first of the two counts."""
 
     call: str
     task: str
@@ -112,7 +113,7 @@ class HumanTaskExpired(Cause, frozen=True, omit_defaults=True):
 
 
 class TimerFired(Cause, frozen=True):
-    """A timer of the body is over."""
+    """A timer of the body is due."""
 
     call: str
 
@@ -127,8 +128,9 @@ class SignalReceived(Cause, frozen=True, omit_defaults=True):
 
 
 class ChildEnded(Cause, frozen=True, omit_defaults=True):
-    """A child run has ended. `run`: the child's, as the call's request names it. `spent`: of the budget that it was
-    given, all in all."""
+    """A child run has ended. `run`: its id, as in the call's request. `spent`: what it used up in all of the budget
+    that it was given.
+    """
 
     call: str
     mail: int
@@ -140,7 +142,7 @@ class ChildEnded(Cause, frozen=True, omit_defaults=True):
 
 
 class CancelRequested(Cause, frozen=True, omit_defaults=True):
-    """Somebody asked the run to stop. The body may clean up, and ends then."""
+    """Somebody asked the run to stop. The body may clean up, and then ends."""
 
     mail: int
     key: str = ""

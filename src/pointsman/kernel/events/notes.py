@@ -48,15 +48,17 @@ class CallHeld(Note, frozen=True, omit_defaults=True):
 
 
 class CallAdmitted(Note, frozen=True):
-    """The wait is over: the attempt is about to be made. Durable before it, so that whoever comes next knows that it
-    may have begun."""
+    """The call no longer waits, and the attempt is about to be made. This is durable first, so that the next owner
+    knows that the attempt may have begun.
+    """
 
     call: str
 
 
 class CallReserved(Note, frozen=True, omit_defaults=True):
-    """What the next attempt may use up is set aside: in the run's own budget, and in tranches of shared ones. A second
-    reservation of an attempt means that the end of the first is unknown: it counts in full."""
+    """What the next attempt may use up is reserved, in the run's own budget and in tranches of shared ones. If an
+    attempt has a second reservation, the end of the first is unknown, and it counts in full.
+    """
 
     call: str
     attempt: int
@@ -65,7 +67,7 @@ class CallReserved(Note, frozen=True, omit_defaults=True):
 
 
 class CallOverspent(Note, frozen=True, omit_defaults=True):
-    """An attempt used up more than the agent's card says is the most."""
+    """An attempt used up more than the maximum on the agent's card."""
 
     call: str
     attempt: int
@@ -86,7 +88,7 @@ class HumanTaskOpened(Note, frozen=True, omit_defaults=True):
 
 
 class HumanTaskAssigned(Note, frozen=True, omit_defaults=True):
-    """Somebody gave a task to a person or group; `assignee` empty: to whoever looks."""
+    """Somebody assigned a task to a person or group; an empty `assignee` means nobody in particular."""
 
     call: str
     task: str
@@ -97,8 +99,9 @@ class HumanTaskAssigned(Note, frozen=True, omit_defaults=True):
 
 
 class HumanTaskEscalated(Note, frozen=True, omit_defaults=True):
-    """There was no answer for so long that somebody else is asked: `assignee`, instead of `before`. `step`: how often
-    that was so by now."""
+    """There was no answer for so long that `assignee` is asked instead of `before`. `step`: how many times the task was
+    escalated.
+    """
 
     call: str
     task: str

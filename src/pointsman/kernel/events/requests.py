@@ -74,7 +74,9 @@ class AgentSelected(Request, frozen=True, omit_defaults=True):
 
 
 class AgentsTriggered(Request, frozen=True, omit_defaults=True):
-    """A recorded read of the agent directory: who subscribes to an event, which an agent emitted in the call `by`."""
+    """A recorded read of the agent directory: the agents that subscribe to an event, which an agent emitted in the call
+    `by`.
+    """
 
     event: str
     by: str = ""
@@ -82,7 +84,7 @@ class AgentsTriggered(Request, frozen=True, omit_defaults=True):
 
 
 class PlanDeclared(Request, frozen=True):
-    """The tasks of a plan that begins, and what each needs: for people. What becomes of them stands in their calls."""
+    """The tasks of a plan that begins, and what each needs, for display. Their outcomes are those of their calls."""
 
     tasks: tuple[PlannedTask, ...]
 
@@ -96,15 +98,16 @@ class AgentRerouted(Request, frozen=True, omit_defaults=True):
 
 
 class CallRefused(Request, frozen=True, omit_defaults=True):
-    """A request that was over before it was made: it names an agent that does not exist, and there is no other."""
+    """A request that failed before it was made: it names an agent that does not exist, and there is no generalist."""
 
     asked: str
     failure: Failure
 
 
 class StateSet(Request, frozen=True, omit_defaults=True):
-    """The run's typed state is now this: JSON of that version of its schema. It stands as an input does, whole or in
-    pieces."""
+    """The new typed state of the run: JSON of that version of its schema. Like an input it is stored whole or in
+    pieces.
+    """
 
     state_version: int = 1
     input: msgspec.Raw = msgspec.field(default=ABSENT, name="state")
@@ -141,7 +144,7 @@ class RunCompleted(Request, frozen=True, omit_defaults=True):
 
 
 class RunFailed(Request, frozen=True, omit_defaults=True, kw_only=True):
-    """The body raised. `call`: the one whose failure the body did not survive; empty: none."""
+    """The body raised an error. `call`: the call whose failure ended the body; empty: none."""
 
     call: str = ""
     failure: Failure
