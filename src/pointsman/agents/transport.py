@@ -31,7 +31,7 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections and threads. Twice is once."""
+        """Let go of connections and threads. Idempotent."""
         ...
 
 

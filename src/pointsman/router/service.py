@@ -93,7 +93,7 @@ class RouterService:
             client.abort()
 
     async def stop(self) -> None:
-        """Take no more, finish what is under way within `stop_timeout_s`, close. Twice is once."""
+        """Take no more, finish what is under way within `stop_timeout_s`, close. Idempotent."""
         if self._server is None or self._stopped:
             return
         self._stopped = self._router.stopping = True

@@ -122,7 +122,7 @@ class Worker:
         self._hurry.set()
 
     async def stop(self) -> None:
-        """Take no more calls, finish those under way or leave them to other workers, and go. Twice is once."""
+        """Take no more calls, finish those under way or leave them to other workers, and go. Idempotent."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name="worker stop")
         await asyncio.shield(self._stopping)

@@ -59,7 +59,7 @@ class HttpTransport:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
-        """Close all connections. Twice is once."""
+        """Close all connections. Idempotent."""
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()

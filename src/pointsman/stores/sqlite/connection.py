@@ -71,7 +71,7 @@ class Writer:
             raise error
 
     def stop(self) -> None:
-        """What is queued is done first. Twice is once."""
+        """What is queued is done first. Idempotent."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()

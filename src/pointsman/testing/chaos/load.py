@@ -110,7 +110,7 @@ class Load:
             started.cancel()
 
     async def finish(self) -> None:
-        """No new runs; until every client has gone. Twice is once."""
+        """No new runs; until every client has gone. Idempotent."""
         if self._enough.is_set():
             return
         self._enough.set()

@@ -115,7 +115,7 @@ class ScriptedTransport:
         self._scripts = scripts
 
     async def close(self) -> None:
-        """Twice is once."""
+        """Idempotent."""
         await self._inner.close()
 
     async def call(self, agent: Agent, context: Context, data: bytes) -> bytes:
