@@ -15,7 +15,7 @@ _NAMES = {
     "pointsman.api.server": "ApiServer",
     "pointsman.api.settings": "ApiSettings",
 }
-"""Loaded when it is asked for: who sends requests needs the types of the answers, and no server."""
+"""Names that are imported lazily: a client needs the types of the answers, but no server."""
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 

@@ -1,7 +1,7 @@
 """The routes on agents and their circuit breakers: register, renew, leave, list, switch on and off, pin.
 
 Must not know where agents are kept, nor which of them get calls. Agents belong to the cluster and not to a tenant: a
-request that speaks for one may not see or change them.
+request on behalf of a tenant may not see or change them.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class AgentRoutes:
 
 
 def refuse_tenant(request: ApiRequest) -> None:
-    """For what belongs to the cluster. Raises: ClusterOnly."""
+    """Refuse a request on behalf of a tenant, because it is about the whole cluster. Raises: ClusterOnly."""
     if request.has(TENANT):
         raise ClusterOnly
 

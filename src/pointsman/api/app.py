@@ -1,7 +1,7 @@
 """The route table, and the one ASGI application over it: auth by route, then the handler, then errors as
-problems. How a route is added is in `routing.py`.
+problems. `routing.py` explains how to add a route.
 
-Must not know a socket, nor how a run is stored. Plain ASGI over Starlette's routes: no middleware on the way.
+Must not know a socket, nor how a run is stored. It is plain ASGI over Starlette's routes, without middleware.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from pointsman.ports.runs import Runs, Status
 from pointsman.ports.workers import Workers
 
 Observer = Callable[[str, str, int, float], None]
-"""Told of each request: route, method, status, seconds. The route is a path of the table, never what was
-asked for."""
+"""Called for each request with the route, method, status and seconds. The route is a path of the table, never the path
+of the request.
+"""
 
 UNMATCHED = "unmatched"
 CLIENT_GONE_STATUS = 499
@@ -68,7 +69,7 @@ HANDLERS = (
 
 
 def declared() -> list[Declaration]:
-    """All routes that a coordinator has."""
+    """The declarations of all routes of a coordinator."""
     return [one for handlers in HANDLERS for one in declared_in(handlers)]
 
 
@@ -76,7 +77,7 @@ class Api:
     """The ASGI application of a coordinator.
 
     Args:
-        agents, attempts, inbox, budgets, modes, workers: without them their routes are not there.
+        agents, attempts, inbox, budgets, modes, workers: without one of them its routes do not exist.
     """
 
     def __init__(
@@ -176,8 +177,7 @@ class Api:
         return await route.handler(request)
 
     def _match(self, scope: Scope) -> tuple[ApiRoute | None, list[str]]:
-        """The route object, or the methods that this path has instead. Starlette's matching, without its
-        answers."""
+        """The route object, or the methods that this path allows instead. Starlette's matching without its answers."""
         raw_path: bytes = scope.get("raw_path") or b""
         allowed: set[str] = set()
         if b"%" in raw_path and _HIDDEN.search(raw_path):
@@ -193,7 +193,7 @@ class Api:
 
 
 class _Sender:
-    """`send`, and the status of what was sent: 0 while nothing was."""
+    """Wraps `send`, and keeps the status that was sent: 0 as long as nothing was sent."""
 
     __slots__ = ("_send", "status")
 
@@ -208,8 +208,7 @@ class _Sender:
 
 
 def _log(scope: Scope, error: Exception) -> str:
-    """Write the cause down under the request's id, and return that as a URN. The client's own id, if it gave
-    a sound one."""
+    """Log the cause under the request's id, and return the id as a URN. The client's own id is used if it is valid."""
     given = dict(scope["headers"]).get(b"pointsman-request-id", b"")
     request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
     logger.error("request %s failed: %s %r", request_id, scope["method"], scope["path"], exc_info=error)

@@ -1,7 +1,7 @@
-"""The routes of agents behind HTTP on the attempt that they are at: effects, heartbeats, spending.
+"""The routes on attempts, for agents behind HTTP: effects, heartbeats, spending.
 
-A call is named by the idempotency key of its attempts (run/generation/call), in the query or the body: it may hold
-slashes. Must not know who drives the run.
+A call is named by the idempotency key of its attempts (run/generation/call), in the query or the body, because it
+may contain slashes. Must not know who drives the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pointsman.kernel.policy.amounts import COUNT_MAX, MICROS, Amount, micros
 from pointsman.ports.agents import KEY_PATTERN, AttemptOver, Attempts, CallAddress
 
 CALL_KEY_CHARS_MAX = 2_000
-"""Of a call's key in a query; a call's id is a path through its branches, and may be long."""
+"""Limit of a call's key in a query; a call's id is a path through its branches and may be long."""
 
 Number = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
@@ -66,7 +66,7 @@ class AttemptRoutes:
     """Handlers over the cluster's `Attempts`.
 
     Args:
-        visible: the run's id out of a request, if the tenant that it speaks for may see that run.
+        visible: returns the run's id in a request, if the request's tenant may see that run.
     """
 
     def __init__(self, attempts: Attempts, visible: Callable[[ApiRequest], Awaitable[str]]) -> None:
@@ -124,14 +124,14 @@ class AttemptRoutes:
 
 
 def _effect_of(request: ApiRequest) -> tuple[str, str]:
-    """Key and name of an effect. Raises: InvalidQuery, InvalidValue."""
+    """The key and name of an effect. Raises: InvalidQuery, InvalidValue."""
     key, name = request.value(CALL_KEY), request.value(EFFECT_NAME)
     values.encode(name)
     return key, name
 
 
 def call_of(key: str, run: str) -> CallAddress:
-    """Raises: InvalidValue: no key, or another run's."""
+    """The call that a key names. Raises: InvalidValue: not a key, or that of another run."""
     values.encode(key)
     call = CallAddress.parse(key)
     if call.run != run:

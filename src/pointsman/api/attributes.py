@@ -1,4 +1,4 @@
-"""The attributes of a run, to find it by: what they may be, and how a list is asked for by them."""
+"""The attributes by which runs are found: what is allowed, and how a list is filtered by them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Attributes = Annotated[
 
 
 def read_filter(asked: Sequence[str]) -> dict[str, Any]:
-    """The attributes that `key:value` texts ask for: the value as JSON, or as a string where it is not JSON.
+    """Parse a filter of `key:value` texts. Values are JSON; what is not JSON is taken as a string.
 
-    Raises: InvalidQuery; and what `check_attributes` does.
+    Raises: InvalidQuery, and what `check_attributes` raises.
     """
     attributes: dict[str, Any] = {}
     for item in asked:
@@ -46,7 +46,7 @@ def read_filter(asked: Sequence[str]) -> dict[str, Any]:
 
 
 def check_attributes(attributes: dict[str, Any]) -> None:
-    """Raises: InvalidBody (not flat), InvalidValue (not to be stored faithfully)."""
+    """Check attributes. Raises: InvalidBody (not flat), InvalidValue (can't be stored faithfully)."""
     for key, value in attributes.items():
         if not key:
             raise InvalidBody("an attribute's key is empty")

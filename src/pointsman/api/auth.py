@@ -1,8 +1,9 @@
-"""Who may use a route: decided on the matched route object, never on a path. A header that names a host opens nothing;
-without a token it closes: what comes under a foreign name was sent by a page that gave its own name this address.
+"""Decide who may use a route, by the matched route object and never by a path.
 
-Default-deny: a route is open only if it was declared public, and what matches no route is treated as closed.
-Peers decided by path suffix and left every resource named `health` open.
+Default-deny: a route is open only if it was declared public, and a request that matches no route is treated as closed.
+(Other projects decided by path suffix, which left every resource named `health` open.) A Host header never grants
+access. Without a token it can deny it: a request under a foreign name comes from a page whose name resolves to this
+address.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from pointsman.api.settings import ApiSettings, host_in, is_loopback
 
 
 class Guard:
-    """Checks a request against the token or, without a token, that no foreign page sent it."""
+    """Checks a request's token or, if no token is set, that no foreign page sent it."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._token = None if settings.token is None else settings.token.encode()
         self._own_host: bytes | None = None
-        """The last that was found to be: a client says the same each time."""
+        """The last accepted Host header: a client sends the same each time."""
 
     def check(self, request: ApiRequest, *, public: bool) -> None:
-        """Raises: Unauthorized, CrossOrigin, ForeignHost."""
+        """Check a request. Raises: Unauthorized, CrossOrigin, ForeignHost."""
         if public:
             return
         if self._token is None:
@@ -36,8 +37,9 @@ class Guard:
             raise Unauthorized
 
     def _check_origin(self, request: ApiRequest) -> None:
-        """Without a token the API is on loopback, where any web page's script can send to it: browsers say
-        whose."""
+        """Refuse requests of foreign pages. Without a token the API is on loopback, where scripts of any web page can
+        send requests to it; browsers name the page in the Origin header.
+        """
         origin = request.headers.get(b"origin")
         if origin is None:
             return
@@ -49,10 +51,12 @@ class Guard:
             raise CrossOrigin
 
     def _check_host(self, request: ApiRequest) -> None:
-        """A page whose name resolves to this machine by now is of one origin with the API: it sends no Origin that
-        would tell, and may read the answers (DNS rebinding). The name under which it came stays."""
+        """Refuse requests under a foreign host name (DNS rebinding). A page whose name now resolves to this machine has
+        the same origin as the API: its requests may have no Origin header, and it may read the answers. But they still
+        carry the page's name as Host.
+        """
         host = request.headers.get(b"host")
-        if host is None or host == self._own_host:  # every browser says it
+        if host is None or host == self._own_host:  # every browser sends it
             return
         if not is_loopback(host_in(host)):
             raise ForeignHost

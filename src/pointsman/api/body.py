@@ -1,4 +1,4 @@
-"""A JSON body as its declared type: bounded depth, no unknown field, none twice.
+"""Read a JSON body as its declared type: bounded depth, no unknown fields, no field twice.
 
 Must not know which bodies there are.
 """
@@ -20,8 +20,9 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-"""Matches from any quote on, closed or not: a body of escaped quotes would otherwise be tried from each of
-them."""
+"""Matches a string from any quote on, closed or not; otherwise a body of escaped quotes would be tried from each of
+them.
+"""
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -30,7 +31,7 @@ class JsonBody(Generic[S]):
     """A body that is an object of a declared type.
 
     Args:
-        default: what an absent body means; without it there must be one.
+        default: what an absent body means; without a default, a body is required.
     """
 
     def __init__(self, type_: type[S], *, default: S | None = None) -> None:
@@ -41,7 +42,7 @@ class JsonBody(Generic[S]):
         self._fields: tuple[str, ...] = type_.__struct_fields__
 
     async def read(self, request: ApiRequest) -> S:
-        """Raises: InvalidJson, InvalidBody, UnknownField, InvalidValue, and what `ApiRequest.body` does."""
+        """Raises: InvalidJson, InvalidBody, UnknownField, InvalidValue, and what `ApiRequest.body` raises."""
         raw = await request.body()
         if not raw and self._default is not None:
             return self._default
@@ -50,10 +51,10 @@ class JsonBody(Generic[S]):
 
 
 class AnyBody:
-    """A body that is any JSON value. It is passed on as it came: checked in full where it is stored.
+    """A body that is any JSON value. It is passed on unchanged, and checked in full where it is stored.
 
     Args:
-        default: what an absent body means; without it there must be one.
+        default: what an absent body means; without a default, a body is required.
     """
 
     type: Any = msgspec.Raw
@@ -63,7 +64,7 @@ class AnyBody:
         self._default = default
 
     async def read(self, request: ApiRequest) -> bytes:
-        """Raises: InvalidJson, InvalidValue, and what `ApiRequest.body` does."""
+        """Raises: InvalidJson, InvalidValue, and what `ApiRequest.body` raises."""
         raw = await request.body() or self._default
         if raw is None:
             raise InvalidJson("the body is missing: send a JSON value; null is one")
@@ -75,8 +76,8 @@ Body = JsonBody[Any] | AnyBody
 
 
 def check_depth(body: bytes, depth_max: int) -> None:
-    """Refuse JSON that nests deeper, whatever its width: each pass takes away the innermost level, at memory
-    speed.
+    """Refuse JSON that nests deeper than `depth_max`. Each pass removes the innermost level at memory speed, so the
+    width of the JSON does not matter.
 
     Raises: InvalidValue.
     """
@@ -92,7 +93,7 @@ def check_depth(body: bytes, depth_max: int) -> None:
 
 
 def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...]) -> T:
-    """The body as its declared type: no unknown field, and none twice.
+    """The body as its declared type, without unknown fields and without a field twice.
 
     Raises: InvalidJson, InvalidBody, UnknownField, InvalidValue.
     """
@@ -106,7 +107,7 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str
     except (msgspec.MsgspecError, ValueError) as error:
         values.check_json(body)
         raise InvalidJson(f"the body is not JSON: {error}") from None
-    # A field that is there once is written once; only what may be there twice pays for the exact look.
+    # A field that occurs once is written once; only a body that may have one twice pays for the exact check.
     if any(body.count(b'"%s"' % name.encode()) > 1 for name in fields) or b"\\u006" in body or b"\\u007" in body:
         _refuse_repeated(body)
     return value

@@ -1,7 +1,7 @@
 """The routes on budgets that many runs share: list, show, set.
 
-Must not know how a budget is kept or spent. Budgets belong to the cluster: a request that speaks for one tenant may not
-see or raise them, its own included.
+Must not know how a budget is kept or spent. Budgets belong to the cluster: a request on behalf of a tenant may not
+see or raise them, not even its own.
 """
 
 from __future__ import annotations
@@ -114,12 +114,12 @@ class BudgetRoutes:
 
 
 def _scope(request: ApiRequest) -> str:
-    """Raises: UnknownBudget, InvalidId."""
+    """The budget's scope in the path. Raises: UnknownBudget, InvalidId."""
     return f"{request.value(SCOPE)}/{request.value(NAME)}"
 
 
 def _after(cursor: str | None) -> str:
-    """Raises: InvalidQuery: a cursor that no page gave."""
+    """The scope after which a page begins. Raises: InvalidQuery: no page returned this cursor."""
     if cursor is None:
         return ""
     scope, _, name = cursor.partition("/")
@@ -146,7 +146,7 @@ def _budget_body(view: BudgetView) -> BudgetBody:
 
 
 def _figures(amount: Amount, limit: Budget) -> FiguresBody:
-    """A tranche holds, and a ledger counts, only what the budget limits: a 0 of anything else would be no figure."""
+    """The figures of what the budget limits; tranches and ledgers hold nothing else, and a 0 would mislead."""
     return FiguresBody(
         None if limit.usd is None else amount.usd_micros / MICROS,
         None if limit.tokens is None else amount.tokens,

@@ -1,4 +1,4 @@
-"""All connections of a server: what they share, and the one sweeper that ends what is past its deadline.
+"""All connections of a server: what they share, and the one sweeper that ends those past their deadlines.
 
 Must not know what a deadline is for (`protocol.py`).
 """
@@ -47,8 +47,9 @@ class Connections:
             due = now + self.sweep_interval_s
 
     def sweep(self, now: float, *, late_s: float = 0.0) -> None:
-        """Close what is past its deadline. A sweep that is late says that this process stood still, and the
-        bytes that came meanwhile are not read yet: that time is nobody's fault."""
+        """Close connections that are past their deadline. A late sweep means that this process stood still and has not
+        read yet what arrived meanwhile, so deadlines are extended by that time.
+        """
         pardon_s = late_s if late_s > LATE_SWEEP_S else 0.0
         for connection in list(self.all):
             connection.expire(now, pardon_s=pardon_s)

@@ -2,7 +2,7 @@
 stream.
 
 Must not know who reads or where events come from (`Runs.follow`). A stream ends with `event: end` after the
-run's last event; one that ends without it was cut, and the client asks again with `Last-Event-ID`.
+run's last event; one that ends without it was cut, and the client reconnects with `Last-Event-ID`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ STILL_HERE = ": still here"
 LEAVING = b": this coordinator is leaving; reconnect\n\n"
 _HEADERS = [(b"content-type", MEDIA_TYPE), *COMMON_HEADERS, (b"x-accel-buffering", b"no")]
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
-"""Raw line ends in JSON stand between tokens only, where a space means the same; in a stream they would end
-the field."""
+"""Replaces raw line ends. In JSON they occur only between tokens, where a space means the same; in a stream they would
+end the field.
+"""
 
 LAST_EVENT_ID = LastSequence(
     "Last-Event-ID",
@@ -74,11 +75,11 @@ class EventRoutes:
         answers=(Answer(200, str, STREAM, media=STREAM_TYPE),),
     )  # fmt: skip
     async def stream(self, request: ApiRequest) -> Reply | EventStream:
-        # A browser repeats the address it began with and adds the header: the header is the newer word.
+        # A browser repeats the address that it began with and adds the header: the header is newer.
         last = request.value(LAST_EVENT_ID)
         after = request.value(AFTER) if last is None else last
         run = await self._routes.visible(request)
-        await self._runs.events(run, after=after, limit=1)  # what is wrong with either is a problem, and no stream
+        await self._runs.events(run, after=after, limit=1)  # an error in either is answered as a problem
         if request.method == "HEAD":
             return Reply(200, b"", media_type=MEDIA_TYPE)
         if self._waiting.stopping.is_set():
@@ -102,8 +103,7 @@ class EventRoutes:
 
 
 class EventStream:
-    """One client's stream: waits for events, the client's leaving, the server's stop, or the time for a
-    heartbeat."""
+    """One client's stream: waits for events, the client's disconnect, the server's stop, or the next heartbeat."""
 
     def __init__(self, routes: EventRoutes, run: str, after: int, heartbeat_s: float) -> None:
         self._routes = routes
@@ -143,7 +143,7 @@ class EventStream:
                     await self._send(send, STILL_HERE.encode() + b"\n\n")
         finally:
             await _dismiss(batch)
-            close = getattr(batches, "aclose", None)  # every generator has it; a bare iterator has nothing to close
+            close = getattr(batches, "aclose", None)  # generators have it; a bare iterator has nothing to close
             if close is not None:
                 await close()
 
@@ -152,7 +152,7 @@ class EventStream:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _pass_on(self, send: Send, batch: asyncio.Future[Sequence[EventView]]) -> bool:
-        """Send what came; True when nothing comes any more."""
+        """Send the events that came. Returns True if the stream is over."""
         try:
             events = batch.result()
         except StopAsyncIteration:

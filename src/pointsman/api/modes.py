@@ -1,6 +1,6 @@
 """The routes on the cluster's mode: show it, set it.
 
-Must not know how it is measured. It is the cluster's: a request that speaks for one tenant may not see or set it.
+Must not know how it is measured. It belongs to the cluster: a request on behalf of a tenant may not see or set it.
 """
 
 from __future__ import annotations

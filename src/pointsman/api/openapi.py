@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document, made of what the routes declare: nothing of it is written by hand beside them.
+"""The OpenAPI 3.1 document, generated from the declarations of the routes: no part of it is written by hand elsewhere.
 
-Schemas are those of the types that the code reads and writes (msgspec). What every route may answer beside what it
-declares stands here. Must not know which routes there are.
+Schemas are those of the types that the code reads and writes (msgspec). Answers that every route may give in addition
+to its own are declared here. Must not know which routes there are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WITH_BODY = (
 )  # fmt: skip
 WITHOUT_BODY = (errors.UnexpectedBody,)
 WITH_ID = (errors.InvalidId,)
-WITH_PATH = (errors.NotFound,)  # a part of the path that hides a separator or a control character is no such route
+WITH_PATH = (errors.NotFound,)  # a path with a hidden separator or control character matches no route
 
 ABOUT = """The API of a coordinator. A router passes it on, and may answer by itself that no coordinator could: 502, 503
 or 504, as a problem too. Wherever `GET` is answered, so is `HEAD`. Every error is a problem (RFC 9457) with a stable
@@ -59,7 +59,7 @@ or 504, as a problem too. Wherever `GET` is answered, so is `HEAD`. Every error 
 
 
 def describe(declared: Sequence[Declaration], settings: ApiSettings) -> dict[str, Any]:
-    """Build the document as plain data. Bounds that are settings have the values of `settings`."""
+    """Build the document as plain data. Bounds that are settings get the values of `settings`."""
     schemas = _Schemas(declared)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for one in declared:
@@ -78,7 +78,7 @@ def describe(declared: Sequence[Declaration], settings: ApiSettings) -> dict[str
 
 
 class _Schemas:
-    """The types of all bodies and answers, each with its schema; those with a name stand among the components."""
+    """The types of all bodies and answers with their schemas; schemas with a name are put into the components."""
 
     def __init__(self, declared: Iterable[Declaration]) -> None:
         self._types: list[Any] = [problems.Problem, Card, EventBody]
@@ -149,7 +149,7 @@ def _stream(schemas: _Schemas) -> dict[str, Any]:
 
 
 def problems_of(one: Declaration) -> dict[int, dict[str, str]]:
-    """What a route may refuse with: for each status the codes, with what they mean."""
+    """The errors that a route may answer: for each status the codes, with their meanings."""
     kinds: list[type[PointsmanError]] = [*ALWAYS, *one.errors]
     kinds += WITHOUT_BODY if one.body is None else WITH_BODY
     kinds += () if one.public else UNLESS_PUBLIC

@@ -1,7 +1,7 @@
-"""What a route may be given beside its body: parts of its path, query parameters, headers. Each is declared once, and
-is both how it is read and how the OpenAPI document describes it.
+"""The parameters of a route: parts of its path, query parameters, headers. Each is declared once, for reading it and
+for its description in the OpenAPI document.
 
-A bound may be the name of a setting: then it is what this coordinator is set to. Must not know routes.
+A bound may be the name of a setting; its value is then that of this coordinator. Must not know routes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Parameter(ABC, Generic[T]):
 
     Attributes:
         about: what it means, for people; Markdown.
-        place: where it stands.
-        repeated: may it be there more than once?
+        place: where it is in the request.
+        repeated: whether it may be given more than once.
     """
 
     required = False
@@ -49,18 +49,18 @@ class Parameter(ABC, Generic[T]):
 
     @abstractmethod
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> T:
-        """Its value from what was given: nothing, one text, or several where it may be repeated.
+        """Parse what was given: nothing, one text, or several if it may be repeated.
 
         Raises: InvalidQuery, InvalidHeader, InvalidId.
         """
 
     @abstractmethod
     def schema(self, settings: ApiSettings) -> dict[str, Any]:
-        """The JSON Schema of what `parse` takes."""
+        """The JSON Schema of the values that `parse` accepts."""
 
 
 class Text(Parameter["str | None"]):
-    """Any text; None without."""
+    """Any text; None if absent."""
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> str | None:  # noqa: ARG002  the interface's
         return texts[0] if texts else None
@@ -70,8 +70,7 @@ class Text(Parameter["str | None"]):
 
 
 class NeededText(Parameter[str]):
-    """A text of 1 to `chars_max` characters, which must be there. `pattern`: what it looks like, checked by whoever
-    reads it."""
+    """A required text of 1 to `chars_max` characters. `pattern`: what it looks like; the handler checks it."""
 
     required = True
 
@@ -91,7 +90,7 @@ class NeededText(Parameter[str]):
 
 
 class Texts(Parameter["Sequence[str]"]):
-    """Texts, as often as you like. `pattern`: what each looks like, checked by whoever reads them."""
+    """Any number of texts. `pattern`: what each looks like; the handler checks it."""
 
     repeated = True
 
@@ -107,7 +106,7 @@ class Texts(Parameter["Sequence[str]"]):
 
 
 class Id(Parameter["str | None"]):
-    """An id or a name; None without."""
+    """An id or a name; None if absent."""
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> str | None:  # noqa: ARG002
         return checked_id(texts[0], self.name) if texts else None
@@ -117,7 +116,7 @@ class Id(Parameter["str | None"]):
 
 
 class PathId(Parameter[str]):
-    """An id or a name in the path. Another `pattern` than that of ids may be given, with what it means."""
+    """An id or a name in the path. A `pattern` other than that of ids may be given, with its meaning."""
 
     def __init__(self, name: str, about: str, *, pattern: str = ID_PATTERN, meaning: str = "") -> None:
         super().__init__(name, about, place="path")
@@ -151,7 +150,7 @@ class PathChoice(Parameter[str]):
 
 
 class Choices(Parameter["tuple[str, ...]"]):
-    """Some of a few words; all of them without."""
+    """Some of a few words; all of them if absent."""
 
     repeated = True
 
@@ -210,7 +209,7 @@ class Seconds(Parameter[float]):
 
 
 class Flag(Parameter[bool]):
-    """`true` or `false`; false without."""
+    """`true` or `false`; false if absent."""
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> bool:  # noqa: ARG002
         if texts and texts[0] not in ("true", "false"):
@@ -222,7 +221,7 @@ class Flag(Parameter[bool]):
 
 
 class Key(Parameter["str | None"]):
-    """A header of 1 to 255 visible ASCII characters; None without."""
+    """A header of 1 to 255 visible ASCII characters; None if absent."""
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> str | None:  # noqa: ARG002
         if not texts:
@@ -236,7 +235,7 @@ class Key(Parameter["str | None"]):
 
 
 class LastSequence(Parameter["int | None"]):
-    """A header that holds the sequence of an event; None without."""
+    """A header with the sequence of an event; None if absent."""
 
     def parse(self, texts: Sequence[str], settings: ApiSettings) -> int | None:  # noqa: ARG002
         if not texts:
@@ -250,14 +249,14 @@ class LastSequence(Parameter["int | None"]):
 
 
 def checked_id(text: str, what: str) -> str:
-    """Raises: InvalidId."""
+    """The text, if it is a valid id. Raises: InvalidId."""
     if _ID.fullmatch(text) is None:
         raise InvalidId(f"{what}: {InvalidId.meaning()}")
     return text
 
 
 def whole(text: str) -> int | None:
-    """A number as its digits write it; None: it is none, or absurdly long."""
+    """A number given as decimal digits; None: it is not one, or absurdly long."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else None
 
 

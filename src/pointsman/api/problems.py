@@ -1,5 +1,4 @@
-"""Errors as Problem Details (RFC 9457): the one place that writes them, for the app and for the bare
-connection.
+"""Errors as Problem Details (RFC 9457): written only here, for the app and for the bare connection.
 
 Must not know routes, runs or which errors there are.
 """
@@ -34,7 +33,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 def describe(error: PointsmanError, *, instance: str | None = None) -> bytes:
-    """The JSON of an error. Its text may quote a request, so it is cut, and made valid Unicode."""
+    """The JSON of an error. Its text may quote a request, so it is truncated and made valid Unicode."""
     status = _status(error)
     detail = str(error)[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
     return _encoder.encode(
@@ -60,8 +59,7 @@ def headers(error: PointsmanError) -> list[tuple[bytes, bytes]]:
 
 
 def http_response(error: PointsmanError) -> bytes:
-    """A whole HTTP/1.1 response, for a connection that never reached the app; it says that the connection
-    closes."""
+    """A whole HTTP/1.1 response for a connection that never reached the app, with `Connection: close`."""
     body, status = describe(error), _status(error)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),

@@ -9,8 +9,8 @@ all, are still open after 20 s). A connection is in one phase at a time, each wi
     handling  the whole request is here          none: the handler's own
     closing   refused or timed out               CLOSE_GRACE_S, then the connection is cut
 
-and, across them, `write_timeout_s` for a client that takes nothing of what is sent to it. No timer per
-request: a phase sets a number, the sweeper looks at it. Must not know routes or handlers.
+and, in all phases, `write_timeout_s` for a client that takes nothing of what is sent to it. There is no timer per
+request: a phase sets a number, and the sweeper checks it. Must not know routes or handlers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Phase(Enum):
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol, which also knows how long it has waited."""
+    """Uvicorn's protocol with deadlines."""
 
     def __init__(self, shared: Connections) -> None:
         super().__init__(shared.config, shared.state, {})
@@ -56,7 +56,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._dropped_bytes = 0
         self._refusal: ApiError | None = None
-        self._running: RequestResponseCycle | None = None  # Uvicorn's `cycle` is the one read last
+        self._running: RequestResponseCycle | None = None  # Uvicorn's `cycle` is the one that was read last
 
     # -- what the transport says -----------------------------------------------------------------------------
 
@@ -130,14 +130,13 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._enter(Phase.HANDLING, inf)
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's answer to what its parser refuses, as a problem like every other."""
+        """Answer what Uvicorn's parser refuses with a problem, like every other error."""
         self._refuse(self._refusal or BadRequest(msg))
 
     # -- what the response says ------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """As Uvicorn's, without its keep-alive timer: arming and disarming one per request is what the
-        sweeper saves."""
+        """Like Uvicorn's, but without its keep-alive timer: the sweeper saves arming and disarming one per request."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -153,7 +152,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     # -- deadlines -------------------------------------------------------------------------------------------
 
     def expire(self, now: float, *, pardon_s: float = 0.0) -> None:
-        """Called by the sweeper: end what is over."""
+        """End what is past its deadline, after extending deadlines by `pardon_s`. Called by the sweeper."""
         self._deadline += pardon_s
         self._write_deadline += pardon_s
         if now >= self._write_deadline or (self._phase is Phase.CLOSING and now >= self._deadline):
@@ -168,8 +167,9 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._refuse(RequestTimeout())
 
     def _is_waiting_for_us(self) -> bool:
-        """The client can't go on: we do not read, or it has sent part of its next request while we work on
-        this one."""
+        """Whether the client can't go on: we do not read, or it has sent part of its next request while we work on this
+        one.
+        """
         if self._phase is Phase.BODY:
             return self.flow.read_paused
         return self._phase is Phase.HEADERS and self._in_flight()
@@ -187,9 +187,10 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._deadline = self.loop.time() + timeout_s
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer, unless an answer is already under way, and close. Closing while the client still sends
-        would reset the connection and take the answer with it: so only our half is closed, and the rest is
-        read and dropped."""
+        """Answer, unless an answer is already under way, and close. Closing while the client still sends would reset
+        the connection and the client would lose the answer; so only our half is closed, and the rest is read and
+        dropped.
+        """
         answering = self._running is not None and self._in_flight() and self._running.response_started
         if self._phase is Phase.CLOSING or answering or self.transport.is_closing():
             self._close()
@@ -201,8 +202,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.transport.write_eof()
 
     def _turn_away(self) -> None:
-        """Connections that are closing do not count, unless there are as many again: then there is no answer
-        either."""
+        """Close a connection that is one too many. Those that are closing do not count; but above twice the limit in
+        all, it is closed without an answer.
+        """
         connections = self._shared.all
         if len(connections) > 2 * self._settings.connections_max:
             self._close()
@@ -215,7 +217,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _abandon(self) -> None:
-        """Nobody is there for the answer: whoever works on it may stop, and what is queued need not begin."""
+        """Cancel the work on an answer that nobody waits for any more, and drop the requests that are queued."""
         self.pipeline.clear()
         if self._running is None or not self._in_flight():
             return

@@ -1,4 +1,4 @@
-"""An HTTP response that is one piece of bytes, and what every response says of itself.
+"""An HTTP response whose body is one piece of bytes, and the headers of every response.
 
 Must not know what the bytes mean.
 """
@@ -12,11 +12,11 @@ from starlette.types import Receive, Scope, Send
 JSON = b"application/json"
 
 COMMON_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""Nothing that a run says may be taken for a page, or served from a cache."""
+"""No output of a run may be taken for a page, or served from a cache."""
 
 
 class Reply:
-    """An ASGI response in two messages. Starlette's own brings cookies and background tasks, which cost."""
+    """An ASGI response in two messages. Starlette's own has cookies and background tasks, which cost time."""
 
     __slots__ = ("body", "headers", "media_type", "status")
 

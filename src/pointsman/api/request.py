@@ -1,7 +1,7 @@
-"""Reading a request and checking it: headers, query, body, ids. What passes here has the right form.
+"""Read a request and check its form: headers, query, body, ids.
 
 Must not know what a run is. Values inside an input or payload are checked once, where they are stored
-(`kernel/values`); here they only have to be of bounded size and depth.
+(`kernel/values`); here only their size and depth are checked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ONCE = frozenset(
         b"origin", b"pointsman-coordinator", b"pointsman-run-id", b"pointsman-tenant", b"pointsman-request-id",
     )
 )  # fmt: skip
-"""Headers that decide something: said twice, two readers could believe different ones."""
+"""Headers that matter: if one is given twice, two readers could use different values."""
 
 
 class ClientGone(Exception):
@@ -41,7 +41,7 @@ class ClientGone(Exception):
 
 
 class ApiRequest:
-    """One request, as ASGI gives it. Nothing is parsed before it is asked for, but the headers."""
+    """One ASGI request. Only the headers are parsed at once, everything else on demand."""
 
     __slots__ = ("_query", "headers", "method", "parameters", "params", "receive", "scope", "settings")
 
@@ -60,17 +60,17 @@ class ApiRequest:
             self.headers[name] = value
 
     def value(self, parameter: Parameter[T]) -> T:
-        """What was given for a parameter that the route declares.
+        """The value of a parameter that the route declares.
 
         Raises:
-            InvalidQuery, InvalidHeader, InvalidId: not what it may be. RuntimeError: it is not declared.
+            InvalidQuery, InvalidHeader, InvalidId: the value is not allowed. RuntimeError: it is not declared.
         """
         if parameter not in self.parameters:
             raise RuntimeError(f"{parameter.name} is read, but not declared for {self.scope['path']}")
         return parameter.parse(self._texts(parameter), self.settings)
 
     def has(self, parameter: Parameter[Any]) -> bool:
-        """Was this declared parameter given?"""
+        """Whether this declared parameter was given."""
         return bool(self._texts(parameter))
 
     def _texts(self, parameter: Parameter[Any]) -> Sequence[str]:
@@ -82,8 +82,8 @@ class ApiRequest:
         return () if value is None else (value.decode("latin-1"),)
 
     def read_query(self, parameters: Sequence[Parameter[Any]] = ()) -> None:
-        """Take these as what the route declares, and the query as far as it is that: nothing unknown, nothing repeated
-        without need.
+        """Parse the query by the route's declared parameters. Unknown parameters are refused, and repeated ones that
+        may be given only once.
 
         Raises: InvalidQuery.
         """
@@ -110,12 +110,12 @@ class ApiRequest:
         return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
 
     def refuse_body(self) -> None:
-        """Raises: UnexpectedBody."""
+        """Refuse a request with a body. Raises: UnexpectedBody."""
         if self.has_body():
             raise UnexpectedBody
 
     async def body(self) -> bytes:
-        """The whole body, counted as it comes in whatever its length was said to be.
+        """The whole body. Its bytes are counted as they come in, whatever length was declared.
 
         Raises: BodyTooLarge, UnsupportedMediaType, UnsupportedEncoding, ClientGone.
         """

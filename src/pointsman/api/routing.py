@@ -7,11 +7,11 @@
     async def get(self, request: ApiRequest) -> Reply:
         thing = await self._things.get(request.value(NAME))
 
-From the declaration come the matching, what is refused before the handler runs (an unknown query parameter, a body
-where none is taken, a request without the token), and the OpenAPI document. A handler can read only what is declared: a
-parameter by `request.value`, a body by its own `read`. `errors` names what this route raises beside what all do
-(`openapi.py`). The handler's class joins `Api.routes` in `app.py`, the route the table of `docs/reference/http-api.md`.
-The tests hold each answer that they get against the document.
+The declaration serves for matching, for refusals before the handler runs (an unknown query parameter, an unexpected
+body, a request without the token), and for the OpenAPI document. A handler can read only what is declared: a parameter
+by `request.value`, a body by its own `read`. `errors` lists what this route raises in addition to what all raise
+(`openapi.py`). Add the handler's class to `Api.routes` in `app.py`, and the route to the table in
+`docs/reference/http-api.md`. The tests check every answer that they get against the document.
 
 Must not know which routes there are.
 """
@@ -37,13 +37,13 @@ STREAM_TYPE = "text/event-stream"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a route says when it did what was asked.
+    """A route's answer on success.
 
     Attributes:
-        type: of its JSON, as msgspec knows types; `str` for another media type.
+        type: the type of its JSON, for msgspec; `str` for another media type.
         about: what it means.
-        headers: names of headers that it carries, each with what it says.
-        or_stream: the caller may ask for a stream of server-sent events instead, with `Accept`.
+        headers: names of its headers, each with its meaning.
+        or_stream: with `Accept`, the caller may ask for a stream of server-sent events instead.
     """
 
     status: int
@@ -55,13 +55,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """All that is known of a route.
+    """The declaration of a route.
 
     Attributes:
-        name: of the operation, stable: generated clients have a function of this name.
-        public: needs no token. What is not declared public is not.
-        tag: the group that it stands in.
-        body: None: it takes none.
+        name: the operation's name. It is stable: generated clients have a function of this name.
+        public: the route needs no token; by default it does.
+        tag: the group that it belongs to.
+        body: None: it takes no body.
     """
 
     name: str
@@ -82,11 +82,11 @@ class Declaration(msgspec.Struct, frozen=True):
 
 
 route = Declaration
-"""As a decorator: the method below handles this route."""
+"""The decorator that declares a method as the handler of a route."""
 
 
 class ApiRoute(Route):
-    """A declared route and who handles it."""
+    """A declared route and its handler."""
 
     def __init__(self, declared: Declaration, handler: Handler) -> None:
         super().__init__(declared.path, handler, methods=[declared.method])
@@ -99,13 +99,13 @@ class ApiRoute(Route):
 
 
 def routes_of(handlers: object) -> Iterator[ApiRoute]:
-    """The routes that are declared in a class, in the order in which they stand there."""
+    """The routes that are declared in a class, in the order of the source."""
     for name, declared in _declared(type(handlers)):
         yield ApiRoute(declared, getattr(handlers, name))
 
 
 def declared_in(handlers: type) -> Iterator[Declaration]:
-    """What is declared in a class."""
+    """The declarations in a class."""
     return (declared for _, declared in _declared(handlers))
 
 

@@ -106,7 +106,7 @@ INPUTS = Flag("inputs", "Rebuild inputs that are stored in pieces.")
 
 LOCATION = (("Location", "The run's path."),)
 ON_ONE = (UnknownRun, CorruptLog)
-"""What may be wrong with a run that is named."""
+"""Errors of every route on one run."""
 
 
 class RunRoutes:
@@ -182,7 +182,7 @@ class RunRoutes:
         return Reply(200, views.runs(heads, cursor))
 
     async def events(self, request: ApiRequest) -> Reply:
-        """A page of events; `events.py` has the route, which also gives a stream."""
+        """A page of events; the route is in `events.py`, and can also answer with a stream."""
         limit = request.value(LIMIT)
         after, inputs = request.value(AFTER), request.value(INPUTS)
         bytes_max, run = request.settings.page_bytes_max, await self.visible(request)
@@ -245,7 +245,7 @@ class RunRoutes:
         return Reply(200 if done.repeated else 202, views.redriven(done))
 
     async def visible(self, request: ApiRequest) -> str:
-        """The run's id, once it is sure that the tenant that the caller speaks for may see it.
+        """The run's id, if the caller's tenant may see the run.
 
         Raises: InvalidId, UnknownRun (another tenant's run does not exist for this one).
         """
@@ -281,8 +281,9 @@ async def _start_wish(request: ApiRequest) -> StartRun:
 
 
 def _run_id(request: ApiRequest, from_body: str | None, tenant: str) -> str | None:
-    """The body's id, else the router's, else one that the idempotency key decides: the same on every
-    coordinator."""
+    """The id in the body, else the router's, else one derived from the idempotency key, the same on every
+    coordinator.
+    """
     from_header, key = request.value(RUN_ID), request.value(KEY)
     if from_body is not None:
         return checked_id(from_body, "id")
@@ -294,8 +295,9 @@ def _run_id(request: ApiRequest, from_body: str | None, tenant: str) -> str | No
 
 
 def same_tenant(request: ApiRequest, said: str | None) -> str | None:
-    """The tenant that header and body (or query) agree on. The header may be a gateway's, so nothing
-    overrides it."""
+    """The tenant in the header and the body (or query), which must agree: a gateway may have set the header, so nothing
+    overrides it.
+    """
     header = request.value(TENANT)
     if said is None:
         return header
@@ -305,5 +307,5 @@ def same_tenant(request: ApiRequest, said: str | None) -> str | None:
 
 
 def _check_faithful(value: Any) -> None:
-    """Refuse what the kernel's canonical form refuses. Raises: InvalidValue, ValueTooLarge."""
+    """Refuse a value that the kernel's canonical form refuses. Raises: InvalidValue, ValueTooLarge."""
     values.encode(value)

@@ -1,7 +1,7 @@
-"""The HTTP server of a coordinator, and of agents: binds, serves, and leaves without dropping what is under way.
+"""The HTTP server of a coordinator, and of agents: binds, serves, and stops without dropping requests under way.
 
-Uvicorn's protocol without Uvicorn's `Server`, which installs signal handlers, exits the process when a port
-is taken and polls ten times a second. Must not know routes, nor why it is asked to stop.
+It uses Uvicorn's protocol without Uvicorn's `Server`, which installs signal handlers, exits the process if the port is
+taken, and polls ten times a second. Must not know routes, nor why it is asked to stop.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ logger = logging.getLogger("pointsman.api")
 
 
 class Server:
-    """Serves an ASGI application over HTTP with deadlines and limits. Start once, stop as often as you like.
+    """Serves an ASGI application over HTTP with deadlines and limits. Start once, stop any number of times.
 
     Args:
-        waiting: what the application waits for; ended when the server stops.
+        waiting: the waits of the application, ended when the server stops.
 
     Raises:
         InsecureBind, InvalidSetting: from `settings.validate()`.
@@ -59,7 +59,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port that is bound, also when the settings left it open."""
+        """The port that is bound, also if the settings left it open."""
         if self._server is None:
             raise RuntimeError("the server has not started")
         return self._port
@@ -84,8 +84,7 @@ class Server:
         self._waiting.stop()
 
     async def stop(self) -> None:
-        """Stop accepting, end waits and streams so that clients go elsewhere, finish the rest, close. Twice
-        is safe."""
+        """Stop accepting, end waits and streams so that clients go elsewhere, finish the rest, close. Idempotent."""
         if self._server is None:
             return
         if self._stopped is None:
@@ -113,7 +112,7 @@ class Server:
             await asyncio.wait_for(server.wait_closed(), CANCEL_GRACE_S)
 
     async def _cut_stragglers(self) -> None:
-        """Closing waits for what is still to be written; whoever does not read it is cut."""
+        """Cut connections whose clients do not read: closing waits until everything is written."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.connections.empty.wait(), CANCEL_GRACE_S)
         for connection in list(self.connections.all):
@@ -132,8 +131,8 @@ class ApiServer(Server):
     """Serves a coordinator's `Runs` and `Status`, and the cluster's `Agents` and `Attempts`.
 
     Args:
-        agents, attempts, inbox, budgets, modes, workers: without them their routes are not there.
-        observer: told of every request (route, method, status, seconds), for metrics.
+        agents, attempts, inbox, budgets, modes, workers: without one of them its routes do not exist.
+        observer: called for every request (route, method, status, seconds), for metrics.
 
     Raises:
         InsecureBind, InvalidSetting: from `settings.validate()`.
@@ -162,7 +161,7 @@ class ApiServer(Server):
 
 
 async def _left_after(tasks: set[asyncio.Task[None]], timeout_s: float) -> int:
-    """How many tasks are left when `timeout_s` is over. Requests that came meanwhile are waited for too."""
+    """How many tasks are left after `timeout_s`. Requests that come meanwhile are waited for too."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while tasks and (left_s := deadline - loop.time()) > 0:

@@ -1,6 +1,6 @@
 """The settings of the HTTP API: every deadline and limit, with its unit in its name.
 
-Must not know who uses them. Every one of them has an effect, and a test that shows it.
+Must not know who uses them. Every setting has an effect, and a test that shows it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         host: address to bind; anything but loopback needs a token.
         port: 0 for any free one.
-        token: what `Authorization: Bearer` must carry on every route but /health and /ready; None asks for
-            nothing.
-        header_bytes_max: request line and headers of one request, in bytes (431).
+        token: what `Authorization: Bearer` must carry on every route but /health and /ready; None: no token is needed.
+        header_bytes_max: bytes of the request line and headers of one request (431).
         headers_timeout_s: from a request's first byte to the end of its headers (408).
         body_timeout_s: from the end of its headers to the end of its body (408).
-        idle_timeout_s: a connection without a request under way. Must outlast the idle time of a client's
-            pool, or clients meet connections that close under their request; the router's is 20 s.
-        write_timeout_s: a client that takes nothing of what is sent to it.
+        idle_timeout_s: how long a connection may be open without a request under way. Must be longer than the idle time
+            of a client's pool, or connections close under a client's request; the router's is 20 s.
+        write_timeout_s: how long a client may take nothing of what is sent to it.
         connections_max: open connections; the next one gets 503.
-        body_bytes_max: body of one request, counted as it comes in (413).
+        body_bytes_max: bytes of the body of one request, counted as it comes in (413).
         json_depth_max: levels of nesting of an input or payload (422).
         page_limit_default, page_limit_max: runs or events in one response.
-        page_bytes_max: data of events in one response; the event that reaches it is the last.
+        page_bytes_max: bytes of the events' data in one response; the event that reaches it is the last.
         wait_default_s, wait_max_s: how long a request for a result may wait for it.
         streams_max: live event streams (503).
         heartbeat_s: silence on a live event stream before a comment is sent.
@@ -60,10 +59,10 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout_s: float = 10.0
 
     def validate(self) -> None:
-        """Refuse what would be unsafe or could not take effect.
+        """Refuse values that would be unsafe or could not take effect.
 
         Raises:
-            InsecureBind: a host that others reach, and no token.
+            InsecureBind: a host that other machines can reach, and no token.
             InvalidSetting: a limit that is not positive, or contradicts another.
         """
         if self.token is None and not is_loopback(self.host):
@@ -86,8 +85,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("a default is above its maximum")
 
     def limits(self) -> dict[str, float]:
-        """Every limit and deadline by its name, as `/v1/coordinator` may show them. The token is not among
-        them."""
+        """Every limit and deadline by name, as `/v1/coordinator` may show them; the token is not included."""
         return {
             name: getattr(self, name) for name in self.__struct_fields__ if name.endswith(("_s", "_max", "_default"))
         }
@@ -99,14 +97,15 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def host_in(header: bytes) -> str:
-    """The host of a header Host, without its port and brackets."""
+    """The host in a Host header, without port and brackets."""
     text = header.decode("latin-1").strip()
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
 
 def is_loopback(host: str) -> bool:
-    """Is this an address, or the name, of this machine alone? A name that only happens to resolve to it is
-    not."""
+    """Whether the host is an address or a name of this machine alone; a name that only happens to resolve to such an
+    address is not.
+    """
     if host.lower() == "localhost":
         return True
     try:

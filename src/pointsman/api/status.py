@@ -1,6 +1,6 @@
-"""The routes on the coordinator itself: what it is, whether it is well, its metrics, and what its API is like.
+"""The routes on the coordinator itself: what it is, its health, its metrics, and the description of its API.
 
-Must not know how any of it comes about.
+Must not know where any of this comes from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StatusRoutes:
     """Handlers over a coordinator's `Status`.
 
     Args:
-        document: gives the OpenAPI document, as JSON.
+        document: returns the OpenAPI document, as JSON.
     """
 
     def __init__(self, status: Status, waiting: Waiting, document: Callable[[], bytes]) -> None:

@@ -1,6 +1,6 @@
 """The routes on human tasks: list, show, answer, refuse, assign. Each reads, checks, asks `Inbox`, answers.
 
-Must not know where tasks are kept, nor what becomes of an answer.
+Must not know where tasks are kept, nor what happens with an answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Person = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 Digest = Annotated[str, Meta(max_length=64)]
-"""Of what the person saw, as the task shows it."""
+"""The digest of what the person saw, as shown in the task."""
 
 
 class AnswerBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
-"""What JSON looks like outside: snake_case keys, times as ISO 8601 UTC with milliseconds.
+"""The JSON of the API: snake_case keys, times as ISO 8601 UTC with milliseconds.
 
-Must not know HTTP. A field that may be absent is absent or null always in the same way: null where it has no
-value yet, absent where it does not apply (`output` and `failure` of a run that has not ended so).
+Must not know HTTP. A field is null if it has no value yet, and absent if it does not apply (`output` and `failure` of a
+run that has not ended so).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RedrivenBody(msgspec.Struct):
 
 
 def time(at_ms: int) -> str:
-    """`2026-01-31T12:00:00.123Z`; by integers, so that no millisecond is lost to a float."""
+    """A time like `2026-01-31T12:00:00.123Z`; computed with integers, so that no float loses a millisecond."""
     seconds, ms = divmod(at_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{ms:03d}Z"
 
@@ -130,7 +130,7 @@ def runs(heads: Sequence[Head], cursor: str | None) -> bytes:
 
 
 def events(page: Sequence[EventView], limit: int, bytes_max: int) -> bytes:
-    """One that is not full is the last: in events or in bytes."""
+    """A page of events. One that is not full, in events or in bytes, is the last."""
     is_full = len(page) >= limit or sum(len(event.data) for event in page) >= bytes_max
     next_after = page[-1].sequence if is_full else None
     return encode(EventsBody([event_body(event) for event in page], next_after))

@@ -1,4 +1,4 @@
-"""What agents, breakers and effects look like outside; the rules of `views.py` hold."""
+"""The JSON of agents, breakers and effects, by the rules of `views.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pointsman.api.views import encode, time
 from pointsman.ports.agents import AgentView, BreakerView
 
 CardJson = Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Card"})]
-"""An agent card as its bytes, and what it is to whoever reads of it."""
+"""An agent card as its bytes, with its schema in the OpenAPI document."""
 
 
 class AgentBody(msgspec.Struct):

@@ -1,8 +1,7 @@
-"""Requests that wait for a run's end, so that nobody waits in vain: neither for a client that has gone, nor
-for a server that stops.
+"""Requests that wait for a run's end. A wait is ended when its client has gone or the server stops.
 
-Must not know what they wait for. A waiter costs one set entry and no second task, for starting and waiting is
-the path that is measured.
+Must not know what they wait for. A waiter costs one set entry and no second task, because starting a run and waiting
+for it is the path that is measured.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from starlette.types import Scope
 
 STATE_KEY = "waiter"
-"""Where a connection finds the task to cancel when its client goes."""
+"""The key under which a connection finds the task to cancel when its client goes."""
 
 
 class Waiting:
@@ -26,8 +25,9 @@ class Waiting:
 
     @contextmanager
     def here(self, scope: Scope) -> Iterator[None]:
-        """Around an await that may be given up: the task is cancelled there when the server stops or the
-        client goes."""
+        """Put around an await that may be given up: the task is cancelled in it when the server stops or the client
+        goes.
+        """
         if self.stopping.is_set():
             raise asyncio.CancelledError
         task = asyncio.current_task()
@@ -43,7 +43,7 @@ class Waiting:
             state.pop(STATE_KEY, None)
 
     def stop(self) -> None:
-        """Ends every wait, now and later."""
+        """End every wait, now and later."""
         self.stopping.set()
         for task in list(self._tasks):
             task.cancel()

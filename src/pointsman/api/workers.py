@@ -96,8 +96,8 @@ class WorkerRoutes:
     """Handlers over a coordinator's `Workers`.
 
     Args:
-        visible: the run's id out of a request, if the tenant that it speaks for may see that run.
-        here: around a wait, given the request's scope: it ends when the client goes or the server stops.
+        visible: returns the run's id in a request, if the request's tenant may see that run.
+        here: put around a wait, with the request's scope: ends it when the client goes or the server stops.
     """
 
     def __init__(self, workers: Workers, visible: Callable[[ApiRequest], Awaitable[str]], here: Here) -> None:
@@ -170,7 +170,7 @@ class WorkerRoutes:
         return Reply(200, attempt_view(body.key, body.attempt))
 
     def _check_here(self, request: ApiRequest) -> None:
-        """Raises: OtherCoordinator."""
+        """Check that the request is meant for this coordinator. Raises: OtherCoordinator."""
         wanted = request.value(COORDINATOR)
         if wanted is not None and wanted != self._workers.address:
             raise OtherCoordinator

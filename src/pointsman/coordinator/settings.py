@@ -11,66 +11,68 @@ from pointsman.kernel.execution import EVENTS_MAX
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSettings:
-    """Raises ValueError when a value makes no sense.
+    """The limits and intervals of one coordinator. Raises ValueError if a value makes no sense.
 
     Attributes:
         name: unique among the living coordinators of a cluster.
         address: `host:port` of its HTTP API, for routers and people.
-        lease_ttl_ms: how long it may be silent before others end it. Process death is noticed much sooner.
+        lease_ttl_ms: how long it may be silent before others end it. The death of its process is noticed much sooner.
         batch_runs_max: runs in one append. 50 to 100 is the measured optimum for two lanes.
         batch_bytes_max: bytes of bodies in one append; statements over 5 MB get slower.
         runs_max: runs driven at the same time.
-        memory_bytes_max: estimated bytes of driven and cached runs together; beyond it nothing more is claimed.
-        park_after_ms: a run that waits longer than this for its next timer is given up and claimed when it is due.
-        claim_poll_ms: how often to look for due runs; hints make it faster, and this is what can be relied on.
-        mail_poll_ms: how often to look for mail of driven runs; likewise.
-        watch_poll_ms: how often to look after runs that a client waits for and another coordinator drives.
-        takeover_retry_ms: pause between attempts to claim what a dead incarnation's last statement still holds.
-        sweep_ms: how often to look for what every other way missed.
+        memory_bytes_max: estimated bytes of driven and cached runs together; above it no more runs are claimed.
+        park_after_ms: a run that waits longer than this for its next timer is given up, and claimed again when due.
+        claim_poll_ms: how often to look for due runs. Hints make it faster, but may be lost; this poll is reliable.
+        mail_poll_ms: how often to look for mail of driven runs. Here too, hints make it faster but may be lost.
+        watch_poll_ms: how often to check runs that a client waits for and another coordinator drives.
+        takeover_retry_ms: pause between attempts to claim runs that a dead incarnation's last statement still locks.
+        sweep_ms: how often to look for runs that every other way missed.
         claim_batch: due runs claimed in one statement.
-        takeover_batch: runs of the dead claimed in one statement: survivors share them in portions of this size.
-        load_bytes_max: bytes of bodies that one answer of the store may have when claimed runs are read; a larger log
-            comes in several. Of claimed runs two batches may be on their way, each with one answer and one whole run.
-        takeovers_max: a run whose coordinators died so many times in a row, without an append of it, is quarantined.
+        takeover_batch: runs of dead incarnations claimed in one statement, so that the survivors share them.
+        load_bytes_max: bytes of bodies in one answer of the store when claimed runs are read; a larger log comes in
+            several answers. Two batches of claimed runs may be read at once, each with one answer and one whole run.
+        takeovers_max: a run is quarantined after this many deaths of its coordinators in a row without an append of it.
         trial_ms: how long suspects of such deaths are driven before the next ones; four times as long at each death.
-        trial_runs: suspects that are driven together after the second death; an eighth at each further one, and those
-            that one more would quarantine alone.
-        drain_s: on SIGTERM, seconds for calls under way to end before their runs are handed over. Runs without one are
-            handed over at once.
-        restart_s: a coordinator that replaces itself has so long, beyond `drain_s`, until it is back; then another may.
+        trial_runs: suspects driven together after the second death; an eighth of it after each further one. Those that
+            one more death would quarantine are driven alone.
+        drain_s: on SIGTERM, how long calls under way may take to end before their runs are handed over. Runs without
+            such calls are handed over at once.
+        restart_s: how long, beyond `drain_s`, a coordinator that replaces itself has to come back; then another may.
         events_max: events in one generation of a run.
         attributes_max: attributes of one run.
         attribute_key_chars_max: characters of an attribute's key.
-        attributes_bytes_max: bytes of a run's attributes together, as JSON: a page of runs has those of hundreds.
+        attributes_bytes_max: bytes of a run's attributes together, as JSON; a page of runs has those of hundreds.
         threads_max: threads for sync agents.
         agents_poll_ms: how often to look for agents that registered, left, were switched off, or opened their breaker.
-        board_ms: how often coordinators tell each other what they counted of agents: so late is an open breaker known.
-        slots_idle_ms: slots of an agent's concurrency that nobody used for so long are given back.
-        worker_silence_ms: a worker without a poll for so long is lost, and what it held has failed.
-        worker_queue_max: calls of one agent that may wait for a worker here; the next fails at once.
-        worker_misses_max: a call handed so often to a worker with room for it, and that never arrived, has failed.
-        retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s` seconds.
-        retry_floor: so many retries within that window are always allowed.
-        retry_window_s: the window of both.
-        degraded_wait_s, emergency_wait_s: seconds that a call waits for its agent, queue over rate; the mode by it.
-        degraded_lag_s, emergency_lag_s: seconds that the event loop is late.
-        degraded_store_s, emergency_store_s: seconds that an append takes.
-        degraded_errors, emergency_errors: share of attempts that fail, of `errors_min` or more in `errors_window_s`.
-        errors_min: fewer attempts than that say nothing.
-        errors_window_s: of so many seconds the attempts count.
-        degraded_memory, emergency_memory: share of `runs_max` or `memory_bytes_max` that is taken.
+        board_ms: how often coordinators exchange their counts of agents; an open breaker is known to all this late.
+        slots_idle_ms: slots of an agent's concurrency that were unused for this long are given back.
+        worker_silence_ms: a worker that has not polled for this long is lost, and the calls that it held fail.
+        worker_queue_max: calls of one agent that may wait for a worker here; the next one fails at once.
+        worker_misses_max: a call fails after it was handed this many times to a worker with room and never arrived.
+        retry_share: retries per first try of an agent, in the whole cluster, over `retry_window_s`.
+        retry_floor: retries within `retry_window_s` that are always allowed.
+        retry_window_s: the window of `retry_share` and `retry_floor`.
+        degraded_wait_s, emergency_wait_s: the mode begins when a call waits this long for its agent (queue over rate).
+        degraded_lag_s, emergency_lag_s: the mode begins when the event loop is this late.
+        degraded_store_s, emergency_store_s: the mode begins when an append takes this long.
+        degraded_errors, emergency_errors: the mode begins when this share of attempts fails, out of `errors_min` or
+            more in `errors_window_s`.
+        errors_min: with fewer attempts than this, the share of errors does not count.
+        errors_window_s: the window in which attempts are counted.
+        degraded_memory, emergency_memory: the mode begins when this share of `runs_max` or `memory_bytes_max` is used.
         mode_leave: a mode is left when every signal is below this share of what it takes to enter it.
-        mode_stay_s: and when it has lasted so long.
-        mode_poll_ms: how often the signals are judged, and the mode is read.
-        shed_wait_s: new runs are refused that would wait longer than that, for agents, this process or the store.
-        retention_days: runs that ended longer ago are deleted; 0: none ever is.
-        retention_every_s: how often one of the coordinators looks for them.
+        mode_stay_s: how long a mode must have lasted before it is left.
+        mode_poll_ms: how often to judge the signals and read the mode.
+        shed_wait_s: a new run that would wait longer than this, for agents, this process or the store, is refused.
+        retention_days: runs that ended longer ago than this are deleted; 0: none is.
+        retention_every_s: how often one of the coordinators looks for runs to delete.
         retention_batch: runs deleted or moved in one statement.
-        retention_pause_ms: rest between two such statements.
-        webhook_poll_ms: how often to look for notices that a webhook is to be told of; its own it tells at once.
-        webhook_hold_ms: a notice that is being told is nobody else's for so long; longer than `webhook_timeout_s`.
-        webhook_timeout_s: of one try.
-        webhook_give_up_h: hours after which a notice that nobody took is not told any more.
+        retention_pause_ms: pause between two such statements.
+        webhook_poll_ms: how often to look for notices to send to a webhook. A coordinator sends its own at once.
+        webhook_hold_ms: while a notice is being sent, no other coordinator takes it for this long; longer than
+            `webhook_timeout_s`.
+        webhook_timeout_s: how long one try may take.
+        webhook_give_up_h: a notice that could not be delivered for this many hours is given up.
     """
 
     name: str = "coordinator-1"

@@ -1,10 +1,10 @@
-"""Finds what of a large input the run's log already holds, so that the log grows with new content only.
+"""Find the parts of a large input that the run's log already holds, so that the log grows by new content only.
 
-The search is cheap. First, the bytes that the input has in common with the front and the back of the last large input
-of the same target; then, in what is left, passages of the outcomes and inputs recorded since, found by looking for a
-few short samples of each. No index and no hashing: what is missed is written as a literal, which is always right.
+The search is cheap. It first compares the input with the front and the back of the last large input of the same target;
+in the rest, it looks for passages of the outcomes and inputs recorded since, by a few short samples of each. There is
+no index and no hashing: what is missed is written as a literal, which is always correct.
 
-What it may copy from is a bounded memory of recent events, a function of the log alone: a run that was just replayed
+The sources are a bounded memory of recent events, which depends on the log alone: a run that was just replayed
 remembers the same as one that never left memory, and writes the same bytes. Small inputs never come here.
 """
 
@@ -20,30 +20,30 @@ from pointsman.kernel.pieces import Piece, length_of, split_body
 from pointsman.kernel.values import digest
 
 MATCH_BYTES_MIN = 48
-"""A copy costs up to 40 bytes of header, with the cut that it makes in a literal."""
+"""Shorter matches are not copied: a copy costs up to 40 bytes of header, including the split of a literal."""
 OUTCOME_BYTES_MIN = 512
-"""Smaller outcomes are remembered only once the run has had a large input: most runs never have one, and would hold
-outcomes in vain (a waiting run is 4.5 KB)."""
+"""Smaller outcomes are remembered only once the run has had a large input: most runs never have one, and would keep
+outcomes for nothing (a waiting run takes 4.5 KB)."""
 INPUTS_MAX, INPUTS_BYTES_MAX = 8, 1_500_000
 OUTCOMES_MAX, OUTCOMES_BYTES_MAX = 256, 500_000
-"""What one run remembers; the newest of each kind always."""
+"""Limits of what one run remembers; the newest of each kind is always kept."""
 SAMPLE_BYTES, SAMPLES_MAX = 24, 16
-"""Of each source so many samples are looked for, evenly spaced."""
+"""Length and number of the samples of each source, which are evenly spaced."""
 SCAN_BYTES_MAX = 16_000_000
-"""Bytes that one search may look at: at most 5 ms (measured with 256 outcomes that share nothing with the input)."""
+"""Bytes that one search may scan: at most 5 ms (measured with 256 outcomes that share nothing with the input)."""
 
 _VALUES: dict[type[ev.Event], str] = {
     ev.CallCompleted: "output", ev.CallSkipped: "output", ev.HumanTaskAnswered: "output", ev.ChildEnded: "output",
     ev.SignalReceived: "payload",
 }  # fmt: skip
-"""What the body was given, and may hand on."""
+"""The field of each event with the value that the body was given, and may pass on."""
 InputEvent = ev.CallRequested | ev.ChildStarted | ev.RunStarted | ev.RunRestarted | ev.StateSet
 STATE = "run.state"
 """Stands for the target of a StateSet: no agent has such a name."""
 
 
 class Source(msgspec.Struct, gc=False):
-    """Bytes that stand in the payload of event `sequence`, from `offset` on. `data` is empty until `load`."""
+    """Bytes in the payload of event `sequence`, from `offset` on. `data` is empty until `load`."""
 
     sequence: int
     offset: int
@@ -52,7 +52,7 @@ class Source(msgspec.Struct, gc=False):
 
 
 class Match(msgspec.Struct, frozen=True, gc=False):
-    """`start` to `stop` of the new input stand at `offset` of the payload of event `sequence`."""
+    """A match: `start` to `stop` of the new input are found at `offset` in the payload of event `sequence`."""
 
     start: int
     stop: int
@@ -61,7 +61,7 @@ class Match(msgspec.Struct, frozen=True, gc=False):
 
 
 class Copies:
-    """The memory of one run, and the search in it. Owned by the run's `Requests`."""
+    """What one run remembers, and the search in it. Owned by the run's `Requests`."""
 
     def __init__(self) -> None:
         self._inputs: OrderedDict[str, Source] = OrderedDict()
@@ -77,7 +77,7 @@ class Copies:
     # -- the memory -----------------------------------------------------------------------------------------------
 
     def note(self, sequence: int, event: ev.Event, body: bytes, data: bytes = b"") -> None:
-        """Remember an event, if it has something to copy; every event in its order. `data`: its full input."""
+        """Remember an event if it has something to copy. Call it for every event, in order. `data`: the full input."""
         if len(body) < OUTCOME_BYTES_MIN and not self._inputs:
             return
         name = _VALUES.get(type(event))
@@ -87,7 +87,7 @@ class Copies:
             self._note_input(sequence, event, body, data)
 
     def load(self, read: Callable[[int], bytes]) -> None:
-        """Fetch the inputs that were noted without their bytes, by their sequence."""
+        """Fetch the inputs that were noted without their bytes; `read` gets the sequence of each."""
         for source in self._inputs.values():
             if not source.data:
                 source.data = read(source.sequence)
@@ -114,12 +114,12 @@ class Copies:
     # -- the search -----------------------------------------------------------------------------------------------
 
     def cut(self, event: InputEvent, data: bytes) -> tuple[InputEvent, bytes]:
-        """The event with `data`, its large input, in pieces; and the tail of its body."""
+        """Split `data`, the large input of the event, into pieces. Returns the event with them, and its body's tail."""
         pieces, tail = self.find(_target_of(event), data)
         return msgspec.structs.replace(event, input=ev.ABSENT, pieces=pieces, digest=digest(data)), tail
 
     def find(self, target: str, data: bytes) -> tuple[tuple[Piece, ...], bytes]:
-        """The pieces of a large input for `target`, and its tail. At worst one literal."""
+        """The pieces of a large input for `target`, and its tail; at worst it is all one literal."""
         same = self._inputs.get(target)
         before = same if same is not None else next(reversed(self._inputs.values()), None)
         matches: list[Match] = []
@@ -150,7 +150,7 @@ def _target_of(event: InputEvent) -> str:
 
 
 def _search(data: bytes, gap: tuple[int, int], sources: Sequence[Source]) -> list[Match]:
-    """Passages of the sources in what of `data` is not yet found."""
+    """Find passages of the sources in the part of `data` that is not matched yet."""
     gaps, matches = [gap], []
     left = SCAN_BYTES_MAX
     for source in sources:
@@ -174,19 +174,19 @@ def _search(data: bytes, gap: tuple[int, int], sources: Sequence[Source]) -> lis
 
 
 def _places(length: int) -> Iterable[int]:
-    """Where the samples of a source stand."""
+    """The places of the samples in a source."""
     return range(0, max(length - SAMPLE_BYTES, 0) + 1, max(length // SAMPLES_MAX, MATCH_BYTES_MIN // 2))
 
 
 def _grown(data: bytes, at: int, start: int, stop: int, source: Source, place: int) -> Match | None:
-    """A sample that was found at `at`, as far as it goes in both directions."""
+    """Extend a sample that was found at `at` as far as it matches in both directions."""
     back = common_back(data[start:at], source.data[:place])
     front = common_front(data[at:stop], source.data[place:])
     return _match(data, at - back, at + front, source, place - back)
 
 
 def _match(data: bytes, start: int, stop: int, source: Source, place: int) -> Match | None:
-    """A match, cut to whole characters, so that what is left is text: bodies are UTF-8. None: not worth a piece."""
+    """A match, cut to whole characters, so that the rest is text: bodies are UTF-8. None: too short for a piece."""
     begin = start
     while begin < stop and data[begin] & 0xC0 == 0x80:
         begin += 1
@@ -214,7 +214,7 @@ def _written(data: bytes, matches: Sequence[Match]) -> tuple[tuple[Piece, ...], 
 
 
 def common_front(a: bytes, b: bytes) -> int:
-    """How many bytes two strings begin with in common. Halves, compared whole: 100 times as fast as a loop."""
+    """The length of the common prefix. Bisects and compares slices, which is 100 times as fast as a loop."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -226,7 +226,7 @@ def common_front(a: bytes, b: bytes) -> int:
 
 
 def common_back(a: bytes, b: bytes) -> int:
-    """How many bytes two strings end with in common."""
+    """The length of the common suffix."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

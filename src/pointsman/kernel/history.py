@@ -17,13 +17,15 @@ from pointsman.kernel.values import digest
 _OUTCOMES = (
     ev.CallCompleted, ev.CallFailed, ev.CallSkipped, ev.HumanTaskAnswered, ev.HumanTaskExpired, ev.ChildEnded
 )  # fmt: skip
-"""What ends a call."""
+"""The events that end a call."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One recorded event; `data` is its full input, if it has one that a replay needs: an input in pieces of a call
-    that is over is compared by its digest, and never rebuilt (10,000 inputs of a long conversation would be 15 GB).
-    `is_again`: see `redriving.py`."""
+    """One recorded event.
+
+    `data` is its full input, if a replay needs it. If a call is over, its input in pieces is compared by the digest and
+    never rebuilt (10,000 inputs of a long conversation would be 15 GB). `is_again`: see `redriving.py`.
+    """
 
     event: ev.Event
     at: int
@@ -33,10 +35,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct):
-    """A cause, what the log has between it and the next, and its requests by type and call.
+    """A cause, the events between it and the next one, and its requests by type and call.
 
-    `goes_on`: a redrive stands between it and the next group; what the body now asks for in answer to either is among
-    the requests of both. `is_last`: nothing but such groups follows.
+    `goes_on`: a redrive comes between it and the next group; the requests that the body now makes in answer to either
+    are among those of both. `is_last`: only such groups follow.
     """
 
     cause: Entry
@@ -47,13 +49,13 @@ class Group(msgspec.Struct):
 
 
 class History:
-    """The events of one generation of a run, from its first on. Those of earlier ones may be given too; they are not
+    """The events of one generation of a run, from its first on. Events of earlier generations may be given, but are not
     read.
 
     Attributes:
-        sequence: of the last event.
+        sequence: the sequence of the last event.
         redrives: how often the run was redriven.
-        entries: the events that count, in the order in which they do.
+        entries: the events that count, in the order in which they count.
 
     Raises:
         CorruptLog: the stream does not start with RunStarted at 1, or with RunRestarted, or has a hole. UnknownEvent.
@@ -61,7 +63,7 @@ class History:
 
     def __init__(self, run: str, recorded: list[ev.Recorded]) -> None:
         self.warnings: list[str] = []
-        """What the replay noticed and let pass."""
+        """What the replay noticed and tolerated."""
         self._recorded = _last_generation(run, recorded)
         self.base = self._recorded[0].sequence
         self.sequence = self._recorded[-1].sequence
@@ -88,7 +90,7 @@ class History:
         return Entry(event, fact.at, data, fact.sequence)
 
     def copies(self) -> Copies | None:
-        """What new inputs may be copied from."""
+        """The memory from which new inputs may be copied."""
         copies = Copies()
         for row, event in zip(self._recorded, self._events, strict=True):
             copies.note(row.sequence, event, row.body)
@@ -106,7 +108,7 @@ class History:
         return self._recorded[sequence - self.base].body
 
     def groups(self) -> Iterator[Group]:
-        """One group for each cause, in order. The terminal event is in no group's requests."""
+        """One group for each cause, in order. The terminal event is not among the requests of any group."""
         groups: list[Group] = []
         for entry in self.entries:
             if isinstance(entry.event, ev.Cause):
@@ -127,14 +129,14 @@ class History:
         return call in self._outcomes
 
     def input_of(self, event_type: type[Any], call: str) -> bytes:
-        """The full input of the request of this type and call, as it counts: the last one."""
+        """The full input of the last request of this type and call, which is the one that counts."""
         places = range(len(self._events) - 1, -1, -1)
         found = (n for n in places if isinstance(self._events[n], event_type) and self._events[n].call == call)  # type: ignore[attr-defined]
         return self._input_at(self.base + next(found))
 
 
 def _last_generation(run: str, recorded: list[ev.Recorded]) -> list[ev.Recorded]:
-    """Raises CorruptLog."""
+    """The events of the last generation. Raises CorruptLog."""
     first = recorded[0].sequence if recorded else 1
     for expected, row in enumerate(recorded, first):
         if row.sequence != expected:
@@ -148,10 +150,10 @@ def _last_generation(run: str, recorded: list[ev.Recorded]) -> list[ev.Recorded]
 def whole_input(
     event: InputEvent, row: ev.Recorded, body_of: Callable[[int], bytes], known: Mapping[int, bytes] | None = None
 ) -> bytes:
-    """The input of an event, rebuilt where it stands in pieces; for the arguments, see `pieces.rebuild`.
+    """The input of an event, rebuilt if it is in pieces; for the arguments, see `pieces.rebuild`.
 
     Raises:
-        CorruptLog: the pieces do not fit the log, or give other bytes than were recorded.
+        CorruptLog: the pieces do not fit the log, or the result differs from what was recorded.
     """
     if not event.pieces:
         return bytes(event.input)

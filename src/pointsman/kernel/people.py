@@ -1,4 +1,4 @@
-"""`run.ask`: a body asks a person. The verb, and the request that it makes (see `asking.py` for the words)."""
+"""`run.ask`, by which a body asks a person, and the request that it makes (`asking.py` explains the words)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class AskHandle(Handle[Answer[Any]], eq=False, kw_only=True):
-    """A question that is open, and how to read its answer."""
+    """An open question, and how to read its answer."""
 
     shape: Shape
     has_proposal: bool
@@ -54,24 +54,25 @@ class AsksPeople:
         assignee: str = "", expires_in: float | None = None, until: Moment | float | None = None,
         escalate_to: str = "", escalate_in: float | None = None, escalate: Steps = (), key: str | None = None,
     ) -> Answer[Any]:  # fmt: skip
-        """Ask a person, and wait for what comes of it. The run is parked meanwhile, for a minute or a year.
+        """Ask a person, and wait for the answer. The run is parked meanwhile, whether for a minute or a year.
 
         Args:
             question: for people, 1,000 characters at most.
             context: any JSON or model that helps them to answer.
-            proposed: the answer that they may accept as it is, or edit.
-            schema: what an answer must be: a type, or a JSON Schema as a dict. The proposed answer's type without, and
-                any JSON where nothing is proposed.
+            proposed: an answer that they may accept as it is, or edit.
+            schema: what an answer must be: a type, or a JSON Schema as a dict. Without it, the type of the proposed
+                answer; any JSON if nothing is proposed either.
             assignee: a person or a group, by any name that people know them by.
-            expires_in: seconds until the answer is `expired`. until: the same, as a moment: a datetime with a time
-                zone, or seconds since 1970; by the database's clock.
-            escalate_to, escalate_in: who is asked instead when there is no answer after so many seconds. escalate: the
-                same in several steps, each (seconds from the beginning, who is asked then).
-            key: a call id of one's own.
+            expires_in: seconds until the question expires; the answer is then `expired`.
+            until: the same as a point in time: a datetime with a time zone, or seconds since 1970; by the database's
+                clock.
+            escalate_to, escalate_in: who is asked instead if there is no answer after this many seconds.
+            escalate: the same in several steps, each (seconds from the beginning, who is asked then).
+            key: a call id of your own.
 
         Raises:
-            InvalidValue, InvalidInput: with what to change; the second also where a person's answer fits the schema and
-                not the type (a validator of your own refused it): ask again.
+            InvalidValue, InvalidInput: an argument is not allowed; the message says what to change. InvalidInput also
+                if a person's answer fits the schema but not the type (a validator of your own refused it): ask again.
         """
         return await self.start_ask(
             question, context=context, proposed=proposed, schema=schema, assignee=assignee, expires_in=expires_in,
@@ -83,7 +84,7 @@ class AsksPeople:
         assignee: str = "", expires_in: float | None = None, until: Moment | float | None = None,
         escalate_to: str = "", escalate_in: float | None = None, escalate: Steps = (), key: str | None = None,
     ) -> Handle[Answer[Any]]:  # fmt: skip
-        """Like `ask`, without waiting: the handle stands for the answer. Cancel it, and the question is closed."""
+        """Like `ask`, but returns a handle for the answer at once. Cancelling the handle closes the question."""
         check_question(question)
         terms = terms_of(assignee, expires_in, until, escalate_to, escalate_in, escalate)
         return self._requests.ask(self._call_id("ask", key), question, context, proposed, schema, terms)
@@ -121,8 +122,9 @@ class Asking(Observing):
     def _compare_question(
         self, recorded: ev.HumanTaskRequested, question: str, context: bytes, proposed: bytes
     ) -> None:
-        """In replay: the code must ask what the log says was asked. The answer to one question must not count as the
-        answer to another."""
+        """Check in a replay that the code asks the recorded question: the answer to one question must not count as the
+        answer to another.
+        """
         was = (recorded.question, bytes(recorded.context), bytes(recorded.proposed))
         if was == (question, context, proposed):
             return
@@ -141,17 +143,17 @@ class Asking(Observing):
 
 
 def _raw(data: bytes) -> msgspec.Raw:
-    """As a field of an event; an empty one is not written."""
+    """The data as a field of an event; an empty one is not written."""
     return msgspec.Raw(data) if data else ev.ABSENT
 
 
 def expired(tasks: Mapping[str, OpenTask], now: int) -> list[OpenTask]:
-    """The tasks whose time is over. The run's mailbox decides whether an answer came first."""
+    """The tasks that have expired. The run's mailbox decides whether an answer came first."""
     return [task for task in tasks.values() if task.expires_at is not None and task.expires_at <= now]
 
 
 def escalations(tasks: Mapping[str, OpenTask], now: int) -> list[ev.HumanTaskEscalated]:
-    """For the tasks that go to somebody else now."""
+    """Events for the tasks that are due to be escalated."""
     return [
         ev.HumanTaskEscalated(
             call=call, task=task.id, assignee=task.escalate_to, before=task.assignee, step=task.escalated + 1
@@ -162,7 +164,7 @@ def escalations(tasks: Mapping[str, OpenTask], now: int) -> list[ev.HumanTaskEsc
 
 
 def answer_of(handle: AskHandle, event: ev.HumanTaskAnswered | ev.HumanTaskExpired, at: int) -> Answer[Any]:
-    """What the body gets. Raises InvalidInput: the answer is not of the type that the body asked for."""
+    """The answer that the body gets. Raises InvalidInput: it is not of the type that the body asked for."""
     if isinstance(event, ev.HumanTaskExpired):
         return Answer("expired", None, by="", at=(event.expired_at or at) / 1000, reason="", call=handle.call)
     when = (event.answered_at or at) / 1000

@@ -1,9 +1,10 @@
-"""Redrive: a failed run goes on from the call that failed. Which of its events count after that, and where it goes on.
+"""Redrive: a failed run goes on from the call that failed. This module decides where, and which events still count.
 
-`RunRedriven.after` names an event. What stands behind it, in the order that counts, is void: the failed outcomes, what
-the body did in answer to them, the end. But not what others did meanwhile for calls that were under way at that point:
-their outcomes and the run's mail follow the `RunRedriven`, in their old order, so that nothing that completed is
-repeated. What it all cost stays spent. Nothing is deleted: a redrive is one more event, and can be redriven itself.
+`RunRedriven.after` names an event. The events after it, in the order in which they count, are void: the failed
+outcomes, what the body did in answer to them, and the end. Not void is what others did meanwhile for calls that were
+under way at that point: their outcomes and the run's mail follow the `RunRedriven` in their old order, so that nothing
+completed is repeated. The cost of all of it stays spent. Nothing is deleted: a redrive is one more event, and can be
+redriven too.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from pointsman.kernel.upcast import read_event
 
 _TASK_OVER = ev.HumanTaskAnswered | ev.HumanTaskExpired
 _MAIL = ev.SignalReceived | ev.CancelRequested
-"""What is kept of what is void, whatever became of the calls."""
+"""Void events that are kept in any case, whatever happened to the calls."""
 _ABOUT_TASKS = (
     ev.CallRequested | ev.HumanTaskOpened | ev.HumanTaskRequested | ev.CallCancelled | ev.CallSkipped | ev.RunRedriven
     | ev.RunRestarted | _TASK_OVER
 )  # fmt: skip
-"""What opens a human task, and what ends one."""
+"""The events that open or end a human task."""
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """A recorded event. `is_again`: it counts behind a redrive, though it was recorded before it."""
+    """A recorded event. `is_again`: it counts as coming after a redrive, although it was recorded before."""
 
     sequence: int
     at: int
@@ -44,11 +45,12 @@ class RedrivePlan(msgspec.Struct, frozen=True):
 
     Attributes:
         after: see the module.
-        failed: the outcome that ended the run; None: its own code did.
-        calls: get fresh attempts.
-        failed_children, open_children: runs whose outcome is waited for anew, by call: among `calls`; under way when
-            the run failed.
-        tasks: human tasks that are open again. questions: of the body, that are asked anew.
+        failed: the outcome that ended the run; None: its own code ended it.
+        calls: the calls that get new attempts.
+        failed_children: child runs among `calls`, by call; their outcome is awaited again.
+        open_children: the same for child runs that were under way when the run failed.
+        tasks: human tasks that are open again.
+        questions: questions of the body that are asked again.
     """
 
     number: int
@@ -64,14 +66,14 @@ class RedrivePlan(msgspec.Struct, frozen=True):
 
 
 def facts_of(recorded: Sequence[ev.Recorded]) -> list[Fact]:
-    """Raises UnknownEvent."""
+    """The recorded events as facts. Raises UnknownEvent."""
     return [Fact(row.sequence, row.at, read_event(row)) for row in recorded]
 
 
 def redriven(
     found: RedrivePlan, children: Mapping[str, int], *, by: str, reason: str, has_fresh_key: bool
 ) -> ev.RunRedriven:
-    """The event that carries a plan out. `children`: at which sequence each that it waits for stands, by call."""
+    """The event that carries out a plan. `children`: the current sequence of each child that it waits for, by call."""
     return ev.RunRedriven(
         number=found.number, after=found.after, calls=found.calls, children=dict(children), spent=found.spent,
         folded=found.folded, has_fresh_key=has_fresh_key, by=by, reason=reason,
@@ -79,10 +81,10 @@ def redriven(
 
 
 def in_force(facts: Sequence[Fact]) -> list[Fact]:
-    """The events that count, in the order in which they do.
+    """The events that count, in the order in which they count.
 
     Raises:
-        CorruptLog: a redrive names an event that is not there.
+        CorruptLog: a redrive names an event that does not exist.
     """
     out: list[Fact] = []
     for fact in facts:
@@ -100,9 +102,9 @@ def in_force(facts: Sequence[Fact]) -> list[Fact]:
 
 
 def _kept(before: Sequence[Fact], void: Sequence[Fact], again: Sequence[str]) -> list[Fact]:
-    """Of what is void, what others did: mail, and what became of calls that were under way."""
+    """The void events that still count because others made them: mail, and outcomes of calls that were under way."""
     known = {fact.event.call for fact in before if isinstance(fact.event, ev.Request)}.difference(again)
-    # A child that was redriven alone ended twice, and its parent took both in: the last counts.
+    # A child that was redriven alone ended twice, and its parent recorded both ends: the last one counts.
     ends = {fact.event.call: fact.sequence for fact in void if isinstance(fact.event, ev.ChildEnded)}
     kept: list[Fact] = []
     for fact in void:
@@ -112,7 +114,7 @@ def _kept(before: Sequence[Fact], void: Sequence[Fact], again: Sequence[str]) ->
         if isinstance(event, ev.ChildEnded) and ends[event.call] != fact.sequence:
             continue
         if isinstance(event, _MAIL) or getattr(event, "call", None) in known:
-            if getattr(event, "spent", None) is not None:  # the redrive says what all of it cost
+            if getattr(event, "spent", None) is not None:  # the redrive records the cost of all of it
                 event = msgspec.structs.replace(event, spent=None)
             kept.append(Fact(fact.sequence, fact.at, event, is_again=True))
     return kept
@@ -122,10 +124,10 @@ def plan(run: str, facts: Sequence[Fact]) -> RedrivePlan:
     """Where a run whose last event is RunFailed would go on.
 
     Args:
-        facts: of its last generation, all of them.
+        facts: all facts of its last generation.
 
     Raises:
-        CorruptLog: they do not end so.
+        CorruptLog: they do not end with RunFailed.
     """
     current = in_force(facts)
     place = len(current) - 1
@@ -148,7 +150,7 @@ def plan(run: str, facts: Sequence[Fact]) -> RedrivePlan:
         elif call in calls:
             said: Amount | None = over[call].spent
             spent -= then.given[call] if said is None else said
-    going_on = folded(run, [*before, *_kept(before, void, calls)])  # a task may have been opened behind the cut
+    going_on = folded(run, [*before, *_kept(before, void, calls)])  # a task may have been opened after the cut
     redrives = [fact.event.number for fact in facts if isinstance(fact.event, ev.RunRedriven)]
     return RedrivePlan(
         number=max(redrives, default=then.redrives) + 1, after=before[-1].sequence, failed=failed, calls=calls,
@@ -161,7 +163,7 @@ def plan(run: str, facts: Sequence[Fact]) -> RedrivePlan:
 
 
 def misplaced(facts: Sequence[Fact]) -> frozenset[int]:
-    """Of events that count, the sequences of answers to human tasks that were not open any more when they came."""
+    """The sequences of answers that came when their human tasks were no longer open. `facts` are events that count."""
     if not any(isinstance(fact.event, _TASK_OVER) for fact in facts):
         return frozenset()
     state, found = RunState(run=""), set()
@@ -174,7 +176,7 @@ def misplaced(facts: Sequence[Fact]) -> frozenset[int]:
 
 
 def _decisive(facts: Sequence[Fact], stray: Set[int]) -> tuple[int, ev.Event | None]:
-    """How many of `facts`, whose last is RunFailed, stay; and the outcome that ended the run."""
+    """How many of `facts`, which end with RunFailed, are kept; and the outcome that ended the run."""
     end = facts[-1].event
     assert isinstance(end, ev.RunFailed)
     failures = [
@@ -201,7 +203,7 @@ def _decisive(facts: Sequence[Fact], stray: Set[int]) -> tuple[int, ev.Event | N
 
 
 def _was_refused(event: ev.Event) -> bool:
-    """Did the body ask for what it could not get, and was told so at once?"""
+    """Whether the event refuses a request of the body at once, because it could not be met."""
     match event:
         case ev.CallRefused():
             return True
@@ -213,7 +215,7 @@ def _was_refused(event: ev.Event) -> bool:
 
 
 def _failures(void: Iterable[Fact]) -> dict[str, Any]:
-    """The outcomes of calls that have no result, by call; not of a child that was redriven alone and has one by now."""
+    """The outcomes of calls without a result, by call; not of a child that was redriven alone and now has a result."""
     over: dict[str, Any] = {}
     for fact in void:
         event = fact.event
@@ -226,7 +228,7 @@ def _failures(void: Iterable[Fact]) -> dict[str, Any]:
 
 
 def _failed_call(event: ev.Event) -> str | None:
-    """The call that has no result, if this is such an outcome."""
+    """The call that the event leaves without a result, if it is such an outcome."""
     match event:
         case ev.CallFailed(call=call):
             return call
@@ -240,7 +242,7 @@ def _failed_call(event: ev.Event) -> str | None:
 
 
 def folded(run: str, facts: Sequence[Fact]) -> RunState:
-    """What events that count add up to. Raises CorruptLog."""
+    """The state after folding events that count. Raises CorruptLog."""
     state = RunState(run=run, sequence=facts[0].sequence - 1)
     try:
         for fact in facts:

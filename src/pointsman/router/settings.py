@@ -12,7 +12,7 @@ import msgspec
 
 
 class InvalidRouterSettings(ValueError):
-    """The router's settings contradict each other or leave it open; the message names the setting."""
+    """The router's settings contradict each other or leave it open to anybody; the message names the setting."""
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,47 +21,45 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         host: address to bind; anything but loopback needs a token.
         port: 0 for any free one (`RouterService.port` tells which).
-        token: what `Authorization: Bearer` must carry on every request but /health and /ready; it is passed
-            on, for the coordinators check it too. None asks for nothing.
-        announce_token: what coordinators announce themselves with, if that is not `token`: whoever may
+        token: what `Authorization: Bearer` must carry on every request but /health and /ready. It is passed on, because
+            the coordinators check it too. None: no token is needed.
+        announce_token: the token with which coordinators announce themselves, if it is not `token`: whoever may
             announce receives requests.
         coordinators: addresses (host:port) that are always tried, announced or not.
-        silent_s: an announced coordinator without a word for so long is not used, and what waits for it is
-            sent elsewhere. They announce themselves every 0.5 s.
-        silence_every_s: how often it is looked who has fallen silent.
-        forget_s: silent for so long, it is no longer listed.
-        down_s: after a refused connection, for so long nothing is sent there but one probe at its end.
-        coordinators_max: announced at the same time; further names are refused.
-        probe_every_s: how often each coordinator is asked for /health, over the way that requests take.
-        probe_timeout_s: without an answer for so long, it counts as silent.
+        silent_s: an announced coordinator that was silent for this long is not used, and the requests that wait for it
+            are sent elsewhere. Coordinators announce themselves every 0.5 s.
+        silence_every_s: how often to check which coordinators are silent.
+        forget_s: a coordinator that was silent for this long is no longer listed.
+        down_s: after a refused connection, nothing is sent to the address for this long; then one probe.
+        coordinators_max: coordinators announced at the same time; further names are refused.
+        probe_every_s: how often to ask each coordinator for /health, in the same way as requests are sent.
+        probe_timeout_s: a coordinator that does not answer a probe within this time counts as silent.
         retry_for_s: how long a request that no coordinator took is tried again before it gets 503.
         backoff_s: pause after all coordinators were tried.
-        breaks_max: connections that may break under one request; then it may be the request that kills, and
-            it gets 502.
-        header_bytes_max: request line and headers of one request, in bytes (431).
-        body_bytes_max: body of one request (413); it is held until the response is passed on, for
-            retries.
-        bodies_bytes_max: all bodies held at the same time, of every client (503).
-        response_header_bytes_max: status line and headers of a coordinator's response (502).
-        held_response_bytes_max: a response whose Content-Length is at most this is held back until it is complete:
-            a coordinator that dies in its middle costs a retry, not an error. Longer ones, and those without
-            a Content-Length, flow as they come. So much memory may be taken for each client connection.
+        breaks_max: connections that may break under one request; after that it may be the request that kills its
+            coordinator, and it gets 502.
+        header_bytes_max: bytes of the request line and headers of one request (431).
+        body_bytes_max: bytes of the body of one request (413); it is held for retries until the response is passed on.
+        bodies_bytes_max: bytes of all bodies held at the same time, of all clients (503).
+        response_header_bytes_max: bytes of the status line and headers of a coordinator's response (502).
+        held_response_bytes_max: a response with a Content-Length of at most this is held back until it is complete: a
+            coordinator that dies in the middle of it costs a retry, not an error. Longer ones, and those without a
+            Content-Length, are passed on as they come. Each client connection may take this much memory.
         connections_max: client connections; the next one gets 503.
         headers_timeout_s: from a request's first byte to the end of its headers (408).
         body_timeout_s: from the end of its headers to the end of its body (408).
-        idle_timeout_s: a client connection without a request under way.
-        write_timeout_s: a client that takes nothing of what is sent to it.
-        connect_timeout_s: opening a connection to a coordinator.
-        response_timeout_s: from a request sent to the response's headers, or to its end if it is held back
+        idle_timeout_s: how long a client connection may be open without a request under way.
+        write_timeout_s: how long a client may take nothing of what is sent to it.
+        connect_timeout_s: how long opening a connection to a coordinator may take.
+        response_timeout_s: from the end of a request to the response's headers, or to its end if it is held back
             (504). Longer than the longest wait for a result.
-        stream_idle_timeout_s: silence in the middle of a response that is passed on as it comes; None for no
-            limit.
-        upstream_idle_s: unused connections to coordinators are closed after so long. Must be shorter than the
+        stream_idle_timeout_s: how long a response that is passed on as it comes may pause; None: no limit.
+        upstream_idle_s: connections to coordinators that were unused for this long are closed. Must be shorter than the
             coordinators' own keep-alive.
         upstream_idle_max: unused connections kept for each coordinator.
-        linger_s: after an error in the middle of a request, how long what still comes in is read and dropped,
-            so that the client gets to read the error.
-        sweep_every_s: how often deadlines are looked at; each may be exceeded by so much.
+        linger_s: how long, after an error in the middle of a request, the rest of the request is read and dropped, so
+            that the client can read the error.
+        sweep_every_s: how often to check deadlines; each may be exceeded by this much.
         stop_timeout_s: how long requests in flight may take once the router stops.
     """
 
@@ -119,7 +117,7 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def host_in(header: bytes) -> str:
-    """The host of a header Host, without its port and brackets."""
+    """The host in a Host header, without port and brackets."""
     text = header.decode("latin-1").strip()
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 

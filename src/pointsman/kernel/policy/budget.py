@@ -1,12 +1,12 @@
-"""The ledger of one budget that many runs share: its events, its state, and what may be decided on it.
+"""The ledger of one budget that many runs share: its events, its state, and the decisions on it.
 
-The law: in each window of time, what was settled and what is out in tranches never exceed the limit together. A
+The invariant: in each window of time, settled amounts and outstanding tranches together never exceed the limit. A
 tranche is what one coordinator may spend without asking again; it belongs to the window in which it was granted,
-whenever it is settled. So the stream moves once for many calls, and a coordinator that dies takes at most its tranches
-with it until they are settled from the runs' logs.
+whenever it is settled. So one append serves many calls, and a coordinator that dies ties up at most its tranches, until
+they are settled from the runs' logs.
 
-Pure: `now_ms` is an argument (ms, the database's clock). An agent that spends more than was reserved for it is counted
-for what it spent, and nothing more is granted until that fits.
+Pure: `now_ms` is an argument (ms, the database's clock). If an agent spends more than was reserved for it, what it
+spent counts, and nothing more is granted until that fits the limit.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from pointsman.kernel.events import Event, Recorded
 from pointsman.kernel.policy.amounts import NOTHING, Amount, Budget
 
 DECLARED = "declaration"
-"""`by` of a budget that stands in the code (an agent's card, the settings), and not in an operator's order."""
+"""`by` of a budget that is declared in code (an agent's card, the settings), and not set by an operator."""
 PART_OF_FREE = 4
-"""A tranche takes at most this part of what is free, so that the last of a budget is not in one hand."""
+"""A tranche takes at most one of this many parts of what is free, so that no coordinator gets the last of a budget."""
 
 
 class BudgetSet(Event, frozen=True):
-    """The limit from now on. `window`: the number of the window under this limit. Where `per` changes, numbers of
-    windows lose their meaning, and what is out counts in this one."""
+    """The limit from now on. `window`: the number of the window under this limit. If `per` changes, earlier numbers of
+    windows lose their meaning, and outstanding tranches count in this one.
+    """
 
     budget: Budget
     by: str
@@ -36,7 +37,7 @@ class BudgetSet(Event, frozen=True):
 
 
 class TrancheGranted(Event, frozen=True):
-    """`amount` holds only what the budget limits."""
+    """A tranche was granted. `amount` holds only what the budget limits."""
 
     tranche: str
     incarnation: int
@@ -45,14 +46,14 @@ class TrancheGranted(Event, frozen=True):
 
 
 class TrancheReduced(Event, frozen=True):
-    """Its holder gives back what it does not need; `amount` is what it keeps, spent or reserved."""
+    """The holder of a tranche gave back what it does not need; `amount` is what it keeps, spent or reserved."""
 
     tranche: str
     amount: Amount
 
 
 class TrancheSettled(Event, frozen=True):
-    """Everything that was reserved from it has ended, and used up `spent`. The rest is free again."""
+    """All reservations from a tranche have ended, and used up `spent`. The rest is free again."""
 
     tranche: str
     spent: Amount
@@ -70,12 +71,13 @@ class Tranche(msgspec.Struct, frozen=True):
 
 
 class LedgerState(msgspec.Struct, frozen=True):
-    """Where a ledger stands.
+    """The state of a ledger.
 
     Attributes:
         by: who set the budget; empty: nobody has yet, and there is no limit.
-        window: the latest one in which something was granted. settled: what was spent in it, for certain.
-        tranches: what is out, of this window and of earlier ones.
+        window: the latest window in which something was granted.
+        settled: what was certainly spent in it.
+        tranches: the outstanding tranches, of this window and of earlier ones.
     """
 
     budget: Budget = Budget()
@@ -92,7 +94,7 @@ class LedgerState(msgspec.Struct, frozen=True):
         return self.settled if self.window_at(now_ms) == self.window else NOTHING
 
     def out_at(self, now_ms: int) -> Amount:
-        """What is out in tranches of the window of `now_ms`."""
+        """The total of the outstanding tranches of the window of `now_ms`."""
         window, out = self.window_at(now_ms), NOTHING
         for tranche in self.tranches.values():
             if tranche.window == window:
@@ -100,7 +102,7 @@ class LedgerState(msgspec.Struct, frozen=True):
         return out
 
     def free_at(self, now_ms: int) -> Amount:
-        """What may still be granted; negative in a part whose limit was lowered or overspent."""
+        """What may still be granted; a part is negative if its limit was lowered or overspent."""
         return self.budget.limit - self.settled_at(now_ms) - self.out_at(now_ms)
 
 
@@ -109,7 +111,7 @@ def window_of(budget: Budget, now_ms: int) -> int:
 
 
 def window_end_ms(budget: Budget, window: int) -> int | None:
-    """When a window is over; None: never."""
+    """The end of a window; None: it never ends."""
     return None if budget.per is None else (window + 1) * _per_ms(budget.per)
 
 
@@ -118,7 +120,7 @@ def is_limit(budget: Budget) -> bool:
 
 
 def check_shared(budget: Budget) -> None:
-    """Raises ValueError: what a budget that many runs share can't have."""
+    """Check a budget that many runs share. Raises ValueError: it has something that a shared budget can't have."""
     if budget.seconds is not None:
         raise ValueError("Budget(seconds=) is wall time of one run; a shared budget has a window: per=")
     if budget.per is not None and budget.per < 1:
@@ -134,7 +136,7 @@ def attempt_of(amount: Amount) -> Amount:
 
 
 def set_budget(state: LedgerState, budget: Budget, by: str, now_ms: int) -> BudgetSet:
-    """Raises ValueError: not a budget that can be shared."""
+    """Set or change the budget. Raises ValueError: it can't be shared."""
     check_shared(budget)
     kept = state.window if budget.per == state.budget.per else 0
     return BudgetSet(budget, by, max(kept, window_of(budget, now_ms)))
@@ -143,8 +145,9 @@ def set_budget(state: LedgerState, budget: Budget, by: str, now_ms: int) -> Budg
 def grant(
     state: LedgerState, tranche: str, incarnation: int, least: Amount, wish: Amount, now_ms: int
 ) -> TrancheGranted | Amount:
-    """A tranche of at least `least` and, while much is free, of `wish`; or what is free, when that is less than
-    `least`."""
+    """Grant a tranche: at least `least` and, while much is free, `wish`. If less than `least` is free, return what is
+    free instead.
+    """
     free, need = state.free_at(now_ms), state.budget.limited(least)
     if not need.fits(free):
         return free
@@ -159,7 +162,7 @@ def grant(
 
 
 def reduce(state: LedgerState, tranche: str, amount: Amount) -> TrancheReduced | None:
-    """None: it is settled, or no larger than that already."""
+    """Reduce a tranche to `amount`. None: it is settled, or already no larger than that."""
     held = state.tranches.get(tranche)
     kept = state.budget.limited(amount)
     if held is None or kept == held.amount or not kept.fits(held.amount):
@@ -168,7 +171,7 @@ def reduce(state: LedgerState, tranche: str, amount: Amount) -> TrancheReduced |
 
 
 def settle(state: LedgerState, tranche: str, spent: Amount) -> TrancheSettled | None:
-    """None: it is settled. What is settled twice counts once."""
+    """Settle a tranche. None: it is settled already; so a tranche counts once."""
     return TrancheSettled(tranche, spent) if tranche in state.tranches else None
 
 
@@ -213,7 +216,9 @@ _FOLDS: dict[type[Event], Callable[[LedgerState, Any], LedgerState]] = {
 
 
 def read_ledger_event(recorded: Recorded) -> Event:
-    """Raises UnknownEvent: a type or version that this release does not know, or a body that is not of it."""
+    """Decode an event of a ledger. Raises UnknownEvent: this release does not know the type or version, or the body
+    does not fit it.
+    """
     kind = LEDGER_EVENTS.get(recorded.type)
     if kind is None or recorded.version != kind.VERSION:
         raise UnknownEvent(

@@ -17,9 +17,9 @@ from pointsman.stores.queries import load
 
 LANES = 2
 ATTEMPTS_MAX = 5
-"""Times that a batch is sent: a partition may be missing, a body may be no JSON, places and keys may be taken."""
+"""How often a batch is sent at most: a partition may be missing, a body not be JSON, places and keys be taken."""
 SESSION = {
-    # Planned while the tables are small, the statement would later scan them: 48 µs a step instead of 19.
+    # A plan made while the tables are small would scan them later: 48 µs a step instead of 19.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
 }
@@ -28,7 +28,7 @@ _SQL = load(__package__, "append")
 
 
 class Appender:
-    """The lanes: one connection each, so that one lane never waits for the other's round trip."""
+    """Appends batches over the lanes, with a connection each: one lane never waits for the other's round trip."""
 
     def __init__(self, server: Server, readers: Pool) -> None:
         self._server = server
@@ -36,7 +36,7 @@ class Appender:
         self._lanes = [Link(server, SESSION, appends=True) for _ in range(LANES)]
 
     async def warm_up(self) -> None:
-        """Connect, so that the first append need not."""
+        """Connect now, so that the first append need not."""
         for lane in self._lanes:
             await lane.call(lambda connection: connection.fetchval("SELECT 1"))
 
@@ -48,10 +48,10 @@ class Appender:
         """See `ports/event_log.py`.
 
         Raises:
-            ValueError: a run twice in the batch, or a letter to a neighbour.
-            InvalidValue: PostgreSQL can't hold something of it, or (StoreRefused) a rule of its own refuses it; then
+            ValueError: a run is in the batch twice, or has a letter from another run of the batch.
+            InvalidValue: PostgreSQL can't hold one of the values, or (StoreRefused) one of its own rules refuses it;
                 nothing of the batch was appended.
-            StoreUnavailable: nothing is known of any of it.
+            StoreUnavailable: nothing is known about any part of the batch.
         """
         self._server.check_open()
         if not batch:
@@ -63,7 +63,9 @@ class Appender:
         return [results[append.run] for append in batch]
 
     async def _send(self, batch: Sequence[Append], lane: int) -> dict[str, AppendResult]:
-        """Send it until it is taken. The results of runs that moved, and of those whose place in the log is taken."""
+        """Send the batch until it is taken. Returns the results of runs that moved, and of those whose place in the log
+        is occupied.
+        """
         left, is_safe = batches.in_order(batch), False
         refused: dict[str, AppendResult] = {}
         refusal: Exception | None = None
@@ -104,7 +106,9 @@ class Appender:
         await self._readers.call(lambda connection: make_partitions(connection, buckets))
 
     async def _occupied(self, left: Sequence[Append]) -> dict[str, AppendResult]:
-        """Somebody wrote events past a head. Its run is in conflict; its neighbours are not to blame."""
+        """Find the runs that have events past their heads, written by somebody else: they are in conflict, the rest of
+        the batch is not.
+        """
         rows = await self._readers.call(
             lambda connection: connection.fetch(
                 _SQL["occupied"],
@@ -125,7 +129,7 @@ class Appender:
 
 @lru_cache
 def _moved(mail: int) -> AppendResult:
-    """Most runs have no mail, or little: one result serves all that have as many."""
+    """A result shared by all runs with the same number of letters: most have none, or few."""
     return AppendResult(Outcome.MOVED, mail)
 
 

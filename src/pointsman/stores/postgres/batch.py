@@ -1,8 +1,8 @@
 """A batch of appends as the columns of one statement's parameters, and the order in which it locks.
 
-Every element of an array costs asyncpg 0.25 µs to look at (it asks an abstract base class what it is), more than
-all the rest of its encoding. So a column of numbers travels as the text of an array, bodies as lines of one text, texts
-that repeat travel once and are named by number, and nonces lie one after the other in one value.
+Each element of an array costs asyncpg 0.25 µs to inspect (it checks it against an abstract base class), more than the
+rest of its encoding. So a column of numbers is sent as the text of an array, and bodies as the lines of one text; texts
+that repeat are sent once and referred to by number, and nonces are concatenated in one value.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _encoder = msgspec.json.Encoder()
 
 
 def check(batch: Sequence[Append]) -> None:
-    """PostgreSQL ignores a second update of a row in one statement without a word, so it must never come to that.
+    """Refuse a batch that would update a row twice: PostgreSQL silently ignores the second update in one statement.
 
     Raises:
-        ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch; or a sequence is none,
-            or a nonce.
+        ValueError: a run is in the batch twice, or has a letter from another run of the batch; or a sequence or a nonce
+            is invalid.
     """
     runs = {append.run for append in batch}
     if len(runs) != len(batch):
@@ -46,7 +46,7 @@ def check(batch: Sequence[Append]) -> None:
 
 
 def statement(batch: Sequence[Append]) -> str:
-    """The shortest statement of `append.sql` that does all that this batch needs."""
+    """The shortest statement of `append.sql` that does everything that this batch needs."""
     shortest = "append"
     for append in batch:
         if append.state is not None:
@@ -59,7 +59,7 @@ def statement(batch: Sequence[Append]) -> str:
 
 
 def in_order(batch: Sequence[Append]) -> list[Append]:
-    """Moves before creations, each by code point, as the database sorts ids: all statements lock in one order."""
+    """Sort moves before creations, each by code point like the database: all statements then lock in the same order."""
     return sorted(batch, key=_place)
 
 
@@ -68,7 +68,7 @@ def _place(append: Append) -> tuple[bool, str]:
 
 
 class _Words(dict[str, int]):
-    """Texts that repeat, each with its number, from 1, in the order in which they were first asked for."""
+    """Numbers for texts that repeat: counted from 1, in the order in which the texts are first looked up."""
 
     def __missing__(self, word: str) -> int:
         number = self[word] = len(self) + 1
@@ -76,13 +76,13 @@ class _Words(dict[str, int]):
 
 
 def parameters(kind: str, ordered: Sequence[Append], plain_bytes_max: int, *, safely: bool = False) -> Parameters:
-    """Words, nonces, columns of heads to move, heads to create, and events; for a family also letters and all heads to
-    lock; for a family or a batch with rows, these; and typed states.
+    """The parameters of the statement: words, nonces, columns of heads to move, heads to create, and events; for a
+    family also letters and all heads to lock; for a family or a batch with rows, the rows; and typed states.
 
     Args:
-        kind: what `statement` gave.
-        ordered: what `in_order` gave.
-        safely: the batch was refused before: what is not certainly JSON is packed.
+        kind: the result of `statement`.
+        ordered: the result of `in_order`.
+        safely: the batch was refused before: pack every body that may not be JSON.
     """
     words = _Words()
     moves = [append for append in ordered if append.create is None]
@@ -184,10 +184,10 @@ def _letters(ordered: Sequence[Append]) -> Parameters:
 
 
 def _unless_all(column: list[Any], value: object) -> list[Any]:
-    """Empty for a column that holds nothing else: the statement knows its default."""
+    """The column, or an empty one if all its values equal `value`, which is the statement's default."""
     return [] if column.count(value) == len(column) else column
 
 
 def _literal(column: Sequence[int | None]) -> str:
-    """An array as PostgreSQL reads it from text, `{1,null,3}`: JSON in other brackets."""
+    """An array as the text that PostgreSQL reads, `{1,null,3}`: JSON with other brackets."""
     return "{" + _encoder.encode(column).decode()[1:-1] + "}"

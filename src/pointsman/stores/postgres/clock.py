@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 
 NARROW_S = 0.002
-"""A measurement as quick as this is as good as any."""
+"""Seconds. A measurement that takes no longer than this is as good as any."""
 
 
 class PostgresClock:
-    """Never goes back within a process, whatever the measurements say. Safe to measure from another thread."""
+    """The database's time. It never goes back within a process, whatever the measurements say. Safe to measure from
+    another thread.
+    """
 
     def __init__(self) -> None:
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
@@ -26,9 +28,9 @@ class PostgresClock:
     monotonic = staticmethod(time.monotonic)
 
     def measured(self, now_ms: int, sent: float, received: float) -> None:
-        """The database said `now_ms` between two moments of the monotonic clock.
+        """Take in that the database's time was `now_ms` at some point between `sent` and `received` (monotonic clock).
 
-        A slow answer says little: it counts only once the last good one has aged.
+        A slow answer is imprecise: it counts only once the last good one has aged.
         """
         width = received - sent
         if width <= max(NARROW_S, self._width_s):

@@ -1,4 +1,4 @@
-"""How values travel: `json` as the bytes that it is, `jsonb` as Python values, times as ms since 1970."""
+"""Codecs of a connection: `json` as its bytes, `jsonb` as Python values, times as ms since 1970."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import asyncpg
 
 EPOCH_MS = 946_684_800_000
-"""PostgreSQL counts microseconds from 2000 on."""
+"""The start of 2000, from which PostgreSQL counts microseconds."""
 
 
 async def set_codecs(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """In binary, `json` is its text and nothing else: what was appended comes back byte for byte."""
+    """Set the codecs. `json` is read in binary, where it is just its text: it comes back byte for byte as appended."""
     await connection.set_type_codec("json", schema="pg_catalog", encoder=_same, decoder=bytes, format="binary")
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=msgspec.json.decode, format="text"
@@ -31,7 +31,7 @@ def _same(value: bytes) -> bytes:
 
 
 def _to_jsonb(value: Any) -> str:
-    """Refuses what `json` would take and `jsonb` would not, and what an encoder would write as something else."""
+    """Encode a value. Refuses what `json` accepts and `jsonb` does not, and what an encoder would change silently."""
     return values.encode(value).decode() if value else "{}"
 
 

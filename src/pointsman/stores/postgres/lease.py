@@ -1,10 +1,10 @@
-"""A lease that a thread of its own holds and renews: a busy event loop does not lose the incarnation, and a hung one
-gives it up.
+"""A lease that is held and renewed in a thread of its own: a busy event loop does not lose the incarnation, and a hung
+one gives it up.
 
-The thread has its own loop and its own connection, whose session holds the incarnation's advisory lock: a killed
-process frees it within milliseconds. It renews only while the main loop shows that it runs. If the main loop stops for
-too long, the thread dumps all stacks to stderr and ends the process, because nothing else could tell where the loop
-hangs.
+The thread has its own loop and its own connection. The session holds the incarnation's advisory lock, which a killed
+process frees within milliseconds. The thread renews the lease only while the main loop shows that it runs. If the main
+loop stops for too long, the thread dumps all stacks to stderr and ends the process, because nothing else could tell
+where the loop hangs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.queries import load
 
 MARGIN = 0.1
-"""Part of the TTL that a holder does not rely on."""
+"""Share of the TTL that a holder does not rely on."""
 RENEWALS_PER_TTL = 5
 RETRY_S = 0.02
 HUNG_EXIT_CODE = 70
@@ -52,7 +52,7 @@ class PostgresLease:
         self._thread = threading.Thread(target=self._run, name=f"lease of {registration.name}", daemon=True)
         self._inner: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
-        """In the thread: do not wait for the next renewal."""
+        """Of the thread's loop: set to renew now instead of at the next interval."""
         self._is_stopping = False
         self._ends_itself = False
         self._registered: asyncio.Future[int] = self._loop.create_future()
@@ -109,8 +109,9 @@ class PostgresLease:
         self._lost.set()
 
     def in_touch_ms(self) -> int:
-        """For how long it has renewed without a gap: who has not for a whole TTL judges nobody. A renewal is a
-        commit, so a disk that hangs for everyone counts as a gap too."""
+        """For how long the lease was renewed without a gap; a coordinator that is below a whole TTL judges nobody. A
+        renewal is a commit, so a disk that hangs for everyone counts as a gap too.
+        """
         if self._is_ended or time.monotonic() - self._in_touch_at > self._ttl_s / 2:
             return 0
         return int((self._in_touch_at - self._in_touch_since) * 1000)
@@ -206,14 +207,15 @@ class PostgresLease:
         return bool(await connection.fetchval(_SQL["lock"], self._key, self._incarnation))
 
     async def _take_lock_again(self, connection: Connection) -> None:
-        """The lock went with the connection. A watcher, or our own dying session, may hold it for a moment: the lease
-        counts, so renewing it does not wait for the lock."""
+        """Take the lock that was lost with the connection. A watcher or our own dying session may hold it for a moment;
+        the renewal does not wait for it, because the lease is what counts.
+        """
         connection.add_termination_listener(self._on_termination)
         if self._incarnation:
             self._has_lock = await self._take_lock(connection)
 
     def _on_termination(self, _connection: object) -> None:
-        """Watchers have seen the lock go: be back before they are sure."""
+        """Reconnect at once: watchers saw that the lock is free; it must be held again before they are sure."""
         if self._wake is not None:
             self._wake.set()
 
@@ -224,7 +226,9 @@ class PostgresLease:
             logger.warning("incarnation %d could not end itself: its lease will expire", self._incarnation)
 
     async def _watch_main_loop(self) -> None:
-        """Counts only what it saw itself: after a SIGSTOP of the whole process the main loop has its turn first."""
+        """Judge the main loop only by time in which this thread ran too: after a SIGSTOP of the whole process the main
+        loop gets its turn first.
+        """
         settings = self._server.settings
         tick_s = settings.loop_tick_ms / 1000
         seen, last = self._beat, time.monotonic()
@@ -246,13 +250,13 @@ class PostgresLease:
 
 
 def _busy_with(loop: asyncio.AbstractEventLoop) -> str:
-    """What a loop that hangs is at: the name of its task says which run or call."""
+    """What a hung loop is busy with: the name of its task tells which run or call."""
     task = asyncio.current_task(loop)
     return "no task: a callback, or the loop itself" if task is None else task.get_name()
 
 
 def _exit_hung(name: str, seconds: float, busy_with: str) -> None:
-    """Nothing is lost by this: the runs go to others, and a blocked loop drives none."""
+    """Dump all stacks and end the process. Nothing is lost: a blocked loop drives no runs; others take them over."""
     print(  # noqa: T201 (logging may be what hangs)
         f"pointsman: coordinator {name}: the event loop has not run for {seconds:.1f} s: {busy_with} blocks it "
         "(an async agent that should be a plain function?). All stacks follow; the process exits, and its runs are "

@@ -71,24 +71,24 @@ class PostgresLiveness:
         return await self._watch.next_death()
 
     def was_enlisted(self, incarnation: int) -> None:
-        """Somebody has joined: said to all others as it commits, so that one of them watches it at once."""
+        """Note that an incarnation has joined; all others are told as it commits, so that one watches it at once."""
         if self._watch is not None:
             self._watch.was_enlisted(incarnation)
 
     def was_ended(self, incarnation: int) -> None:
-        """Somebody has ended it: said to all survivors as it commits, so that they share its runs."""
+        """Note that an incarnation was ended; all survivors are told as it commits, so that they share its runs."""
         if self._watch is not None:
             self._watch.was_ended(incarnation)
 
     async def stop(self) -> None:
-        """Let go of everything, without a word to anybody: what the end of a process does."""
+        """Let go of everything without telling anybody, like the end of a process."""
         if self._watch is not None:
             await self._watch.stop()
         for lease in self._leases.values():
             await lease.let_go()
 
     async def _lock_class(self) -> int:
-        """The first half of all our advisory locks: two schemas of one database must not meet in them."""
+        """The first half of the keys of all our advisory locks: it keeps two schemas of one database apart."""
         if self._key is None:
             schema: str = await self._readers.call(lambda connection: connection.fetchval(_SQL["schema_key"]))
             self._key = zlib.crc32(f"pointsman {schema}".encode()) - 2**31

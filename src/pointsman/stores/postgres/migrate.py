@@ -1,8 +1,8 @@
-"""Bring a database to this release's schema, and find out whether it is there.
+"""Bring a database to this release's schema, and check whether it has it.
 
-A migration is a file `NNNN_name.pre.sql`, which code of the release before still runs on, or `NNNN_name.post.sql`,
-for when none of it is left. Each is applied once, in order, in a transaction of its own; `schema.sql` is what they
-add up to.
+A migration is a file `NNNN_name.pre.sql`, with which code of the release before still works, or `NNNN_name.post.sql`,
+to be applied when no such code runs any more. Each is applied once, in order, in a transaction of its own; `schema.sql`
+is their combined result.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Migration:
 
     @property
     def digest(self) -> str:
-        """Of what it does: comments and white space do not count."""
+        """A digest of the statements; comments and white space do not count."""
         return hashlib.sha256(" ".join(_COMMENT.sub("", self.sql).split()).encode()).hexdigest()
 
 
 def known_migrations() -> Sequence[Migration]:
-    """In the order in which they are applied: of one number, `pre` before `post`."""
+    """All migrations in the order in which they are applied; `pre` before `post` if they have the same number."""
     found = [
         Migration(int(match[1]), match[3], match[2], file.read_text("utf-8"))
         for file in resources.files(__package__).joinpath("migrations").iterdir()
@@ -66,10 +66,10 @@ def known_migrations() -> Sequence[Migration]:
 
 
 async def migrate(dsn: str, *, post: bool = True) -> list[str]:
-    """Apply what is missing and return its names. Several may do it at once; a second time does nothing.
+    """Apply the missing migrations and return their names. Idempotent; several processes may do it at once.
 
     Args:
-        post: also those that code of the release before would not survive.
+        post: also apply those with which code of the release before would not work.
 
     Raises:
         SchemaFromFuture, SchemaDiffers, StoreUnavailable.
@@ -105,8 +105,9 @@ async def _apply(connection: Connection, post: bool) -> list[str]:
 
 
 async def check_database(dsn: str) -> None:
-    """Raises SchemaMissing, SchemaFromFuture, SchemaDiffers or StoreUnavailable unless this release can work with the
-    database."""
+    """Check that this release can work with the database. Raises SchemaMissing, SchemaFromFuture, SchemaDiffers or
+    StoreUnavailable.
+    """
     connection = await Server(dsn, PostgresSettings()).reach()
     try:
         await check_schema(connection)
@@ -115,7 +116,7 @@ async def check_database(dsn: str) -> None:
 
 
 async def check_schema(connection: Connection) -> None:
-    """Raises SchemaMissing, SchemaFromFuture or SchemaDiffers unless this release can work with the database."""
+    """Check that this release can work with the database. Raises SchemaMissing, SchemaFromFuture or SchemaDiffers."""
     try:
         done = await _applied(connection)
     except asyncpg.UndefinedTableError as error:
@@ -130,7 +131,7 @@ async def check_schema(connection: Connection) -> None:
 
 
 async def _applied(connection: Connection) -> dict[tuple[int, str], str | None]:
-    """The digest of each; None: applied by a build that did not note it."""
+    """The digest of each applied migration; None: applied by a build that did not record it."""
     rows = await connection.fetch("SELECT number, phase, to_jsonb(m) ->> 'digest' AS digest FROM migrations m")
     return {(row["number"], row["phase"]): row["digest"] for row in rows}
 

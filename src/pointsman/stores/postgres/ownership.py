@@ -16,7 +16,7 @@ class PostgresOwnership:
     """
     Args:
         readers: for short statements.
-        planner: claims are planned for the table as it is; a plan from when it was empty would scan it.
+        planner: a link that plans claims anew, for the table as it is; a plan made while it was empty would scan it.
     """
 
     def __init__(self, readers: Pool, planner: Link) -> None:
@@ -82,7 +82,7 @@ class PostgresOwnership:
 
 
 def _columns(definitions: Sequence[Definition]) -> tuple[list[str], list[int], list[str]]:
-    """The newest of two builds of one version wins: a run must not be picked twice."""
+    """Columns of the definitions. The newest of two builds of one version wins: a run must not be picked twice."""
     by_version = {(definition.workflow, definition.version): definition for definition in definitions}
     return (
         [definition.workflow for definition in by_version.values()],

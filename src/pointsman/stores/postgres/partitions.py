@@ -34,9 +34,10 @@ def partition_name(bucket: int) -> str:
 
 
 async def make_partitions(connection: Connection, buckets: Iterable[int] = ()) -> None:
-    """Those of this week and the next, and of `buckets`, as far as they are missing.
+    """Make the missing partitions of this week, the next week, and `buckets`.
 
-    A new table is attached, which lets inserts into the others go on; creating it as a partition would wait for them.
+    Each is created as a table and then attached, so that inserts into the others go on; creating it as a partition
+    would wait for them.
     """
     week = bucket_of(await connection.fetchval(_SQL["now"]))
     for bucket in sorted({week, week + 1, *buckets}):
@@ -49,20 +50,20 @@ async def make_partitions(connection: Connection, buckets: Iterable[int] = ()) -
                 await _attach(connection, int(bucket))
         except (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError,
                 asyncpg.InvalidObjectDefinitionError, asyncpg.WrongObjectTypeError):  # fmt: skip
-            continue  # another coordinator was quicker
+            continue  # another coordinator was faster
 
 
 async def partition_sizes(connection: Connection) -> dict[int, int]:
-    """Every bucket that has a partition, or the remains of one that was being dropped, with its bytes on disk."""
+    """Bytes on disk of every bucket that has a partition, or the remains of one that was being dropped."""
     rows = await connection.fetch(_SQL["partitions"])
     return {_bucket(row["name"]): row["size"] for row in rows}
 
 
 async def drop_partition(connection: Connection, bucket: int) -> bool:
-    """Detach the bucket's partition and drop it, or go on where whoever began it stopped. False: a run is in it.
+    """Detach the bucket's partition and drop it, or finish a drop that was begun before. False: a run is still in it.
 
-    A detached table takes no more events, because DETACH waits for all who might still write. So what the heads say
-    after it is the last word: one that still names the bucket gets its partition back.
+    A detached table takes no more events, because DETACH waits for all transactions that might still write. The heads
+    are then checked once more: if one still names the bucket, the partition is attached again.
 
     Raises:
         asyncpg.PostgresError: of class 55: somebody reads it for longer than lock_timeout.

@@ -1,4 +1,4 @@
-"""Registration: a new incarnation under a name that no living one has."""
+"""Registration of a new incarnation, under a name that no living one has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Registration:
 
 
 async def register(link: Link, server: Server, key: int, wanted: Registration) -> tuple[int, int]:
-    """The new incarnation, whose lock the link's session then holds, and the database's time.
+    """Register a new incarnation, whose lock the link's session then holds. Returns it and the database's time.
 
     Raises:
         CoordinatorExists, StoreUnavailable.
@@ -38,7 +38,7 @@ async def register(link: Link, server: Server, key: int, wanted: Registration) -
 
 
 async def _enlist(connection: Connection, key: int, wanted: Registration) -> tuple[int, int] | None:
-    """The lock first: a living incarnation whose lock is free would be found dead. None: the name is taken."""
+    """Insert the incarnation; its lock is taken first, or it would be found dead. None: the name is taken."""
     incarnation: int = await connection.fetchval(_SQL["next_incarnation"])
     await connection.fetchval(_SQL["lock"], key, incarnation)
     now_ms: int | None = await connection.fetchval(

@@ -1,10 +1,10 @@
-"""What became of an append whose reply was lost.
+"""Find out the outcome of an append whose reply was lost.
 
 The statement may still be under way, on a session whose connection is gone: before its head, at it, or past it. So
-first every session that was lost is ended in the server, and gone; only then can nothing of it come any more. Where
-that is not allowed (or the server does not show the session), the head's lock makes us wait for a statement that has
-reached it; one that has not will find the sequence moved by whoever appends next. Either way an append that is sent
-again under its nonce is there once.
+every lost session is first ended in the server; once it is gone, nothing can come of it any more. If that is not
+allowed (or the server does not show the session), locking the head waits for a statement that has reached it; one that
+has not will find that the next append has moved the sequence. Either way, an append that is sent again under its nonce
+takes effect once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SQL = load(__package__, "log")
 
 
 class Resolver:
-    """Has a link of its own: after a lost connection every link connects anew before it is used."""
+    """Resolves appends, over a link of its own: after a lost connection every link reconnects before it is used."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -83,7 +83,9 @@ async def _look(connection: Connection, append: Append) -> Resolution:
 
 
 async def _wait_for_creation(connection: Connection, run: str) -> None:
-    """A head that is being inserted can't be locked, but inserting the same id waits for it. Never committed."""
+    """Wait for a head that is being inserted: it can't be locked, but inserting the same id waits for it. This insert
+    is never committed.
+    """
     transaction = connection.transaction()
     await transaction.start()
     try:

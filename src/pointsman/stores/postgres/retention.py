@@ -13,16 +13,16 @@ from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.queries import load
 
 EVENTS_MAX: Final = 20_000
-"""Events that one statement moves, about: it holds the heads of their runs meanwhile. A longer run moves alone."""
+"""Roughly the events that one statement moves, while it locks the heads of their runs. A longer run is moved alone."""
 TIMEOUT_S: Final = 120.0
-"""For statements that count every run, or wait for readers of a partition."""
+"""Timeout of statements that count every run, or wait for readers of a partition."""
 SESSION: Final = {
     # Partitions are chosen when a statement is planned, and tables that have just grown have no statistics yet.
     "plan_cache_mode": "force_custom_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    # How long a DETACH waits for a transaction that reads the partition, before it is left for the next turn.
+    # How long a DETACH waits for a transaction that reads the partition before it is left to the next turn.
     "lock_timeout": "5000",
 }
 
@@ -30,7 +30,7 @@ _SQL = load(__package__, "retention")
 
 
 class PostgresRetention:
-    """Has a link of its own: its statements are long, and must not keep others waiting."""
+    """Retention over a link of its own: its statements take long, and must not make others wait."""
 
     def __init__(self, server: Server, readers: Pool) -> None:
         self._link = Link(server, SESSION)

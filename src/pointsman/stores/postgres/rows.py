@@ -14,7 +14,7 @@ OPEN: Final = "open"
 
 
 class Said(msgspec.Struct):
-    """All that one append says of one task: a row is inserted or updated once in a statement."""
+    """Everything that one append says about one task: a statement inserts or updates a row only once."""
 
     first: TaskRow
     status: str
@@ -26,7 +26,7 @@ def columns(ordered: Sequence[Append]) -> list[Any]:
     """Human tasks, reservations, notices, each with the place of its append in the batch.
 
     Args:
-        ordered: what `batch.in_order` gave.
+        ordered: the result of `batch.in_order`.
     """
     tasks = [(n, append.run, said) for n, append in enumerate(ordered, 1) for said in _said(append.tasks)]
     told = [(n, row) for n, append in enumerate(ordered, 1) for row in append.notices]

@@ -20,12 +20,12 @@ from pointsman.stores.postgres.settings import PostgresSettings
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 SESSION = {
-    # With the defaults a partition is noticed after two hours, or never.
+    # With the defaults, a network partition is noticed after two hours or never.
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "3000",
-    # A killed client's statement, and its locks, otherwise live until the statement ends.
+    # Otherwise a killed client's statement and its locks stay until the statement ends.
     "client_connection_check_interval": "1000",
     "idle_in_transaction_session_timeout": "5000",
     "timezone": "UTC",
@@ -34,17 +34,17 @@ SESSION = {
 ConnectError = (
     OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.exceptions.InternalClientError,
 )  # fmt: skip
-"""What connecting may end in. The last: a server that takes no writes, or speaks something else than PostgreSQL."""
+"""Errors that connecting may raise. The last: the server takes no writes, or does not speak PostgreSQL's protocol."""
 
 
 class Server:
-    """What all links of one store share: the address, and the sessions that were lost."""
+    """What all links of one store share: the address and the lost sessions."""
 
     def __init__(self, dsn: str, settings: PostgresSettings) -> None:
         self.settings = settings
         self.is_closed = False
         self.generation = 0
-        """Raised whenever a connection is lost: all others then reconnect before they are used again."""
+        """Increased whenever a connection is lost: all others then reconnect before they are used again."""
         self.lost_sessions: set[tuple[int, str]] = set()
         """(pid, name) of sessions on which an append may still be under way."""
         self._dsn = dsn
@@ -65,7 +65,7 @@ class Server:
             raise StoreUnavailable("this store is closed")
 
     async def connect(self, session: Mapping[str, str], *, codecs: bool = True) -> tuple[Connection, str]:
-        """One attempt. Returns the connection and the name that its session bears in the server.
+        """Try once to connect. Returns the connection and the name of its session in the server.
 
         Raises:
             what asyncpg raises.
@@ -94,7 +94,7 @@ class Server:
         return connection, name
 
     async def reach(self, session: Mapping[str, str] | None = None, *, codecs: bool = False) -> Connection:
-        """One connection for one errand; whoever asks ends it. Raises StoreUnavailable."""
+        """Connect for a single purpose; the caller closes the connection. Raises StoreUnavailable."""
         try:
             connection, _ = await self.connect(session or {}, codecs=codecs)
         except ConnectError as error:
@@ -102,7 +102,7 @@ class Server:
         return connection
 
     def unreachable(self, error: Exception) -> StoreUnavailable:
-        """What to tell whoever wanted to connect."""
+        """The error to raise when connecting failed with `error`."""
         why = str(error).strip() or type(error).__name__
         if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
             why = "it takes no writes: it is a standby, or set to read only"
@@ -111,7 +111,7 @@ class Server:
 
 
 def _keep_alive(connection: Connection) -> None:
-    """The client's half: asyncpg sets nothing on its socket."""
+    """Set keepalive on the client's side: asyncpg does not set any on its socket."""
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):

@@ -8,23 +8,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    """Raises ValueError when a value makes no sense.
+    """The limits and intervals of a PostgreSQL store. Raises ValueError if a value makes no sense.
 
     Attributes:
         readers: connections for everything but appends, which have one per lane.
-        connect_timeout_s: for one attempt to connect.
-        unreachable_s: a call tries to connect for so long before it says StoreUnavailable.
-        statement_timeout_s: a statement without an answer for so long loses its connection; its outcome is open.
-        plain_json_bytes_max: JSON bodies up to this size stay readable by SQL; beyond it they are compressed.
-            Inputs up to 2 KB stay whole in an event, and the rest of the event needs some room.
-        hint_interval_ms: hints of at least this long travel in one message.
-        listener_check_s: how often the listener must hear itself; a broken one is otherwise silent for ever.
-        ring_refresh_ms: how often a watcher looks who lives, and whose lease has expired.
-        death_confirm_ms: how long a freed lock must stay free, unless its holder's address refuses connections: then it
-            is dead at once. A holder that lost only its connection is back in 50 ms.
-        answer_confirm_ms: the same for one whose address answers: its process lives, and may be slow to connect again.
+        connect_timeout_s: how long one attempt to connect may take.
+        unreachable_s: how long a call tries to connect before it raises StoreUnavailable.
+        statement_timeout_s: a statement without an answer for this long loses its connection; its outcome is unknown.
+        plain_json_bytes_max: JSON bodies up to this size stay readable by SQL; larger ones are compressed. Inputs of up
+            to 2 KB stay readable in their event, whose other fields need some room too.
+        hint_interval_ms: hints are sent at most this often, as many in one message as fit.
+        listener_check_s: how often the listener must receive its own message; otherwise a broken one would go
+            unnoticed.
+        ring_refresh_ms: how often a watcher checks which coordinators live, and whose leases have expired.
+        death_confirm_ms: how long a freed lock must stay free before its holder counts as dead; if the holder's address
+            refuses connections, it is dead at once. A holder that lost only its connection is back in 50 ms.
+        answer_confirm_ms: the same if the holder's address answers: its process lives, and may be slow to connect
+            again.
         loop_tick_ms: how often the event loop shows that it runs.
-        loop_stall_ms_max: a loop that did not run for so long is hung: the process dumps its stacks and exits.
+        loop_stall_ms_max: an event loop that did not run for this long is hung: the process dumps its stacks and exits.
         loop_stall_exits: False only stops renewing the lease (for tests, and for embedding in a larger program).
     """
 

@@ -37,7 +37,7 @@ class PostgresStore:
     """See `ports/store.py`.
 
     Args:
-        dsn: as libpq takes it; several hosts are tried for the one that takes writes.
+        dsn: in libpq's format; of several hosts, the one that takes writes is used.
     """
 
     def __init__(self, dsn: str, settings: PostgresSettings | None = None) -> None:
@@ -69,7 +69,7 @@ class PostgresStore:
         return self._server.description
 
     async def open(self) -> None:
-        """Raises SchemaMissing, SchemaFromFuture, SchemaDiffers, StoreUnavailable."""
+        """Connect and check the schema. Raises SchemaMissing, SchemaFromFuture, SchemaDiffers, StoreUnavailable."""
         await self._readers.call(check_schema)
         await self._readers.call(make_partitions)
         for _ in range(CLOCK_READINGS):
@@ -79,7 +79,7 @@ class PostgresStore:
         await self.wakeup.listening()
 
     async def close(self) -> None:
-        """Lets go of leases without ending them: what was not released is for others to judge."""
+        """Let go of leases without ending them; others judge those that were not released."""
         if self._server.is_closed:
             return
         await self.wakeup.flush()

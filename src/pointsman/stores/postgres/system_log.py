@@ -24,7 +24,7 @@ _SQL = load(__package__, "system_log")
 class PostgresSystemLog:
     """
     Args:
-        plain_bytes_max: longer bodies are packed.
+        plain_bytes_max: bodies with more bytes are packed.
     """
 
     def __init__(self, readers: Pool, plain_bytes_max: int) -> None:
@@ -35,7 +35,7 @@ class PostgresSystemLog:
         """See `ports/system_log.py`.
 
         Raises:
-            ValueError: no events: the sequence would stay, and two such appends would both win.
+            ValueError: there are no events: the sequence would not move, and two such appends would both win.
             CorruptLog: somebody wrote events past the head.
         """
         if not events:
@@ -64,8 +64,8 @@ class PostgresSystemLog:
         return [SystemHead(*row) for row in rows]
 
     async def changes(self, prefix: str, *, cursor: str | None = None) -> tuple[list[SystemHead], str]:
-        """See `ports/system_log.py`. The cursor is the oldest transaction that was still under way, anywhere in the
-        cluster: one that stays open for long makes this repeat what changed since, and loses nothing.
+        """See `ports/system_log.py`. The cursor is the oldest transaction that was still under way anywhere in the
+        cluster. If one stays open for long, changes since it began are returned again; none is lost.
         """
         since = 0 if cursor is None else cursors.decode(cursor, tuple[int])[0]
         rows = await self._readers.call(lambda connection: connection.fetch(_SQL["changes"], prefix, since))
@@ -85,7 +85,9 @@ class PostgresSystemLog:
         ]  # fmt: skip
 
     def _columns(self, events: Sequence[NewEvent]) -> list[list[object]]:
-        """What is certainly JSON stands there to be read with SQL; appends are few, so each body is looked at."""
+        """Columns of the events. Bodies that are certainly JSON stay readable by SQL; appends are few, so all are
+        checked.
+        """
         stored = [
             payload.store(event.body, self._plain_bytes_max)
             if payload.is_json(event.body)

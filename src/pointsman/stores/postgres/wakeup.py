@@ -1,8 +1,8 @@
 """Wake-up by LISTEN and NOTIFY: see `ports/wakeup.py`. The same listener hears who joins and who was ended.
 
-A NOTIFY takes a lock that all commits of the database share, so it is never part of an append, and many hints travel
-in one. A listener whose connection is silently dead hears nothing and gets no error, so it must hear itself every few
-seconds.
+A NOTIFY takes a lock that all commits of the database share, so it is never part of an append, and one carries many
+hints. A listener whose connection is silently dead receives nothing and gets no error, so it must receive its own
+message every few seconds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pointsman.stores.postgres.connection import Link
 from pointsman.stores.postgres.server import Connection, Server
 
 MESSAGE_BYTES_MAX = 7_900
-"""PostgreSQL refuses 8,000."""
+"""PostgreSQL refuses messages of 8,000 bytes."""
 PENDING_MAX = 10_000
-"""Hints beyond it are dropped: whoever has so much to do looks for itself."""
+"""Hints beyond it are dropped: a coordinator with so much to do finds the runs by its own polls."""
 RETRY_S = 0.2
 FLUSH_S = 0.5
 
@@ -40,8 +40,8 @@ class PostgresWakeup:
     """A service: `start` once, `stop` any number of times.
 
     Args:
-        told: by the channel on which `liveness.sql` tells of incarnations: what gets the number of each. The message is
-            that number, a space, and the schema that it counts in.
+        told: by channel on which `liveness.sql` announces incarnations: the callback that gets the number of each. The
+            message is that number, a space, and its schema.
     """
 
     def __init__(self, server: Server, told: Mapping[str, Callable[[int], None]]) -> None:
@@ -72,7 +72,7 @@ class PostgresWakeup:
         await self._listener.call(lambda connection: connection.fetchval("SELECT 1"))
 
     async def flush(self) -> None:
-        """Send what waits to be sent: whoever leaves hands its runs over with its last hints."""
+        """Send all pending hints: a coordinator that leaves hands its runs over with its last ones."""
         if self._tasks:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(FLUSH_S):
@@ -125,7 +125,7 @@ class PostgresWakeup:
         )
 
     async def _check_listener(self) -> None:
-        """Whatever happens to the listener, it is found out here: it must hear its own echo in time."""
+        """Detect any failure of the listener: it must receive its own echo in time."""
         interval = self._server.settings.listener_check_s
         await self.listening()
         echo = secrets.token_hex(4)
@@ -163,7 +163,7 @@ class PostgresWakeup:
 
 
 def _messages(sender: str, runs: Sequence[str]) -> list[str]:
-    """As many hints in each as fit; one that never would is dropped."""
+    """Pack as many hints into each message as fit; a hint that fits into none is dropped."""
     messages: list[str] = []
     part: list[str] = []
     size = room = MESSAGE_BYTES_MAX - 64

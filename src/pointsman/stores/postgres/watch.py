@@ -1,11 +1,12 @@
-"""Watching the others: who died, told once by its freed lock and at the latest by its lease.
+"""Watch the other coordinators: each death is reported once, when its lock is freed or at the latest when its lease
+expires.
 
 In a ring, each coordinator waits on the lock of the next living one; that wait ends within milliseconds of a
 process's death. A freed lock is only a hint (a session can end without its process), confirmed by a second witness or
 after a short while (`confirming.py`).
-Whoever joins, and whoever ends an incarnation, tells all others in the same transaction; a wait on the lock of one who
-is no longer the next is then cut short. Beside it everyone looks regularly who lives, whose lease has run out, and
-which of the dead still own runs.
+A coordinator that joins, or that ends an incarnation, tells all others in the same transaction; a wait on a lock that
+is no longer the next one is then cut short. In addition, everyone checks regularly which incarnations live, which
+leases have expired, and which ended incarnations still own runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pointsman.stores.postgres.server import Connection, Server
 from pointsman.stores.queries import load
 
 LOCK_WAIT_MS = 1_000
-"""A wait on a lock is begun anew this often: a dead connection would otherwise never show."""
+"""How often a wait on a lock is begun again: otherwise a dead connection would never be noticed."""
 UNSEEN_POLL_S = 0.1
 RETRY_S = 0.1
 
@@ -35,7 +36,7 @@ class Watch:
     """A service for one incarnation: `start`, `next_death`, `stop`.
 
     Args:
-        in_touch_ms: for how long this process has itself reached the database without a gap.
+        in_touch_ms: for how long this process itself has reached the database without a gap.
         dead_owners: ended incarnations that still own runs.
     """
 
@@ -54,12 +55,12 @@ class Watch:
         self._living: list[int] = []
         self._addresses: dict[int, str] = {}
         self._told: set[int] = set()
-        """Ends that `next_death` was told of; the few bytes of each stay."""
+        """Ends that were passed on to `next_death`; they are kept, for a few bytes each."""
         self._deaths: asyncio.Queue[int] = asyncio.Queue()
         self._looked = asyncio.Event()
         self._look_again = asyncio.Event()
         self._next: int | None = None
-        """Whose lock is waited for."""
+        """The incarnation whose lock is waited for."""
         self._next_is_another = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,7 +76,7 @@ class Watch:
         self._deaths.put_nowait(-1)
 
     async def next_death(self) -> int:
-        """Raises StoreUnavailable once it is stopped."""
+        """Wait for the next death. Raises StoreUnavailable once the watch is stopped."""
         death = await self._deaths.get()
         if death < 0:
             self._deaths.put_nowait(death)
@@ -83,12 +84,12 @@ class Watch:
         return death
 
     def was_enlisted(self, number: int) -> None:
-        """At any time: an incarnation has joined. What else is to be known of it is looked up."""
+        """Note that an incarnation has joined; may be called at any time. Everything else about it is looked up."""
         if number not in self._living:
             self._look_again.set()
 
     def was_ended(self, number: int) -> None:
-        """At any time: an incarnation is over. Told on once."""
+        """Note that an incarnation has ended; may be called at any time. It is passed on once."""
         if number in self._living:
             self._living.remove(number)
             self._ring_changed()
@@ -128,7 +129,7 @@ class Watch:
             self.was_ended(number)
         for number in await self._dead_owners():
             if number in self._told:
-                self._deaths.put_nowait(0)  # what it left could not be claimed yet
+                self._deaths.put_nowait(0)  # its runs could not be claimed yet
             self.was_ended(number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._server.settings.ring_refresh_ms / 1000):
@@ -153,7 +154,9 @@ class Watch:
             self._end_of(target, "its process is gone")
 
     async def _outlive(self, connection: Connection, target: int) -> bool:
-        """All on one connection: one that breaks in between saw a database restart, and not a death."""
+        """Wait until `target` is dead, and end it; False if it is not dead. All on one connection: if that breaks in
+        between, the database restarted and nobody died.
+        """
         if await connection.fetchval(_SQL["is_free"], self._key, target):
             # Never seen held: after a restart of the database its holder may not be back yet, but it listens.
             if self._in_touch_ms() < self._ttl_ms and not await refuses(self._addresses.get(target, ""), UNSEEN_POLL_S):

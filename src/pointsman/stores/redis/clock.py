@@ -1,5 +1,6 @@
-"""The estimate of the server's clock: this machine's monotonic one, and the offset measured when the store is opened
-and at each renewal of a lease."""
+"""An estimate of the server's clock: this machine's monotonic clock, with the offset that is measured when the store is
+opened and at each renewal of a lease.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 from collections import deque
 
 READINGS = 9
-"""The offset is that of the quickest of the last so many readings."""
+"""The offset is that of the quickest among this many last readings."""
 
 
 class RedisClock:
@@ -26,6 +27,6 @@ class RedisClock:
         return time.monotonic()
 
     def measured(self, server_ms: int, sent: float, received: float) -> None:
-        """The server said `server_ms` between these two moments of the monotonic clock."""
+        """Take in that the server's time was `server_ms` between these two points of the monotonic clock."""
         self._readings.append((received - sent, server_ms / 1000 - (sent + received) / 2))
         self._offset_s = min(self._readings)[1]

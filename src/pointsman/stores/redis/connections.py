@@ -1,4 +1,4 @@
-"""Connections to Redis: how they are made, how they fail, and how each is known to others."""
+"""Connections to Redis: opening them, their errors, and how each is known to others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def pooled(settings: RedisSettings, connections_max: int) -> Redis:
 
 
 class Single:
-    """One connection, made anew when it broke. Who uses it holds the lock.
+    """One connection, reopened after it broke. Hold the lock while using it.
 
     Attributes:
-        identity: of the connection, where it matters and is known.
+        identity: the identity of the connection, if it matters and is known.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -38,7 +38,9 @@ class Single:
 
 
 def _options(settings: RedisSettings) -> dict[str, Any]:
-    """Nothing is sent twice by the client: only we know what may be. And what the newer protocol has is not needed."""
+    """Options of the client. It must not send anything twice, because only we know what may be sent again; and nothing
+    of the newer protocol is needed.
+    """
     timeout = settings.timeout_s
     return {
         "socket_timeout": timeout,
@@ -55,10 +57,10 @@ async def close(client: Redis) -> None:
 
 
 async def seen_with(client: Redis, others: list[str]) -> tuple[str, set[str]]:
-    """The identity of this connection, and which of these others are gone: they were of this very run of the server,
-    which does not know them any more.
+    """The identity of this connection, and which of `others` are gone: connections of the same run of the server, which
+    no longer knows them.
 
-    An identity is the run of the server and the number of the connection there, which a later run gives to others.
+    An identity is the run of the server and the connection's number in it; a later run uses the numbers again.
     """
     numbers = [other.partition(":")[2] for other in others]
     pipeline = client.pipeline(transaction=False)
@@ -79,10 +81,10 @@ def _numbers(listed: Any) -> list[str]:
 
 
 async def guarded(answer: Awaitable[T]) -> T:
-    """Raises StoreUnavailable: nothing is known of it. InvalidValue: text that is none.
+    """Await an answer of the client. Raises StoreUnavailable: nothing is known about it. InvalidValue: invalid text.
 
-    The client loses some cancels: it takes them for timeouts of its own, and `asyncio.wait_for` of Python 3.11 drops
-    one that comes as it is done. Whoever was cancelled meanwhile must hear of it all the same, or never ends.
+    The client loses some cancellations: it takes them for its own timeouts, and `asyncio.wait_for` of Python 3.11 drops
+    one that comes just as it is done. A task that was cancelled meanwhile must still be told, or it never ends.
     """
     task = asyncio.current_task()
     cancels = task.cancelling() if task is not None else 0

@@ -29,7 +29,7 @@ from pointsman.stores.redis.mailbox import packed_mail
 from pointsman.stores.redis.session import Blobs, Session
 
 PAGE: Final = 500
-"""Heads that a listing looks at in one step."""
+"""Heads that a listing reads in one step."""
 
 
 class RedisEventLog:
@@ -40,8 +40,8 @@ class RedisEventLog:
         """See `ports/event_log.py`.
 
         Raises:
-            ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch.
-            InvalidValue: text that no database could hold; then nothing of the batch was appended.
+            ValueError: a run is in the batch twice, or has a letter from another run of the batch.
+            InvalidValue: a text that no database can hold; nothing of the batch was appended.
         """
         check_batch(batch)
         self._session.enter()
@@ -54,8 +54,9 @@ class RedisEventLog:
         return [AppendResult(Outcome(outcome.decode()), int(mail)) for outcome, mail in answers]
 
     async def resolve(self, append: Append) -> Resolution:
-        """Whatever went out on a connection that broke is executed by now, or never will be: the connection is killed
-        before the log is asked."""
+        """See `ports/event_log.py`. Broken connections are killed before the log is read: what was sent on them has
+        been executed by then, or never will be.
+        """
         await self._session.settle_doubt()
         ((*found,),) = await self._session.call("log.read", runs=[append.run], after=[append.expected], limit=1)
         if not found:
@@ -91,8 +92,9 @@ class RedisEventLog:
     async def list_runs(
         self, where: RunFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Head], str | None]:
-        """Looks at every run, newest first, until the page is full: Redis has no index by what they are. Where only
-        open ones are wanted, it looks at these."""
+        """List runs by reading all of them, newest first, until the page is full: Redis has no index of their fields.
+        If only open runs are wanted, only those are read.
+        """
         check_text(*where.status, where.workflow or "", where.tenant or "")
         wanted = msgspec.json.decode(values.encode(dict(where.attributes)))
         before = cursors.BIGINT_MAX if cursor is None else cursors.decode(cursor, tuple[int])[0]

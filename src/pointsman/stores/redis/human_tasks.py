@@ -14,7 +14,7 @@ from pointsman.stores.redis.rows import fields
 from pointsman.stores.redis.session import Session
 
 PAGE: Final = 500
-"""Tasks that a listing looks at in one step."""
+"""Tasks that a listing reads in one step."""
 
 
 class RedisHumanTasks:
@@ -29,7 +29,7 @@ class RedisHumanTasks:
     async def list(
         self, where: TaskFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[HumanTask], str | None]:
-        """Looks at every task, the oldest first, until the page is full; of one run, at its own alone."""
+        """List tasks by reading all of them, oldest first, until the page is full; for one run, only its own."""
         check_text(*where.status, *(text or "" for text in (where.tenant, where.run, where.workflow, where.assignee)))
         after = (0, "") if cursor is None else cursors.decode(cursor, tuple[int, str])
         limit, passed, out = max(limit, 1), 0, list[HumanTask]()

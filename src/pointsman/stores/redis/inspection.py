@@ -1,4 +1,4 @@
-"""What the doctor asks of Redis: see `ports/inspection.py` for what it promises."""
+"""The doctor's queries on Redis: see `ports/inspection.py` for what it promises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pointsman.stores.redis.session import Blobs, Session
 
 PAGE: Final = 1_000
 FULL: Final = 0.8
-"""Part of `maxmemory` from which the doctor warns."""
+"""The share of `maxmemory` from which on the doctor warns."""
 
 
 class RedisInspection:
@@ -45,7 +45,7 @@ class RedisInspection:
         return [Orphan(run.decode(), int(owner), int(ago) if ago else None) for run, owner, ago in found]
 
     async def _look(self, operation: str, runs: Sequence[str] | None, limit: int) -> list[Any]:
-        """What an operation finds among these runs, or all: a page of them at a time, so that others get their turn."""
+        """What an operation finds among these runs, or all. Reads a page at a time, so that others get their turn."""
         self._session.enter()
         wanted = sorted(runs) if runs is not None else await self._all_runs()
         found: list[Any] = []
@@ -67,7 +67,7 @@ class RedisInspection:
         return int(await self._session.command("LLEN", f"{self._session.prefix}moved:{run}"))
 
     async def cut(self, cut: Cut) -> bool:
-        """Where its generations begin is read before: the cut is made only while its head stands where it was seen."""
+        """See `ports/inspection.py`. Reads the generations first, and cuts only if the head has not moved since."""
         begins = await self._generations(cut.run, cut.kept)
         blobs, state = Blobs(), cut.state or NO_STATE
         plain = self._session.settings.plain_bytes_max
@@ -98,7 +98,7 @@ class RedisInspection:
 
 
 def _of_memory(info: Mapping[str, Any]) -> str:
-    """What is wrong with it, if anything: all of the log is in memory, and writes are refused when it is full."""
+    """What is wrong with the memory, if anything: the whole log is in it, and writes are refused when it is full."""
     used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
     if most and used > FULL * most:
         return f"of {most // 2**20} MB: give it more (maxmemory), or delete old runs (pointsman retention)"

@@ -1,7 +1,7 @@
 """Liveness on Redis: see `ports/liveness.py` for what it promises.
 
-A process is known by a connection of its own, whose id stands with its incarnation: the server forgets it as soon as
-the process ends. That is a hint, confirmed after a short wait; a silent holder ends when its lease expires by the
+A process is known by a connection of its own, whose id is stored with its incarnation; the server forgets it as soon as
+the process ends. That is only a hint, confirmed after a short wait; a silent holder ends when its lease expires by the
 server's clock.
 """
 
@@ -24,7 +24,7 @@ from pointsman.stores.redis.session import Session
 CONFIRM_S: Final = 0.15
 """How long a connection must be gone before its incarnation is ended."""
 WATCH_S: Final = 0.1
-"""How often the others are looked at."""
+"""How often the others are checked."""
 
 logger = logging.getLogger("pointsman.store")
 _definitions = msgspec.json.Decoder(tuple[Definition, ...])
@@ -38,7 +38,7 @@ class RedisLiveness:
         self._deaths_seen: int | None = None
 
     async def start(self) -> None:
-        """Deaths from now on are seen."""
+        """Start; deaths are noticed from now on."""
         self._deaths_seen = int(await self._session.command("LLEN", f"{self._session.prefix}deaths"))
 
     async def register(self, name: str, address: str, definitions: Sequence[Definition], *, ttl_ms: int) -> Lease:
@@ -73,7 +73,7 @@ class RedisLiveness:
         return is_living
 
     async def end(self, incarnation: int) -> None:
-        """End one, whoever's it is. Raises StoreUnavailable."""
+        """End any incarnation. Raises StoreUnavailable."""
         await self._session.call("liveness.finish", number=str(incarnation))
 
     async def next_death(self, own: int) -> int:
@@ -89,13 +89,13 @@ class RedisLiveness:
             await asyncio.sleep(WATCH_S)
 
     async def stop(self) -> None:
-        """Stop renewing, without a word to anybody: what the end of a process does."""
+        """Stop renewing without telling anybody, like the end of a process."""
         for lease in self._leases:
             await lease.stop()
         self._leases.clear()
 
     async def _look_around(self, others: list[Any], now: int) -> None:
-        """End those that are found dead: their connection is gone and stays so, or their lease has expired."""
+        """End incarnations that are dead: their connection is gone and stays so, or their lease has expired."""
         rows = {int(row[0]): fields(row[1]) for row in others}
         gone = await self._gone([row["client"] for row in rows.values()])
         if gone:
@@ -108,8 +108,9 @@ class RedisLiveness:
                 await self._session.call("liveness.finish", number=str(number), expired=True)
 
     async def _gone(self, connections: list[str]) -> set[str]:
-        """Which of these are. Where the own one had to be made anew, the others are told of it at once: a lost
-        connection ends nothing."""
+        """Which of these are gone. If our own had to be reopened, the others are told at once: a lost connection must
+        not end an incarnation.
+        """
         own, gone = await self._session.presence(connections)
         if own != self._connection:
             for lease in self._leases:
@@ -117,7 +118,7 @@ class RedisLiveness:
         return gone
 
     def _may_judge(self, ttl_ms: int) -> bool:
-        """Only who has itself reached the server, without a break, for a whole TTL."""
+        """Whether this process may judge others: it has itself reached the server without a break for a whole TTL."""
         now, since, ttl_s = self._session.clock.monotonic(), self._session.reached_since, ttl_ms / 1000
         return since is not None and now - since >= ttl_s and now - self._session.reached_at < ttl_s
 

@@ -1,4 +1,4 @@
-"""What stands in Redis as the ports' values, and back."""
+"""Convert what is stored in Redis to the ports' values, and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fields(flat: list[bytes]) -> dict[str, str]:
 
 
 def head(row: list[Any]) -> Head:
-    """`row`: the id, and the hash as it is."""
+    """The head in a row: the id, and the unchanged hash."""
     found = fields(row[1])
     out: dict[str, Any] = {"id": row[0].decode(), "attributes": msgspec.json.decode(found["attributes"])}
     for name in FIELDS:
@@ -55,7 +55,7 @@ def stored(event: NewEvent, sequence: int, epoch: int, nonce: bytes, plain_bytes
 
 
 def recorded(raw: bytes, sequence: int) -> Recorded:
-    """What stands at this place of a stream."""
+    """The event at this sequence of a stream."""
     try:
         number, at, type_, version, epoch, checksum, codec, body, _ = _decoder.decode(raw)
     except msgspec.MsgspecError as error:

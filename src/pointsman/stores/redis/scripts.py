@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final
 
 COMMON: Final = ("common", "heads")
-"""What each script begins with."""
+"""The parts that every script begins with."""
 LAST: Final = "return F[OP]()\n"
 
 

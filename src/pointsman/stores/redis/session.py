@@ -23,9 +23,9 @@ from pointsman.stores.redis.settings import RedisSettings
 
 LANES: Final = 2
 FIRST_READINGS: Final = 3
-"""How often the server's clock is read when the store is opened."""
+"""Number of readings of the server's clock when the store is opened."""
 CLOSE_S: Final = 1.0
-"""How long a store that is closed waits for what is under way, which has heard of it."""
+"""How long a store that is closed waits for operations under way, after telling them."""
 SCRIPTS: Final = scripts.load()
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("pointsman.store")
 
 
 class Blobs(list[bytes]):
-    """Values of bytes, which MessagePack in Lua does not know: each is named by its place among the arguments."""
+    """Values of bytes, which MessagePack in Lua does not support: each is referred to by its index in the arguments."""
 
     def add(self, value: bytes) -> int:
         self.append(bytes(value))
@@ -73,7 +73,7 @@ class Session:
             raise
 
     async def close(self) -> None:
-        """What is under way fails as if the connection had broken."""
+        """Close; operations under way fail as if the connection had broken."""
         self.is_open = False
         singles = [*self._lanes, *filter(None, [self._presence])]
         clients = [*(single.client for single in singles), *filter(None, [self._pool])]
@@ -117,7 +117,7 @@ class Session:
         return await self._run(self._pool, operation, blobs or [], arguments)
 
     async def append(self, lane: int, blobs: list[bytes], **arguments: Any) -> Any:
-        """As `call`, on the connection of a lane. Whatever went out on a connection that broke is in doubt."""
+        """Like `call`, on the connection of a lane. What was sent on a connection that broke has an unknown outcome."""
         self.enter()
         single = self._lanes[lane % LANES]
         async with single.lock:
@@ -132,7 +132,7 @@ class Session:
                 raise
 
     async def settle_doubt(self) -> None:
-        """See that nothing of this process that went out on a broken connection is still to come."""
+        """Make sure that nothing that this process sent on a broken connection can still be executed."""
         doubtful = list(self._doubtful)
         if doubtful:
             here, gone = await self.presence(doubtful)

@@ -1,4 +1,4 @@
-"""What may be set of the way to Redis: all of it stands in the URL."""
+"""The settings of a Redis store; all of them are in the URL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pointsman.kernel.errors import PointsmanError
 PREFIX: Final = "pointsman"
 OPTIONS: Final = ("prefix", "unsafe", "timeout_s", "connections_max", "plain_bytes_max")
 TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
-"""What the client is told, with rediss://."""
+"""Options that are passed to the client, with rediss://."""
 CONNECTIONS_LEAST: Final = 2
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -30,12 +30,12 @@ class InvalidRedisUrl(PointsmanError):
 class RedisSettings:
     """
     Attributes:
-        url: for the client, without what is ours.
-        prefix: of all keys: one for each cluster that shares a database.
-        is_unsafe: a server that may lose what it has acknowledged is accepted, with a warning.
-        timeout_s: for one operation; whatever takes longer is unknown.
-        connections_max: beside those of the appends and of the leases.
-        plain_bytes_max: larger bodies are compressed.
+        url: the URL for the client, without our options.
+        prefix: the prefix of all keys; another one for each cluster that shares a database.
+        is_unsafe: accept, with a warning, a server that may lose what it has acknowledged.
+        timeout_s: how long one operation may take; the outcome of a longer one is unknown.
+        connections_max: connections in addition to those of the appends and of the leases.
+        plain_bytes_max: bodies with more bytes are compressed.
     """
 
     url: str
@@ -47,7 +47,7 @@ class RedisSettings:
 
 
 def settings_of(url: str) -> RedisSettings:
-    """Raises InvalidRedisUrl."""
+    """Parse the settings in a URL. Raises InvalidRedisUrl."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     ours: dict[str, str] = {name: query.pop(name) for name in OPTIONS if name in query}

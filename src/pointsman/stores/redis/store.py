@@ -32,7 +32,7 @@ class RedisStore:
     """A `Store` on a Redis server, which other coordinators share.
 
     Args:
-        settings: or the URL that says them.
+        settings: the settings, or the URL with them.
 
     Raises:
         InvalidRedisUrl.
@@ -74,7 +74,7 @@ class RedisStore:
             raise
 
     async def close(self) -> None:
-        """Without `release` before it, this looks to others like the end of a process."""
+        """Close the store. Without `release` before it, this looks to others like the end of a process."""
         if self._session.is_open:
             await self.liveness.stop()
             await self.wakeup.stop()
@@ -84,7 +84,7 @@ class RedisStore:
         return self.clock.now() // BUCKET_MS
 
     async def hash_seed(self) -> int:
-        """The seed of string hashes that all coordinators take; drawn once."""
+        """The seed of string hashes for all coordinators; drawn once."""
         key = f"{self._settings.prefix}:hash_seed"
         await self._session.command("SET", key, random.SystemRandom().randint(1, HASH_SEED_MAX), "NX")
         return int(await self._session.command("GET", key))

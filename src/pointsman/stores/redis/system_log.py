@@ -23,7 +23,7 @@ class RedisSystemLog:
         """See `ports/system_log.py`.
 
         Raises:
-            ValueError: no events: the sequence would stay, and two such appends would both win.
+            ValueError: there are no events: the sequence would not move, and two such appends would both win.
         """
         if not events:
             raise ValueError(f"stream {stream}: an append without events")

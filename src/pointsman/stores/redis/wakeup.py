@@ -1,4 +1,4 @@
-"""Wake-up over publish and subscribe: see `ports/wakeup.py` for what it promises. Hints go out together, soon."""
+"""Wake-up over publish and subscribe: see `ports/wakeup.py` for what it promises. Hints are sent in groups, soon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pointsman.stores.redis.session import Session
 PENDING_MAX: Final = 10_000
 RETRY_S: Final = 0.2
 HEALTH_S: Final = 10
-"""How often a connection on which nothing comes is tried."""
+"""Seconds after which a silent connection is checked."""
 
 logger = logging.getLogger("pointsman.store")
 _decoder = msgspec.msgpack.Decoder(tuple[str, list[str]])

@@ -1,4 +1,4 @@
-"""The SQLite store: one file, one process. Everything that was acknowledged is on the disk.
+"""The SQLite store: one file, one process. Everything that was acknowledged is on disk.
 
 `SqliteDatabase` is the file; each coordinator of the process opens a `SqliteStore` of its own over it.
 """

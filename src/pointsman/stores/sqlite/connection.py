@@ -1,8 +1,8 @@
-"""The one connection, on a thread of its own, and group commit.
+"""The only connection, on a thread of its own, and group commit.
 
-Operations queue up while a group is being written and go into the next one: all of them in one transaction, each under
-a savepoint of its own, answered after the commit. So an idle process waits for nobody, and a busy one pays one wait for
-the disk for hundreds of operations. Must not know: runs, events, or any query.
+Operations that are queued while a group is being written form the next group: all of them run in one transaction, each
+under its own savepoint, and are answered after the commit. So an operation of an idle process does not wait for others,
+and a busy process waits for the disk once for hundreds of operations. Must not know: runs, events, or any query.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Connection = sqlite3.Connection
 
 
 class Operation:
-    """What waits for its group: the work, and the future of who asked."""
+    """An operation that waits for its group: the work, and the caller's future."""
 
     __slots__ = ("error", "future", "loop", "result", "work")
 
@@ -37,7 +37,7 @@ class Operation:
         self.error: BaseException | None = None
 
     def settle(self) -> None:
-        """In the loop of who asked, who may have left."""
+        """Set the result; called in the loop of the caller, which may have left."""
         if self.future.done():
             return
         if self.error is not None:
@@ -47,7 +47,7 @@ class Operation:
 
 
 class Writer:
-    """`start`, `call`, `stop`. One at a time has the file open; see `database.py`."""
+    """Runs operations: `start`, `call`, `stop`. Only one writer at a time has the file open; see `database.py`."""
 
     def __init__(self, path: Path, settings: SqliteSettings) -> None:
         self._path = path
@@ -56,10 +56,10 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def start(self, prepare: Callable[[Connection], None]) -> None:
-        """Open the file; `prepare` is done on it first, in autocommit mode.
+        """Open the file, and call `prepare` on it first, in autocommit mode.
 
         Raises:
-            StoreUnavailable: the file can't be opened, or is no database; and what `prepare` raises.
+            StoreUnavailable: the file can't be opened, or is not a database. And what `prepare` raises.
         """
         opened: SimpleQueue[PointsmanError | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(prepare, opened), name="sqlite", daemon=True)
@@ -71,14 +71,14 @@ class Writer:
             raise error
 
     def stop(self) -> None:
-        """What is queued is done first. Idempotent."""
+        """Stop after all queued operations. Idempotent."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
 
     async def call(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in the next group. A caller that is cancelled leaves its work to its end.
+        """Do `work` in the next group. If the caller is cancelled, its work still runs to its end.
 
         Raises:
             StoreUnavailable: the disk refused; nothing of the group was written.
@@ -107,7 +107,7 @@ class Writer:
         connection.close()
 
     def _open(self, prepare: Callable[[Connection], None]) -> Connection:
-        """Raises StoreUnavailable, and what `prepare` raises."""
+        """Open the connection. Raises StoreUnavailable, and what `prepare` raises."""
         try:
             connection = self._connect()
             with _closed_on_failure(connection):
@@ -128,7 +128,7 @@ class Writer:
         return connection
 
     def _next_group(self) -> list[Operation | None]:
-        """Waits for one, and takes with it what waits already. Ends with None when the writer is to stop."""
+        """Wait for an operation, and take all that are queued by then. The last is None if the writer is to stop."""
         group = [self._queue.get()]
         with contextlib.suppress(Empty):
             while group[-1] is not None and len(group) < self._settings.group_max:
@@ -138,7 +138,7 @@ class Writer:
 
 @contextlib.contextmanager
 def _closed_on_failure(connection: Connection) -> Iterator[None]:
-    """The error that leads to the connection may be kept for long, and the file would be open as long."""
+    """Close the connection on an error: the error refers to it, and would keep the file open as long as it lives."""
     try:
         yield
     except BaseException:
@@ -160,7 +160,7 @@ def _perform(connection: Connection, group: list[Operation]) -> None:
                 connection.execute("ROLLBACK TO operation")
             connection.execute("RELEASE operation")
         connection.execute("COMMIT")
-    except sqlite3.Error as error:  # the disk is full, or failed: nothing of the group is there
+    except sqlite3.Error as error:  # the disk is full or failed: nothing of the group was written
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         for operation in group:
@@ -176,7 +176,7 @@ def _meaning(error: Exception) -> Exception:
 
 
 def _tell(group: list[Operation]) -> None:
-    """One wake-up for each loop; one that is closed has nobody who waits."""
+    """Settle the operations with one wake-up per loop; in a loop that is closed, nobody waits."""
     loops: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
     for operation in group:
         loops.setdefault(operation.loop, []).append(operation)

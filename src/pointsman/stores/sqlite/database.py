@@ -1,4 +1,4 @@
-"""The file, and that one process alone has it open."""
+"""The database file, and the lock by which only one process has it open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pointsman.stores.sqlite.settings import SqliteSettings
 
 T = TypeVar("T")
 INCARNATIONS: Final = 1 << 20
-"""Numbers that one process may give; the next begins behind them, so none comes back and none is written down."""
+"""Numbers that one process may use. The next process begins after them, so none is reused, without recording any."""
 
 _SQL = load(__package__, "ownership")
 
@@ -28,7 +28,7 @@ class SqliteDatabase(Membership):
     """What the stores of one process share. Opened by the first of them, closed by the last.
 
     Args:
-        path: the file; made when it is not there. Beside it lie `-wal`, `-shm` and `.lock`.
+        path: the file; created if it does not exist. Next to it are `-wal`, `-shm` and `.lock`.
     """
 
     def __init__(self, path: str | Path, settings: SqliteSettings | None = None, *, clock: Clock | None = None) -> None:
@@ -40,7 +40,7 @@ class SqliteDatabase(Membership):
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Raises StoreInUse, StoreUnavailable, SchemaFromFuture, SchemaDiffers."""
+        """Open the file. Raises StoreInUse, StoreUnavailable, SchemaFromFuture, SchemaDiffers."""
         if self._users == 0:
             self._lock = _lock(self.path)
             try:
@@ -61,7 +61,7 @@ class SqliteDatabase(Membership):
         return await self._writer.call(work)
 
     def _prepare(self, connection: Connection) -> None:
-        """Bring the schema up to date. Whoever owns runs died with the process before: somebody has to hear of it."""
+        """Bring the schema up to date. The owners of runs died with the process before, and others must learn of it."""
         migrate(connection)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT OR IGNORE INTO cluster (key, value) VALUES ('incarnations', '0')")
@@ -78,7 +78,7 @@ class SqliteDatabase(Membership):
 
 
 def _lock(path: Path) -> int:
-    """Held until it is closed, or until the process ends, however it does.
+    """Lock the file, until the descriptor is closed or the process ends in any way.
 
     Raises:
         StoreInUse, StoreUnavailable.

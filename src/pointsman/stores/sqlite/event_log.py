@@ -43,11 +43,11 @@ class SqliteEventLog:
         self._plain_bytes_max = session.database.settings.plain_json_bytes_max
 
     async def append(self, batch: Sequence[Append], *, lane: int = 0) -> list[AppendResult]:
-        """Lanes go into one group: there is one writer, and nothing to keep apart.
+        """See `ports/event_log.py`. All lanes share one group, because there is only one writer.
 
         Raises:
-            ValueError: a run is twice in the batch, or has a letter from a neighbour of its batch.
-            InvalidValue: text or a number that no database could hold; then nothing of the batch was appended.
+            ValueError: a run is in the batch twice, or has a letter from another run of the batch.
+            InvalidValue: a text or a number that no database can hold; nothing of the batch was appended.
         """
         del lane
         check_batch(batch)
@@ -192,7 +192,7 @@ def _create(connection: Connection, item: Append, now: int) -> int:
 
 
 def _deliver(connection: Connection, item: Append, now: int) -> None:
-    """Leave the letter of a run that moved. One that can't arrive, or has before, is dropped."""
+    """Deliver the letter of a run that moved. One that can't arrive, or already has, is dropped."""
     letter = item.letter
     if letter is not None:
         try:
@@ -202,7 +202,7 @@ def _deliver(connection: Connection, item: Append, now: int) -> None:
 
 
 def _write_rows(connection: Connection, number: int, item: Append) -> None:
-    """The rows of read models that come with the events."""
+    """Write the rows of read models that come with the events."""
     for task in item.tasks:
         closed_at = None if task.status == "open" else task.at
         detail = bytes(task.detail).decode()
@@ -232,7 +232,7 @@ def _read(
         if bytes_max is None:
             found[run] = cursor.fetchall()
             continue
-        for row in cursor:  # each is read from the file as it is asked for
+        for row in cursor:  # each row is read from the file on demand
             found[run].append(row)
             left -= rows.size(row)
             if left <= 0:

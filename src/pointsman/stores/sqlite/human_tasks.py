@@ -12,7 +12,7 @@ from pointsman.stores.sqlite.rows import Row
 from pointsman.stores.sqlite.session import Session
 
 DETAIL = 7
-"""The place of the detail among a task's columns."""
+"""The index of the detail among a task's columns."""
 
 _SQL = load(__package__, "human_tasks")
 

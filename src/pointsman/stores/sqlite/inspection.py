@@ -1,4 +1,4 @@
-"""What the doctor asks of a SQLite file: see `ports/inspection.py` for what it promises."""
+"""The doctor's queries on a SQLite file: see `ports/inspection.py` for what it promises."""
 
 from __future__ import annotations
 

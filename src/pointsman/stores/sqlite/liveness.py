@@ -1,4 +1,4 @@
-"""Liveness on SQLite: who lives is known in memory, and who ever lived is kept, with the trial during which it died."""
+"""Liveness on SQLite: the living are known in memory; all that ever lived are stored, with the trial they died in."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class SqliteMailbox:
 
 
 def accept(connection: Connection, run: str, key: str, kind: str, body: bytes, now: int) -> int:
-    """One mail, its number, and the run due at once where nobody owns it.
+    """Add mail to the run's mailbox, and make the run due at once if nobody owns it. Returns the number of the mail.
 
     Raises:
         UnknownRun, DuplicateMail, RunEnded.

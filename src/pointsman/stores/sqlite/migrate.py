@@ -1,4 +1,4 @@
-"""Bring a file to this release's schema. There is one process, so it is done when the file is opened."""
+"""Bring a file to this release's schema. It is done when the file is opened, because there is only one process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pointsman.kernel.errors import SchemaDiffers, SchemaFromFuture, StoreUnavai
 from pointsman.stores.sqlite.connection import Connection
 
 APPLICATION_ID: Final = 0x504F494E
-"""`POIN`: what a file of ours says that it is."""
+"""`POIN`: marks a file as one of ours."""
 _FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
 
 
 def known_migrations() -> list[tuple[int, str]]:
-    """Number and SQL, in the order in which they are applied."""
+    """The number and SQL of all migrations, in the order in which they are applied."""
     found = [
         (int(match[1]), file.read_text("utf-8"))
         for file in resources.files(__package__ or "").joinpath("migrations").iterdir()
@@ -27,7 +27,7 @@ def known_migrations() -> list[tuple[int, str]]:
 
 
 def migrate(connection: Connection) -> list[int]:
-    """Apply what is missing, each in a transaction of its own, and return the numbers.
+    """Apply the missing migrations, each in a transaction of its own, and return their numbers.
 
     Raises:
         SchemaFromFuture, SchemaDiffers; StoreUnavailable: the file belongs to another program.
@@ -63,5 +63,5 @@ def _schema_of(migrations: list[str]) -> set[tuple[str, str]]:
 
 
 def _schema(connection: Connection) -> set[tuple[str, str]]:
-    """Names of tables and indexes, and the statements that made them."""
+    """Names of tables and indexes, and the statements that created them."""
     return set(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))

@@ -1,4 +1,4 @@
-"""Ownership on SQLite: see `ports/ownership.py` for what it promises. Who lives is known in memory (one process)."""
+"""Ownership on SQLite: see `ports/ownership.py` for what it promises. The living are known in memory (one process)."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class SqliteOwnership:
         connection.execute(_SQL["condemn"], dead)
 
     def _claim(self, connection: Connection, owner: int, picked: Sequence[tuple[int, str, int]]) -> list[rows.Row]:
-        """Runs with the build of their claimer, which is the one that may stop them, and what to add to takeovers."""
+        """Claim runs, with the build of their claimer, which alone may stop them, and with what to add to takeovers."""
         now = self._database.clock.now()
         return [
             connection.execute(_SQL["claim"], (owner, build, takeover, now, number)).fetchone()
@@ -121,7 +121,7 @@ class SqliteOwnership:
 
 
 def _known(definitions: Sequence[Definition]) -> str | None:
-    """The newest of two builds of one version wins: a run must not be picked twice."""
+    """The definitions. The newest of two builds of one version wins: a run must not be picked twice."""
     by_version = {(definition.workflow, definition.version): definition.build for definition in definitions}
     return _json([[workflow, version, build] for (workflow, version), build in by_version.items()])
 

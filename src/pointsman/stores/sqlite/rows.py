@@ -1,4 +1,4 @@
-"""Rows as the ports' values."""
+"""Convert rows to the ports' values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pointsman.ports.event_log import Head, NewEvent
 from pointsman.stores import payload
 
 ATTRIBUTES, COLUMNS = 13, len(Head.__struct_fields__)
-"""The place of the attributes among a head's columns, and how many these are."""
+"""The index of the attributes among a head's columns, and the number of columns."""
 
 Row = tuple[Any, ...]
 
@@ -24,7 +24,7 @@ def head(row: Row) -> Head:
 
 
 def recorded(row: Row) -> Recorded:
-    """`row`: `event_columns` of `log.sql`."""
+    """The event of a row with the `event_columns` of `log.sql`."""
     sequence, at, type_, version, epoch, checksum, codec, body, packed = row
     data, damage = b"", ""
     try:
@@ -35,14 +35,14 @@ def recorded(row: Row) -> Recorded:
 
 
 def size(row: Row) -> int:
-    """The bytes of an event's body as it is stored. `row`: as for `recorded`."""
+    """The bytes of an event's body as stored. `row`: as for `recorded`."""
     *_, body, packed = row
     text = 0 if body is None else len(body) if body.isascii() else len(body.encode())
     return text + len(packed or b"")
 
 
 def stored(event: NewEvent, plain_bytes_max: int) -> tuple[int, str | None, bytes | None]:
-    """Codec, body, packed. What is not certainly text stays bytes."""
+    """Codec, body, packed. A body that is not certainly text stays bytes."""
     plain, packed, codec = payload.store(event.body, plain_bytes_max)
     if plain is not None and payload.is_json(plain):
         return payload.PLAIN, plain.decode(), None

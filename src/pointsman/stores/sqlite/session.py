@@ -18,11 +18,11 @@ class Session:
         self.is_open = False
 
     async def enter(self) -> None:
-        """Raises StoreUnavailable: the store is closed."""
+        """Check that the store is open. Raises StoreUnavailable: it is closed."""
         if not self.is_open:
             raise StoreUnavailable("this store is closed; open it first")
 
     async def call(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` on the connection. Raises what `Writer.call` raises, and StoreUnavailable when it is closed."""
+        """Do `work` on the connection. Raises what `Writer.call` raises, and StoreUnavailable if it is closed."""
         await self.enter()
         return await self.database.call(work)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SqliteSettings:
-    """Raises ValueError when a value makes no sense.
+    """The limits of a SQLite store. Raises ValueError if a value makes no sense.
 
     Attributes:
-        group_max: operations that share one commit, and so one wait for the disk.
-        cache_mb: pages that SQLite keeps in memory.
+        group_max: operations that share one commit, and so wait for the disk together.
+        cache_mb: MB of pages that SQLite keeps in memory.
         wal_pages_max: pages of 4 KB in the write-ahead log before they are written back into the file.
-        plain_json_bytes_max: JSON bodies up to this size stay readable by SQL; beyond it they are compressed.
+        plain_json_bytes_max: JSON bodies up to this size stay readable by SQL; larger ones are compressed.
     """
 
     group_max: int = 512

@@ -37,7 +37,7 @@ class SqliteStates:
 
 
 def write(connection: Connection, run: str, state: StateRow | None, now: int) -> None:
-    """What stands of a run's typed state from now on. On the connection's thread."""
+    """Store a run's typed state from now on. Called on the connection's thread."""
     if state is None or not state.version:
         connection.execute(_SQL["delete"], (run,))
     else:

@@ -45,7 +45,7 @@ class SqliteStore:
     """A `Store` over a file. All use of one database stays in one process.
 
     Args:
-        database: the file; or one that other coordinators of this process use too.
+        database: the file, or a database that other coordinators of this process use too.
     """
 
     def __init__(self, database: SqliteDatabase | str | Path) -> None:
@@ -73,14 +73,14 @@ class SqliteStore:
         return f"SQLite at {self.database.path} (one process)"
 
     async def open(self) -> None:
-        """Raises StoreInUse, StoreUnavailable, SchemaFromFuture, SchemaDiffers."""
+        """Open the store. Raises StoreInUse, StoreUnavailable, SchemaFromFuture, SchemaDiffers."""
         if not self._session.is_open:
             await asyncio.to_thread(self.database.open)
             self._session.is_open = True
             self.database.inbound.append(self._inbound)
 
     async def close(self) -> None:
-        """Without `release` before it, this looks to others like the end of a process."""
+        """Close the store. Without `release` before it, this looks to others like the end of a process."""
         if self._session.is_open:
             self._session.is_open = False
             self.database.inbound.remove(self._inbound)
@@ -91,7 +91,7 @@ class SqliteStore:
         return self.clock.now() // BUCKET_MS
 
     async def hash_seed(self) -> int:
-        """The seed of string hashes that whoever opens the file takes; drawn once."""
+        """The seed of string hashes for every process that opens the file; drawn once."""
 
         def draw(connection: Connection) -> int:
             drawn = str(random.SystemRandom().randint(1, HASH_SEED_MAX))
