@@ -16,6 +16,7 @@ from pointsman.kernel import events as ev
 from pointsman.kernel.errors import CorruptLog, InvalidValue, RunEvicted, UnknownEvent
 from pointsman.kernel.execution import Execution
 from pointsman.kernel.state import PendingCall
+from pointsman.kernel.upcast import read_event
 from pointsman.testing.replay import replay_prefixes
 from tests.support import programs
 from tests.support.lab import Lab
@@ -241,6 +242,8 @@ def test_a_time_that_has_gone_negative_is_over_at_once(seconds: float) -> None:
     started_at = run.now
     assert run.run().output is True
     assert run.now < started_at + 1000
+    timers = [(event, row.at) for row in run.log if isinstance(event := read_event(row), ev.TimerSet)]
+    assert all(timer.due >= at for timer, at in timers), "a timer is never due before it was set"
     for end in range(1, len(run.log) + 1):
         Execution("run-1", late, programs.app.directory).replay(run.log[:end])
 
